@@ -1,0 +1,11 @@
+//! Outside systems as sources and sinks of the engine.
+//!
+//! ```text
+//!   bytes ──format──> rows      kafka, file, delta, rate ──> Source
+//!                               kafka, file, delta, sqlite, console, memory, noop ──> Sink
+//! ```
+//!
+//! Each connector is a folder with the same parts: `mod.rs` (its options, checked, and the `Table`), `source.rs`,
+//! `sink.rs`. [`registry`] names them all. Nothing here decides what is replayed.
+
+pub mod registry;

@@ -1,0 +1,213 @@
+//! What a query can read from and write to: table definitions, and the connectors that give them life.
+//!
+//! A [`TableDefinition`] is what `CREATE TABLE ... USING format OPTIONS (...)` says; a [`Connector`] turns it into a
+//! [`Table`], which can be opened as a stream ([`Table::source`]), as a target ([`Table::sink`]) or as a static table
+//! ([`Table::batch`]). The engine knows no connector by name: the registry is handed in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+
+use crate::error::{EngineError, Result, nearest};
+use crate::sink::{OutputMode, Sink, SinkRequest};
+use crate::source::{Source, SourceRequest};
+
+/// A table as the statement that made it describes it.
+#[derive(Debug, Clone)]
+pub struct TableDefinition {
+    /// The table's name.
+    pub name: String,
+    /// `USING format`, in lower case.
+    pub format: String,
+    /// The columns, if the statement gives them.
+    pub schema: Option<SchemaRef>,
+    /// `OPTIONS (...)`.
+    pub options: Options,
+    /// `PARTITIONED BY (...)`.
+    pub partition_columns: Vec<String>,
+}
+
+/// Connects one kind of outside system.
+pub trait Connector: Send + Sync {
+    /// The word after `USING`.
+    fn format(&self) -> &str;
+
+    /// Checks the definition's options and gives the table. Opens nothing that the schema does not need.
+    fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>>;
+}
+
+/// An outside table. What it cannot be opened as, it refuses with an error that says so.
+pub trait Table: Send + Sync {
+    /// The table's columns; for a table that is only written to and was given no columns, empty.
+    fn schema(&self) -> SchemaRef;
+
+    /// Opens the table as a stream.
+    fn source(&self, request: SourceRequest) -> Result<Box<dyn Source>>;
+
+    /// Opens the table as the target of a query.
+    fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>>;
+
+    /// The output modes `sink` takes.
+    fn output_modes(&self) -> &[OutputMode];
+
+    /// The table as it is now, for joins with static tables and for `SELECT` outside of streams.
+    fn batch(&self) -> Result<Arc<dyn TableProvider>>;
+}
+
+/// Connectors by format.
+#[derive(Default, Clone)]
+pub struct ConnectorRegistry {
+    connectors: BTreeMap<String, Arc<dyn Connector>>,
+}
+
+impl ConnectorRegistry {
+    /// Adds a connector; a later one of the same format replaces the earlier.
+    pub fn register(&mut self, connector: Arc<dyn Connector>) {
+        self.connectors.insert(connector.format().to_ascii_lowercase(), connector);
+    }
+
+    /// The connector of `format`.
+    pub fn get(&self, format: &str) -> Result<&Arc<dyn Connector>> {
+        self.connectors.get(&format.to_ascii_lowercase()).ok_or_else(|| {
+            let known: Vec<&str> = self.formats().collect();
+            let help = match nearest(format, self.formats()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("choose one of {}", known.join(", ")),
+            };
+            EngineError::config(format!("there is no connector for USING {format}")).help(help)
+        })
+    }
+
+    /// The formats there are, in order.
+    pub fn formats(&self) -> impl Iterator<Item = &str> {
+        self.connectors.keys().map(String::as_str)
+    }
+}
+
+/// `OPTIONS (...)`: keys are compared without case, as in Spark, and each must be asked for: a key nobody read is a
+/// mistake and is refused by [`OptionReader::finish`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options(BTreeMap<String, String>);
+
+impl Options {
+    /// Sets a key; the last value wins.
+    pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        let key = key.into();
+        self.0.retain(|known, _| !known.eq_ignore_ascii_case(&key));
+        self.0.insert(key, value.into());
+    }
+
+    /// The value of a key, whatever its case.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(key)).map(|(_, value)| value.as_str())
+    }
+
+    /// All keys and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// A reader that remembers which keys were asked for.
+    pub fn reader<'a>(&'a self, object: impl Into<String>) -> OptionReader<'a> {
+        OptionReader { object: object.into(), options: self, known: Vec::new() }
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut options = Self::default();
+        pairs.into_iter().for_each(|(key, value)| options.set(key, value));
+        options
+    }
+}
+
+/// Reads options one by one, then refuses what was left over.
+#[derive(Debug)]
+pub struct OptionReader<'a> {
+    object: String,
+    options: &'a Options,
+    known: Vec<String>,
+}
+
+impl<'a> OptionReader<'a> {
+    /// The text of an option.
+    pub fn text(&mut self, key: &str) -> Option<&'a str> {
+        self.known.push(key.to_owned());
+        self.options.get(key)
+    }
+
+    /// The text of an option that must be there.
+    pub fn required(&mut self, key: &str, example: &str) -> Result<&'a str> {
+        let object = self.object.clone();
+        self.text(key).ok_or_else(|| {
+            EngineError::config(format!("{object} has no option '{key}'"))
+                .help(format!("add it: OPTIONS ('{key}' = '{example}')"))
+        })
+    }
+
+    /// An option parsed from its text; `expected` names the form, e.g. "a whole number".
+    pub fn parsed<T: std::str::FromStr>(&mut self, key: &str, expected: &str) -> Result<Option<T>> {
+        let object = self.object.clone();
+        self.text(key)
+            .map(|text| {
+                text.trim().parse().map_err(|_| {
+                    EngineError::config(format!("{object}: option '{key}' is '{text}', expected {expected}"))
+                })
+            })
+            .transpose()
+    }
+
+    /// A boolean option with its default.
+    pub fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
+        let object = self.object.clone();
+        match self.text(key).map(str::to_ascii_lowercase).as_deref() {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(other) => {
+                Err(EngineError::config(format!("{object}: option '{key}' is '{other}', expected true or false")))
+            }
+        }
+    }
+
+    /// All options whose key begins with `prefix` (`kafka.`), with the prefix cut off.
+    pub fn with_prefix(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for (key, value) in self.options.iter() {
+            if key.len() > prefix.len() && key.is_char_boundary(prefix.len()) && key[..prefix.len()].eq_ignore_ascii_case(prefix) {
+                self.known.push(key.to_owned());
+                found.push((key[prefix.len()..].to_owned(), value.to_owned()));
+            }
+        }
+        found
+    }
+
+    /// Refuses the options nobody asked for, with the nearest known one.
+    pub fn finish(self) -> Result<()> {
+        let unknown = self.options.iter().map(|(key, _)| key).find(|key| !self.known.iter().any(|k| k.eq_ignore_ascii_case(key)));
+        let Some(key) = unknown else { return Ok(()) };
+        let error = EngineError::config(format!("{} has no option '{key}'", self.object));
+        Err(match nearest(key, self.known.iter().map(String::as_str)) {
+            Some(near) => error.help(format!("did you mean '{near}'?")),
+            None => error.help(format!("known options: {}", self.known.join(", "))),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_option_names_its_nearest_neighbour() {
+        let options: Options = [("subscribe", "t"), ("startingOffset", "earliest")].into_iter().collect();
+        let mut reader = options.reader("table ev (USING kafka)");
+        assert_eq!(reader.text("SUBSCRIBE"), Some("t"));
+        assert_eq!(reader.text("startingOffsets"), None);
+        let error = reader.finish().unwrap_err();
+        assert_eq!(error.to_string(), "table ev (USING kafka) has no option 'startingOffset'");
+        assert_eq!(error.next_step(), Some("did you mean 'startingOffsets'?"));
+    }
+}

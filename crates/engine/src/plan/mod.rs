@@ -1,0 +1,3 @@
+//! From SQL text to a streaming plan.
+
+pub mod catalog;

@@ -1,0 +1,155 @@
+//! What a query tells about each batch, with the JSON keys of Spark's `StreamingQueryProgress`.
+//!
+//! One [`StreamingQueryProgress`] is made for each batch and handed to the [`ProgressListener`]s; the terminal view,
+//! `query show` and the metrics all read it, so that they can never disagree. Keys of our own (in `highwater`) stand
+//! beside Spark's, never in their place.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sink::BatchId;
+
+/// One batch, as Spark's clients know it. Times in milliseconds, timestamps ISO-8601 in UTC.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StreamingQueryProgress {
+    /// The query's identity over restarts.
+    pub id: String,
+    /// This run's identity.
+    pub run_id: String,
+    /// The query's name.
+    pub name: String,
+    /// When the trigger fired.
+    pub timestamp: String,
+    /// The batch this is about; the last one when idle.
+    pub batch_id: BatchId,
+    /// How long the batch took.
+    pub batch_duration: u64,
+    /// Rows read from all sources.
+    pub num_input_rows: u64,
+    /// Rows a second since the last trigger.
+    pub input_rows_per_second: f64,
+    /// Rows a second while the batch ran.
+    pub processed_rows_per_second: f64,
+    /// Where the time went.
+    pub duration_ms: DurationMs,
+    /// Event time seen, if there is a watermark.
+    #[serde(skip_serializing_if = "EventTimeStats::is_empty")]
+    pub event_time: EventTimeStats,
+    /// One entry a stateful operator, in plan order.
+    pub state_operators: Vec<StateOperatorProgress>,
+    /// One entry a source.
+    pub sources: Vec<SourceProgress>,
+    /// The sink.
+    pub sink: SinkProgress,
+}
+
+/// Milliseconds spent in each phase of a batch.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DurationMs {
+    /// The whole trigger.
+    pub trigger_execution: u64,
+    /// Planning end offsets.
+    pub latest_offset: u64,
+    /// Writing the offset log.
+    pub wal_commit: u64,
+    /// Reading, computing, staging in the sink.
+    pub add_batch: u64,
+    /// State changelog and snapshot (ours; Spark counts it in addBatch).
+    pub state_commit: u64,
+    /// Making the sink's rows visible (ours; Spark counts it in addBatch).
+    pub sink_commit: u64,
+    /// Writing the commit log.
+    pub commit_offsets: u64,
+}
+
+/// Event time of the batch's rows and the watermark it ran with; ISO-8601.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventTimeStats {
+    /// Smallest event time read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<String>,
+    /// Largest event time read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
+    /// The watermark the batch ran with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<String>,
+}
+
+impl EventTimeStats {
+    fn is_empty(&self) -> bool {
+        self.min.is_none() && self.max.is_none() && self.watermark.is_none()
+    }
+}
+
+/// A stateful operator's part of a batch.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StateOperatorProgress {
+    /// Spark's name for the operator, e.g. `stateStoreSave`.
+    pub operator_name: String,
+    /// State rows after the batch.
+    pub num_rows_total: u64,
+    /// State rows the batch changed.
+    pub num_rows_updated: u64,
+    /// State rows the batch removed.
+    pub num_rows_removed: u64,
+    /// Rows that came too late and were left out.
+    pub num_rows_dropped_by_watermark: u64,
+    /// Memory of the state, in bytes.
+    pub memory_used_bytes: u64,
+    /// Milliseconds to write the changelog and, when due, the snapshot.
+    pub commit_time_ms: u64,
+    /// Shards the state is divided into.
+    pub num_shuffle_partitions: u64,
+}
+
+/// A source's part of a batch.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SourceProgress {
+    /// The source's name.
+    pub description: String,
+    /// First position read.
+    pub start_offset: serde_json::Value,
+    /// First position not read.
+    pub end_offset: serde_json::Value,
+    /// Newest position there was.
+    pub latest_offset: serde_json::Value,
+    /// Rows read.
+    pub num_input_rows: u64,
+    /// Rows a second since the last trigger.
+    pub input_rows_per_second: f64,
+    /// Rows a second while the batch ran.
+    pub processed_rows_per_second: f64,
+    /// Bytes read, as stored in the source (ours).
+    pub num_input_bytes: u64,
+    /// Records that did not parse (ours).
+    pub num_malformed_records: u64,
+    /// Records behind the newest position after the batch, where the source can count (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_behind: Option<u64>,
+}
+
+/// The sink's part of a batch.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SinkProgress {
+    /// The sink's name.
+    pub description: String,
+    /// Rows made visible.
+    pub num_output_rows: u64,
+}
+
+/// Hears of every batch. Called on the query's thread: be quick.
+pub trait ProgressListener: Send + Sync {
+    /// A batch is committed.
+    fn on_progress(&self, progress: &StreamingQueryProgress);
+
+    /// The query has stopped, with its error if it failed.
+    fn on_terminated(&self, name: &str, error: Option<&str>) {
+        let _ = (name, error);
+    }
+}

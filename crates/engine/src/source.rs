@@ -1,0 +1,140 @@
+//! Where rows come from: a [`Source`] knows offsets, a [`PartitionReader`] turns one range of them into batches.
+//!
+//! ```text
+//!   StreamTable ──open──> Source ──plan_batch──> OffsetRange ──read──> PartitionReader* ──next_batch──> RecordBatch*
+//! ```
+//!
+//! The engine decides which range a batch id stands for and writes it down before anything is read; a source must
+//! give the same rows for the same range for as long as the checkpoint may ask for it. A source never decides what
+//! is replayed, and never keeps a position of its own across restarts.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// A position in a source. The engine stores, compares and prints it; only the source that made it reads it.
+///
+/// For Kafka it is Spark's form: `{"topic":{"0":123,"1":456}}`, each number the next offset to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub serde_json::Value);
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The half-open range of positions one batch reads from one source: from `start` on, up to but not with `end`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// The first position read.
+    pub start: Offset,
+    /// The first position not read.
+    pub end: Offset,
+}
+
+/// What the planner asks of a table when it opens it as a source.
+#[derive(Debug, Clone)]
+pub struct SourceRequest {
+    /// Indices into the table's schema of the columns the query needs, in the order the batches must have them.
+    pub projection: Vec<usize>,
+    /// A local folder that belongs to this source of this query, for the few sources that must keep a log of their
+    /// own (files seen). It is inside the checkpoint location.
+    pub metadata_dir: PathBuf,
+}
+
+/// A stream of rows with positions.
+///
+/// Calls block; a source that is asynchronous inside brings its own runtime.
+pub trait Source: Send {
+    /// Name for progress and logs, e.g. `KafkaV2[Subscribe[payments]]`.
+    fn description(&self) -> String;
+
+    /// Where a query that has no checkpoint yet begins.
+    fn initial_offset(&mut self) -> Result<Offset>;
+
+    /// The newest position there is now, without any limit.
+    fn latest_offset(&mut self) -> Result<Offset>;
+
+    /// The end of the next batch that starts at `start`: as far as the source's own limits (`maxOffsetsPerTrigger`,
+    /// `maxFilesPerTrigger`, ...) allow, and never past `until`. Equal to `start` when there is nothing to read yet.
+    ///
+    /// Anything the range needs to be read again after a crash (a file list) must be durable when this returns.
+    fn plan_batch(&mut self, start: &Offset, until: Option<&Offset>) -> Result<Offset>;
+
+    /// Readers that together give each row of `range` exactly once; they are run on several threads.
+    fn read(&mut self, range: &OffsetRange) -> Result<Vec<Box<dyn PartitionReader>>>;
+
+    /// `end` is in the commit log: what lies before it will not be asked for again.
+    fn commit(&mut self, end: &Offset) -> Result<()> {
+        let _ = end;
+        Ok(())
+    }
+
+    /// Records between `from` and the newest position, where the source can count them.
+    fn records_behind(&mut self, from: &Offset) -> Result<Option<u64>> {
+        let _ = from;
+        Ok(None)
+    }
+}
+
+/// Reads one part of one range; used on one thread, dropped when it is exhausted or the batch is given up.
+pub trait PartitionReader: Send {
+    /// The partition the rows belong to (`payments-3`, a file group), stable over batches: watermarks are kept by it.
+    fn partition(&self) -> &str;
+
+    /// The next rows in the projected schema, or none at the end. Batches of a few thousand rows are best.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>>;
+
+    /// What was read so far.
+    fn report(&self) -> ReadReport;
+
+    /// Takes the records that could not be read since the last call.
+    fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        Vec::new()
+    }
+}
+
+/// Counts of one reader: `records == rows + dropped`; `malformed` of the records did not parse.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadReport {
+    /// Records read from the source.
+    pub records: u64,
+    /// Bytes of those records as stored.
+    pub size_bytes: u64,
+    /// Records that did not parse, whether they gave a row of nulls or were dropped.
+    pub malformed: u64,
+    /// Records that gave no row.
+    pub dropped: u64,
+}
+
+impl ReadReport {
+    /// Adds another reader's counts.
+    pub fn add(&mut self, other: &ReadReport) {
+        self.records += other.records;
+        self.size_bytes += other.size_bytes;
+        self.malformed += other.malformed;
+        self.dropped += other.dropped;
+    }
+}
+
+/// A record that could not be read, with where it stood, why, and its bytes as they came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Topic or file.
+    pub origin: String,
+    /// Partition of the topic, if there is one.
+    pub partition: Option<i32>,
+    /// Offset in the partition, or line in the file.
+    pub offset: i64,
+    /// What the decoder said.
+    pub reason: String,
+    /// The record's bytes.
+    pub value: Vec<u8>,
+}
+
