@@ -1,8 +1,25 @@
 //! Every connector there is, by the word after `USING`.
 
+use std::sync::Arc;
+
 use highwater_engine::plan::catalog::ConnectorRegistry;
+
+use crate::console::ConsoleConnector;
+use crate::file::FileConnector;
+use crate::memory::MemoryConnector;
+use crate::noop::NoopConnector;
+use crate::rate::{RateConnector, RateMicroBatchConnector};
 
 /// All connectors.
 pub fn connectors() -> ConnectorRegistry {
-    ConnectorRegistry::default()
+    let mut registry = ConnectorRegistry::default();
+    for files in FileConnector::all() {
+        registry.register(Arc::new(files));
+    }
+    registry.register(Arc::new(RateConnector::default()));
+    registry.register(Arc::new(RateMicroBatchConnector));
+    registry.register(Arc::new(ConsoleConnector));
+    registry.register(Arc::new(MemoryConnector));
+    registry.register(Arc::new(NoopConnector));
+    registry
 }
