@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_long_cell_is_cut() {
-        assert_eq!(cell("a name beyond twenty characters".to_owned(), true), "a name beyond tw...");
+        assert_eq!(cell("a name beyond twenty characters".to_owned(), true), "a name beyond twe...");
         assert_eq!(cell("a\nb".to_owned(), false), "a\\nb");
     }
 }

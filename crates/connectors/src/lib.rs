@@ -9,6 +9,8 @@
 //! `sink.rs`. [`registry`] names them all. Nothing here decides what is replayed.
 
 pub mod file;
+pub mod delta;
+pub mod sqlite;
 pub mod rate;
 pub mod console;
 pub mod memory;

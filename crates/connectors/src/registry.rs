@@ -5,10 +5,12 @@ use std::sync::Arc;
 use highwater_engine::plan::catalog::ConnectorRegistry;
 
 use crate::console::ConsoleConnector;
+use crate::delta::DeltaConnector;
 use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
 use crate::noop::NoopConnector;
 use crate::rate::{RateConnector, RateMicroBatchConnector};
+use crate::sqlite::SqliteConnector;
 
 /// All connectors.
 pub fn connectors() -> ConnectorRegistry {
@@ -16,6 +18,8 @@ pub fn connectors() -> ConnectorRegistry {
     for files in FileConnector::all() {
         registry.register(Arc::new(files));
     }
+    registry.register(Arc::new(DeltaConnector));
+    registry.register(Arc::new(SqliteConnector));
     registry.register(Arc::new(RateConnector::default()));
     registry.register(Arc::new(RateMicroBatchConnector));
     registry.register(Arc::new(ConsoleConnector));

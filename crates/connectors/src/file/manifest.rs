@@ -215,8 +215,13 @@ impl FileStatus {
 
 /// A path as Spark writes it.
 pub(crate) fn to_uri(path: &Path) -> String {
-    let mut uri = "file://".to_owned();
-    for byte in path.to_string_lossy().bytes() {
+    format!("file://{}", encode_uri(&path.to_string_lossy()))
+}
+
+/// A path with `%XX` for what a URI cannot hold.
+pub(crate) fn encode_uri(path: &str) -> String {
+    let mut uri = String::with_capacity(path.len());
+    for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"/-._~=:@!$&'()*+,;".contains(&byte) {
             uri.push(char::from(byte));
         } else {

@@ -17,14 +17,14 @@ mod infer;
 pub(crate) mod layout;
 pub(crate) mod listing;
 mod log;
-mod manifest;
+pub(crate) mod manifest;
 pub(crate) mod options;
 pub(crate) mod parquet;
-mod part;
-mod partition;
+pub(crate) mod part;
+pub(crate) mod partition;
 pub(crate) mod provider;
 mod read;
-mod sink;
+pub(crate) mod sink;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -130,6 +130,26 @@ impl FileOptions {
         Ok(options)
     }
 
+    /// Options for writing Parquet files of another table format.
+    pub(crate) fn for_parts(compression: Compression) -> Self {
+        Self {
+            path: String::new(),
+            max_files_per_trigger: None,
+            max_bytes_per_trigger: None,
+            latest_first: false,
+            max_file_age: Duration::MAX,
+            file_name_only: false,
+            recursive: false,
+            path_glob_filter: None,
+            clean_source: CleanSource::Off,
+            ignore_missing_files: false,
+            ignore_corrupt_files: false,
+            record: RecordOptions::default(),
+            compression,
+            max_records_per_file: None,
+        }
+    }
+
     /// Whether a batch has any limit.
     pub(crate) fn limited(&self) -> bool {
         self.max_files_per_trigger.is_some() || self.max_bytes_per_trigger.is_some()

@@ -55,6 +55,14 @@ impl PartWriter {
         self.rows
     }
 
+    /// About how large a Parquet file is by now; 0 for lines.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        match &self.body {
+            Body::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
+            Body::Lines { .. } => 0,
+        }
+    }
+
     /// Adds rows.
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.rows += rows.num_rows() as u64;

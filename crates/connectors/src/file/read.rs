@@ -56,7 +56,7 @@ pub(crate) fn readers(plan: &ReadPlan, files: Vec<InputFile>, parallelism: usize
         vec![(0, VecDeque::new()); parts.len().clamp(1, parallelism.max(1))];
     for part in parts {
         if let Some((size, group)) = groups.iter_mut().min_by_key(|(size, _)| *size) {
-            *size += (part.end - part.start).max(1);
+            *size += part.end.min(part.file.size).saturating_sub(part.start).max(1);
             group.push_back(part);
         }
     }

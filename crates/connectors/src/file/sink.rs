@@ -366,7 +366,7 @@ impl Sink for FileSink {
 }
 
 /// A query id as part of a file name: what is not a letter, a digit or `-` becomes `_XX`.
-fn escape(query_id: &str) -> String {
+pub(crate) fn escape(query_id: &str) -> String {
     let mut name = String::new();
     for byte in query_id.bytes() {
         if byte.is_ascii_alphanumeric() || byte == b'-' {
