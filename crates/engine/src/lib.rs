@@ -12,6 +12,8 @@
 
 pub mod source;
 pub mod plan;
+pub mod state;
+pub mod checkpoint;
 pub mod sink;
 pub mod progress;
 pub mod clock;
