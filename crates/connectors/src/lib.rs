@@ -8,6 +8,7 @@
 //! Each connector is a folder with the same parts: `mod.rs` (its options, checked, and the `Table`), `source.rs`,
 //! `sink.rs`. [`registry`] names them all. Nothing here decides what is replayed.
 
+pub mod format;
 pub mod file;
 pub mod delta;
 pub mod sqlite;
