@@ -1,3 +1,7 @@
 //! From SQL text to a streaming plan.
 
 pub mod catalog;
+pub mod ddl;
+pub mod dialect;
+pub mod functions;
+pub mod identifiers;
