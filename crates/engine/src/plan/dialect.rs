@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn div_binds_like_multiplication() {
-        let Expr::BinaryOp { op, .. } = Parser::new(&SparkDialect).try_with_sql("7 DIV 2 + 1").unwrap().parse_expr().unwrap()
+        let Expr::BinaryOp { op, .. } =
+            Parser::new(&SparkDialect).try_with_sql("7 DIV 2 + 1").unwrap().parse_expr().unwrap()
         else {
             panic!("not a binary operator")
         };

@@ -5,3 +5,4 @@ pub mod ddl;
 pub mod dialect;
 pub mod functions;
 pub mod identifiers;
+pub mod datetime_pattern;

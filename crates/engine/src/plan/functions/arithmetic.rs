@@ -29,9 +29,12 @@ pub(super) const TABLE: &[Spec] = &[
     function("divide", (2, 2), |a| result(Op::Divide, a), |c| evaluate(Op::Divide, c, Mode::Ansi)),
     function("remainder", (2, 2), |a| result(Op::Remainder, a), |c| evaluate(Op::Remainder, c, Mode::Ansi)),
     function("pmod", (2, 2), |a| result(Op::Modulus, a), |c| evaluate(Op::Modulus, c, Mode::Ansi)),
-    function("integral_divide", (2, 2), |a| result(Op::IntegralDivide, a), |c| {
-        evaluate(Op::IntegralDivide, c, Mode::Ansi)
-    }),
+    function(
+        "integral_divide",
+        (2, 2),
+        |a| result(Op::IntegralDivide, a),
+        |c| evaluate(Op::IntegralDivide, c, Mode::Ansi),
+    ),
     function("try_add", (2, 2), |a| result(Op::Add, a), |c| evaluate(Op::Add, c, Mode::Try)),
     function("try_subtract", (2, 2), |a| result(Op::Subtract, a), |c| evaluate(Op::Subtract, c, Mode::Try)),
     function("try_multiply", (2, 2), |a| result(Op::Multiply, a), |c| evaluate(Op::Multiply, c, Mode::Try)),
@@ -282,7 +285,11 @@ fn wide_pow10(exponent: i32) -> Option<i256> {
 }
 
 fn wide_rescale(value: i256, from: i32, to: i32) -> Option<i256> {
-    if to >= from { value.checked_mul(wide_pow10(to - from)?) } else { wide_divide_half_up(value, wide_pow10(from - to)?) }
+    if to >= from {
+        value.checked_mul(wide_pow10(to - from)?)
+    } else {
+        wide_divide_half_up(value, wide_pow10(from - to)?)
+    }
 }
 
 fn wide_divide_half_up(value: i256, unit: i256) -> Option<i256> {

@@ -156,7 +156,8 @@ fn extreme(call: &Invocation<'_>, greatest: bool) -> Result<ArrayRef> {
     for i in 1..call.len() {
         let next = call.array(i, call.return_type())?;
         let better = if greatest { cmp::gt(&next, &result)? } else { cmp::lt(&next, &result)? };
-        let take = arrow::compute::and(&arrow::compute::or(&truth(&better), &is_null(&result)?)?, &is_not_null(&next)?)?;
+        let take =
+            arrow::compute::and(&arrow::compute::or(&truth(&better), &is_null(&result)?)?, &is_not_null(&next)?)?;
         result = zip(&take, &next, &result)?;
     }
     Ok(result)

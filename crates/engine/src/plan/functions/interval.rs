@@ -180,7 +180,8 @@ impl SparkInterval {
             _ => format!("{seconds:02}{fraction}"),
         };
         let mut text = format!("{sign}{first}");
-        let later = [(Unit::Hour, seconds / 3600 % 24), (Unit::Minute, seconds / 60 % 60), (Unit::Second, seconds % 60)];
+        let later =
+            [(Unit::Hour, seconds / 3600 % 24), (Unit::Minute, seconds / 60 % 60), (Unit::Second, seconds % 60)];
         for (unit, value) in later.into_iter().filter(|(unit, _)| *unit > self.first && *unit <= self.last) {
             text.push(if unit == Unit::Hour { ' ' } else { ':' });
             text += &format!("{value:02}");

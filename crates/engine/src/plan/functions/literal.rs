@@ -63,8 +63,11 @@ impl NumberLiteral {
         };
         let digits = i32::try_from(types::digits(unscaled)).ok()?;
         let precision = digits.max(scale).max(1);
-        (precision <= 38)
-            .then(|| Self::Decimal { unscaled, precision: precision.unsigned_abs() as u8, scale: scale as i8 })
+        (precision <= 38).then(|| Self::Decimal {
+            unscaled,
+            precision: precision.unsigned_abs() as u8,
+            scale: scale as i8,
+        })
     }
 
     /// The literal's type and value.

@@ -15,8 +15,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DuplicateTreatment, Expr, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Interval, LimitClause,
-    NullTreatment, ObjectName, OrderByKind, Query, Select, Subscript, TrimWhereField, TypedString, UnaryOperator, Value,
-    VisitMut, VisitorMut, WindowFrameBound, WindowType,
+    NullTreatment, ObjectName, OrderByKind, Query, Select, Subscript, TrimWhereField, TypedString, UnaryOperator,
+    Value, VisitMut, VisitorMut, WindowFrameBound, WindowType,
 };
 
 use super::calls;
@@ -43,7 +43,17 @@ fn finish(flow: ControlFlow<EngineError>) -> Result<()> {
 /// `int(x)` is `CAST(x AS INT)`: the type of such a function.
 pub(crate) fn type_of_function(name: &str) -> Option<&'static str> {
     let types = [
-        "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIMESTAMP", "BINARY",
+        "BOOLEAN",
+        "TINYINT",
+        "SMALLINT",
+        "INT",
+        "BIGINT",
+        "FLOAT",
+        "DOUBLE",
+        "DECIMAL",
+        "DATE",
+        "TIMESTAMP",
+        "BINARY",
         "STRING",
     ];
     types.into_iter().find(|known| known.eq_ignore_ascii_case(name))
@@ -140,7 +150,8 @@ fn normal_interval(interval: &mut Interval) -> Result<()> {
     let (days, micros) = read.days_and_micros();
     let sign = if micros < 0 { "-" } else { "" };
     let micros = micros.unsigned_abs();
-    let text = format!("{} months {days} days {sign}{}.{:06} seconds", read.months, micros / 1_000_000, micros % 1_000_000);
+    let text =
+        format!("{} months {days} days {sign}{}.{:06} seconds", read.months, micros / 1_000_000, micros % 1_000_000);
     *interval = Interval {
         value: Box::new(text_literal(text)),
         leading_field: None,
@@ -170,9 +181,7 @@ fn lowered(expr: Expr) -> Result<Expr> {
         Expr::IsDistinctFrom(a, b) => negate(true, binary(*a, BinaryOperator::Spaceship, *b)),
         Expr::IsNotDistinctFrom(a, b) => binary(*a, BinaryOperator::Spaceship, *b),
         Expr::RLike { negated, expr, pattern, .. } => negate(negated, call("rlike", [*expr, *pattern])),
-        Expr::InList { expr, list, negated } => {
-            negate(negated, call("in_list", std::iter::once(*expr).chain(list)))
-        }
+        Expr::InList { expr, list, negated } => negate(negated, call("in_list", std::iter::once(*expr).chain(list))),
         Expr::Case { operand, conditions, else_result, .. } => case(operand, conditions, else_result),
         other => keyword_call(other)?,
     })
@@ -197,10 +206,9 @@ fn keyword_call(expr: Expr) -> Result<Expr> {
             };
             call(name, [*expr].into_iter().chain(trim_what.map(|what| *what)))
         }
-        Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => call(
-            "overlay",
-            [*expr, *overlay_what, *overlay_from].into_iter().chain(overlay_for.map(|length| *length)),
-        ),
+        Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+            call("overlay", [*expr, *overlay_what, *overlay_from].into_iter().chain(overlay_for.map(|length| *length)))
+        }
         Expr::CompoundFieldAccess { root, access_chain } => {
             access_chain.into_iter().try_fold(*root, |inner, access| field_access(inner, access))?
         }
@@ -219,7 +227,8 @@ fn field_access(root: Expr, access: AccessExpr) -> Result<Expr> {
         AccessExpr::Subscript(Subscript::Index { index }) => Ok(call("get_item", [root, index])),
         AccessExpr::Dot(other) => Err(EngineError::query(format!("`.{other}` is no field of a struct"))),
         AccessExpr::Subscript(slice) => {
-            Err(EngineError::query(format!("[{slice}] is no index of an array")).help("use slice(array, start, length)"))
+            Err(EngineError::query(format!("[{slice}] is no index of an array"))
+                .help("use slice(array, start, length)"))
         }
     }
 }

@@ -183,7 +183,8 @@ fn named_struct_type(arguments: &Arguments<'_>) -> Result<DataType> {
         return Err(failure::plan("WRONG_NUM_ARGS", "named_struct takes pairs of name and value"));
     }
     let field = |i: usize| {
-        let name = arguments.text(2 * i).ok_or_else(|| failure::plan("DATATYPE_MISMATCH", "a field's name is a constant"))?;
+        let name =
+            arguments.text(2 * i).ok_or_else(|| failure::plan("DATATYPE_MISMATCH", "a field's name is a constant"))?;
         Ok(Field::new(name, arguments.of(2 * i + 1), true))
     };
     (0..count / 2).map(field).collect::<Result<Fields>>().map(DataType::Struct)
@@ -250,14 +251,16 @@ fn map_type(arguments: &Arguments<'_>) -> Result<DataType> {
     if arguments.fields.len() % 2 == 1 {
         return Err(failure::plan("WRONG_NUM_ARGS", "map takes pairs of key and value"));
     }
-    let side = |parity: usize| common_type(arguments.types().enumerate().filter(|(i, _)| i % 2 == parity).map(|(_, t)| t));
+    let side =
+        |parity: usize| common_type(arguments.types().enumerate().filter(|(i, _)| i % 2 == parity).map(|(_, t)| t));
     Ok(map_data_type(side(0)?, side(1)?))
 }
 
 fn map(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (key, value) = map_types(call.return_type());
     let side = |parity: usize, to: &DataType| -> Result<ArrayRef> {
-        let columns = (0..call.len()).filter(|i| i % 2 == parity).map(|i| call.array(i, to)).collect::<Result<Vec<_>>>()?;
+        let columns =
+            (0..call.len()).filter(|i| i % 2 == parity).map(|i| call.array(i, to)).collect::<Result<Vec<_>>>()?;
         interleaved(&columns, call.rows, to)
     };
     let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(call.len() / 2, call.rows));
@@ -316,7 +319,8 @@ fn map_from_arrays(call: &Invocation<'_>) -> Result<ArrayRef> {
 
 /// The same lists over values that hold nothing else.
 pub(super) fn compact(lists: &ListArray) -> Result<ListArray> {
-    let pieces: Vec<ArrayRef> = (0..lists.len()).filter(|&row| lists.is_valid(row)).map(|row| lists.value(row)).collect();
+    let pieces: Vec<ArrayRef> =
+        (0..lists.len()).filter(|&row| lists.is_valid(row)).map(|row| lists.value(row)).collect();
     let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
     let values = if pieces.is_empty() { new_empty_array(&lists.value_type()) } else { concat(&pieces)? };
     let length = |row: usize| if lists.is_valid(row) { lists.value_length(row) as usize } else { 0 };
@@ -405,7 +409,7 @@ pub(super) fn gathered(values: &ArrayRef, rows: &[Option<Vec<usize>>]) -> Result
     let data = values.to_data();
     let mut out = MutableArrayData::new(vec![&data], true, data.len());
     for place in rows.iter().flatten().flatten() {
-        out.extend(0, *place, place + 1);
+        out.try_extend(0, *place, place + 1)?;
     }
     let offsets = OffsetBuffer::from_lengths(rows.iter().map(|row| row.as_ref().map_or(0, Vec::len)));
     let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));

@@ -32,9 +32,10 @@ impl SparkPlanner {
     }
 
     fn call(&self, name: &str, args: Vec<Expr>) -> Result<Expr> {
-        let function = self.functions.get(name).ok_or_else(|| {
-            datafusion::common::internal_datafusion_err!("the function {name} is not in the table")
-        })?;
+        let function = self
+            .functions
+            .get(name)
+            .ok_or_else(|| datafusion::common::internal_datafusion_err!("the function {name} is not in the table"))?;
         Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), args)))
     }
 

@@ -23,8 +23,6 @@ pub(super) fn find(name: &str) -> Option<Arc<ScalarUDF>> {
 
 /// `cast`, which other functions put around their arguments.
 pub(super) fn cast_function() -> Arc<ScalarUDF> {
-    static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-        find("cast").unwrap_or_else(|| Arc::clone(&FUNCTIONS[0]))
-    });
+    static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| find("cast").unwrap_or_else(|| Arc::clone(&FUNCTIONS[0])));
     Arc::clone(&CAST)
 }

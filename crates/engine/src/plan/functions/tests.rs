@@ -101,7 +101,8 @@ async fn answer(context: &SessionContext, case: &Case) -> Answer {
             };
             let column = batch.column(0);
             let found = types::simple_string(column.data_type());
-            let data_type = if found == data_type { data_type } else { format!("{data_type} planned, {found} computed") };
+            let data_type =
+                if found == data_type { data_type } else { format!("{data_type} planned, {found} computed") };
             let text = cast::text::strings(column, cast::utc()).unwrap();
             let text = text.slice(0, 1);
             let shown = text.as_string::<i32>();

@@ -78,7 +78,11 @@ pub(crate) fn naive_micros(local: NaiveDateTime) -> i64 {
 
 pub(crate) fn date_of(days: i32) -> NaiveDate {
     let step = Days::new(u64::from(days.unsigned_abs()));
-    let date = if days < 0 { NaiveDate::default().checked_sub_days(step) } else { NaiveDate::default().checked_add_days(step) };
+    let date = if days < 0 {
+        NaiveDate::default().checked_sub_days(step)
+    } else {
+        NaiveDate::default().checked_add_days(step)
+    };
     date.unwrap_or(if days < 0 { NaiveDate::MIN } else { NaiveDate::MAX })
 }
 
@@ -105,7 +109,9 @@ pub(crate) fn castable(from: &DataType, to: &DataType) -> bool {
         (D::Struct(a), D::Struct(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| castable(a.data_type(), b.data_type()))
         }
-        (a, b) => !types::is_string(a) && !number(a) && !number(b) && !types::is_timestamp(a) && !matches!(a, D::Date32),
+        (a, b) => {
+            !types::is_string(a) && !number(a) && !number(b) && !types::is_timestamp(a) && !matches!(a, D::Date32)
+        }
     }
 }
 
@@ -132,7 +138,9 @@ pub(crate) fn array(array: &ArrayRef, to: &DataType, mode: Mode, zone: Tz) -> Re
         (D::Null, _) => Ok(new_null_array(to, array.len())),
         (D::Utf8View | D::LargeUtf8, _) => self::array(&arrow_cast(array, &D::Utf8, mode)?, to, mode, zone),
         (D::Dictionary(_, value), _) => self::array(&arrow_cast(array, value, mode)?, to, mode, zone),
-        (D::Timestamp(unit, tag), _) if *unit != TimeUnit::Microsecond || tag.as_deref().is_some_and(|t| t != "UTC") => {
+        (D::Timestamp(unit, tag), _)
+            if *unit != TimeUnit::Microsecond || tag.as_deref().is_some_and(|t| t != "UTC") =>
+        {
             let normal = if tag.is_some() { types::timestamp() } else { types::timestamp_ntz() };
             self::array(&arrow_cast(array, &normal, mode)?, to, mode, zone)
         }
@@ -237,9 +245,9 @@ fn between_times(array: &ArrayRef, to: &DataType, zone: Tz) -> Result<ArrayRef> 
             let dates = array.as_primitive::<Date32Type>();
             Arc::new(dates.unary::<_, TimestampMicrosecondType>(|d| naive_micros(midnight(d))))
         }
-        (D::Timestamp(_, Some(_)), D::Date32) => {
-            Arc::new(array.as_primitive::<TimestampMicrosecondType>().unary::<_, Date32Type>(|us| day(local_of(us, zone))))
-        }
+        (D::Timestamp(_, Some(_)), D::Date32) => Arc::new(
+            array.as_primitive::<TimestampMicrosecondType>().unary::<_, Date32Type>(|us| day(local_of(us, zone))),
+        ),
         (D::Timestamp(_, None), D::Date32) => {
             Arc::new(array.as_primitive::<TimestampMicrosecondType>().unary::<_, Date32Type>(|us| day(naive_of(us))))
         }

@@ -83,7 +83,8 @@ pub(crate) fn to_decimal(array: &ArrayRef, precision: u8, scale: i8, mode: Mode)
         DataType::Decimal128(_, from) => {
             let from = *from;
             map_values::<Decimal128Type, _>(array.as_primitive(), mode, |value| {
-                rescale(value, i32::from(from), precision, scale).ok_or_else(|| out_of_range(text::decimal(value, from)))
+                rescale(value, i32::from(from), precision, scale)
+                    .ok_or_else(|| out_of_range(text::decimal(value, from)))
             })?
         }
         DataType::Float32 | DataType::Float64 => {
@@ -134,7 +135,11 @@ pub(crate) fn rescale(value: i128, from: i32, precision: u8, scale: i8) -> Optio
 pub(crate) fn divide_half_up(value: i128, unit: Option<i128>) -> i128 {
     let Some(unit) = unit else { return 0 };
     let (quotient, rest) = (value / unit, value % unit);
-    if rest.unsigned_abs() >= unit.unsigned_abs().div_ceil(2) { quotient + value.signum() * unit.signum() } else { quotient }
+    if rest.unsigned_abs() >= unit.unsigned_abs().div_ceil(2) {
+        quotient + value.signum() * unit.signum()
+    } else {
+        quotient
+    }
 }
 
 /// Ten to a power, while it fits.
@@ -158,7 +163,11 @@ pub(crate) fn to_instant(array: &ArrayRef, mode: Mode) -> Result<ArrayRef> {
         DataType::Decimal128(_, scale) => {
             let scale = i32::from(*scale);
             map_values::<Decimal128Type, _>(array.as_primitive(), mode, |value| {
-                let micros = if scale >= 6 { pow10(scale - 6).map(|u| value / u) } else { pow10(6 - scale).and_then(|u| value.checked_mul(u)) };
+                let micros = if scale >= 6 {
+                    pow10(scale - 6).map(|u| value / u)
+                } else {
+                    pow10(6 - scale).and_then(|u| value.checked_mul(u))
+                };
                 micros.and_then(|micros| i64::try_from(micros).ok()).ok_or_else(|| overflow(&value))
             })?
         }

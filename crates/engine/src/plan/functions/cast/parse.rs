@@ -113,7 +113,8 @@ pub(crate) fn zone(name: &str) -> Option<Tz> {
     let Some(digits) = offset.strip_prefix(['+', '-']) else { return Tz::from_str(name).ok() };
     let sign = &offset[..1];
     let parts: Vec<&str> = digits.split(':').collect();
-    let number = |text: &str, max: u32| (1..=2).contains(&text.len()).then(|| integer::<u32>(text).filter(|n| *n <= max));
+    let number =
+        |text: &str, max: u32| (1..=2).contains(&text.len()).then(|| integer::<u32>(text).filter(|n| *n <= max));
     let (hours, minutes) = match parts.as_slice() {
         [hours] if digits.len() <= 2 => (number(hours, 18)??, 0),
         [joined] if joined.len() == 4 => (number(&joined[..2], 18)??, number(&joined[2..], 59)??),
@@ -194,7 +195,9 @@ mod tests {
 
     #[test]
     fn zones_in_all_their_spellings() {
-        let offset = |name: &str| timestamp(&format!("2024-01-31 00:00:00{name}"), super::super::utc()).map(|us| us / 3_600_000_000);
+        let offset = |name: &str| {
+            timestamp(&format!("2024-01-31 00:00:00{name}"), super::super::utc()).map(|us| us / 3_600_000_000)
+        };
         let utc = offset("Z").unwrap();
         assert_eq!(offset("+02:00"), Some(utc - 2));
         assert_eq!(offset("-2"), Some(utc + 2));
