@@ -1,0 +1,5 @@
+//! One module a verb: arguments in, words and an exit code out. What is more than wiring lives beside this folder.
+
+pub(crate) mod completions;
+pub(crate) mod init;
+pub(crate) mod topic;
