@@ -42,8 +42,8 @@ impl Generator for Events {
         object.text("event_type", TYPES[self.types.draw(random)]);
         object.hundredths("amount", random.below(50_000) as i64);
         object.timestamp("ts", event_time_ms);
-        object.text("device", random.choose(&DEVICES));
-        object.text("country", random.choose(&COUNTRIES));
+        object.text("device", DEVICES[random.index(DEVICES.len())]);
+        object.text("country", COUNTRIES[random.index(COUNTRIES.len())]);
         object.end()
     }
 }

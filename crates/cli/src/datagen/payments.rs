@@ -86,7 +86,7 @@ impl Generator for Payments {
         let card = stolen.unwrap_or_else(|| self.cards.draw(random) as u64);
         let (category, median) = CATEGORIES[if stolen.is_some() { 4 } else { self.categories.draw(random) }];
         let (amount, country, channel) = if stolen.is_some() {
-            (random.lognormal(420.0, 0.4), *random.choose(&BURST_COUNTRIES), "online")
+            (random.lognormal(420.0, 0.4), BURST_COUNTRIES[random.index(BURST_COUNTRIES.len())], "online")
         } else {
             let home = HOME_COUNTRIES[(card % HOME_COUNTRIES.len() as u64) as usize];
             let channel = if category == "subscription" || random.chance(0.25) { "online" } else { "terminal" };

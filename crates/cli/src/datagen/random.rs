@@ -47,11 +47,6 @@ impl Random {
         self.below(length as u64) as usize
     }
 
-    /// One of `choices`.
-    pub(crate) fn choose<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        &choices[self.index(choices.len())]
-    }
-
     /// A number from 0 up to, not with, 1.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64

@@ -1,0 +1,5 @@
+//! Tests of the whole: the binary as a user runs it, and the rules of the source tree.
+
+mod cli;
+mod program;
+mod tidy;
