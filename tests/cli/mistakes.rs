@@ -35,7 +35,7 @@ fn a_log_filter_that_is_none() {
     check(
         &["--log", "highwater=loud", "completions", "bash"],
         2,
-        "error: log filter 'highwater=loud' is not understood: invalid filter directive\nhelp: use error, warn, info, \
+        "error: log filter 'highwater=loud' is not understood: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5\nhelp: use error, warn, info, \
          debug, trace, or a list such as warn,highwater_broker=debug\n",
     );
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
@@ -31,13 +30,13 @@ pub(crate) struct NewTopicSettings {
 
 /// Creates `topic`; `false` if it is already there.
 pub(crate) fn create(cluster: &Cluster, topic: &str, settings: &NewTopicSettings) -> Result<bool> {
-    let admin = admin(cluster)?;
-    cluster.metadata(admin.inner(), None)?;
+    // Asked first, because an admin client waits long for a broker that is not there.
+    cluster.metadata(&cluster.consumer(&[])?)?;
     let mut new = NewTopic::new(topic, settings.partitions, TopicReplication::Fixed(settings.replication));
     for (key, value) in &settings.configs {
         new = new.set(key, value);
     }
-    let results = futures::executor::block_on(admin.create_topics([&new], &options()))
+    let results = futures::executor::block_on(admin(cluster)?.create_topics([&new], &options()))
         .map_err(|error| cluster.failure(&error))?;
     match results.into_iter().next() {
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
@@ -48,9 +47,8 @@ pub(crate) fn create(cluster: &Cluster, topic: &str, settings: &NewTopicSettings
 
 /// Deletes `topic` and what is in it.
 pub(crate) fn delete(cluster: &Cluster, topic: &str) -> Result<()> {
-    let admin = admin(cluster)?;
-    cluster.partitions(admin.inner(), topic)?.ok_or_else(|| cluster.missing_topic(topic))?;
-    let results = futures::executor::block_on(admin.delete_topics(&[topic], &options()))
+    cluster.existing_partitions(&cluster.consumer(&[])?, topic)?;
+    let results = futures::executor::block_on(admin(cluster)?.delete_topics(&[topic], &options()))
         .map_err(|error| cluster.failure(&error))?;
     match results.into_iter().next() {
         Some(Err((_, code))) => Err(Failure::runtime(format!("topic '{topic}' cannot be deleted: {code}"))),
@@ -69,7 +67,7 @@ fn options() -> AdminOptions {
 /// Writes the topics there are; Kafka's own (`__...`) only if asked for.
 pub(crate) fn list(cluster: &Cluster, internal: bool, format: Format, out: &mut impl Write) -> Result<()> {
     let consumer = cluster.consumer(&[])?;
-    let metadata = cluster.metadata(consumer.client(), None)?;
+    let metadata = cluster.metadata(&consumer)?;
     let mut topics: Vec<&MetadataTopic> =
         metadata.topics().iter().filter(|topic| internal || !topic.name().starts_with("__")).collect();
     topics.sort_by_key(|topic| topic.name());
@@ -88,8 +86,7 @@ pub(crate) fn list(cluster: &Cluster, internal: bool, format: Format, out: &mut 
 /// Writes the partitions of `topic`: leader, first and next offset, records between them.
 pub(crate) fn describe(cluster: &Cluster, topic: &str, format: Format, out: &mut impl Write) -> Result<()> {
     let consumer = cluster.consumer(&[])?;
-    cluster.existing_partitions(&consumer, topic)?;
-    let metadata = cluster.metadata(consumer.client(), None)?;
+    let metadata = cluster.metadata(&consumer)?;
     let Some(found) = metadata.topics().iter().find(|known| known.name() == topic) else {
         return Err(cluster.missing_topic(topic));
     };
@@ -117,12 +114,11 @@ fn partition_offsets(
     consumer: &BaseConsumer<Connection>,
     topic: &MetadataTopic,
 ) -> Result<Vec<PartitionOffsets>> {
-    let client: &Client<Connection> = consumer.client();
     topic
         .partitions()
         .iter()
         .map(|partition| {
-            let (low, high) = client
+            let (low, high) = consumer
                 .fetch_watermarks(topic.name(), partition.id(), CHANGE_TIMEOUT)
                 .map_err(|error| cluster.failure(&error))?;
             Ok(PartitionOffsets { id: partition.id(), leader: partition.leader(), low, high })

@@ -3,16 +3,20 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use rdkafka::client::{Client, ClientContext};
+use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataPartition};
 
 use crate::error::{Failure, Result};
 
 /// How long a broker may take to answer the first question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Events looked at for the reason of a failed connection, and how long each may take to come.
+const EVENTS: u32 = 4;
+const EVENT_WAIT: Duration = Duration::from_millis(50);
 
 /// Where a cluster is, and how its clients are set up.
 #[derive(Debug, Clone, clap::Args)]
@@ -84,22 +88,28 @@ impl Cluster {
         self.config(defaults).create_with_context(Connection::default()).map_err(|error| self.failure(&error))
     }
 
-    /// What the cluster says about `topic`, or about all topics.
-    pub(crate) fn metadata(&self, client: &Client<Connection>, topic: Option<&str>) -> Result<Metadata> {
-        client.fetch_metadata(topic, ANSWER_TIMEOUT).map_err(|error| self.unreachable(client, &error))
+    /// What the cluster says about its topics.
+    pub(crate) fn metadata(&self, consumer: &BaseConsumer<Connection>) -> Result<Metadata> {
+        consumer.client().fetch_metadata(None, ANSWER_TIMEOUT).map_err(|error| {
+            // What went wrong with the connection is only told to those who poll.
+            for _ in 0..EVENTS {
+                let _ = consumer.poll(EVENT_WAIT);
+            }
+            self.unreachable(consumer.context(), &error)
+        })
     }
 
     /// The partitions of `topic`, or `None` if there is no such topic. Asks for the list, so that asking creates
     /// nothing.
-    pub(crate) fn partitions(&self, client: &Client<Connection>, topic: &str) -> Result<Option<Vec<i32>>> {
-        let metadata = self.metadata(client, None)?;
+    pub(crate) fn partitions(&self, consumer: &BaseConsumer<Connection>, topic: &str) -> Result<Option<Vec<i32>>> {
+        let metadata = self.metadata(consumer)?;
         let found = metadata.topics().iter().find(|known| known.name() == topic);
-        Ok(found.map(|topic| topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()))
+        Ok(found.map(|topic| topic.partitions().iter().map(MetadataPartition::id).collect()))
     }
 
     /// The partitions of a topic that must be there.
     pub(crate) fn existing_partitions(&self, consumer: &BaseConsumer<Connection>, topic: &str) -> Result<Vec<i32>> {
-        self.partitions(consumer.client(), topic)?.ok_or_else(|| self.missing_topic(topic))
+        self.partitions(consumer, topic)?.ok_or_else(|| self.missing_topic(topic))
     }
 
     /// The failure of a topic that is not there.
@@ -110,7 +120,7 @@ impl Cluster {
         ))
     }
 
-    fn unreachable(&self, client: &Client<Connection>, error: &KafkaError) -> Failure {
+    fn unreachable(&self, connection: &Connection, error: &KafkaError) -> Failure {
         match error.rdkafka_error_code() {
             Some(
                 RDKafkaErrorCode::BrokerTransportFailure
@@ -118,7 +128,7 @@ impl Cluster {
                 | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::Resolve,
             ) => {
-                let reason = client.context().reason().map_or_else(String::new, |reason| format!(": {reason}"));
+                let reason = connection.reason().map_or_else(String::new, |reason| format!(": {reason}"));
                 Failure::runtime(format!("no Kafka broker answers at {}{reason}", self.bootstrap)).help(format!(
                     "start one with 'highwater broker --listen {}', or name another with --bootstrap",
                     self.bootstrap

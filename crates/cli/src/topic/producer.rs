@@ -185,7 +185,7 @@ impl TopicProducer {
 
 fn ensure_topic(cluster: &Cluster, topic: &str, partitions: Option<i32>) -> Result<()> {
     let consumer = cluster.consumer(&[])?;
-    if cluster.partitions(rdkafka::consumer::Consumer::client(&consumer), topic)?.is_some() {
+    if cluster.partitions(&consumer, topic)?.is_some() {
         return Ok(());
     }
     let Some(partitions) = partitions else { return Err(cluster.missing_topic(topic)) };
