@@ -107,11 +107,8 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a command; its stderr is read line by line.
     pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child = highwater(folder, arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut child =
+            highwater(folder, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("stderr is piped");
         let (sender, lines) = channel();
         std::thread::spawn(move || {

@@ -47,7 +47,10 @@ fn files(extension: &str) -> Vec<PathBuf> {
             let entry = entry.unwrap();
             let name = entry.file_name().to_string_lossy().into_owned();
             let kind = entry.file_type().unwrap();
-            if kind.is_dir() && !matches!(name.as_str(), "target" | ".git" | "node_modules" | "data") && !name.starts_with("highwater-") {
+            if kind.is_dir()
+                && !matches!(name.as_str(), "target" | ".git" | "node_modules" | "data")
+                && !name.starts_with("highwater-")
+            {
                 folders.push(entry.path());
             } else if kind.is_file() && name.ends_with(&format!(".{extension}")) {
                 found.push(entry.path());
@@ -145,7 +148,8 @@ fn braces(code: &str) -> usize {
 #[test]
 fn nothing_is_left_lying_about() {
     let marks = Regex::new(r"//.*\b(TODO|FIXME)\b").unwrap();
-    let commented_code = Regex::new(r"^\s*//\s*(let |pub |fn |use |if .*\{|for .*\{|\}|return |[\w.]+\(.*\);)").unwrap();
+    let commented_code =
+        Regex::new(r"^\s*//\s*(let |pub |fn |use |if .*\{|for .*\{|\}|return |[\w.]+\(.*\);)").unwrap();
     let mut complaints = Vec::new();
     for source in sources().iter().filter(|source| source.name != "tests/tidy.rs") {
         for (index, line) in source.text.lines().enumerate() {
@@ -198,7 +202,8 @@ fn documents_name_the_versions_of_the_build() {
 fn there_is_one_arrow() {
     let lock = read(&root().join("Cargo.lock"));
     let count = |name: &str| lock.lines().filter(|line| *line == format!("name = \"{name}\"")).count();
-    let twice = ["arrow", "arrow-array", "parquet", "datafusion", "object_store"].into_iter().filter(|name| count(name) != 1);
+    let twice =
+        ["arrow", "arrow-array", "parquet", "datafusion", "object_store"].into_iter().filter(|name| count(name) != 1);
     report("more or less than one version in Cargo.lock", twice.map(str::to_owned).collect());
 }
 

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Format;
 use crate::topic::client::{Cluster, key_value};
-use crate::{commands, datagen, topic};
+use crate::{commands, datagen, demo, topic};
 
 /// Real-time analytics in one binary: Kafka on one side, tables on the other, Spark's streaming SQL in between.
 #[derive(Debug, Parser)]
@@ -25,13 +25,26 @@ configuration or SQL, 130 aborted by a second Ctrl-C.";
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run broker, producers and three pipelines in this terminal, to see what it does
+    Demo(demo::Arguments),
     /// Make a project folder with a pipeline that runs
     Init(commands::init::Arguments),
+    /// Run the queries of a project, an SQL file or a text
+    Run(commands::run::Arguments),
+    /// Query the tables that pipelines write
+    Sql(commands::sql::Arguments),
+    /// Check a project and show what its queries would do, without starting them
+    Validate(commands::validate::Arguments),
+    /// Run the embedded Kafka broker
+    Broker(commands::broker::Arguments),
     /// Create, look at, fill and read topics of any Kafka
     #[command(subcommand)]
     Topic(TopicCommand),
     /// Generate events that look like real ones
     Datagen(datagen::Arguments),
+    /// Look at queries and stop them, from outside
+    #[command(subcommand)]
+    Query(commands::query::Command),
     /// Print the completion script of a shell
     Completions(commands::completions::Arguments),
 }

@@ -29,7 +29,9 @@ mod tests {
 
     #[test]
     fn units_are_short_or_long() {
-        for (text, millis) in [("250ms", 250), ("5s", 5000), ("2 minutes", 120_000), ("1.5h", 5_400_000), ("1 day", 86_400_000)] {
+        for (text, millis) in
+            [("250ms", 250), ("5s", 5000), ("2 minutes", 120_000), ("1.5h", 5_400_000), ("1 day", 86_400_000)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "5", "s", "5 parsecs", "-5s", "1.2.3s"] {

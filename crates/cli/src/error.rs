@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use highwater_engine::error::{EngineError, Span};
+use highwater_engine::plan::ScriptError;
 
 use crate::config::secrets::redact;
 
@@ -43,15 +44,20 @@ enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     file: String,
-    span: Span,
+    span: Option<Span>,
     line_text: Option<String>,
 }
 
 impl Place {
+    /// A whole file.
+    pub(crate) fn file(file: impl Into<String>) -> Self {
+        Self { file: file.into(), span: None, line_text: None }
+    }
+
     /// A place in `text`, which is the content of `file`.
     pub(crate) fn in_text(file: impl Into<String>, text: &str, span: Span) -> Self {
         let index = usize::try_from(span.line).unwrap_or(usize::MAX).saturating_sub(1);
-        Self { file: file.into(), span, line_text: text.lines().nth(index).map(str::to_owned) }
+        Self { file: file.into(), span: Some(span), line_text: text.lines().nth(index).map(str::to_owned) }
     }
 
     /// The place of the byte `offset` of `text`.
@@ -98,6 +104,13 @@ impl Failure {
         self
     }
 
+    /// The same failure with what it happened to in front: `query 'q': ...`.
+    #[must_use]
+    pub(crate) fn within(mut self, object: &str) -> Self {
+        self.message = format!("{object}: {}", self.message);
+        self
+    }
+
     /// The same failure with others that happened beside it.
     #[must_use]
     pub(crate) fn and(mut self, others: impl IntoIterator<Item = Failure>) -> Self {
@@ -138,7 +151,10 @@ impl Failure {
 }
 
 fn render_place(place: &Place, paint: &Paint, out: &mut String) {
-    let Span { line, column, length } = place.span;
+    let Some(Span { line, column, length }) = place.span else {
+        let _ = writeln!(out, "  {} {}", paint.dim("-->"), place.file);
+        return;
+    };
     let number = line.to_string();
     let gutter = " ".repeat(number.len());
     let _ = writeln!(out, " {gutter}{} {}:{line}:{column}", paint.dim("-->"), place.file);
@@ -192,6 +208,19 @@ impl From<EngineError> for Failure {
         match error.next_step() {
             Some(help) => failure.help(help),
             None => failure,
+        }
+    }
+}
+
+/// An error in a script points at its line.
+impl From<ScriptError> for Failure {
+    fn from(script: ScriptError) -> Self {
+        let span = script.error.span();
+        let failure = Self::from(script.error);
+        match span {
+            Some(span) if !script.text.is_empty() => failure.at(Place::in_text(script.file, &script.text, span)),
+            _ if !script.file.is_empty() => failure.at(Place::file(script.file)),
+            _ => failure,
         }
     }
 }

@@ -10,15 +10,14 @@ use crate::error::{Failure, Result};
 use crate::progress::screen;
 
 /// What is logged when nobody says: our own words, and only warnings of what we build on.
-const DEFAULT_FILTER: &str = "warn,highwater=info,highwater_engine=info,highwater_connectors=info,highwater_broker=info";
+const DEFAULT_FILTER: &str =
+    "warn,highwater=info,highwater_engine=info,highwater_connectors=info,highwater_broker=info";
 
 /// Starts logging with `filter`: a level for Highwater's own modules, or a full filter (`warn,highwater_broker=debug`).
 pub(crate) fn start(filter: Option<&str>) -> Result<()> {
     let filter = match filter {
         None => DEFAULT_FILTER.to_owned(),
-        Some(level) if is_level(level) => {
-            DEFAULT_FILTER.replace("=info", &format!("={}", level.to_ascii_lowercase()))
-        }
+        Some(level) if is_level(level) => DEFAULT_FILTER.replace("=info", &format!("={}", level.to_ascii_lowercase())),
         Some(filter) => filter.to_owned(),
     };
     let parsed = EnvFilter::try_new(&filter).map_err(|error| {

@@ -9,9 +9,11 @@
 //! again, what is late and what is written is the engine's.
 
 mod args;
+mod broker;
 mod commands;
 mod config;
 mod datagen;
+mod demo;
 mod duration;
 mod error;
 mod logging;
@@ -19,6 +21,7 @@ mod output;
 mod progress;
 mod project;
 mod rate;
+mod run;
 mod signals;
 mod topic;
 
@@ -47,9 +50,15 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     logging::start(cli.log.as_deref())?;
     match cli.command {
+        Command::Demo(arguments) => return demo::run(&arguments),
+        Command::Run(arguments) => return commands::run::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments)?,
+        Command::Sql(arguments) => commands::sql::run(&arguments)?,
+        Command::Validate(arguments) => commands::validate::run(&arguments)?,
+        Command::Broker(arguments) => commands::broker::run(&arguments)?,
         Command::Topic(command) => commands::topic::run(command)?,
         Command::Datagen(arguments) => datagen::run(&arguments, &Interrupt::listen()?)?,
+        Command::Query(command) => commands::query::run(&command)?,
         Command::Completions(arguments) => commands::completions::run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -74,6 +74,8 @@ mod tests {
     #[test]
     fn rates_are_above_zero() {
         assert_eq!(positive("2.5"), Ok(2.5));
-        assert!(positive("0").is_err() && positive("-1").is_err() && positive("inf").is_err() && positive("x").is_err());
+        assert!(
+            positive("0").is_err() && positive("-1").is_err() && positive("inf").is_err() && positive("x").is_err()
+        );
     }
 }

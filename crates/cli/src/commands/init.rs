@@ -35,7 +35,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for (file, text) in FILES {
         write(&folder.join(file), &text.replace(NAME_PLACE, &name))?;
     }
-    tracing::info!("made {}; next: highwater run {} (its README.md says how to look at the result)", folder.display(), folder.display());
+    tracing::info!(
+        "made {}; next: highwater run {} (its README.md says how to look at the result)",
+        folder.display(),
+        folder.display()
+    );
     Ok(())
 }
 

@@ -4,7 +4,6 @@
 //! trigger: 5 seconds          # available-now | once | a duration | real-time
 //! parallelism: 2              # worker threads of one query; default: the machine's cores
 //! default_format: delta       # what a streaming table is stored as when its statement does not say
-//! log: info                   # error | warn | info | debug | trace, or a filter such as highwater=debug
 //! flows:                      # for one flow or streaming table, by name
 //!   alerts:
 //!     trigger: 1 second
@@ -34,8 +33,6 @@ pub(crate) struct HighwaterYml {
     pub(crate) parallelism: Option<usize>,
     /// The format of streaming tables that name none.
     pub(crate) default_format: Option<String>,
-    /// The log filter.
-    pub(crate) log: Option<String>,
     /// Settings of single flows.
     pub(crate) flows: BTreeMap<String, FlowSettings>,
 }
@@ -101,7 +98,6 @@ struct File {
     trigger: Option<Spanned<String>>,
     parallelism: Option<Spanned<u16>>,
     default_format: Option<String>,
-    log: Option<String>,
     flows: BTreeMap<String, FlowFile>,
 }
 
@@ -141,7 +137,6 @@ impl HighwaterYml {
             trigger: parsed.trigger.map(setting),
             parallelism: parsed.parallelism.map(|threads| usize::from(threads.value)),
             default_format: parsed.default_format,
-            log: parsed.log,
             flows: parsed
                 .flows
                 .into_iter()
@@ -163,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "trigger: 5 seconds\nparallelism: 3\ndefault_format: delta\nlog: debug\nflows:\n  alerts:\n    \
+        let text = "trigger: 5 seconds\nparallelism: 3\ndefault_format: delta\nflows:\n  alerts:\n    \
                     trigger: 1 second\n    output_mode: update\n";
         let yml = HighwaterYml::parse("highwater.yml", text).unwrap();
         assert_eq!(yml.trigger.unwrap().text, "5 seconds");

@@ -1,11 +1,10 @@
 //! `${name}` in SQL text: Spark's configuration substitution, with errors instead of silence.
 //!
 //! A name is looked up in `--param`, then in the project's `configuration`; `${env:NAME}` and `${file:PATH}` are
-//! secrets (see [`super::secrets`]). Comments are left as they are. A name that nobody set is an error with its
+//! secrets and left for the engine (see [`super::secrets`]). Comments are left as they are. A name that nobody set is an error with its
 //! place; Spark would leave the text as it stands and fail later, elsewhere.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use highwater_engine::error::nearest;
 
@@ -16,15 +15,9 @@ use crate::error::{Failure, Place, Result};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Parameters {
     values: BTreeMap<String, String>,
-    base: PathBuf,
 }
 
 impl Parameters {
-    /// No values yet; `base` is the folder secret files are relative to.
-    pub(crate) fn new(base: impl Into<PathBuf>) -> Self {
-        Self { values: BTreeMap::new(), base: base.into() }
-    }
-
     /// Sets values; a later one of the same name wins.
     #[must_use]
     pub(crate) fn with(mut self, values: impl IntoIterator<Item = (String, String)>) -> Self {
@@ -38,34 +31,19 @@ impl Parameters {
         let mut copied = 0;
         for reference in references(text) {
             let name = &text[reference.start + 2..reference.end - 1];
-            let value = self.value(name).map_err(|failure| {
-                failure.at(Place::at_offset(file, text, reference.start, reference.end - reference.start))
+            if secrets::is_reference(name) {
+                continue;
+            }
+            let value = self.values.get(name).ok_or_else(|| {
+                let place = Place::at_offset(file, text, reference.start, reference.end - reference.start);
+                self.unset(name).at(place)
             })?;
             out.push_str(&text[copied..reference.start]);
-            out.push_str(&value);
+            out.push_str(value);
             copied = reference.end;
         }
         out.push_str(&text[copied..]);
         Ok(out)
-    }
-
-    fn value(&self, name: &str) -> Result<String> {
-        match self.values.get(name) {
-            // A value may itself be a reference to a secret, so that a password can be named once in the project.
-            Some(value) => match value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
-                Some(inner) => self.secret(inner).unwrap_or_else(|| Ok(value.clone())),
-                None => Ok(value.clone()),
-            },
-            None => self.secret(name).unwrap_or_else(|| Err(self.unset(name))),
-        }
-    }
-
-    /// Secrets stand inside SQL strings: what would end the string is escaped.
-    fn secret(&self, reference: &str) -> Option<Result<String>> {
-        let resolved = secrets::resolve(reference, &self.base)?;
-        Some(resolved.map(|value| value.replace('\\', "\\\\").replace('\'', "\\'")).map_err(|message| {
-            Failure::invalid(message).help("set it before the start, or change the reference in the SQL text")
-        }))
     }
 
     fn unset(&self, name: &str) -> Failure {
@@ -129,7 +107,7 @@ mod tests {
     use super::*;
 
     fn parameters() -> Parameters {
-        Parameters::new("/nonexistent").with([("path".into(), "/data/in".into()), ("bootstrap".into(), "b:9092".into())])
+        Parameters::default().with([("path".into(), "/data/in".into()), ("bootstrap".into(), "b:9092".into())])
     }
 
     #[test]
@@ -159,10 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_value_may_refer_to_a_secret() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("pw"), "o'clock\\12").unwrap();
-        let parameters = Parameters::new(dir.path()).with([("password".into(), "${file:pw}".into())]);
-        assert_eq!(parameters.substitute("q.sql", "'${password}'").unwrap(), r"'o\'clock\\12'");
+    fn secrets_are_left_for_the_engine() {
+        let text = "OPTIONS ('kafka.sasl.password' = '${env:PASSWORD}', path = '${path}')";
+        let expected = "OPTIONS ('kafka.sasl.password' = '${env:PASSWORD}', path = '/data/in')";
+        assert_eq!(parameters().substitute("q.sql", text).unwrap(), expected);
     }
 }

@@ -37,7 +37,9 @@ fn failure(file: &str, text: &str, error: &Error) -> Failure {
         Error::SerdeMissingField { field, .. } => {
             at(format!("the key '{field}' is missing"), 1).help(format!("add a line '{field}: ...'"))
         }
-        Error::SerdeInvalidType { unexpected, expected, .. } => at(format!("found {unexpected}, expected {expected}"), 1),
+        Error::SerdeInvalidType { unexpected, expected, .. } => {
+            at(format!("found {unexpected}, expected {expected}"), 1)
+        }
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             at(format!("the key '{key}' stands twice"), key.chars().count()).help("keep one of the two")
         }

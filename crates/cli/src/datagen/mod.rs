@@ -7,7 +7,7 @@
 //! The same kind, seed, start and rate give the same events, byte for byte, on every machine.
 
 mod clicks;
-mod event_time;
+pub(crate) mod event_time;
 mod events;
 mod json;
 mod payments;
@@ -305,7 +305,8 @@ mod tests {
     #[test]
     fn sensors_take_turns_and_show_anomalies() {
         let readings = events(Kind::Sensors, 1, 20_000);
-        let devices: BTreeSet<&str> = readings.iter().map(|(_, reading)| reading["device_id"].as_str().unwrap()).collect();
+        let devices: BTreeSet<&str> =
+            readings.iter().map(|(_, reading)| reading["device_id"].as_str().unwrap()).collect();
         assert_eq!(devices.len(), 48);
         let shaking = readings.iter().filter(|(_, reading)| reading["vibration"].as_f64().unwrap() > 3.0).count();
         assert!((50..2000).contains(&shaking), "{shaking}");

@@ -34,7 +34,12 @@ pub(crate) enum Format {
 }
 
 /// Writes the rows of `batches` to `out`.
-pub(crate) fn write_rows(format: Format, schema: &SchemaRef, batches: &[RecordBatch], out: &mut impl Write) -> Result<()> {
+pub(crate) fn write_rows(
+    format: Format,
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    out: &mut impl Write,
+) -> Result<()> {
     let written = match format {
         Format::Table => table::write(schema, batches, out),
         Format::Json => json::write(schema, batches, out),
@@ -79,7 +84,10 @@ mod tests {
             ("raw", Arc::new(BinaryArray::from_vec(vec![b"{}", b"\xff"]))),
             (
                 "list",
-                Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), None]), Some(vec![])])),
+                Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![
+                    Some(vec![Some(1), None]),
+                    Some(vec![]),
+                ])),
             ),
         ];
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap()

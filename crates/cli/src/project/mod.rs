@@ -74,12 +74,12 @@ impl Project {
         }
     }
 
-    fn from_texts(
-        name: &str,
-        root: PathBuf,
-        files: Vec<SqlFile>,
-        params: &BTreeMap<String, String>,
-    ) -> Result<Self> {
+    /// The storage of the project in `folder`, without reading its queries.
+    pub(crate) fn storage_in(folder: &Path) -> Result<PathBuf> {
+        SparkPipeline::load(folder)?.storage_path(folder)
+    }
+
+    fn from_texts(name: &str, root: PathBuf, files: Vec<SqlFile>, params: &BTreeMap<String, String>) -> Result<Self> {
         let project = Self {
             name: name.to_owned(),
             root,
@@ -114,7 +114,7 @@ impl Project {
         // `project.dir` lets a project name files of its own wherever it is run from.
         let root = if self.root.as_os_str().is_empty() { Path::new(".") } else { self.root.as_path() };
         let dir = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
-        let parameters = Parameters::new(root)
+        let parameters = Parameters::default()
             .with([("project.dir".to_owned(), dir.display().to_string())])
             .with(self.configuration.clone());
         for file in &mut self.files {
@@ -209,9 +209,11 @@ mod tests {
 
     #[test]
     fn remote_storage_is_refused_and_file_uris_are_taken() {
-        let remote = folder(&[("spark-pipeline.yml", &YML.replace("data", "s3://bucket/x")), ("transformations/a.sql", "")]);
+        let remote =
+            folder(&[("spark-pipeline.yml", &YML.replace("data", "s3://bucket/x")), ("transformations/a.sql", "")]);
         assert!(mistake(&remote).contains("s3://bucket/x"), "{}", mistake(&remote));
-        let uri = folder(&[("spark-pipeline.yml", &YML.replace("data", "file:///var/x")), ("transformations/a.sql", "")]);
+        let uri =
+            folder(&[("spark-pipeline.yml", &YML.replace("data", "file:///var/x")), ("transformations/a.sql", "")]);
         assert_eq!(load(&uri, &[]).unwrap().storage, Some(PathBuf::from("/var/x")));
     }
 

@@ -107,7 +107,9 @@ impl SparkPipeline {
         if self.storage.contains("://") {
             let message = format!("storage '{}' is not a local folder", self.storage);
             let failure = self.source.failure(self.storage_location, message);
-            return Err(failure.help("this version keeps tables and checkpoints on local disks: file:///FOLDER or a path"));
+            return Err(
+                failure.help("this version keeps tables and checkpoints on local disks: file:///FOLDER or a path")
+            );
         }
         Ok(root.join(&self.storage))
     }

@@ -134,8 +134,7 @@ fn open(arguments: &Arguments) -> Result<BaseConsumer<Connection>> {
         None => {
             let wanted: Vec<i32> =
                 partitions.into_iter().filter(|id| arguments.partition.is_none_or(|only| only == *id)).collect();
-            start_list(&consumer, &arguments.topic, &wanted, arguments.offset)
-                .and_then(|list| consumer.assign(&list))
+            start_list(&consumer, &arguments.topic, &wanted, arguments.offset).and_then(|list| consumer.assign(&list))
         }
     };
     opened.map_err(|error| cluster.failure(&error))?;

@@ -109,8 +109,7 @@ impl TopicProducer {
             ("queue.buffering.max.messages", "1000000"),
             ("queue.buffering.max.kbytes", "262144"),
         ]);
-        let producer =
-            config.create_with_context(Deliveries::default()).map_err(|error| cluster.failure(&error))?;
+        let producer = config.create_with_context(Deliveries::default()).map_err(|error| cluster.failure(&error))?;
         Ok(Self { producer, cluster: cluster.clone(), topic: topic.to_owned(), headers: None })
     }
 
@@ -118,9 +117,9 @@ impl TopicProducer {
     #[must_use]
     pub(crate) fn with_headers(mut self, headers: &[(String, String)]) -> Self {
         if !headers.is_empty() {
-            let with_all = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-                all.insert(Header { key, value: Some(value) })
-            });
+            let with_all = headers
+                .iter()
+                .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
             self.headers = Some(with_all);
         }
         self
