@@ -11,7 +11,7 @@
 //! that ends the query is the caller's to say.
 
 use std::collections::HashSet;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -99,45 +99,40 @@ impl PartitionFetcher {
         self.hang_up();
     }
 
-    /// Shows the next records to `visit`, at most `max_records` of them; 0 at the end of the range.
+    /// Shows the next records to `visit` until it has enough ([`ControlFlow::Break`]) or the range ends.
     pub fn read<E: From<ClientError>>(
         &mut self,
-        max_records: usize,
-        mut visit: impl FnMut(&Record<'_>) -> Result<(), E>,
-    ) -> Result<usize, E> {
-        let mut count = 0;
-        while count < max_records {
-            if self.batch.is_none() && !self.open_batch()? {
+        mut visit: impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        while self.batch.is_some() || self.open_batch()? {
+            if self.walk(&mut visit)?.is_break() {
                 break;
             }
-            self.walk(max_records, &mut count, &mut visit)?;
         }
-        Ok(count)
+        Ok(())
     }
 
-    /// Walks the open batch until it ends, the range ends or the count is full.
+    /// Walks the open batch until it ends, the range ends or the visitor has enough.
     #[inline]
     fn walk<E: From<ClientError>>(
         &mut self,
-        max_records: usize,
-        count: &mut usize,
-        visit: &mut impl FnMut(&Record<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Some(open) = &mut self.batch else { return Ok(()) };
+        visit: &mut impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, E> {
+        let Some(open) = &mut self.batch else { return Ok(ControlFlow::Continue(())) };
         let payload = match &open.payload {
             Payload::InAnswer(range) => &self.answer.records[range.clone()],
             Payload::Unpacked => self.decompressor.bytes(),
         };
         let mut cursor = open.cursor;
+        let mut flow = ControlFlow::Continue(());
         let mut batch_ended = false;
-        while *count < max_records && self.next < self.end && !batch_ended {
+        while flow.is_continue() && !batch_ended && self.next < self.end {
             match cursor.next(payload) {
                 Ok(Some(record)) if record.offset < self.next => {}
                 Ok(Some(record)) if record.offset >= self.end => self.next = self.end,
                 Ok(Some(record)) => {
-                    visit(&record)?;
+                    flow = visit(&record)?;
                     self.next = record.offset + 1;
-                    *count += 1;
                 }
                 Ok(None) => {
                     self.next = self.next.max(open.last_offset.saturating_add(1)).min(self.end);
@@ -150,7 +145,7 @@ impl PartitionFetcher {
         if batch_ended || self.next >= self.end {
             self.batch = None;
         }
-        Ok(())
+        Ok(flow)
     }
 
     /// Opens the next batch that has records for the reader; false at the end of the range.

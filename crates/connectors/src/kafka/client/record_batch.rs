@@ -144,6 +144,8 @@ pub struct Record<'a> {
     pub offset: i64,
     /// Milliseconds since 1970, -1 for none.
     pub timestamp: i64,
+    /// Whether the broker's clock gave the timestamp.
+    pub log_append_time: bool,
     /// The key, if it has one.
     pub key: Option<&'a [u8]>,
     /// The value; none is a tombstone.
@@ -196,6 +198,7 @@ impl Cursor {
                 Some(timestamp) => timestamp,
                 None => self.base_timestamp.wrapping_add(timestamp_delta),
             },
+            log_append_time: self.append_timestamp.is_some(),
             key,
             value,
             headers: Headers { count: header_count, bytes: rest },
