@@ -1,0 +1,125 @@
+//! One group and its members: the data of the coordinator, and the questions it asks of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::coordinator::Token;
+
+/// Where a group stands; the names are Kafka's and are told to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum GroupState {
+    #[default]
+    Empty,
+    PreparingRebalance,
+    CompletingRebalance,
+    Stable,
+}
+
+impl fmt::Display for GroupState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// An assignment protocol a member can follow, and its subscription in that protocol's form.
+pub(crate) type Protocol = (String, Bytes);
+
+/// A member that has joined.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) instance: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) session_timeout_ms: i64,
+    pub(crate) rebalance_timeout_ms: i64,
+    pub(crate) protocols: Vec<Protocol>,
+    pub(crate) assignment: Bytes,
+    /// When it is thrown out, unless it is heard of or waits for an answer.
+    pub(crate) session_deadline_ms: i64,
+    pub(crate) join: Option<Token>,
+    pub(crate) sync: Option<Token>,
+}
+
+impl Member {
+    pub(crate) fn supports(&self, protocol: &str) -> bool {
+        self.protocols.iter().any(|(name, _)| name == protocol)
+    }
+
+    pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
+        let found = self.protocols.iter().find(|(name, _)| name == protocol);
+        found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
+    }
+
+    /// A member that waits for the coordinator cannot be late.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.join.is_some() || self.sync.is_some()
+    }
+
+    pub(crate) fn heard_of(&mut self, now_ms: i64) {
+        self.session_deadline_ms = now_ms + self.session_timeout_ms;
+    }
+}
+
+/// A consumer group.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) state: GroupState,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: String,
+    pub(crate) protocol: Option<String>,
+    pub(crate) leader: Option<String>,
+    pub(crate) members: BTreeMap<String, Member>,
+    /// Static members: instance id to member id.
+    pub(crate) instances: HashMap<String, String>,
+    /// Member ids handed out and not yet used, with when they are forgotten.
+    pub(crate) pending: BTreeMap<String, i64>,
+    /// End of the join phase, or of the wait for the leader's assignment.
+    pub(crate) deadline_ms: Option<i64>,
+    /// Latest end of the first join phase of a group; `None` in later ones.
+    pub(crate) first_join_until_ms: Option<i64>,
+}
+
+impl Group {
+    pub(crate) fn is_idle(&self) -> bool {
+        self.members.is_empty() && self.pending.is_empty()
+    }
+
+    pub(crate) fn all_joined(&self) -> bool {
+        self.pending.is_empty() && self.members.values().all(|member| member.join.is_some())
+    }
+
+    pub(crate) fn longest_rebalance_ms(&self) -> i64 {
+        self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0)
+    }
+
+    /// Whether a joiner shares a protocol with every member.
+    pub(crate) fn accepts(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
+        if self.members.is_empty() {
+            return true;
+        }
+        let shared = |name: &str| self.members.values().all(|member| member.supports(name));
+        protocol_type == self.protocol_type && protocols.iter().any(|(name, _)| shared(name))
+    }
+
+    /// The protocol every member supports that most members list first; of equals, the first by
+    /// name.
+    pub(crate) fn elect_protocol(&self) -> Option<String> {
+        let shared = |name: &str| self.members.values().all(|member| member.supports(name));
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let choice = member.protocols.iter().map(|(name, _)| name.as_str()).find(|name| shared(name));
+            *votes.entry(choice?).or_default() += 1;
+        }
+        let most = votes.values().copied().max()?;
+        votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
+    }
+
+    /// The earliest moment at which the passing of time alone changes something.
+    pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
+        let sessions = self.members.values().filter(|member| !member.is_waiting());
+        let sessions = sessions.map(|member| member.session_deadline_ms);
+        sessions.chain(self.pending.values().copied()).chain(self.deadline_ms).min()
+    }
+}

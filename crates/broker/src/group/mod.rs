@@ -1,0 +1,15 @@
+//! Consumer groups: who is in them, who reads what, and how far they have read.
+//!
+//! ```text
+//! join, sync, heartbeat, leave ─> service ─> coordinator (pure) ─> replies
+//!                 timers ───────────┘
+//! commit ─> coordinator: may this member? ─> offsets (append-only file) ─> fetch
+//! ```
+//!
+//! Membership lives in memory only: after a restart members find themselves unknown and join
+//! again, which is what they do after any rebalance. Committed offsets live on the disk.
+
+pub(crate) mod member;
+pub(crate) mod coordinator;
+pub(crate) mod offsets;
+pub(crate) mod service;

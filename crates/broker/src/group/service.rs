@@ -1,0 +1,184 @@
+//! Drives the coordinator: gives it the time, holds the requests that wait, and fires its timers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
+
+use super::coordinator::{Caller, Coordinator, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
+use super::offsets::OffsetStore;
+use crate::clock::Clock;
+use kafka_protocol::ResponseError;
+
+/// The groups of a broker, with their committed offsets.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    clock: Arc<dyn Clock>,
+    max_groups: usize,
+    offsets: OffsetStore,
+    inner: Mutex<Inner>,
+    /// A deadline may have come nearer.
+    deadline_changed: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    coordinator: Coordinator,
+    next_token: Token,
+    joins: HashMap<Token, oneshot::Sender<Result<Joined, JoinRefused>>>,
+    syncs: HashMap<Token, oneshot::Sender<Result<Synced, ResponseError>>>,
+}
+
+/// Longest sleep of the timer, so that a clock that is moved by hand is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+impl Groups {
+    pub(crate) fn new(clock: Arc<dyn Clock>, limits: Limits, offsets: OffsetStore) -> Self {
+        let inner = Inner {
+            coordinator: Coordinator::new(limits),
+            next_token: 0,
+            joins: HashMap::new(),
+            syncs: HashMap::new(),
+        };
+        let max_groups = limits.max_groups;
+        Self { clock, max_groups, offsets, inner: Mutex::new(inner), deadline_changed: Notify::new() }
+    }
+
+    pub(crate) fn offsets(&self) -> &OffsetStore {
+        &self.offsets
+    }
+
+    /// An id for a new member, which starts with what its client calls itself.
+    pub(crate) fn new_member_id(prefix: &str) -> String {
+        format!("{prefix}-{}", Uuid::new_v4())
+    }
+
+    pub(crate) async fn join(&self, join: Join) -> Result<Joined, JoinRefused> {
+        let (sender, receiver) = oneshot::channel();
+        let member = join.member.clone();
+        self.with(|inner, now_ms| {
+            let token = inner.token();
+            inner.joins.insert(token, sender);
+            let replies = inner.coordinator.join(now_ms, token, join);
+            inner.deliver(replies);
+        });
+        let gone = JoinRefused { error: ResponseError::CoordinatorNotAvailable, member };
+        receiver.await.unwrap_or(Err(gone))
+    }
+
+    pub(crate) async fn sync(&self, sync: Sync) -> Result<Synced, ResponseError> {
+        let (sender, receiver) = oneshot::channel();
+        self.with(|inner, now_ms| {
+            let token = inner.token();
+            inner.syncs.insert(token, sender);
+            let replies = inner.coordinator.sync(now_ms, token, sync);
+            inner.deliver(replies);
+        });
+        receiver.await.unwrap_or(Err(ResponseError::CoordinatorNotAvailable))
+    }
+
+    pub(crate) fn heartbeat(&self, caller: Caller<'_>) -> Result<(), ResponseError> {
+        self.inner.lock().coordinator.heartbeat(self.clock.monotonic_ms(), caller)
+    }
+
+    pub(crate) fn leave(&self, group: &str, member: &str, instance: Option<&str>) -> Result<(), ResponseError> {
+        self.with(|inner, now_ms| {
+            let (result, replies) = inner.coordinator.leave(now_ms, group, member, instance);
+            inner.deliver(replies);
+            result
+        })
+    }
+
+    pub(crate) fn check_commit(&self, caller: Caller<'_>) -> Result<(), ResponseError> {
+        if !self.offsets.has_group(caller.group) && self.offsets.group_count() >= self.max_groups {
+            return Err(ResponseError::PolicyViolation);
+        }
+        self.inner.lock().coordinator.check_commit(self.clock.monotonic_ms(), caller)
+    }
+
+    /// Looks at the coordinator.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Coordinator) -> T) -> T {
+        look(&self.inner.lock().coordinator)
+    }
+
+    /// Deletes a group and its offsets. Blocks on the disk.
+    pub(crate) fn delete(&self, group: &str) -> Result<(), ResponseError> {
+        let had_offsets = self.offsets.has_group(group);
+        match self.inner.lock().coordinator.delete(group) {
+            Err(ResponseError::GroupIdNotFound) if had_offsets => {}
+            other => other?,
+        }
+        if !had_offsets {
+            return Ok(());
+        }
+        self.offsets.remove_group(group, self.clock.wall_ms()).map_err(|error| {
+            tracing::error!(group, %error, "group not deleted");
+            ResponseError::CoordinatorNotAvailable
+        })
+    }
+
+    /// Forgets the offsets of groups that were left long ago. Blocks on the disk.
+    pub(crate) fn expire(&self, retention_ms: i64) {
+        let now_ms = self.clock.wall_ms();
+        for group in self.offsets.last_committed_before(now_ms.saturating_sub(retention_ms)) {
+            let in_use = self.look(|coordinator| coordinator.group(&group).is_some_and(|group| !group.is_idle()));
+            if in_use {
+                continue;
+            }
+            match self.offsets.remove_group(&group, now_ms) {
+                Ok(()) => tracing::info!(group, "offsets expired"),
+                Err(error) => tracing::error!(group, %error, "offsets not expired"),
+            }
+        }
+        self.inner.lock().coordinator.forget_idle(|group| self.offsets.has_group(group));
+    }
+
+    /// Fires the coordinator's timers, for as long as it is polled.
+    pub(crate) async fn run_timers(&self) {
+        loop {
+            let deadline = self.look(Coordinator::next_deadline_ms);
+            let wait = deadline.map_or(LONGEST_SLEEP, |deadline| {
+                let left_ms = deadline.saturating_sub(self.clock.monotonic_ms()).max(0);
+                Duration::from_millis(left_ms.unsigned_abs()).min(LONGEST_SLEEP)
+            });
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.deadline_changed.notified() => {}
+            }
+            let mut inner = self.inner.lock();
+            let replies = inner.coordinator.tick(self.clock.monotonic_ms());
+            inner.deliver(replies);
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Inner, i64) -> T) -> T {
+        let result = act(&mut self.inner.lock(), self.clock.monotonic_ms());
+        self.deadline_changed.notify_one();
+        result
+    }
+}
+
+impl Inner {
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    /// A receiver that is gone (its connection closed) is no error: the member will be missed by
+    /// its heartbeats.
+    fn deliver(&mut self, replies: Vec<Reply>) {
+        for reply in replies {
+            match reply {
+                Reply::Joined(token, result) => {
+                    self.joins.remove(&token).map(|sender| sender.send(result));
+                }
+                Reply::Synced(token, result) => {
+                    self.syncs.remove(&token).map(|sender| sender.send(result));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The log: record batches on the disk, from one batch up to every topic of the broker.
+//!
+//! ```text
+//! batch ─> segment (+ index) ─> partition log (+ producers, retention) ─> partition ─> topics
+//!            ▲                     ▲                                        │  ▲
+//!            └─ scan ── recovery ──┘                               waiters ─┘  └─ group fsync
+//! ```
+//!
+//! Batches are stored as they arrive: checked once, given their offsets, never decoded on the way
+//! in or out. Everything a crash can leave behind is handled by `recovery` and nowhere else.
+
+pub(crate) mod batch;
+pub(crate) mod records;
+pub(crate) mod index;
+pub(crate) mod scan;
+pub(crate) mod segment;
+pub(crate) mod producer_state;
+pub(crate) mod config;
+pub(crate) mod retention;
+pub(crate) mod recovery;
+pub(crate) mod partition_log;
+pub(crate) mod waiters;
+pub(crate) mod flush;
+pub(crate) mod partition;
+pub(crate) mod sealed;
+pub(crate) mod topics;

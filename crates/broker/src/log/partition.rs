@@ -1,0 +1,345 @@
+//! A partition as the handlers see it: many readers, one writer at a time, and somebody waiting.
+//!
+//! ```text
+//!             write lock                         read lock, then none
+//!   produce ──> PartitionLog.append   fetch ──> span (file, from, to) ──> bytes from the file
+//!        │                               ▲
+//!        └─> high watermark ─> waiters ──┘      the high watermark is the end of the log; when
+//!                 ▲                             acks wait for an fsync it is the flushed offset
+//!        fsync ───┘
+//! ```
+//!
+//! A record is readable only below the high watermark. When acks wait for an fsync it moves with
+//! the fsync: a reader never sees a record that a crash of the machine could take back.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+
+use super::batch::{BatchError, BatchHeader, HEADER_SIZE, ProducedBatch, verify_crc};
+use super::config::LogConfig;
+use super::flush::FlushQueue;
+use super::partition_log::{AppendError, Appended, PartitionLog};
+use super::scan::ScanError;
+use super::segment::{Span, TimedOffset};
+use super::waiters::Waiters;
+use crate::error::BrokerError;
+
+/// One partition of a topic, shared by everything that uses it.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    topic: Arc<str>,
+    index: i32,
+    log: RwLock<PartitionLog>,
+    high_watermark: AtomicI64,
+    flushed: watch::Sender<Flushed>,
+    flush_queue: Arc<FlushQueue>,
+    queued: AtomicBool,
+    /// One fsync of a partition at a time, so that its checkpoints follow each other.
+    flushing: Mutex<()>,
+    waiters: Waiters,
+    deleted: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flushed {
+    offset: i64,
+    failed: bool,
+}
+
+/// How much to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadLimits {
+    pub(crate) max_bytes: usize,
+    /// Read the first batch even if it is larger than that.
+    pub(crate) at_least_one: bool,
+    pub(crate) verify: bool,
+}
+
+/// Why a partition could not be read.
+#[derive(Debug, Error)]
+pub(crate) enum ReadError {
+    #[error("offset {offset} is outside the log, which goes from {start} to {end}")]
+    OutOfRange { offset: i64, start: i64, end: i64 },
+    #[error(
+        "{} is damaged at position {position}: {reason}; stop the broker and restore the file from a backup, or start \
+         it with `corrupt_log = \"truncate\"` to give up everything from there on", path.display()
+    )]
+    Corrupt { path: PathBuf, position: u64, reason: BatchError },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The fsync a produce waited for failed.
+#[derive(Debug, Error)]
+#[error("the fsync failed")]
+pub(crate) struct FlushFailed;
+
+impl Partition {
+    pub(crate) fn new(topic: Arc<str>, index: i32, log: PartitionLog, flush_queue: Arc<FlushQueue>) -> Arc<Self> {
+        // What was recovered was read back from the disk or verified, so it is all readable. Its
+        // fsync is made up for by the next one of this partition.
+        let end = log.next_offset();
+        Arc::new(Self {
+            topic,
+            index,
+            log: RwLock::new(log),
+            high_watermark: AtomicI64::new(end),
+            flushed: watch::Sender::new(Flushed { offset: end, failed: false }),
+            flush_queue,
+            queued: AtomicBool::new(false),
+            flushing: Mutex::new(()),
+            waiters: Waiters::default(),
+            deleted: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn index(&self) -> i32 {
+        self.index
+    }
+
+    pub(crate) fn start_offset(&self) -> i64 {
+        self.log.read().start_offset()
+    }
+
+    /// End of what can be read.
+    pub(crate) fn high_watermark(&self) -> i64 {
+        self.high_watermark.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.log.read().size_bytes()
+    }
+
+    pub(crate) fn set_config(&self, config: LogConfig) {
+        self.log.write().set_config(config);
+    }
+
+    /// Appends a checked batch. It is durable once [`Partition::flushed`] says so.
+    pub(crate) fn append(self: &Arc<Self>, batch: &ProducedBatch<'_>, now_ms: i64) -> Result<Appended, AppendError> {
+        let (appended, queue) = {
+            let mut log = self.log.write();
+            let appended = log.append(batch, now_ms)?;
+            if !self.flush_queue.acks_wait() {
+                self.high_watermark.fetch_max(appended.next_offset, Ordering::AcqRel);
+            }
+            (appended, self.flush_queue.wants_every_write() || log.has_unsynced_segments())
+        };
+        if queue {
+            self.queue_flush();
+        }
+        if !self.flush_queue.acks_wait() {
+            self.waiters.wake();
+        }
+        Ok(appended)
+    }
+
+    fn queue_flush(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            self.flush_queue.push(self);
+        }
+    }
+
+    /// Waits, if acks do, until everything below `offset` is on the disk.
+    pub(crate) async fn flushed(&self, offset: i64) -> Result<(), FlushFailed> {
+        if !self.flush_queue.acks_wait() {
+            return Ok(());
+        }
+        let mut flushed = self.flushed.subscribe();
+        let reached = flushed.wait_for(|flushed| flushed.failed || flushed.offset >= offset).await;
+        match reached {
+            Ok(state) if !state.failed => Ok(()),
+            _ => Err(FlushFailed),
+        }
+    }
+
+    /// Forces everything appended so far to the disk. Blocks.
+    pub(crate) fn flush(&self) {
+        let _one_at_a_time = self.flushing.lock();
+        self.queued.store(false, Ordering::Release);
+        if self.is_deleted() {
+            return;
+        }
+        let (rolled, files) = {
+            let mut log = self.log.write();
+            (log.has_unsynced_segments(), log.to_sync())
+        };
+        let synced = files.and_then(|(files, offset)| sync_all(&files).map(|()| offset));
+        match synced {
+            Ok(offset) => self.note_flushed(offset, rolled),
+            Err(error) => self.note_flush_failed(&error),
+        }
+    }
+
+    fn note_flushed(&self, offset: i64, rolled: bool) {
+        self.flushed.send_modify(|flushed| flushed.offset = flushed.offset.max(offset));
+        self.high_watermark.fetch_max(offset, Ordering::AcqRel);
+        self.waiters.wake();
+        if rolled {
+            let mut log = self.log.write();
+            // Below the active segment the indexes are on the disk too.
+            let closed_end = log.active_base_offset();
+            if let Err(error) = log.checkpoint(closed_end.min(offset)) {
+                tracing::warn!(topic = %self.topic, partition = self.index, %error, "checkpoint not written");
+            }
+        }
+    }
+
+    /// After a failed fsync the system may have dropped the pages: neither a second try nor a
+    /// later append could be trusted, so the partition takes no more records until a restart has
+    /// looked at what is really there.
+    fn note_flush_failed(&self, error: &io::Error) {
+        tracing::error!(topic = %self.topic, partition = self.index, %error, "fsync failed, partition is read-only");
+        self.log.write().fail();
+        self.flushed.send_modify(|flushed| flushed.failed = true);
+    }
+
+    /// Whole batches from the one that holds `offset` on.
+    pub(crate) fn read(&self, offset: i64, limits: ReadLimits) -> Result<Bytes, ReadError> {
+        let Some(span) = self.span_from(offset)? else { return Ok(Bytes::new()) };
+        read_batches(&span, self.high_watermark(), limits)
+    }
+
+    fn span_from(&self, offset: i64) -> Result<Option<Span>, ReadError> {
+        let log = self.log.read();
+        let (start, end) = (log.start_offset(), log.next_offset());
+        if offset < start || offset > end {
+            return Err(ReadError::OutOfRange { offset, start, end });
+        }
+        if offset >= self.high_watermark() {
+            return Ok(None);
+        }
+        log.span_from(offset).map(Some).map_err(|error| named(error, PathBuf::from(&*self.topic)))
+    }
+
+    /// Bytes that can be read from `offset` on, up to an index interval too many.
+    pub(crate) fn available_bytes(&self, offset: i64) -> u64 {
+        if offset >= self.high_watermark() {
+            return 0;
+        }
+        // A fetch that cannot be estimated must not wait: it has an error to deliver.
+        self.log.read().bytes_from(offset).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a fetch at `offset` has an answer that no append will change.
+    pub(crate) fn is_out_of_range(&self, offset: i64) -> bool {
+        let log = self.log.read();
+        offset < log.start_offset() || offset > log.next_offset()
+    }
+
+    /// Has `waiter` notified once by the next change of the high watermark.
+    pub(crate) fn register(&self, waiter: &Arc<Notify>) {
+        self.waiters.register(waiter);
+    }
+
+    /// The first readable record that is not older than `timestamp`.
+    pub(crate) fn find_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
+        let found = self.log.read().find_time(timestamp).map_err(|error| named(error, PathBuf::from(&*self.topic)))?;
+        Ok(found.filter(|found| found.offset < self.high_watermark()))
+    }
+
+    /// The newest record by its own time.
+    pub(crate) fn newest(&self) -> Result<Option<TimedOffset>, ReadError> {
+        let found = self.log.read().newest().map_err(|error| named(error, PathBuf::from(&*self.topic)))?;
+        Ok(found.filter(|found| found.offset < self.high_watermark()))
+    }
+
+    /// Deletes what has outlived the topic's settings. Blocks.
+    pub(crate) fn enforce_retention(self: &Arc<Self>, now_ms: i64, oldest_producer_ms: i64) {
+        if self.is_deleted() {
+            return;
+        }
+        let (result, rolled) = {
+            let mut log = self.log.write();
+            log.expire_producers(oldest_producer_ms);
+            (log.enforce_retention(now_ms), log.has_unsynced_segments())
+        };
+        if rolled {
+            self.queue_flush();
+        }
+        if let Err(error) = result {
+            tracing::error!(topic = %self.topic, partition = self.index, %error, "retention failed");
+        }
+        self.waiters.wake();
+    }
+
+    /// Ends the partition in good order. Blocks.
+    pub(crate) fn close(&self) -> Result<(), BrokerError> {
+        let _one_at_a_time = self.flushing.lock();
+        self.log.write().close()
+    }
+
+    /// Takes no more records, at once and without a flush: the topic is gone, or the broker is.
+    pub(crate) fn abandon(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.log.write().fail();
+        self.flushed.send_modify(|flushed| flushed.failed = true);
+        self.waiters.wake();
+    }
+}
+
+fn named(error: ScanError, fallback: PathBuf) -> ReadError {
+    match error {
+        ScanError::Invalid { position, reason } => ReadError::Corrupt { path: fallback, position, reason },
+        ScanError::Io(error) => ReadError::Io(error),
+    }
+}
+
+fn sync_all(files: &[Arc<File>]) -> io::Result<()> {
+    files.iter().try_for_each(|file| file.sync_data())
+}
+
+/// Reads the bytes of a span straight into the buffer that is sent, cut to whole batches.
+fn read_batches(span: &Span, high_watermark: i64, limits: ReadLimits) -> Result<Bytes, ReadError> {
+    let available = usize::try_from(span.end - span.position).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; available.min(limits.max_bytes)];
+    span.file.read_exact_at(&mut buffer, span.position)?;
+    let mut length = whole_batches(&buffer, high_watermark, limits.verify).map_err(|damage| corrupt(span, damage))?;
+    if length == 0 && limits.at_least_one && available > 0 {
+        buffer.resize(first_batch_bytes(span, available)?, 0);
+        span.file.read_exact_at(&mut buffer, span.position)?;
+        length = whole_batches(&buffer, high_watermark, limits.verify).map_err(|damage| corrupt(span, damage))?;
+    }
+    buffer.truncate(length);
+    Ok(buffer.into())
+}
+
+fn first_batch_bytes(span: &Span, available: usize) -> Result<usize, ReadError> {
+    let mut header = [0; HEADER_SIZE];
+    span.file.read_exact_at(&mut header, span.position)?;
+    let header = BatchHeader::parse(&header).map_err(|reason| corrupt(span, (0, reason)))?;
+    Ok(header.size_bytes.min(available))
+}
+
+fn corrupt(span: &Span, (at, reason): (usize, BatchError)) -> ReadError {
+    ReadError::Corrupt { path: span.path.clone(), position: span.position + at as u64, reason }
+}
+
+/// Length of the whole batches below the high watermark at the start of `buffer`.
+fn whole_batches(buffer: &[u8], high_watermark: i64, verify: bool) -> Result<usize, (usize, BatchError)> {
+    let mut length = 0;
+    while buffer.len() - length >= HEADER_SIZE {
+        let rest = &buffer[length..];
+        let header = BatchHeader::parse(rest).map_err(|reason| (length, reason))?;
+        if header.size_bytes > rest.len() || header.last_offset() >= high_watermark {
+            break;
+        }
+        if verify {
+            verify_crc(&header, rest).map_err(|reason| (length, reason))?;
+        }
+        length += header.size_bytes;
+    }
+    Ok(length)
+}

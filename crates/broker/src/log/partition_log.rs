@@ -1,0 +1,360 @@
+//! The log of one partition: its segments, in order, and its producers.
+//!
+//! ```text
+//! <data_dir>/<topic>-<partition>/
+//!   00000000000000000000.log .index .timeindex      closed
+//!   00000000000000004711.log .index .timeindex      active: appended to
+//!   00000000000000004711.snapshot                   the producers as of offset 4711
+//!   checkpoint.json                                 up to where everything is on the disk
+//! ```
+//!
+//! This is the single-threaded heart: it appends, rolls, looks up and deletes, and knows nothing
+//! of waiting, fsync or who asks. `partition.rs` wraps it for concurrent use.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::batch::{BatchHeader, ProducedBatch};
+use super::config::LogConfig;
+use super::producer_state::{Judgement, ProducerState, SequenceError};
+use super::recovery::{Checkpoint, Recovery};
+use super::retention::{self, SegmentAge};
+use super::scan::{ScanError, Scanner};
+use super::sealed::{self, Kind};
+use super::segment::{Segment, Span, TimedOffset, file_path};
+use crate::error::{BrokerError, io_at};
+
+const SNAPSHOT: Kind = Kind { name: "producers", holds: "sequence numbers of idempotent producers" };
+/// Snapshots kept: one more than needed, in case the newest is damaged.
+const KEPT_SNAPSHOTS: usize = 2;
+
+/// A batch that is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) base_offset: i64,
+    pub(crate) next_offset: i64,
+    /// -1 unless the topic stamps its records with the broker's time.
+    pub(crate) log_append_time_ms: i64,
+}
+
+/// Why a batch is not in the log.
+#[derive(Debug, Error)]
+pub(crate) enum AppendError {
+    #[error("the batch has {found} bytes, but max.message.bytes is {limit}")]
+    TooLarge { found: usize, limit: usize },
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    #[error("the log is closed after an earlier failure")]
+    Failed,
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+/// Segments and producers of one partition.
+#[derive(Debug)]
+pub(crate) struct PartitionLog {
+    dir: PathBuf,
+    config: LogConfig,
+    max_producers: usize,
+    /// Never empty; the last one is active.
+    segments: VecDeque<Segment>,
+    producers: ProducerState,
+    /// Closed files whose last bytes may not be on the disk yet.
+    unsynced: Vec<Arc<File>>,
+    failed: bool,
+}
+
+impl PartitionLog {
+    /// Opens or creates the log in the recovery's directory.
+    pub(crate) fn open(recovery: Recovery<'_>, config: LogConfig, max_producers: usize) -> Result<Self, BrokerError> {
+        let segments = recovery.open_segments()?;
+        let mut log = Self {
+            dir: recovery.dir.to_owned(),
+            config,
+            max_producers,
+            segments: segments.into(),
+            producers: ProducerState::default(),
+            unsynced: Vec::new(),
+            failed: false,
+        };
+        log.restore_producers(recovery.now_ms).map_err(io_at("read the producers of", recovery.dir))?;
+        Ok(log)
+    }
+
+    pub(crate) fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
+    pub(crate) fn start_offset(&self) -> i64 {
+        self.segments[0].base_offset()
+    }
+
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.active().next_offset()
+    }
+
+    pub(crate) fn active_base_offset(&self) -> i64 {
+        self.active().base_offset()
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(Segment::size_bytes).sum()
+    }
+
+    fn active(&self) -> &Segment {
+        &self.segments[self.segments.len() - 1]
+    }
+
+    fn active_mut(&mut self) -> &mut Segment {
+        let last = self.segments.len() - 1;
+        &mut self.segments[last]
+    }
+
+    /// Stores a checked batch, unless it is stored already.
+    pub(crate) fn append(&mut self, batch: &ProducedBatch<'_>, now_ms: i64) -> Result<Appended, AppendError> {
+        if self.failed {
+            return Err(AppendError::Failed);
+        }
+        let found = batch.header.size_bytes;
+        if found > self.config.max_message_bytes {
+            return Err(AppendError::TooLarge { found, limit: self.config.max_message_bytes });
+        }
+        let log_append_time = self.config.log_append_time.then_some(now_ms);
+        if batch.header.is_idempotent()
+            && let Judgement::Duplicate { base_offset, timestamp } = self.producers.judge(&batch.header)?
+        {
+            let next_offset = base_offset + i64::from(batch.header.record_count);
+            return Ok(Appended {
+                base_offset,
+                next_offset,
+                log_append_time_ms: log_append_time.map_or(-1, |_| timestamp),
+            });
+        }
+        if self.should_roll(&batch.header, now_ms) {
+            self.roll(now_ms).map_err(AppendError::Io)?;
+        }
+        self.store(batch, log_append_time, now_ms)
+    }
+
+    fn store(
+        &mut self,
+        batch: &ProducedBatch<'_>,
+        log_append_time: Option<i64>,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let base_offset = self.next_offset();
+        let (stamped, records) = batch.stamp(base_offset, log_append_time);
+        let interval = self.config.index_interval_bytes;
+        let header = self.active_mut().append(&stamped, records, interval).map_err(|failure| {
+            // With bytes of unknown content at its end the file must not be appended to.
+            self.failed |= failure.torn;
+            AppendError::Io(failure.error)
+        })?;
+        self.producers.record(&header, base_offset, now_ms);
+        if self.producers.len() > self.max_producers {
+            self.producers.expire(i64::MIN, self.max_producers - self.max_producers / 10);
+        }
+        Ok(Appended {
+            base_offset,
+            next_offset: header.next_offset(),
+            log_append_time_ms: log_append_time.unwrap_or(-1),
+        })
+    }
+
+    fn should_roll(&self, batch: &BatchHeader, now_ms: i64) -> bool {
+        let active = self.active();
+        if active.size_bytes() == 0 {
+            return false;
+        }
+        let full = active.size_bytes() + batch.size_bytes as u64 > self.config.segment_bytes.into();
+        full || self.active_is_old(now_ms) || active.cannot_hold(batch)
+    }
+
+    fn active_is_old(&self, now_ms: i64) -> bool {
+        let active = self.active();
+        active.size_bytes() > 0 && now_ms.saturating_sub(active.created_ms()) >= self.config.segment_ms
+    }
+
+    /// Closes the active segment and starts the next.
+    fn roll(&mut self, now_ms: i64) -> io::Result<()> {
+        let next_offset = self.next_offset();
+        let closed = self.active_mut().close()?;
+        self.unsynced.extend(closed);
+        let segment = Segment::create(&self.dir, next_offset, now_ms)?;
+        self.segments.push_back(segment);
+        self.snapshot_producers().map_err(io::Error::other)
+    }
+
+    /// Files that have to be fsynced for everything below the offset to be on the disk.
+    pub(crate) fn to_sync(&mut self) -> io::Result<(Vec<Arc<File>>, i64)> {
+        let mut files = std::mem::take(&mut self.unsynced);
+        files.push(self.active().file()?);
+        Ok((files, self.next_offset()))
+    }
+
+    /// Whether closed segments wait for their fsync.
+    pub(crate) fn has_unsynced_segments(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
+    /// No batch is taken any more: what is on the disk is not known after a failed fsync.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    /// Where to read from `offset` on; empty at the end of the log.
+    pub(crate) fn span_from(&self, offset: i64) -> Result<Span, ScanError> {
+        self.segments[self.segment_of(offset)].span_from(offset)
+    }
+
+    /// Bytes from `offset` to the end, up to an index interval too many.
+    pub(crate) fn bytes_from(&self, offset: i64) -> io::Result<u64> {
+        let first = self.segment_of(offset);
+        let behind: u64 = self.segments.iter().skip(first + 1).map(Segment::size_bytes).sum();
+        Ok(behind + self.segments[first].bytes_from(offset)?)
+    }
+
+    fn segment_of(&self, offset: i64) -> usize {
+        self.segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
+    }
+
+    /// The first record that is not older than `timestamp`.
+    pub(crate) fn find_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ScanError> {
+        for segment in &self.segments {
+            if segment.newest().is_some_and(|newest| newest.timestamp >= timestamp)
+                && let Some(found) = segment.find_time(timestamp)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest record, by its own time.
+    pub(crate) fn newest(&self) -> Result<Option<TimedOffset>, ScanError> {
+        let newest = self.segments.iter().filter_map(Segment::newest).map(|newest| newest.timestamp).max();
+        match newest {
+            Some(timestamp) => self.find_time(timestamp),
+            None => Ok(None),
+        }
+    }
+
+    /// Rolls and deletes what has outlived the topic's settings; answers the segments that went.
+    pub(crate) fn enforce_retention(&mut self, now_ms: i64) -> io::Result<usize> {
+        if self.failed {
+            return Ok(0);
+        }
+        let ages: Vec<_> = self.segments.iter().map(age).collect();
+        let verdict = retention::judge(&ages, &self.config, now_ms);
+        if verdict.roll_active || self.active_is_old(now_ms) {
+            self.roll(now_ms)?;
+        }
+        for _ in 0..verdict.delete {
+            if let Some(segment) = self.segments.pop_front() {
+                tracing::info!(file = %segment.path().display(), size_bytes = segment.size_bytes(), "segment deleted");
+                segment.delete()?;
+            }
+        }
+        Ok(verdict.delete)
+    }
+
+    /// Forgets producers that have been silent since before `oldest_ms`.
+    pub(crate) fn expire_producers(&mut self, oldest_ms: i64) {
+        self.producers.expire(oldest_ms, self.max_producers);
+    }
+
+    /// Writes everything that makes the next start quick. The files are synced already.
+    pub(crate) fn checkpoint(&mut self, recovery_offset: i64) -> Result<(), BrokerError> {
+        Checkpoint { recovery_offset }.write(&self.dir)
+    }
+
+    /// Ends the log in good order; nothing can be appended after it.
+    pub(crate) fn close(&mut self) -> Result<(), BrokerError> {
+        if self.failed {
+            return Ok(());
+        }
+        let dir = self.dir.clone();
+        self.active_mut().sync_indexes().map_err(io_at("write an index in", &dir))?;
+        let (files, next_offset) = self.to_sync().map_err(io_at("open a segment in", &dir))?;
+        for file in files {
+            file.sync_all().map_err(io_at("fsync a segment in", &dir))?;
+        }
+        self.snapshot_producers()?;
+        self.failed = true;
+        self.checkpoint(next_offset)
+    }
+
+    fn snapshot_producers(&mut self) -> Result<(), BrokerError> {
+        let mut offsets = self.snapshot_offsets().map_err(io_at("list", &self.dir))?;
+        let next_offset = self.next_offset();
+        sealed::write(&file_path(&self.dir, next_offset, "snapshot"), SNAPSHOT, &self.producers)?;
+        offsets.retain(|&offset| offset != next_offset);
+        for offset in offsets.iter().rev().skip(KEPT_SNAPSHOTS - 1) {
+            let path = file_path(&self.dir, *offset, "snapshot");
+            fs::remove_file(&path).map_err(io_at("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Offsets of the snapshots on the disk, rising.
+    fn snapshot_offsets(&self) -> io::Result<Vec<i64>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let stem = name.to_str().and_then(|name| name.strip_suffix(".snapshot"));
+            found.extend(stem.and_then(|stem| stem.parse::<i64>().ok()));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The newest usable snapshot, and the headers of every batch behind it.
+    fn restore_producers(&mut self, now_ms: i64) -> io::Result<()> {
+        let mut from = self.start_offset();
+        for offset in self.snapshot_offsets()?.into_iter().rev() {
+            let path = file_path(&self.dir, offset, "snapshot");
+            if offset > self.next_offset() {
+                // It describes batches that were cut off; its number would shadow a later one.
+                fs::remove_file(&path)?;
+                continue;
+            }
+            match sealed::read(&path, SNAPSHOT) {
+                Ok(Some(producers)) => {
+                    self.producers = producers;
+                    from = offset;
+                    break;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "snapshot not usable, batch headers are read instead"),
+            }
+        }
+        self.replay_producers(from, now_ms)
+    }
+
+    fn replay_producers(&mut self, from: i64, now_ms: i64) -> io::Result<()> {
+        for segment in self.segments.iter().filter(|segment| segment.next_offset() > from) {
+            let span = segment.span_from(from).map_err(io::Error::other)?;
+            let mut scanner = Scanner::headers(&span.file, span.position, span.end);
+            while let Some(found) = scanner.next().map_err(io::Error::other)? {
+                self.producers.record(&found.header, found.header.base_offset, now_ms);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn age(segment: &Segment) -> SegmentAge {
+    // Records without a time (-1) age from when their segment was made.
+    let newest_ms = segment.newest().map(|newest| newest.timestamp).filter(|&timestamp| timestamp >= 0);
+    SegmentAge { size_bytes: segment.size_bytes(), newest_ms: newest_ms.unwrap_or(segment.created_ms()) }
+}
+
+/// The directory of a partition.
+pub(crate) fn partition_dir(data_dir: &Path, topic: &str, partition: i32) -> PathBuf {
+    data_dir.join(format!("{topic}-{partition}"))
+}

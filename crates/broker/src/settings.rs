@@ -1,0 +1,277 @@
+//! What a broker can be told: plain serialisable values, each with its unit and default.
+//!
+//! Settings are not components: nothing here holds a socket, a file or a clock, so a set of
+//! settings can be printed, compared and read from a file. [`BrokerSettings::check`] refuses what
+//! cannot work before anything is opened.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::BrokerError;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// When an appended batch is forced to the disk.
+///
+/// A crash of the process alone loses nothing in any mode: the operating system has the bytes. The
+/// modes differ in what a crash of the machine can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum FsyncMode {
+    /// A produce is acknowledged, and its records become readable, after an fsync that covers
+    /// them. Concurrent produces to one partition share an fsync. Loses nothing.
+    Always,
+    /// Dirty partitions are fsynced this often. A machine crash loses at most about this much.
+    Interval {
+        /// Time between two fsyncs of a partition that is being written.
+        interval_ms: u64,
+    },
+    /// Flushing is left to the operating system, as Kafka does by default. Segments are still
+    /// fsynced when they are closed.
+    Os,
+}
+
+impl fmt::Display for FsyncMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always => f.write_str("always"),
+            Self::Interval { interval_ms } => write!(f, "{interval_ms}ms"),
+            Self::Os => f.write_str("os"),
+        }
+    }
+}
+
+impl FromStr for FsyncMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "always" => return Ok(Self::Always),
+            "os" => return Ok(Self::Os),
+            _ => {}
+        }
+        let interval = text.strip_suffix("ms").and_then(|number| number.parse().ok());
+        match interval {
+            Some(interval_ms) if interval_ms > 0 => Ok(Self::Interval { interval_ms }),
+            _ => Err(format!(
+                "fsync mode is {text:?}, expected `always`, `os`, or an interval such as `1000ms`"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for FsyncMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<FsyncMode> for String {
+    fn from(mode: FsyncMode) -> Self {
+        mode.to_string()
+    }
+}
+
+/// What to do at start with a log that is damaged before its end.
+///
+/// A torn *end* of the newest segment is what a crash leaves and is always cut off; this is about
+/// damage with good data behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CorruptLogPolicy {
+    /// Refuse to start and name the topic, the partition, the file and the position.
+    #[default]
+    Refuse,
+    /// Give up everything of that partition from the damage onwards, and log what was dropped.
+    Truncate,
+}
+
+/// Everything a [`Broker`](crate::Broker) can be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerSettings {
+    /// Address to listen on. Only loopback is accepted while there is no authentication.
+    /// Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Host and port told to clients; the listening address when absent.
+    pub advertised: Option<(String, u16)>,
+    /// Where everything is kept. One broker process at a time.
+    pub data_dir: PathBuf,
+    /// Partitions of a topic that is created without a number.
+    pub default_partitions: i32,
+    /// Whether a metadata request of a client that allows it creates the topics it names.
+    pub auto_create_topics: bool,
+    /// When appended batches are forced to the disk.
+    pub fsync: FsyncMode,
+    /// What to do with a log that is damaged before its end.
+    pub corrupt_log: CorruptLogPolicy,
+
+    /// Default of the topic setting `retention.ms`; -1 keeps for ever.
+    pub retention_ms: i64,
+    /// Default of the topic setting `retention.bytes` (of a partition); -1 is no limit.
+    pub retention_bytes: i64,
+    /// Default of the topic setting `segment.bytes`.
+    pub segment_bytes: i32,
+    /// Default of the topic setting `segment.ms`.
+    pub segment_ms: i64,
+    /// Default of the topic setting `max.message.bytes`: the largest record batch.
+    pub max_message_bytes: i32,
+    /// How often retention is looked at.
+    pub retention_check_interval_ms: u64,
+    /// How long a silent producer's sequence numbers are remembered.
+    pub producer_id_expiration_ms: i64,
+    /// Producers remembered in one partition; the longest silent is forgotten beyond it.
+    pub max_producers_per_partition: usize,
+    /// Whether the checksum of each batch is verified again when it is read from the disk.
+    pub verify_on_fetch: bool,
+
+    /// Largest request frame; a larger one closes the connection before anything is allocated.
+    pub max_request_bytes: usize,
+    /// Array elements in one request, summed over its arrays.
+    pub max_request_elements: usize,
+    /// Record bytes in one fetch response (the first batch is always whole).
+    pub max_fetch_bytes: usize,
+    /// Open connections; one more is closed at once.
+    pub max_connections: usize,
+    /// Request bytes of one connection that wait for their answer; beyond it the connection is
+    /// not read.
+    pub max_in_flight_bytes: usize,
+    /// A connection that is silent, or does not take its answer, for this long is closed.
+    pub idle_connection_timeout_ms: u64,
+    /// Topics of this broker.
+    pub max_topics: usize,
+    /// Partitions of one topic.
+    pub max_partitions_per_topic: i32,
+    /// Consumer groups, and groups with committed offsets.
+    pub max_groups: usize,
+    /// Members of one consumer group.
+    pub max_group_members: usize,
+
+    /// Shortest session timeout a member may ask for.
+    pub group_min_session_timeout_ms: i32,
+    /// Longest session timeout a member may ask for.
+    pub group_max_session_timeout_ms: i32,
+    /// How long the first rebalance of an empty group waits for more members.
+    pub group_initial_rebalance_delay_ms: i32,
+    /// How long the offsets of an empty group are kept.
+    pub offsets_retention_ms: i64,
+    /// Longest metadata string beside a committed offset.
+    pub max_offset_metadata_bytes: usize,
+}
+
+impl BrokerSettings {
+    /// The defaults, with everything kept under `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), ..Self::default() }
+    }
+
+    /// Refuses what cannot work, naming the setting, what was found and what is expected.
+    pub fn check(&self) -> Result<(), BrokerError> {
+        if !self.listen.ip().is_loopback() {
+            return Err(BrokerError::ListenNotLoopback { address: self.listen });
+        }
+        let at_least = |name, found: i128, least: i128| {
+            if found >= least {
+                return Ok(());
+            }
+            Err(BrokerError::InvalidSetting {
+                name,
+                found: found.to_string(),
+                expected: format!("at least {least}"),
+            })
+        };
+        at_least("default_partitions", self.default_partitions.into(), 1)?;
+        at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;
+        at_least("segment_bytes", self.segment_bytes.into(), 1024)?;
+        at_least("segment_ms", self.segment_ms.into(), 1)?;
+        at_least("retention_ms", self.retention_ms.into(), -1)?;
+        at_least("retention_bytes", self.retention_bytes.into(), -1)?;
+        at_least("max_message_bytes", self.max_message_bytes.into(), 1)?;
+        at_least("max_request_bytes", self.max_request_bytes as i128, 1024)?;
+        at_least("max_connections", self.max_connections as i128, 1)?;
+        at_least("max_group_members", self.max_group_members as i128, 1)?;
+        at_least("max_groups", self.max_groups as i128, 1)?;
+        at_least("retention_check_interval_ms", self.retention_check_interval_ms.into(), 1)?;
+        at_least("idle_connection_timeout_ms", self.idle_connection_timeout_ms.into(), 1)?;
+        at_least("group_min_session_timeout_ms", self.group_min_session_timeout_ms.into(), 1)?;
+        at_least(
+            "group_max_session_timeout_ms",
+            self.group_max_session_timeout_ms.into(),
+            self.group_min_session_timeout_ms.into(),
+        )
+    }
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
+            advertised: None,
+            data_dir: PathBuf::from("data"),
+            default_partitions: 1,
+            auto_create_topics: true,
+            fsync: FsyncMode::Interval { interval_ms: 1000 },
+            corrupt_log: CorruptLogPolicy::Refuse,
+            retention_ms: 7 * DAY_MS,
+            retention_bytes: -1,
+            segment_bytes: 1024 * 1024 * 1024,
+            segment_ms: 7 * DAY_MS,
+            max_message_bytes: 1024 * 1024 + 12,
+            retention_check_interval_ms: 60_000,
+            producer_id_expiration_ms: DAY_MS,
+            max_producers_per_partition: 100_000,
+            verify_on_fetch: true,
+            max_request_bytes: 100 * 1024 * 1024,
+            max_request_elements: 1_000_000,
+            max_fetch_bytes: 55 * 1024 * 1024,
+            max_connections: 1000,
+            max_in_flight_bytes: 64 * 1024 * 1024,
+            idle_connection_timeout_ms: 10 * 60 * 1000,
+            max_topics: 10_000,
+            max_partitions_per_topic: 1000,
+            max_groups: 10_000,
+            max_group_members: 1000,
+            group_min_session_timeout_ms: 6000,
+            group_max_session_timeout_ms: 30 * 60 * 1000,
+            group_initial_rebalance_delay_ms: 100,
+            offsets_retention_ms: 7 * DAY_MS,
+            max_offset_metadata_bytes: 4096,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fsync_mode_reads_what_it_prints() {
+        for mode in [FsyncMode::Always, FsyncMode::Os, FsyncMode::Interval { interval_ms: 50 }] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+        }
+        for wrong in ["", "never", "ms", "0ms", "-1ms", "5s"] {
+            let error = wrong.parse::<FsyncMode>().expect_err(wrong);
+            assert!(error.contains("always"), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_by_name() {
+        let check = |settings: BrokerSettings, expected: &str| {
+            let error = settings.check().expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        let base = BrokerSettings::default;
+        check(BrokerSettings { listen: ([0, 0, 0, 0], 9092).into(), ..base() }, "0.0.0.0:9092");
+        check(BrokerSettings { default_partitions: 0, ..base() }, "default_partitions");
+        check(BrokerSettings { segment_bytes: 10, ..base() }, "segment_bytes");
+        check(BrokerSettings { retention_ms: -2, ..base() }, "retention_ms");
+        base().check().expect("the defaults work");
+    }
+}
