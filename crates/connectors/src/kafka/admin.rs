@@ -100,7 +100,8 @@ impl Admin {
         let answer = self.client.retrying(|| {
             let response = self.client.call_controller(&request, CREATE_TOPICS_MAX_VERSION)?;
             let answers = response.topics.iter();
-            let codes = answers.map(|answer| (answer.error_code, answer.error_message.as_ref().map(|text| text.as_str())));
+            let codes =
+                answers.map(|answer| (answer.error_code, answer.error_message.as_ref().map(|text| text.as_str())));
             check_codes(&what, codes)
         });
         match answer {

@@ -7,7 +7,10 @@ use highwater_engine::error::{EngineError, Result};
 
 use super::layout::Layout;
 use super::options::{FormatOptions, KafkaOptions, ValueFormat};
-use crate::format::{CsvOptions, JsonOptions, RecordDecoder, csv_decoder, json_decoder};
+use crate::format::{CsvOptions, FormatError, JsonOptions, RecordDecoder, csv_decoder, json_decoder};
+
+/// The corrupt-record column when no option names one.
+const DEFAULT_CORRUPT_COLUMN: &str = "_corrupt_record";
 
 /// The columns of a table or of a projection of one, and how values become columns.
 #[derive(Clone)]
@@ -21,6 +24,8 @@ struct DecoderSettings {
     object: String,
     format: ValueFormat,
     options: FormatOptions,
+    /// All columns of the table that come from the value, for formats that go by position.
+    value_columns: Vec<String>,
 }
 
 impl Decoding {
@@ -43,11 +48,22 @@ impl Decoding {
             return Ok(Self { layout: Layout::raw(schema, object)?, decoder: None });
         }
         let layout = Layout::decoded(schema, object)?;
-        let settings = DecoderSettings { object: object.clone(), format, options: options.format.clone() };
+        let corrupt_column = options.format.corrupt_column.as_deref().unwrap_or(DEFAULT_CORRUPT_COLUMN);
+        let decoded = layout.decoded_schema();
+        let names = decoded.fields().iter().map(|field| field.name().clone());
+        let settings = DecoderSettings {
+            object: object.clone(),
+            format,
+            options: options.format.clone(),
+            value_columns: names.filter(|name| name != corrupt_column).collect(),
+        };
         let decoder = layout.has_decoded().then(|| Arc::new(settings));
         let decoding = Self { layout, decoder };
-        decoding.decoder()?;
-        Ok(decoding)
+        Ok(match decoding.decoder()? {
+            // What a record lacks is null, whatever the declaration says.
+            Some(decoder) => Self { layout: decoding.layout.with_decoded(&decoder.schema()), ..decoding },
+            None => decoding,
+        })
     }
 
     /// The same table with only some columns.
@@ -71,9 +87,38 @@ impl Decoding {
 impl DecoderSettings {
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn RecordDecoder>> {
         let decoder = match self.format {
-            ValueFormat::Csv => csv_decoder(schema, CsvOptions::default()),
-            ValueFormat::Json | ValueFormat::Raw => json_decoder(schema, JsonOptions::default()),
+            ValueFormat::Csv => self.csv_options().and_then(|options| csv_decoder(schema, options)),
+            ValueFormat::Json | ValueFormat::Raw => {
+                self.json_options().and_then(|options| json_decoder(schema, options))
+            }
         };
         decoder.map_err(|error| EngineError::config(format!("{}: {error}", self.object)))
+    }
+
+    fn json_options(&self) -> Result<JsonOptions, FormatError> {
+        let given = &self.options;
+        let mut options = JsonOptions::default();
+        options.mode = given.mode.as_deref().map_or(Ok(options.mode), str::parse)?;
+        options.timestamp_format.clone_from(&given.timestamp_format);
+        options.date_format.clone_from(&given.date_format);
+        if let Some(column) = &given.corrupt_column {
+            options.column_name_of_corrupt_record.clone_from(column);
+        }
+        Ok(options)
+    }
+
+    fn csv_options(&self) -> Result<CsvOptions, FormatError> {
+        let given = &self.options;
+        let mut options = CsvOptions { line_columns: Some(self.value_columns.clone()), ..CsvOptions::default() };
+        options.mode = given.mode.as_deref().map_or(Ok(options.mode), str::parse)?;
+        options.timestamp_format.clone_from(&given.timestamp_format);
+        options.date_format.clone_from(&given.date_format);
+        if let Some(separator) = &given.separator {
+            options.sep.clone_from(separator);
+        }
+        if let Some(column) = &given.corrupt_column {
+            options.column_name_of_corrupt_record.clone_from(column);
+        }
+        Ok(options)
     }
 }

@@ -63,8 +63,9 @@ enum Field {
 impl RowEncoder {
     /// Looks at the columns rows will have; `declared` says whether the table has columns of its own.
     pub fn new(schema: &SchemaRef, options: &KafkaOptions, declared: bool) -> Result<Self> {
-        let is_sink_row = schema.fields().iter().all(|field| SINK_COLUMNS.contains(&field.name().to_ascii_lowercase().as_str()))
-            && find(schema, "value").is_some_and(|value| is_bytes(schema.field(value).data_type()));
+        let is_sink_row =
+            schema.fields().iter().all(|field| SINK_COLUMNS.contains(&field.name().to_ascii_lowercase().as_str()))
+                && find(schema, "value").is_some_and(|value| is_bytes(schema.field(value).data_type()));
         match options.value_format {
             Some(ValueFormat::Csv) => Err(EngineError::config(format!(
                 "{}: option 'value.format' is 'csv', rows can be written as json or raw",
@@ -80,12 +81,15 @@ impl RowEncoder {
     fn of_columns(schema: &Schema, options: &KafkaOptions) -> Result<Self> {
         let object = &options.object;
         let Some(value) = find(schema, "value") else {
-            return Err(EngineError::query(format!("{object}: the rows have no column 'value'"))
-                .help("select it: SELECT to_json(struct(*)) AS value, or set 'value.format' = 'json' to write whole rows"));
+            return Err(EngineError::query(format!("{object}: the rows have no column 'value'")).help(
+                "select it: SELECT to_json(struct(*)) AS value, or set 'value.format' = 'json' to write whole rows",
+            ));
         };
         if options.topic.is_none() && find(schema, "topic").is_none() {
-            return Err(EngineError::config(format!("{object} has no option 'topic' and the rows have no column 'topic'"))
-                .help("add the option: OPTIONS ('topic' = 'alerts')"));
+            return Err(EngineError::config(format!(
+                "{object} has no option 'topic' and the rows have no column 'topic'"
+            ))
+            .help("add the option: OPTIONS ('topic' = 'alerts')"));
         }
         let encoder = Self {
             value: ValueSource::Column(value),
@@ -130,7 +134,8 @@ impl RowEncoder {
         let column = |name: &String| {
             find(schema, name).ok_or_else(|| {
                 let columns = schema.fields().iter().map(|field| field.name().as_str());
-                let error = EngineError::config(format!("{object}: the rows have no column '{name}' to take the key from"));
+                let error =
+                    EngineError::config(format!("{object}: the rows have no column '{name}' to take the key from"));
                 match nearest(name, columns) {
                     Some(near) => error.help(format!("did you mean '{near}'?")),
                     None => error,

@@ -112,6 +112,17 @@ impl Layout {
         Ok(Self { schema, contents: projection.iter().map(|index| self.contents[*index]).collect() })
     }
 
+    /// The same columns with the fields a decoder gives for those it fills.
+    pub fn with_decoded(&self, decoded: &Schema) -> Self {
+        let mut decoded = decoded.fields().iter();
+        let field = |(field, content): (&Arc<Field>, &Content)| match content {
+            Content::Decoded => decoded.next().unwrap_or(field).clone(),
+            _ => field.clone(),
+        };
+        let fields: Vec<Arc<Field>> = self.schema.fields().iter().zip(&self.contents).map(field).collect();
+        Self { schema: Arc::new(Schema::new(fields)), contents: self.contents.clone() }
+    }
+
     /// The columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -218,7 +229,9 @@ impl RecordColumns {
                 }
                 Column::TimestampTypes(types) => Arc::new(Int32Array::from(std::mem::take(types))),
                 Column::Headers(builder) => Arc::new(builder.finish()),
-                Column::Topic => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&self.partition.topic, rows))),
+                Column::Topic => {
+                    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&self.partition.topic, rows)))
+                }
                 Column::Partition => Arc::new(Int32Array::from_value(self.partition.partition, rows)),
                 Column::Decoded => decoded
                     .next()
@@ -274,7 +287,10 @@ fn checked(field: &Field, content: Content, object: &str) -> Result<Content> {
     if fits {
         return Ok(content);
     }
-    Err(EngineError::config(format!("{object}: column '{}' is filled from Kafka, expected type {expected}", field.name())))
+    Err(EngineError::config(format!(
+        "{object}: column '{}' is filled from Kafka, expected type {expected}",
+        field.name()
+    )))
 }
 
 fn timestamp_type() -> DataType {

@@ -24,6 +24,10 @@ pub mod producer;
 pub mod token;
 pub mod sink;
 pub mod admin;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

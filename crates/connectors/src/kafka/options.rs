@@ -172,7 +172,8 @@ impl KafkaOptions {
             passed_through,
             object: object.clone(),
         };
-        for accepted in ["groupIdPrefix", "kafkaConsumer.pollTimeoutMs", "fetchOffset.retryIntervalMs", "maxRecordsPerPartition"]
+        for accepted in
+            ["groupIdPrefix", "kafkaConsumer.pollTimeoutMs", "fetchOffset.retryIntervalMs", "maxRecordsPerPartition"]
         {
             reader.text(accepted);
         }
@@ -370,12 +371,7 @@ fn key_columns(reader: &mut OptionReader<'_>) -> Vec<String> {
     names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-fn choice<T: Copy>(
-    object: &str,
-    reader: &mut OptionReader<'_>,
-    key: &str,
-    choices: &[(&str, T)],
-) -> Result<Option<T>> {
+fn choice<T: Copy>(object: &str, reader: &mut OptionReader<'_>, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
     let Some(text) = reader.text(key) else { return Ok(None) };
     match choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim())) {
         Some((_, choice)) => Ok(Some(*choice)),
@@ -414,7 +410,9 @@ fn duration(object: &str, reader: &mut OptionReader<'_>, key: &str) -> Result<Op
     let number: Option<u64> = trimmed[..digits].parse().ok();
     match number.zip(unit_ms).and_then(|(number, unit_ms)| number.checked_mul(unit_ms)) {
         Some(time_ms) => Ok(Some(Duration::from_millis(time_ms))),
-        None => Err(EngineError::config(format!("{object}: option '{key}' is '{text}', expected a time like 15m or 30s"))),
+        None => {
+            Err(EngineError::config(format!("{object}: option '{key}' is '{text}', expected a time like 15m or 30s")))
+        }
     }
 }
 
@@ -458,11 +456,8 @@ mod tests {
             all.extend(options);
             parse(&all).unwrap().starting
         };
-        let all = [
-            ("startingOffsets", "earliest"),
-            ("startingOffsetsByTimestamp", by_timestamp),
-            ("startingTimestamp", "5"),
-        ];
+        let all =
+            [("startingOffsets", "earliest"), ("startingOffsetsByTimestamp", by_timestamp), ("startingTimestamp", "5")];
         assert_eq!(starting(&all), StartingPoint::Timestamp(5));
         assert!(matches!(starting(&all[..2]), StartingPoint::Timestamps(_)));
         assert_eq!(starting(&all[..1]), StartingPoint::Earliest);
@@ -514,7 +509,10 @@ mod tests {
                 vec![("subscribe", "a"), ("kafka.bootstrap.servers", "localhost")],
                 "table ev (USING kafka): option 'kafka.bootstrap.servers' is 'localhost', expected host:port, several separated by commas",
             ),
-            (vec![("subscribe", "a"), ("startingOffset", "latest")], "table ev (USING kafka) has no option 'startingOffset'"),
+            (
+                vec![("subscribe", "a"), ("startingOffset", "latest")],
+                "table ev (USING kafka) has no option 'startingOffset'",
+            ),
             (
                 vec![("subscribe", "a"), ("value.format", "xml")],
                 "table ev (USING kafka): option 'value.format' is 'xml', expected one of json, csv, raw",

@@ -98,7 +98,10 @@ pub fn resolve(
     resolve_positions(client, options, wanted)
 }
 
-fn all(partitions: &[TopicPartition], position: impl Fn(&TopicPartition) -> Position) -> Vec<(TopicPartition, Position)> {
+fn all(
+    partitions: &[TopicPartition],
+    position: impl Fn(&TopicPartition) -> Position,
+) -> Vec<(TopicPartition, Position)> {
     partitions.iter().map(|partition| (partition.clone(), position(partition))).collect()
 }
 
@@ -113,8 +116,12 @@ fn resolve_positions(
     let found = client.offsets(&wanted)?;
     let mut offsets: PartitionOffsets =
         found.iter().filter_map(|(partition, offset)| Some((partition.clone(), (*offset)?))).collect();
-    let behind: Vec<TopicPartition> =
-        wanted.iter().map(|(partition, _)| partition).filter(|partition| !offsets.contains_key(partition)).cloned().collect();
+    let behind: Vec<TopicPartition> = wanted
+        .iter()
+        .map(|(partition, _)| partition)
+        .filter(|partition| !offsets.contains_key(partition))
+        .cloned()
+        .collect();
     if let Some(partition) = behind.first()
         && options.timestamp_strategy == TimestampStrategy::Error
     {
@@ -151,11 +158,15 @@ fn must_cover(
             .help("name every partition; -2 stands for the earliest offset, -1 for the latest"));
     }
     if let Some(unknown) = offsets.keys().find(|partition| !partitions.contains(partition)) {
-        return Err(EngineError::config(format!("{object}: option '{key}' names partition {unknown}, which is not read"))
-            .help("remove it, or check the topic's name"));
+        return Err(EngineError::config(format!(
+            "{object}: option '{key}' names partition {unknown}, which is not read"
+        ))
+        .help("remove it, or check the topic's name"));
     }
     if let Some((partition, offset)) = offsets.iter().find(|(_, offset)| **offset < EARLIEST) {
-        return Err(EngineError::config(format!("{object}: option '{key}' has {offset} for {partition}, expected -2 or more")));
+        return Err(EngineError::config(format!(
+            "{object}: option '{key}' has {offset} for {partition}, expected -2 or more"
+        )));
     }
     Ok(())
 }

@@ -64,7 +64,11 @@ where
                 tracing::warn!(table = object, option = format!("kafka.{key}"), "unknown to the Kafka client, ignored");
                 config.remove(&key);
             }
-            Err(error) => return Err(EngineError::config(format!("{object}: the Kafka client refuses its options")).caused_by(error)),
+            Err(error) => {
+                return Err(
+                    EngineError::config(format!("{object}: the Kafka client refuses its options")).caused_by(error)
+                );
+            }
         }
     }
 }
@@ -136,9 +140,12 @@ impl RecordProducer {
         let flushed = self.producer.flush(self.limit);
         self.check_deliveries()?;
         flushed.map_err(|error| {
-            EngineError::unavailable(format!("{}: Kafka did not acknowledge the batch within {:?}", self.object, self.limit))
-                .caused_by(error)
-                .help("check the broker's health, then start the query again")
+            EngineError::unavailable(format!(
+                "{}: Kafka did not acknowledge the batch within {:?}",
+                self.object, self.limit
+            ))
+            .caused_by(error)
+            .help("check the broker's health, then start the query again")
         })
     }
 
@@ -164,13 +171,16 @@ impl RecordProducer {
         use RDKafkaErrorCode as Code;
         let message = format!("{}: a record could not be written to topic '{topic}'", self.object);
         match error.rdkafka_error_code() {
-            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => EngineError::data(message)
-                .help("raise the topic's max.message.bytes and the option 'kafka.message.max.bytes', or write smaller rows"),
+            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => EngineError::data(message).help(
+                "raise the topic's max.message.bytes and the option 'kafka.message.max.bytes', or write smaller rows",
+            ),
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
                 EngineError::config(message).help(format!("create it: highwater topic create {topic}"))
             }
             Some(Code::UnknownPartition) => EngineError::data(message).help("check the column 'partition' of the rows"),
-            Some(Code::TopicAuthorizationFailed) => EngineError::config(message).help("grant this client WRITE on the topic"),
+            Some(Code::TopicAuthorizationFailed) => {
+                EngineError::config(message).help("grant this client WRITE on the topic")
+            }
             _ => EngineError::unavailable(message).help("check the broker's health, then start the query again"),
         }
         .caused_by(error)

@@ -82,7 +82,11 @@ impl KafkaPartitionReader {
                 let next = if earliest > wanted { earliest } else { i64::MAX };
                 self.fetcher.skip_to(next);
                 tracing::warn!(
-                    partition = self.name, wanted, earliest, latest, next = self.fetcher.position(),
+                    partition = self.name,
+                    wanted,
+                    earliest,
+                    latest,
+                    next = self.fetcher.position(),
                     "Kafka records are gone; going on without them, as failOnDataLoss = false asks"
                 );
                 Ok(())
@@ -134,12 +138,13 @@ impl Rows {
                 true
             }
             (Some(decoder), Some(value)) => match decoder.append(value) {
+                Ok(Appended::Null) => decoder.len() > self.columns.rows(),
                 Ok(Appended::Malformed { row, reason }) => {
                     self.dead_letters.push(dead_letter(&self.partition, record.offset, value, reason));
                     self.report.malformed += 1;
                     row
                 }
-                Ok(_) => true,
+                Ok(Appended::Row) => true,
                 Err(error) => return Err(ReadError::Engine(self.malformed_value(record.offset, error))),
             },
         };

@@ -92,7 +92,13 @@ impl KafkaSink {
             let mut group = client_config(&servers, "highwater", &[]);
             group.set("group.id", &id).set("enable.auto.commit", "false");
             let consumer = create(group, &object, || DefaultConsumerContext)?;
-            Some(Transactions { group: id, consumer, initialized: false, open: false, token_topic: options.topic.clone() })
+            Some(Transactions {
+                group: id,
+                consumer,
+                initialized: false,
+                open: false,
+                token_topic: options.topic.clone(),
+            })
         } else {
             None
         };
@@ -180,8 +186,11 @@ impl Sink for KafkaSink {
                 (Some(topic), _) => topic.clone(),
                 (None, Some(topic)) => topic.to_owned(),
                 (None, None) => {
-                    return Err(EngineError::data(format!("{}: a row has no topic (its column 'topic' is null)", self.object))
-                        .help("set the option 'topic', or fill the column"));
+                    return Err(EngineError::data(format!(
+                        "{}: a row has no topic (its column 'topic' is null)",
+                        self.object
+                    ))
+                    .help("set the option 'topic', or fill the column"));
                 }
             };
             self.ensure_topic(&topic)?;
@@ -235,8 +244,10 @@ fn uses_transactions(client: &Client, options: &KafkaOptions) -> Result<bool> {
     }
     let object = &options.object;
     if options.transactional == Transactional::Always {
-        return Err(EngineError::config(format!("{object}: option 'transactional' is 'true', but the broker has no transactions"))
-            .help("use a broker that has, or set 'transactional' = 'auto' to write at least once"));
+        return Err(EngineError::config(format!(
+            "{object}: option 'transactional' is 'true', but the broker has no transactions"
+        ))
+        .help("use a broker that has, or set 'transactional' = 'auto' to write at least once"));
     }
     tracing::warn!(
         table = object,
@@ -260,10 +271,8 @@ fn retrying(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), Kafk
 fn transaction_failed(object: &str, what: &str, error: KafkaError) -> EngineError {
     use rdkafka::error::RDKafkaErrorCode as Code;
     let message = format!("{object}: Kafka did not let the query {what}");
-    let fenced = matches!(
-        error.rdkafka_error_code(),
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
-    );
+    let fenced =
+        matches!(error.rdkafka_error_code(), Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch));
     let error = if fenced {
         EngineError::config(message).caused_by(error).help("another run of this query has taken over; stop one of them")
     } else {

@@ -51,7 +51,8 @@ fn fetch(client: &Client, group: &str) -> ClientResult<OffsetFetchResponse> {
     let coordinator = client.call_any(&request, FIND_COORDINATOR_MAX_VERSION)?;
     checked(coordinator.error_code)?;
     let mut connection = client.connection(&format!("{}:{}", coordinator.host.as_str(), coordinator.port))?;
-    let request = OffsetFetchRequest::default().with_group_id(GroupId(name)).with_topics(None).with_require_stable(true);
+    let request =
+        OffsetFetchRequest::default().with_group_id(GroupId(name)).with_topics(None).with_require_stable(true);
     let response = connection.call(&request, OFFSET_FETCH_MAX_VERSION)?;
     client.give_back(connection);
     checked(response.error_code)?;

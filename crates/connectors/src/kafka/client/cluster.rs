@@ -287,8 +287,7 @@ impl Client {
     /// Sends one request to the broker that manages topics.
     pub fn call_controller<R: Request>(&self, request: &R, max_version: i16) -> ClientResult<R::Response> {
         let controller = self.metadata_once(Some(&[]))?.controller_id.0;
-        let mut connection =
-            if controller >= 0 { self.node_connection(controller)? } else { self.any_connection()? };
+        let mut connection = if controller >= 0 { self.node_connection(controller)? } else { self.any_connection()? };
         let response = connection.call(request, max_version)?;
         self.give_back(connection);
         Ok(response)

@@ -136,8 +136,9 @@ impl From<ClientError> for EngineError {
             ClientError::Protocol { .. } => {
                 Self::unavailable(message).help("check that the address is a Kafka listener (PLAINTEXT)")
             }
-            ClientError::Corrupt { .. } => Self::data(message)
-                .help("check the broker's disk and log; start the query behind the damaged records to go on without them"),
+            ClientError::Corrupt { .. } => Self::data(message).help(
+                "check the broker's disk and log; start the query behind the damaged records to go on without them",
+            ),
             ClientError::Lost { .. } => Self::data(message).help(LOST_HELP),
             ClientError::Unsupported { .. } => Self::config(message).help("upgrade the broker to Kafka 1.0 or newer"),
             ClientError::Setting(_) => Self::config(message),

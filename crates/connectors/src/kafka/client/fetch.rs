@@ -15,9 +15,9 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::BrokerId;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchResponse, PartitionData};
-use kafka_protocol::messages::BrokerId;
 
 use super::cluster::{Client, Position, Retry, TopicPartition, topic_name};
 use super::compression::{Codec, Decompressor};

@@ -75,7 +75,9 @@ impl<'a> Batch<'a> {
         }
         let parsed = Self {
             base_offset,
-            last_offset: base_offset.checked_add(last_offset_delta.into()).ok_or(Malformed("a batch's offsets overflow"))?,
+            last_offset: base_offset
+                .checked_add(last_offset_delta.into())
+                .ok_or(Malformed("a batch's offsets overflow"))?,
             codec: Codec::from_attributes(attributes).ok_or(Malformed("a batch is packed with an unknown codec"))?,
             log_append_time: attributes & LOG_APPEND_TIME != 0,
             transactional: attributes & TRANSACTIONAL != 0,

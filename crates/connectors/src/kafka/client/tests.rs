@@ -57,10 +57,8 @@ fn walk_batch(batch: &Batch<'_>, decompressor: &mut Decompressor) -> Result<Vec<
     let mut cursor = batch.cursor();
     let mut found = Vec::new();
     while let Some(record) = cursor.next(decompressor.bytes()).map_err(|error| error.to_string())? {
-        let headers: Result<Vec<_>, Malformed> = record
-            .headers
-            .map(|header| header.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))))
-            .collect();
+        let headers: Result<Vec<_>, Malformed> =
+            record.headers.map(|header| header.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)))).collect();
         let headers = headers.map_err(|error| error.to_string())?;
         let (key, value) = (record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec));
         found.push((record.offset, record.timestamp, key, value, headers));
