@@ -12,6 +12,10 @@
 
 pub mod source;
 pub mod plan;
+pub(crate) mod operator;
+pub mod state;
+pub mod query;
+pub mod checkpoint;
 pub mod sink;
 pub mod progress;
 pub mod clock;

@@ -1,3 +1,23 @@
 //! From SQL text to a streaming plan.
+//!
+//! ```text
+//!   text ──token──> statements ──program──> tables and flows ──analysis──> LogicalPlan ──streaming──> StreamingPlan
+//! ```
 
 pub mod catalog;
+pub mod datetime_pattern;
+pub mod ddl;
+pub mod window;
+pub(crate) mod analysis;
+pub(crate) mod batch;
+pub(crate) mod interval;
+pub(crate) mod live;
+pub(crate) mod logical;
+pub mod program;
+pub(crate) mod relation;
+pub mod session;
+pub(crate) mod statement;
+pub(crate) mod streaming;
+pub(crate) mod token;
+
+pub use program::{Program, ScriptError, ScriptFile};
