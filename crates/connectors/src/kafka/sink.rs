@@ -182,19 +182,15 @@ impl Sink for KafkaSink {
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         let encoded = self.encoder.encode(rows)?;
         for row in 0..encoded.len() {
-            let topic = match (&self.topic, encoded.topic(row)) {
-                (Some(topic), _) => topic.clone(),
-                (None, Some(topic)) => topic.to_owned(),
-                (None, None) => {
-                    return Err(EngineError::data(format!(
-                        "{}: a row has no topic (its column 'topic' is null)",
-                        self.object
-                    ))
-                    .help("set the option 'topic', or fill the column"));
-                }
+            let named = if self.topic.is_none() { encoded.topic(row) } else { None };
+            if let Some(topic) = named {
+                self.ensure_topic(topic)?;
+            }
+            let Some(topic) = self.topic.as_deref().or(named) else {
+                let message = format!("{}: a row has no topic (its column 'topic' is null)", self.object);
+                return Err(EngineError::data(message).help("set the option 'topic', or fill the column"));
             };
-            self.ensure_topic(&topic)?;
-            let mut record = BaseRecord::<[u8], [u8]>::to(&topic);
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic);
             record.key = encoded.key(row);
             record.payload = encoded.value(row);
             record.partition = encoded.partition(row);

@@ -311,7 +311,7 @@ impl PartitionFetcher {
         Ok(())
     }
 
-    /// What the broker does hold.
+    /// What the broker does hold; if that is the whole range, it has only just caught up and may be asked again.
     fn out_of_range(&self) -> ClientError {
         let bounds = |position| {
             self.client
@@ -319,6 +319,10 @@ impl PartitionFetcher {
                 .map(|offsets| offsets.get(&self.partition).copied().unwrap_or(-1))
         };
         match (bounds(Position::Earliest), bounds(Position::Latest)) {
+            (Ok(earliest), Ok(latest)) if earliest <= self.next && self.end <= latest => ClientError::Refused {
+                what: format!("a fetch of {} from offset {}", self.partition, self.next),
+                code: ResponseError::OffsetNotAvailable,
+            },
             (Ok(earliest), Ok(latest)) => {
                 ClientError::Lost { partition: self.partition.clone(), wanted: self.next, earliest, latest }
             }
