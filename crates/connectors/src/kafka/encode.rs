@@ -258,3 +258,87 @@ fn is_text(data_type: &DataType) -> bool {
 fn is_bytes(data_type: &DataType) -> bool {
     is_text(data_type) || matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+    use highwater_engine::plan::catalog::TableDefinition;
+
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> KafkaOptions {
+        let base = [("kafka.bootstrap.servers", "localhost:9092"), ("subscribe", "in")];
+        let definition = TableDefinition {
+            name: "t".to_owned(),
+            format: "kafka".to_owned(),
+            schema: None,
+            options: base.iter().chain(pairs).copied().collect(),
+            partition_columns: Vec::new(),
+        };
+        KafkaOptions::parse(&definition).unwrap()
+    }
+
+    fn rows(columns: &[&str]) -> RecordBatch {
+        let column = |name: &str| -> ArrayRef {
+            match name {
+                "partition" => Arc::new(Int32Array::from(vec![Some(3), None])),
+                "n" => Arc::new(Int64Array::from(vec![Some(1), None])),
+                _ => Arc::new(StringArray::from(vec![Some(name), None])),
+            }
+        };
+        RecordBatch::try_from_iter(columns.iter().map(|name| (*name, column(name)))).unwrap()
+    }
+
+    fn encode(columns: &[&str], pairs: &[(&str, &str)], declared: bool) -> EncodedRows {
+        let rows = rows(columns);
+        RowEncoder::new(&rows.schema(), &options(pairs), declared).unwrap().encode(&rows).unwrap()
+    }
+
+    #[test]
+    fn sparks_columns_are_the_record() {
+        let encoded = encode(&["key", "value", "topic", "partition"], &[], false);
+        assert_eq!(encoded.len(), 2);
+        assert_eq!((encoded.key(0), encoded.value(0)), (Some(b"key".as_slice()), Some(b"value".as_slice())));
+        assert_eq!((encoded.topic(0), encoded.partition(0)), (Some("topic"), Some(3)));
+        assert_eq!((encoded.key(1), encoded.value(1)), (None, None));
+        assert_eq!((encoded.topic(1), encoded.partition(1)), (None, None));
+    }
+
+    #[test]
+    fn other_rows_are_json_objects_with_keys_from_columns() {
+        let json = [("topic", "out"), ("value.format", "json"), ("key.column", "n")];
+        let encoded = encode(&["n", "device"], &json, false);
+        assert_eq!(encoded.value(0), Some(br#"{"n":1,"device":"device"}"#.as_slice()));
+        assert_eq!(encoded.value(1), Some(b"{}".as_slice()));
+        assert_eq!((encoded.key(0), encoded.key(1)), (Some(b"1".as_slice()), None));
+
+        let encoded = encode(&["value", "n"], &[("topic", "out"), ("key.columns", "value, n")], true);
+        assert_eq!(encoded.value(0), Some(br#"{"value":"value","n":1}"#.as_slice()));
+        assert_eq!(encoded.key(0), Some(br#"{"value":"value","n":1}"#.as_slice()));
+    }
+
+    #[test]
+    fn rows_that_fit_nowhere_are_refused() {
+        let cases: [(&[&str], &[(&str, &str)], &str); 5] = [
+            (&["key"], &[("topic", "out")], "table t (USING kafka): the rows have no column 'value'"),
+            (&["value"], &[], "table t (USING kafka) has no option 'topic' and the rows have no column 'topic'"),
+            (&["value", "n"], &[("topic", "out")], "table t (USING kafka): a Kafka record has no place for column 'n'"),
+            (
+                &["value", "n"],
+                &[("topic", "out"), ("value.format", "json"), ("key.column", "m")],
+                "table t (USING kafka): the rows have no column 'm' to take the key from",
+            ),
+            (
+                &["n"],
+                &[("topic", "out"), ("value.format", "csv")],
+                "table t (USING kafka): option 'value.format' is 'csv', rows can be written as json or raw",
+            ),
+        ];
+        for (columns, pairs, expected) in cases {
+            let error = RowEncoder::new(&rows(columns).schema(), &options(pairs), false).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

@@ -217,11 +217,18 @@ fn lost_records_end_the_query_or_are_passed_over() {
         "table t (USING kafka): partition lossy-0 ends at offset 10, it was read up to offset 50"
     );
 
+    // The same found only while reading: a range that was planned before the records went.
+    let (inside, beyond) = (offset(json!({"lossy": {"0": 5}})), offset(json!({"lossy": {"0": 20}})));
+    let error = read(&mut *strict, &inside, &beyond).unwrap_err();
+    assert!(matches!(error, EngineError::Data(_)), "{error:?}");
+    assert_eq!(error.to_string(), "offset 10 of lossy-0 is gone: the broker holds offsets 0 to 10");
+
     let options = [("subscribe", "lossy"), ("failOnDataLoss", "false")];
     let mut lenient = source(broker.address(), None, &options).unwrap();
     let end = lenient.plan_batch(&read_to, None).unwrap();
     assert_eq!(end.0, json!({"lossy": {"0": 10}}));
     assert_eq!(read(&mut *lenient, &read_to, &end).unwrap().1.records, 0);
+    assert_eq!(read(&mut *lenient, &inside, &beyond).unwrap().1.records, 5);
 }
 
 #[test]

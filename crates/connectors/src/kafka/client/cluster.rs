@@ -153,6 +153,7 @@ impl Client {
 
     /// Looks at the cluster once, without a second try: is anybody there?
     pub fn check(&self) -> ClientResult<()> {
+        self.forget();
         self.metadata_once(Some(&[])).map(drop)
     }
 

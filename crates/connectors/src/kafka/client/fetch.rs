@@ -383,3 +383,43 @@ impl AbortedTransactions {
         self.begun.contains(&batch.producer_id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{encode, record};
+    use super::*;
+    use kafka_protocol::records::Compression;
+
+    const COMMIT: &[u8] = &[0, 0, 0, 1];
+    const ABORT: &[u8] = &[0, 0, 0, 0];
+
+    /// One record of a transaction, or the marker that ends it.
+    fn batch(offset: i64, producer_id: i64, marker: Option<&'static [u8]>) -> Bytes {
+        let mut record = record(offset, None, Some(b"v".to_vec()));
+        (record.transactional, record.producer_id, record.producer_epoch) = (producer_id >= 0, producer_id, 0);
+        if let Some(marker) = marker {
+            (record.control, record.key) = (true, Some(Bytes::from_static(marker)));
+        }
+        encode(&[record], Compression::None)
+    }
+
+    #[test]
+    fn aborted_transactions_are_skipped_and_no_others() {
+        // Producer 7 aborts 10 to 12 and commits 14; producer 8 commits 11; 13 is in no transaction.
+        let mut aborted = AbortedTransactions::new(vec![(10, 7)]);
+        let log = [
+            (batch(9, 7, None), false),
+            (batch(10, 7, None), true),
+            (batch(11, 8, None), false),
+            (batch(12, 7, None), true),
+            (batch(13, -1, None), false),
+            (batch(14, 8, Some(COMMIT)), false),
+            (batch(15, 7, Some(ABORT)), false),
+            (batch(16, 7, None), false),
+        ];
+        for (bytes, expected) in &log {
+            let (batch, _) = Batch::split(bytes).unwrap().unwrap();
+            assert_eq!(aborted.skips(&batch), *expected, "offset {}", batch.base_offset);
+        }
+    }
+}

@@ -17,7 +17,7 @@ const CODECS: [Compression; 5] =
 /// A record in owned form: offset, timestamp, key, value, headers.
 type Owned = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
 
-fn record(offset: i64, key: Option<&str>, value: Option<Vec<u8>>) -> KafkaRecord {
+pub(super) fn record(offset: i64, key: Option<&str>, value: Option<Vec<u8>>) -> KafkaRecord {
     KafkaRecord {
         transactional: false,
         control: false,
@@ -35,7 +35,7 @@ fn record(offset: i64, key: Option<&str>, value: Option<Vec<u8>>) -> KafkaRecord
     }
 }
 
-fn encode(records: &[KafkaRecord], compression: Compression) -> Bytes {
+pub(super) fn encode(records: &[KafkaRecord], compression: Compression) -> Bytes {
     let mut bytes = BytesMut::new();
     RecordBatchEncoder::encode(&mut bytes, records, &RecordEncodeOptions { version: 2, compression }).unwrap();
     bytes.freeze()
