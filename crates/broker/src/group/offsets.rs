@@ -95,17 +95,9 @@ impl OffsetStore {
 
     /// Commits offsets of one group: all of them or none. Blocks on the disk.
     pub(crate) fn commit(&self, group: &str, commits: Vec<(At, Committed)>, now_ms: i64) -> io::Result<()> {
-        let described = commits.into_iter().map(|((topic, partition), committed)| EntryCommit {
-            topic,
-            partition,
-            committed,
-        });
-        self.write(Entry {
-            group: group.to_owned(),
-            commits: Some(described.collect()),
-            removed: None,
-            at_ms: now_ms,
-        })
+        let described =
+            commits.into_iter().map(|((topic, partition), committed)| EntryCommit { topic, partition, committed });
+        self.write(Entry { group: group.to_owned(), commits: Some(described.collect()), removed: None, at_ms: now_ms })
     }
 
     /// Forgets a group. Blocks on the disk.

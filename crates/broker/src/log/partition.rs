@@ -119,10 +119,6 @@ impl Partition {
         self.deleted.load(Ordering::Acquire)
     }
 
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.log.read().size_bytes()
-    }
-
     pub(crate) fn set_config(&self, config: LogConfig) {
         self.log.write().set_config(config);
     }

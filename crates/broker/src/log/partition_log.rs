@@ -102,10 +102,6 @@ impl PartitionLog {
         self.active().base_offset()
     }
 
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.segments.iter().map(Segment::size_bytes).sum()
-    }
-
     fn active(&self) -> &Segment {
         &self.segments[self.segments.len() - 1]
     }

@@ -94,7 +94,8 @@ fn base_offsets(dir: &Path) -> Result<Vec<i64>, BrokerError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_at("list", dir))? {
         let name = entry.map_err(io_at("list", dir))?.file_name();
-        let offset: Option<i64> = name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
+        let offset: Option<i64> =
+            name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
         found.extend(offset);
     }
     found.sort_unstable();
@@ -244,7 +245,6 @@ impl Recovery<'_> {
         Ok(())
     }
 }
-
 
 #[cfg(test)]
 mod tests {

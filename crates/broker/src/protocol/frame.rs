@@ -91,8 +91,11 @@ pub(crate) fn parse(mut bytes: Bytes, max_elements: usize) -> Result<Frame, Fram
     let header = RequestHeader::decode(&mut bytes, header_version)
         .map_err(|error| FrameError::Header { key, reason: error.to_string() })?;
     if served {
-        shape::check(key, version, &bytes, max_elements)
-            .map_err(|error| FrameError::Body { key, version, reason: error.to_string() })?;
+        shape::check(key, version, &bytes, max_elements).map_err(|error| FrameError::Body {
+            key,
+            version,
+            reason: error.to_string(),
+        })?;
     }
     Ok(Frame {
         key,
