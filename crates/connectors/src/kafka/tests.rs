@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
 use super::KafkaConnector;
+use super::admin::{Admin, NewTopic};
 use super::testing::TestBroker;
 
 fn table(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> Result<Arc<dyn Table>> {
@@ -232,6 +233,52 @@ fn lost_records_end_the_query_or_are_passed_over() {
 }
 
 #[test]
+fn records_behind_the_retention_are_lost_and_the_rest_is_read() {
+    let broker = TestBroker::start_embedded();
+    broker.create_topic_with("short", 1, &[("segment.bytes", "4096"), ("retention.bytes", "8192")]);
+    let producer = producer(broker.address(), "none");
+    for round in 0..50 {
+        produce(&producer, "short", 0, (0..10).map(|i| format!("{round} {i} {}", "x".repeat(90))));
+    }
+    broker.enforce_retention();
+    let earliest = Admin::connect(broker.address()).unwrap().describe_topic("short").unwrap().partitions[0].earliest;
+    let earliest = earliest.filter(|offset| *offset > 0).unwrap();
+    let (start, end) = (offset(json!({"short": {"0": 0}})), offset(json!({"short": {"0": 500}})));
+
+    let mut strict = source(broker.address(), None, &[("subscribe", "short")]).unwrap();
+    let error = read(&mut *strict, &start, &end).unwrap_err();
+    let expected = format!("offset 0 of short-0 is gone: the broker holds offsets {earliest} to 500");
+    assert_eq!(error.to_string(), expected);
+
+    let options = [("subscribe", "short"), ("failOnDataLoss", "false")];
+    let mut lenient = source(broker.address(), None, &options).unwrap();
+    let (batches, report) = read(&mut *lenient, &start, &end).unwrap();
+    assert_eq!(report.records, u64::try_from(500 - earliest).unwrap());
+    assert_eq!(rows(&batches)[0].0, earliest);
+}
+
+#[test]
+fn topics_are_made_described_and_deleted() {
+    let broker = TestBroker::start();
+    let admin = Admin::connect(broker.address()).unwrap();
+    broker.create_topic("described", 2);
+    produce(&producer(broker.address(), "lz4"), "described", 1, (0..3).map(|i| i.to_string()));
+    let described = admin.describe_topic("described").unwrap();
+    let offsets: Vec<_> = described.partitions.iter().map(|partition| (partition.earliest, partition.latest)).collect();
+    assert_eq!(offsets, [(Some(0), Some(0)), (Some(0), Some(3))]);
+    assert!(admin.list_topics().unwrap().iter().any(|topic| &*topic.name == "described"));
+
+    let again = NewTopic { name: "described".to_owned(), ..NewTopic::default() };
+    assert_eq!(admin.create_topic(&again).unwrap_err().to_string(), "Kafka topic 'described' exists already");
+    let wrong = NewTopic { name: "no spaces".to_owned(), ..NewTopic::default() };
+    assert!(matches!(admin.create_topic(&wrong).unwrap_err(), EngineError::Config(_)));
+
+    admin.delete_topics(&["described".to_owned()]).unwrap();
+    let error = admin.delete_topics(&["described".to_owned()]).unwrap_err();
+    assert_eq!(error.to_string(), "Kafka topic 'described' does not exist");
+}
+
+#[test]
 fn starting_points_are_resolved() {
     let broker = TestBroker::start();
     broker.create_topic("points", 2);
@@ -282,9 +329,6 @@ fn values_of(broker: &str, topic: &str) -> Vec<String> {
 #[test]
 fn a_sink_makes_its_topic_and_writes_each_batch() {
     let broker = TestBroker::start();
-    if broker.is_mock() {
-        broker.create_topic("alerts", 1);
-    }
     let table =
         table(broker.address(), None, &[("topic", "alerts"), ("transactional", "false"), ("kafka.no.such.key", "1")])
             .unwrap();
