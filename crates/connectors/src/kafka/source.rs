@@ -26,7 +26,7 @@ pub struct KafkaSource {
     options: Arc<KafkaOptions>,
     selection: Selection,
     decoding: Decoding,
-    last_batch_ns: u64,
+    last_batch_ns: Option<u64>,
 }
 
 impl KafkaSource {
@@ -34,8 +34,7 @@ impl KafkaSource {
     pub fn open(client: Client, options: Arc<KafkaOptions>, decoding: Decoding) -> Result<Self> {
         let selection = options.selection.clone().ok_or_else(|| positions::not_readable(&options))?;
         client.check()?;
-        let last_batch_ns = client.clock().monotonic_ns();
-        Ok(Self { client, options, selection, decoding, last_batch_ns })
+        Ok(Self { client, options, selection, decoding, last_batch_ns: None })
     }
 
     fn latest(&self) -> Result<PartitionOffsets> {
@@ -67,10 +66,12 @@ impl KafkaSource {
         Ok(())
     }
 
-    /// Whether too little waits for a batch, and not for too long yet.
+    /// Whether too little waits for a batch, and not for too long yet. The first batch is never held back, as in Spark.
     fn holds_back(&self, waiting: u64) -> bool {
-        let Some(min) = self.options.min_offsets_per_trigger else { return false };
-        let waited_ns = self.client.clock().monotonic_ns().saturating_sub(self.last_batch_ns);
+        let (Some(min), Some(last_ns)) = (self.options.min_offsets_per_trigger, self.last_batch_ns) else {
+            return false;
+        };
+        let waited_ns = self.client.clock().monotonic_ns().saturating_sub(last_ns);
         waiting < min && Duration::from_nanos(waited_ns) < self.options.max_trigger_delay
     }
 }
@@ -108,7 +109,7 @@ impl Source for KafkaSource {
         if losses.is_none() && (waiting == 0 || (until.is_none() && self.holds_back(waiting))) {
             return Ok(start.clone());
         }
-        self.last_batch_ns = self.client.clock().monotonic_ns();
+        self.last_batch_ns = Some(self.client.clock().monotonic_ns());
         Ok(to_offset(&match self.options.max_offsets_per_trigger {
             Some(max) => share_limit(&full_start, &latest, max),
             None => latest,

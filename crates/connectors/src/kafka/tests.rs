@@ -135,9 +135,12 @@ fn a_batch_waits_for_enough_records() {
     let options = [("subscribe", "few"), ("startingOffsets", "earliest"), ("minOffsetsPerTrigger", "10")];
     let mut source = source(broker.address(), None, &options).unwrap();
     let start = source.initial_offset().unwrap();
-    assert_eq!(source.plan_batch(&start, None).unwrap(), start);
+    let first = source.plan_batch(&start, None).unwrap();
+    assert_eq!(first.0, json!({"few": {"0": 5}}));
     produce(&producer, "few", 0, (5..10).map(|i| i.to_string()));
-    assert_eq!(source.plan_batch(&start, None).unwrap().0, json!({"few": {"0": 10}}));
+    assert_eq!(source.plan_batch(&first, None).unwrap(), first);
+    produce(&producer, "few", 0, (10..15).map(|i| i.to_string()));
+    assert_eq!(source.plan_batch(&first, None).unwrap().0, json!({"few": {"0": 15}}));
 }
 
 #[test]
