@@ -10,4 +10,13 @@
 
 pub mod format;
 pub mod kafka;
+pub mod file;
+pub mod delta;
+pub mod sqlite;
+pub mod rate;
+pub mod console;
+pub mod memory;
+pub mod noop;
 pub mod registry;
+#[cfg(test)]
+mod contract;

@@ -7,6 +7,7 @@
 //! What follows a value is not checked here: the caller requires `,`, `]`, `}` or white space next, which is also what
 //! ends a number or a literal.
 
+use super::super::simd::bytes_before_stop;
 use super::super::text::exact_f64;
 
 /// The record needs the full parser.
@@ -25,15 +26,6 @@ pub(super) struct Text<'a> {
     pub(super) raw: &'a [u8],
     pub(super) escaped: bool,
     pub(super) end: usize,
-}
-
-/// How many bytes of a chunk stand before what ends or changes a string: quote, backslash, control character.
-///
-/// Written so that the compiler compares all bytes at once, on any processor, without code for a single one.
-#[inline]
-fn bytes_before_stop(chunk: &[u8; 16]) -> usize {
-    let flags = chunk.map(|b| if is_stop(b) { 0xff } else { 0 });
-    u128::from_le_bytes(flags).trailing_zeros() as usize / 8
 }
 
 #[inline]
