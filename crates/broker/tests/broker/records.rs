@@ -83,7 +83,7 @@ async fn a_batch_that_is_not_right_is_refused_with_the_right_error() {
 async fn a_retried_batch_is_stored_once_and_a_gap_is_refused() {
     let (_dir, _broker, mut client) = start().await;
     client.create("t").await;
-    let id = client.call(&InitProducerIdRequest::default(), 4).await;
+    let id = client.call(&InitProducerIdRequest::default().with_transactional_id(None), 4).await;
     assert_eq!(id.error_code, 0);
     let send = |epoch, sequence| Batch::of(["v"]).from_producer(id.producer_id.0, epoch, sequence).bytes();
     for sequence in 0..7 {

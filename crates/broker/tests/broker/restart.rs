@@ -124,7 +124,7 @@ async fn damage_in_the_middle_stops_the_start_and_says_where() {
     let path = log_file(dir.path(), 0);
     let second = size / 5;
     // In the records, in the checksum, in the length, in the base offset.
-    for at in [second + 70, second + 18, second + 10, second + 3] {
+    for at in [second + 66, second + 18, second + 10, second + 3] {
         flip(&path, at);
         let error = restart_with(&dir, |_| {}).await.map(|_| ()).expect_err("damaged");
         assert_eq!(error.kind(), ErrorKind::RestoreData);
@@ -135,7 +135,7 @@ async fn damage_in_the_middle_stops_the_start_and_says_where() {
         }
         flip(&path, at);
     }
-    flip(&path, second + 70);
+    flip(&path, second + 66);
     let truncate = |settings: &mut BrokerSettings| settings.corrupt_log = CorruptLogPolicy::Truncate;
     let (broker, mut client) = restart_with(&dir, truncate).await.unwrap();
     assert_eq!(client.read_all("t", 0).await, ["a"]);

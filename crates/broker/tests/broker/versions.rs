@@ -155,7 +155,7 @@ async fn every_version_is_answered_with_data_and_with_errors() {
     check(client, |_| ListGroupsRequest::default()).await;
     check(client, |_| DescribeGroupsRequest::default().with_groups(vec![group(), GroupId(text("nobody"))])).await;
     check(client, |_| DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("nobody"))])).await;
-    check(client, |_| InitProducerIdRequest::default()).await;
+    check(client, |_| InitProducerIdRequest::default().with_transactional_id(None)).await;
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("tx"))))).await;
     check(client, |_| DescribeClusterRequest::default()).await;
     check(client, |_| ApiVersionsRequest::default()).await;
