@@ -112,8 +112,10 @@ impl Script {
     }
 }
 
-/// The join replies as (token, generation, leader, members told), errors as codes.
-fn joins(replies: &[Reply]) -> Vec<(Token, Result<(i32, &str, usize), ResponseError>)> {
+/// A token, and the generation, leader and number of members told to it, or the error.
+type JoinTold<'a> = (Token, Result<(i32, &'a str, usize), ResponseError>);
+
+fn joins(replies: &[Reply]) -> Vec<JoinTold<'_>> {
     let told = replies.iter().filter_map(|reply| match reply {
         Reply::Joined(token, Ok(joined)) => {
             Some((*token, Ok((joined.generation, joined.leader.as_str(), joined.members.len()))))
@@ -394,7 +396,7 @@ fn a_static_member_that_is_away_keeps_its_place_until_its_session_ends() {
 #[test]
 fn commits_are_for_members_of_the_generation_or_for_groups_without() {
     let mut script = Script::new();
-    let mut commit = |script: &mut Script, member: &str, generation| {
+    let commit = |script: &mut Script, member: &str, generation| {
         script.coordinator.check_commit(script.now, Caller { group: "g", member, instance: None, generation })
     };
     assert_eq!(commit(&mut script, "", -1), Ok(()));

@@ -4,49 +4,49 @@ use bytes::Bytes;
 
 /// What a test wants in a batch.
 #[derive(Clone, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     values: Vec<String>,
     timestamps: Vec<i64>,
     producer: Option<(i64, i16, i32)>,
 }
 
 /// What a test reads out of a batch.
-pub struct Parsed {
-    pub base_offset: i64,
-    pub count: i32,
-    pub attributes: i16,
-    pub max_timestamp: i64,
-    pub values: Vec<String>,
+pub(crate) struct Parsed {
+    pub(crate) base_offset: i64,
+    pub(crate) count: i32,
+    pub(crate) attributes: i16,
+    pub(crate) max_timestamp: i64,
+    pub(crate) values: Vec<String>,
 }
 
 impl Batch {
-    pub fn of<S: Into<String>>(values: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn of<S: Into<String>>(values: impl IntoIterator<Item = S>) -> Self {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
         Self { timestamps: vec![1_000; values.len()], values, producer: None }
     }
 
     /// One record of that many bytes.
-    pub fn sized(bytes: usize) -> Self {
+    pub(crate) fn sized(bytes: usize) -> Self {
         Self::of(["x".repeat(bytes)])
     }
 
-    pub fn at(mut self, timestamps: impl IntoIterator<Item = i64>) -> Self {
+    pub(crate) fn at(mut self, timestamps: impl IntoIterator<Item = i64>) -> Self {
         self.timestamps = timestamps.into_iter().collect();
         assert_eq!(self.timestamps.len(), self.values.len());
         self
     }
 
-    pub fn from_producer(mut self, id: i64, epoch: i16, sequence: i32) -> Self {
+    pub(crate) fn by_producer(mut self, id: i64, epoch: i16, sequence: i32) -> Self {
         self.producer = Some((id, epoch, sequence));
         self
     }
 
-    pub fn bytes(&self) -> Bytes {
+    pub(crate) fn bytes(&self) -> Bytes {
         self.encode(0, |records| records)
     }
 
     /// The batch with its records packed by `pack`, marked with the codec's number.
-    pub fn packed(&self, codec: i16, pack: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Bytes {
+    pub(crate) fn packed(&self, codec: i16, pack: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Bytes {
         self.encode(codec, pack)
     }
 
@@ -114,7 +114,7 @@ fn get_varint(bytes: &mut &[u8]) -> i64 {
 }
 
 /// Reads whole batches, checking the checksum of each; values only of batches without a codec.
-pub fn parse(mut bytes: &[u8]) -> Vec<Parsed> {
+pub(crate) fn parse(mut bytes: &[u8]) -> Vec<Parsed> {
     let i32_at = |bytes: &[u8], at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four"));
     let i64_at = |bytes: &[u8], at: usize| i64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight"));
     let mut batches = Vec::new();

@@ -85,7 +85,7 @@ async fn a_retried_batch_is_stored_once_and_a_gap_is_refused() {
     client.create("t").await;
     let id = client.call(&InitProducerIdRequest::default().with_transactional_id(None), 4).await;
     assert_eq!(id.error_code, 0);
-    let send = |epoch, sequence| Batch::of(["v"]).from_producer(id.producer_id.0, epoch, sequence).bytes();
+    let send = |epoch, sequence| Batch::of(["v"]).by_producer(id.producer_id.0, epoch, sequence).bytes();
     for sequence in 0..7 {
         assert_eq!(client.append("t", send(0, sequence)).await, i64::from(sequence));
     }
@@ -185,10 +185,11 @@ async fn log_append_time_replaces_the_producers_time() {
     assert_eq!((batch.attributes & 8, batch.max_timestamp), (8, response.log_append_time_ms));
 }
 
+type Pack = fn(Vec<u8>) -> Vec<u8>;
+
 #[tokio::test]
 async fn offsets_are_found_by_time_to_the_record_in_every_codec() {
-    let packs: [(i16, fn(Vec<u8>) -> Vec<u8>); 6] =
-        [(0, |r| r), (1, gzip), (2, snappy_raw), (2, snappy_xerial), (3, lz4), (4, zstd)];
+    let packs: [(i16, Pack); 6] = [(0, |r| r), (1, gzip), (2, snappy_raw), (2, snappy_xerial), (3, lz4), (4, zstd)];
     let (_dir, _broker, mut client) = start().await;
     for (at, (codec, pack)) in packs.into_iter().enumerate() {
         let topic = format!("t{at}");

@@ -69,7 +69,7 @@ async fn producer_sequences_survive_a_stop_a_crash_and_a_lost_snapshot() {
     for (clean, keep_snapshot) in [(true, true), (true, false), (false, true)] {
         let (dir, broker, mut client) = start().await;
         client.create("t").await;
-        let send = |sequence| Batch::of(["v"]).from_producer(77, 0, sequence).bytes();
+        let send = |sequence| Batch::of(["v"]).by_producer(77, 0, sequence).bytes();
         for sequence in 0..3 {
             client.append("t", send(sequence)).await;
         }
@@ -200,7 +200,7 @@ async fn segments_roll_are_found_by_offset_and_time_and_survive_without_indexes(
         }
         broker.shutdown().await.unwrap();
     }
-    // A closed segment is whole or damaged, never torn.
+    // With whole segments behind it, an end that is missing is damage and never torn.
     let mut paths = logs(dir.path());
     paths.sort();
     let file = OpenOptions::new().write(true).open(&paths[3]).unwrap();
@@ -289,4 +289,33 @@ fn copy_dir(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_torn_closed_segment_with_nothing_behind_it_is_cut() {
+    let small = |settings: &mut BrokerSettings| settings.segment_bytes = 2048;
+    let (dir, broker, mut client) = start_with(small).await;
+    client.create("t").await;
+    for _ in 0..6 {
+        client.append("t", Batch::sized(400).bytes()).await;
+    }
+    drop(broker);
+    // Power went while the closed segment was not yet on the disk, and the next was still empty.
+    let closed = log_file(dir.path(), 0);
+    let next = log_file(dir.path(), 4);
+    let file = OpenOptions::new().write(true).open(&closed).unwrap();
+    file.set_len(fs::metadata(&closed).unwrap().len() - 7).unwrap();
+    fs::write(&next, b"").unwrap();
+    let _ = fs::remove_file(dir.path().join("t-0/checkpoint.json"));
+    let (_broker, mut client) = restart_with(&dir, small).await.unwrap();
+    assert_eq!(client.read_all("t", 0).await.len(), 3);
+    assert_eq!(client.append("t", Batch::of(["on"]).bytes()).await, 3);
+}
+
+#[tokio::test]
+async fn segments_that_are_all_gone_are_missed() {
+    let (dir, _) = five_batches(true).await;
+    fs::remove_file(log_file(dir.path(), 0)).unwrap();
+    let message = restart_with(&dir, |_| {}).await.map(|_| ()).expect_err("missed").to_string();
+    assert!(message.contains("up to offset 5"), "{message}");
 }

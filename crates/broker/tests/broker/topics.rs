@@ -28,7 +28,7 @@ async fn create(client: &mut Client, topics: Vec<CreatableTopic>, validate_only:
 }
 
 /// Creates a topic with settings of its own.
-pub async fn create_with(client: &mut Client, name: &str, configs: &[(&str, &str)]) {
+pub(crate) async fn create_with(client: &mut Client, name: &str, configs: &[(&str, &str)]) {
     let configs = configs
         .iter()
         .map(|(name, value)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value))));
