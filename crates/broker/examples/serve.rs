@@ -7,6 +7,7 @@ use highwater_broker::{Broker, BrokerSettings};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let mut args = std::env::args().skip(1);
     let usage = "usage: serve <data dir> <address> [always|os|<n>ms]";
     let mut settings = BrokerSettings::new(args.next().ok_or(usage)?);

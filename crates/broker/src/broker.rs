@@ -127,7 +127,7 @@ fn open(
         max_members: settings.max_group_members,
     };
     let identity = Identity::open(&settings.data_dir)?;
-    let offsets = OffsetStore::open(&settings.data_dir)?;
+    let offsets = OffsetStore::open(&settings.data_dir, clock.wall_ms())?;
     let settings = Arc::new(settings);
     let topics = Topics::open(Arc::clone(&settings), Arc::clone(&clock), queue)?;
     let groups = Groups::new(Arc::clone(&clock), limits, offsets);

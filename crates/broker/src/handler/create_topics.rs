@@ -92,6 +92,7 @@ fn describe(ctx: &Context, topic: CreatableTopic, created: Result<(Uuid, i32), R
                     .with_config_source(super::describe_configs::source(known.name, &own))
             });
             result
+                .with_error_message(None)
                 .with_topic_id(id)
                 .with_num_partitions(partitions)
                 .with_replication_factor(1)

@@ -26,7 +26,7 @@ pub(super) fn handle(ctx: &Context, request: DescribeConfigsRequest) -> Describe
     let results = request.resources.into_iter().map(|resource| {
         let result = DescribeConfigsResult::default().with_resource_type(resource.resource_type);
         let result = match describe(ctx, &resource) {
-            Ok(configs) => result.with_configs(only_asked(configs, &resource)),
+            Ok(configs) => result.with_error_message(None).with_configs(only_asked(configs, &resource)),
             Err((error, reason)) => result.with_error_code(error.code()).with_error_message(Some(text(reason))),
         };
         result.with_resource_name(resource.resource_name)
@@ -62,6 +62,7 @@ fn topic_configs(ctx: &Context, overrides: &Overrides) -> Configs {
             .with_value(Some(text(known.value(overrides, &ctx.settings))))
             .with_config_source(source(known.name, overrides))
             .with_config_type(known.value_type as i8)
+            .with_documentation(None)
     };
     KNOWN.iter().map(config).collect()
 }
@@ -84,6 +85,7 @@ fn broker_configs(ctx: &Context) -> Configs {
             .with_read_only(true)
             .with_config_source(FROM_BROKER_FILE)
             .with_config_type(value_type as i8)
+            .with_documentation(None)
     };
     known.into_iter().map(config).collect()
 }

@@ -27,7 +27,7 @@ pub(super) async fn handle(
     let answer = move |resource: AlterConfigsResource| {
         let response = AlterConfigsResourceResponse::default().with_resource_type(resource.resource_type);
         let response = match alter(&ctx, &resource, validate_only) {
-            Ok(()) => response,
+            Ok(()) => response.with_error_message(None),
             Err((error, reason)) => response.with_error_code(error.code()).with_error_message(Some(text(reason))),
         };
         response.with_resource_name(resource.resource_name)

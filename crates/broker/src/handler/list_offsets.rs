@@ -12,6 +12,9 @@ use super::{Context, blocking, check_leader_epoch};
 use crate::log::batch::LEADER_EPOCH;
 use crate::log::segment::TimedOffset;
 
+/// First version whose answer has a leader epoch.
+const LEADER_EPOCH_SINCE: i16 = 4;
+
 /// Stand-ins for a timestamp.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -19,12 +22,12 @@ const NEWEST_RECORD: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
-pub(super) async fn handle(ctx: &Arc<Context>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(super) async fn handle(ctx: &Arc<Context>, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let ctx = Arc::clone(ctx);
     // A search by time reads files.
     let topics = blocking(move || {
         let answer_topic = |topic: kafka_protocol::messages::list_offsets_request::ListOffsetsTopic| {
-            let partitions = topic.partitions.iter().map(|asked| answer(&ctx, &topic.name, asked)).collect();
+            let partitions = topic.partitions.iter().map(|asked| answer(&ctx, &topic.name, asked, version)).collect();
             ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
         };
         request.topics.into_iter().map(answer_topic).collect()
@@ -33,13 +36,13 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: ListOffsetsRequest) -> L
     ListOffsetsResponse::default().with_topics(topics)
 }
 
-fn answer(ctx: &Context, topic: &str, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+fn answer(ctx: &Context, topic: &str, asked: &ListOffsetsPartition, version: i16) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
     match find(ctx, topic, asked) {
         Ok(found) => response
             .with_timestamp(found.timestamp)
             .with_offset(found.offset)
-            .with_leader_epoch(if found.offset >= 0 { LEADER_EPOCH } else { -1 }),
+            .with_leader_epoch(if found.offset >= 0 && version >= LEADER_EPOCH_SINCE { LEADER_EPOCH } else { -1 }),
         Err(error) => response.with_error_code(error.code()).with_timestamp(-1).with_offset(-1).with_leader_epoch(-1),
     }
 }

@@ -14,6 +14,9 @@ use crate::log::batch::LEADER_EPOCH;
 use crate::log::config::Overrides;
 use crate::log::topics::{Topic, TopicError, is_valid_name};
 
+/// First version in which a topic that was asked for by its id may have no name.
+const NULL_NAME_SINCE: i16 = 12;
+
 pub(super) async fn handle(ctx: &Arc<Context>, request: MetadataRequest, version: i16) -> MetadataResponse {
     let mut topics = Vec::new();
     match request.topics {
@@ -25,7 +28,7 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: MetadataRequest, version
         Some(asked) => {
             let create = ctx.settings.auto_create_topics && (version < 4 || request.allow_auto_topic_creation);
             for topic in asked {
-                topics.push(answer(ctx, topic, create).await);
+                topics.push(answer(ctx, topic, create, version).await);
             }
         }
     }
@@ -39,7 +42,7 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: MetadataRequest, version
         .with_cluster_authorized_operations(NO_OPERATIONS)
 }
 
-async fn answer(ctx: &Arc<Context>, asked: MetadataRequestTopic, create: bool) -> MetadataResponseTopic {
+async fn answer(ctx: &Arc<Context>, asked: MetadataRequestTopic, create: bool, version: i16) -> MetadataResponseTopic {
     let name = asked.name.clone().unwrap_or_default();
     let found = match ctx.topic(&name, asked.topic_id) {
         Err(ResponseError::UnknownTopicOrPartition) if !is_valid_name(&name) => {
@@ -52,7 +55,7 @@ async fn answer(ctx: &Arc<Context>, asked: MetadataRequestTopic, create: bool) -
         Ok(topic) => describe(&topic),
         Err(error) => MetadataResponseTopic::default()
             .with_error_code(error.code())
-            .with_name(asked.name)
+            .with_name(if version < NULL_NAME_SINCE { Some(name) } else { asked.name })
             .with_topic_id(asked.topic_id)
             .with_topic_authorized_operations(NO_OPERATIONS),
     }

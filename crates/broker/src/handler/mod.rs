@@ -80,7 +80,7 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
         ApiKey::ApiVersions => to.encode(&api_versions::handle(&frame)),
         ApiKey::Metadata => to.encode(&metadata::handle(ctx, frame.decode()?, frame.version).await),
         ApiKey::Fetch => to.encode(&fetch::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::ListOffsets => to.encode(&list_offsets::handle(ctx, frame.decode()?).await),
+        ApiKey::ListOffsets => to.encode(&list_offsets::handle(ctx, frame.decode()?, frame.version).await),
         ApiKey::OffsetForLeaderEpoch => to.encode(&offset_for_leader_epoch::handle(ctx, frame.decode()?)),
         ApiKey::InitProducerId => to.encode(&init_producer_id::handle(ctx, frame.decode()?).await),
         ApiKey::FindCoordinator => to.encode(&find_coordinator::handle(ctx, frame.decode()?, frame.version)),

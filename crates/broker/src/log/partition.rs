@@ -170,7 +170,7 @@ impl Partition {
         }
         let (rolled, files) = {
             let mut log = self.log.write();
-            (log.has_unsynced_segments(), log.to_sync())
+            (log.has_unsynced_segments(), log.take_unsynced())
         };
         let synced = files.and_then(|(files, offset)| sync_all(&files).map(|()| offset));
         match synced {

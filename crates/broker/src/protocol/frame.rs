@@ -18,8 +18,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{api, shape};
 
-/// First allocation for a frame; it doubles as bytes arrive.
-const FIRST_READ: usize = 64 * 1024;
+/// First allocation for a frame; it doubles as bytes arrive. Memory the system has not seen written
+/// costs nothing, so this may be large enough for most frames.
+const FIRST_READ: usize = 1024 * 1024;
 
 /// Why a connection has to be closed.
 #[derive(Debug, Error)]

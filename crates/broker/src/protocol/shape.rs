@@ -312,3 +312,7 @@ impl Walk<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "shape_tests.rs"]
+mod tests;

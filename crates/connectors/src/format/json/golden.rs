@@ -206,7 +206,7 @@ fn check_paths_agree(records: &[Vec<u8>], mode: ParseMode) -> Result<(), TestCas
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn direct_and_full_agree(records in prop::collection::vec(document(), 1..8), repeat in 1_usize..4) {
