@@ -9,6 +9,7 @@
 //! `sink.rs`. [`registry`] names them all. Nothing here decides what is replayed.
 
 pub mod format;
+pub mod kafka;
 pub mod file;
 pub mod delta;
 pub mod sqlite;

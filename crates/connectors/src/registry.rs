@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use highwater_engine::plan::catalog::ConnectorRegistry;
 
+use crate::kafka::KafkaConnector;
 use crate::console::ConsoleConnector;
 use crate::delta::DeltaConnector;
 use crate::file::FileConnector;
@@ -15,6 +16,7 @@ use crate::sqlite::SqliteConnector;
 /// All connectors.
 pub fn connectors() -> ConnectorRegistry {
     let mut registry = ConnectorRegistry::default();
+    registry.register(Arc::new(KafkaConnector));
     for files in FileConnector::all() {
         registry.register(Arc::new(files));
     }

@@ -20,3 +20,5 @@ pub mod sink;
 pub mod progress;
 pub mod clock;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

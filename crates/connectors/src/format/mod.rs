@@ -20,6 +20,7 @@ mod csv_encode;
 mod java;
 pub mod json;
 mod json_encode;
+mod simd;
 #[cfg(test)]
 mod testing;
 mod text;

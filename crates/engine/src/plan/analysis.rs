@@ -12,7 +12,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, cast, ident};
+use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -33,6 +33,9 @@ pub(crate) trait Lookup {
 
     /// All names, for "did you mean".
     fn names(&self) -> Vec<String>;
+
+    /// Functions that connectors bring.
+    fn functions(&self) -> Vec<Arc<ScalarUDF>>;
 }
 
 /// What a name stands for.
@@ -64,7 +67,7 @@ pub(crate) struct PlannedQuery {
 
 /// Plans one query.
 pub(crate) fn plan_query(query: &Cursor, tables: &dyn Lookup, settings: &session::SessionSettings) -> Result<PlannedQuery> {
-    let context = session::context(settings);
+    let context = session::context(settings, &tables.functions())?;
     let mut planner = Planner { context, tables, sources: Vec::new(), relations: 0, watermarks: 0, views: Vec::new() };
     let plan = planner.query(query)?;
     Ok(PlannedQuery { plan, sources: planner.sources, context: planner.context })
@@ -204,7 +207,7 @@ impl Planner<'_> {
             .with_tokens_with_locations(clause.expr.clone())
             .parse_expr()
             .map_err(|error| parse_error(&error, &clause.expr))?;
-        let parsed = session::prepare_expr(parsed, input.schema());
+        let parsed = session::prepare_expr(parsed, input.schema())?;
         let expr = state
             .create_logical_expr_from_sql_expr(
                 datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None },

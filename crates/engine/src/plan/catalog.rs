@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::{EngineError, Result, nearest};
 use crate::sink::{OutputMode, Sink, SinkRequest};
@@ -56,13 +57,24 @@ pub trait Table: Send + Sync {
     fn batch(&self) -> Result<Arc<dyn TableProvider>>;
 }
 
-/// Connectors by format.
+/// Connectors by format, and the SQL functions that need what connectors know (`from_json`).
 #[derive(Default, Clone)]
 pub struct ConnectorRegistry {
     connectors: BTreeMap<String, Arc<dyn Connector>>,
+    functions: Vec<Arc<ScalarUDF>>,
 }
 
 impl ConnectorRegistry {
+    /// Adds a function.
+    pub fn register_function(&mut self, function: Arc<ScalarUDF>) {
+        self.functions.push(function);
+    }
+
+    /// The functions.
+    pub fn functions(&self) -> &[Arc<ScalarUDF>] {
+        &self.functions
+    }
+
     /// Adds a connector; a later one of the same format replaces the earlier.
     pub fn register(&mut self, connector: Arc<dyn Connector>) {
         self.connectors.insert(connector.format().to_ascii_lowercase(), connector);

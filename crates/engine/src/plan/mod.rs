@@ -7,6 +7,9 @@
 pub mod catalog;
 pub mod datetime_pattern;
 pub mod ddl;
+pub mod dialect;
+pub mod functions;
+pub mod identifiers;
 pub mod window;
 pub(crate) mod analysis;
 pub(crate) mod batch;

@@ -19,11 +19,12 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::{DFSchema, JoinType};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{
     Aggregate, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, Union,
 };
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_planner::LoweredAggregateBuilder;
+use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use parking_lot::Mutex;
 
 use super::analysis::{PlannedQuery, PlannedSource};
@@ -306,15 +307,15 @@ impl Compiler {
             return Err(EngineError::query(format!("{expr}: distinct aggregates are not supported on streams"))
                 .help("use approx_count_distinct(...)"));
         }
-        let planning = datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext::default();
-        let lowered = LoweredAggregateBuilder::new(expr, input, input.as_arrow(), self.session.execution_props(), &planning)
-            .build()?;
-        let function = lowered.aggregate;
+        let planning = PhysicalPlanningContext::default();
+        let lowered =
+            LoweredAggregateBuilder::new(expr, input, input.as_arrow(), self.session.execution_props(), &planning).build()?;
+        let (function, filter) = (lowered.aggregate, lowered.filter);
         let exprs = function.expressions();
         let arg_types =
             exprs.iter().map(|expr| Ok(expr.data_type(input.as_arrow())?)).collect::<Result<Vec<DataType>>>()?;
         let args = exprs.into_iter().map(|expr| columns.add(expr)).collect();
-        let filter = lowered.filter.map(|filter| columns.add(filter));
+        let filter = filter.map(|filter| columns.add(filter));
         Ok(FunctionSpec { function, args, arg_types, filter })
     }
 

@@ -12,6 +12,8 @@ mod state;
 mod storage;
 mod trigger;
 mod watermark;
+#[cfg(test)]
+mod tests;
 
 pub use execution::QuerySettings;
 pub use pipeline::{

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, lit};
 use datafusion::scalar::ScalarValue;
 use parking_lot::{Condvar, Mutex};
 
@@ -478,6 +478,10 @@ impl Lookup for Tables {
         let tables = self.program.tables.values().map(|(table, _)| table.name.clone());
         tables.chain(self.program.views.values().map(|(name, _)| name.clone())).collect()
     }
+
+    fn functions(&self) -> Vec<Arc<ScalarUDF>> {
+        self.connectors.functions().to_vec()
+    }
 }
 
 /// Tells several listeners.
@@ -666,5 +670,9 @@ impl Lookup for StoredTables<'_> {
 
     fn names(&self) -> Vec<String> {
         self.tables.iter().map(|table| table.name.clone()).collect()
+    }
+
+    fn functions(&self) -> Vec<Arc<ScalarUDF>> {
+        self.connectors.functions().to_vec()
     }
 }

@@ -24,7 +24,7 @@ use arrow::row::RowConverter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::PhysicalExpr;
 
-pub(crate) use keyed::{KeyedBatch, Keyer, worker_of};
+pub(crate) use keyed::{KeyedBatch, Keyer};
 pub(crate) use operator::AggregateOperator;
 
 use crate::error::Result;

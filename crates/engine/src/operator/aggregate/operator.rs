@@ -107,7 +107,7 @@ impl AggregateOperator {
         })?;
         for (bucket, keys) in stored {
             self.counts.rows_total += keys;
-            self.buckets.insert(bucket, Bucket { on_disk: true, keys, ..Bucket::default() });
+            self.buckets.insert(bucket, Bucket::stored(keys));
         }
         Ok(())
     }
@@ -313,7 +313,7 @@ impl AggregateOperator {
         let spilled = std::mem::take(&mut self.spilled);
         let mut rows = KeyedBatch::default();
         for change in spilled.iter() {
-            let Change::Put { key: stored_key, .. } = change else { continue };
+            let Change::Put(stored_key, _) = change else { continue };
             let (bucket, _, group_key) = key::decode(stored_key)?;
             rows.buckets.push(bucket);
             rows.hashes.push(key_hash(group_key));
@@ -333,10 +333,10 @@ impl AggregateOperator {
         }
         for change in std::mem::take(&mut self.spilled).iter() {
             // What expired after it was spilled must not come back.
-            if let Change::Put { key, value } = change
-                && below.is_none_or(|below| key::decode(key).is_ok_and(|(bucket, ..)| bucket >= below))
+            if let Change::Put(stored_key, value) = change
+                && below.is_none_or(|below| key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below))
             {
-                changes.push_put(key, value);
+                changes.push_put(stored_key, value);
             }
         }
         let times: Vec<i64> = self.buckets.keys().copied().collect();
@@ -399,8 +399,7 @@ impl AggregateOperator {
             flushed.clear();
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
             let slots = bucket.slots(&bucket.all());
-            let keys = bucket.keys;
-            *bucket = Bucket { on_disk: true, keys, ..Bucket::default() };
+            *bucket = Bucket::stored(bucket.keys);
             self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(&slots));
             self.slots.give_back(&slots);
             if self.memory_bytes() < self.budget_bytes / 2 {

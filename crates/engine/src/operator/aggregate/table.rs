@@ -41,6 +41,11 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    /// A bucket whose keys are all in the state store.
+    pub(super) fn stored(keys: u64) -> Self {
+        Self { on_disk: true, keys, ..Self::default() }
+    }
+
     /// The entry of a key.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {

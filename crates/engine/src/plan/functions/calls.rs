@@ -1,0 +1,252 @@
+//! Calls of functions by Spark's names, rewritten where DataFusion's function of the same meaning has another name
+//! or form.
+//!
+//! Aggregates keep their `FILTER`, `DISTINCT` and `OVER`: they are renamed or given other arguments, and what is
+//! computed from them is put around them.
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    LambdaFunction, NullTreatment, ObjectName, Value,
+};
+
+use super::lower::{binary, call, negate, number, plain_call, text_literal, type_of_function};
+use crate::error::{EngineError, Result};
+
+/// A call whose arguments have been lowered.
+pub(super) fn lowered(function: Function) -> Result<Expr> {
+    let name = function.name.to_string().to_lowercase().replace('`', "");
+    let Some(args) = positional(&function) else { return Ok(Expr::Function(renamed(function, &name))) };
+    if let ([_], Some(data_type)) = (args.as_slice(), type_of_function(&name)) {
+        return Ok(call("cast", [args[0].clone(), text_literal(data_type.to_owned())]));
+    }
+    if let Some(expr) = conditional(&name, &args)? {
+        return Ok(expr);
+    }
+    if let Some(expr) = higher_order(&name, &args) {
+        return Ok(expr);
+    }
+    aggregate(function, &name, args)
+}
+
+/// The arguments, if they are all plain expressions.
+fn positional(function: &Function) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let expr = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    list.args.iter().map(expr).collect()
+}
+
+fn with_args(mut function: Function, args: impl IntoIterator<Item = Expr>) -> Function {
+    let (FunctionArguments::List(old), FunctionArguments::List(new)) = (&mut function.args, plain_call("", args).args)
+    else {
+        return function;
+    };
+    old.args = new.args;
+    function
+}
+
+fn renamed(mut function: Function, name: &str) -> Function {
+    let to = match name {
+        "mean" => "avg",
+        "std" | "stddev" => "stddev_samp",
+        "variance" => "var_samp",
+        "every" => "bool_and",
+        "some" | "any" => "bool_or",
+        "first" | "any_value" => "first_value",
+        "last" => "last_value",
+        "collect_list" => "array_agg",
+        "listagg" => "string_agg",
+        "map" => "map_of",
+        "now" | "localtimestamp" => "current_timestamp",
+        "curdate" => "current_date",
+        other => other,
+    };
+    function.name = ObjectName::from(vec![Ident::new(to)]);
+    function
+}
+
+/// What chooses between its arguments: only the chosen one is evaluated.
+fn conditional(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
+    let null = || Expr::value(Value::Null);
+    Ok(Some(match (name, args) {
+        ("if", [c, a, b]) => call("case", [c.clone(), a.clone(), b.clone()]),
+        ("nvl" | "ifnull", [a, b]) => call("coalesce", [a.clone(), b.clone()]),
+        ("nvl2", [c, a, b]) => call("case", [Expr::IsNotNull(Box::new(c.clone())), a.clone(), b.clone()]),
+        ("nullif", [a, b]) => call("case", [binary(a.clone(), BinaryOperator::Eq, b.clone()), null(), a.clone()]),
+        ("nullifzero", [a]) => call("case", [binary(a.clone(), BinaryOperator::Eq, number("0")?), null(), a.clone()]),
+        ("zeroifnull", [a]) => call("coalesce", [a.clone(), number("0")?]),
+        ("isnull", [a]) => Expr::IsNull(Box::new(a.clone())),
+        ("isnotnull", [a]) => Expr::IsNotNull(Box::new(a.clone())),
+        ("decode", [value, rest @ ..]) if rest.len() > 1 => {
+            let branch = |pair: &[Expr]| match pair {
+                [key, result] => vec![binary(value.clone(), BinaryOperator::Spaceship, key.clone()), result.clone()],
+                last => last.to_vec(),
+            };
+            call("case", rest.chunks(2).flat_map(branch))
+        }
+        ("div", [a, b]) => binary(a.clone(), BinaryOperator::MyIntegerDivide, b.clone()),
+        ("mod", [a, b]) => binary(a.clone(), BinaryOperator::Modulo, b.clone()),
+        ("ltrim", [what, from]) => call("ltrim_chars", [from.clone(), what.clone()]),
+        ("rtrim", [what, from]) => call("rtrim_chars", [from.clone(), what.clone()]),
+        _ => return Ok(None),
+    }))
+}
+
+/// Functions of functions, by DataFusion's names.
+fn higher_order(name: &str, args: &[Expr]) -> Option<Expr> {
+    let [array, Expr::Lambda(lambda)] = args else { return None };
+    let apply = |name: &str, lambda: &LambdaFunction| call(name, [array.clone(), Expr::Lambda(lambda.clone())]);
+    match name {
+        "transform" => Some(apply("array_transform", lambda)),
+        "filter" => Some(apply("array_filter", lambda)),
+        "exists" => Some(apply("array_any_match", lambda)),
+        "forall" => {
+            let mut opposite = lambda.clone();
+            opposite.body = Box::new(negate(true, Expr::Nested(lambda.body.clone())));
+            Some(negate(true, apply("array_any_match", &opposite)))
+        }
+        _ => None,
+    }
+}
+
+fn aggregate(mut function: Function, name: &str, args: Vec<Expr>) -> Result<Expr> {
+    Ok(match (name, args.as_slice()) {
+        ("count", [_, _, ..]) if is_distinct(&function) => Expr::Function(with_args(function, [all_present(&args)?])),
+        ("count_if", [condition]) => {
+            let one = call("case", [condition.clone(), number("1")?]);
+            Expr::Function(renamed(with_args(function, [one]), "count"))
+        }
+        ("first" | "first_value" | "last" | "last_value" | "any_value", [value, ignore]) => {
+            if is_true(ignore) {
+                function.null_treatment = Some(NullTreatment::IgnoreNulls);
+            }
+            Expr::Function(renamed(with_args(function, [value.clone()]), name))
+        }
+        ("approx_count_distinct", [value, ..]) => {
+            let counted = renamed(with_args(function, [value.clone()]), "approx_distinct");
+            call("cast", [Expr::Function(counted), text_literal("BIGINT".to_owned())])
+        }
+        ("median", [value]) => percentile(function, value, number("0.5D")?),
+        ("percentile", [value, fraction]) => {
+            let fraction = call("cast", [fraction.clone(), text_literal("DOUBLE".to_owned())]);
+            percentile(function, value, fraction)
+        }
+        ("percentile_approx" | "approx_percentile", [value, fraction, ..]) => {
+            let fraction = call("cast", [fraction.clone(), text_literal("DOUBLE".to_owned())]);
+            Expr::Function(renamed(with_args(function, [value.clone(), fraction]), "approx_percentile_cont"))
+        }
+        ("max_by" | "min_by", [value, order]) => {
+            let ordered = call("by_order", [order.clone(), value.clone()]);
+            let found = renamed(with_args(function, [ordered]), &name[..3]);
+            call("get_field", [Expr::Function(found), text_literal("value".to_owned())])
+        }
+        ("sum" | "avg" | "mean" | "try_sum" | "try_avg", [value]) => {
+            let name = name.strip_prefix("try_").unwrap_or(name);
+            Expr::Function(renamed(with_args(function, [call("summand", [value.clone()])]), name))
+        }
+        ("std" | "stddev" | "stddev_samp" | "stddev_pop" | "variance" | "var_samp" | "var_pop", [value]) => {
+            let value = call("cast", [value.clone(), text_literal("DOUBLE".to_owned())]);
+            Expr::Function(renamed(with_args(function, [value]), name))
+        }
+        ("string_agg" | "listagg", [value]) => {
+            let separator = text_literal(String::new());
+            Expr::Function(renamed(with_args(function, [value.clone(), separator]), name))
+        }
+        ("collect_list" | "array_agg", [_]) => {
+            let present = Expr::IsNotNull(Box::new(args[0].clone()));
+            function.filter = Some(Box::new(match function.filter.take() {
+                Some(filter) => binary(*filter, BinaryOperator::And, present),
+                None => present,
+            }));
+            call("empty_if_null", [Expr::Function(renamed(function, name))])
+        }
+        ("collect_set", [_]) => {
+            if let FunctionArguments::List(list) = &mut function.args {
+                list.duplicate_treatment = Some(DuplicateTreatment::Distinct);
+            }
+            return aggregate(function, "collect_list", args);
+        }
+        _ => Expr::Function(renamed(function, name)),
+    })
+}
+
+fn percentile(function: Function, value: &Expr, fraction: Expr) -> Expr {
+    let value = call("cast", [value.clone(), text_literal("DOUBLE".to_owned())]);
+    Expr::Function(renamed(with_args(function, [value, fraction]), "percentile_cont"))
+}
+
+fn is_distinct(function: &Function) -> bool {
+    matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
+}
+
+fn is_true(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if value.value == Value::Boolean(true))
+}
+
+/// Several values as one, NULL if any of them is: what `count(DISTINCT a, b)` counts.
+fn all_present(args: &[Expr]) -> Result<Expr> {
+    let present = |arg: &Expr| Expr::IsNotNull(Box::new(arg.clone()));
+    let mut conditions = args.iter().map(present);
+    let first = conditions.next().ok_or_else(|| EngineError::query("count(DISTINCT) needs an argument"))?;
+    let all = conditions.fold(first, |all, next| binary(all, BinaryOperator::And, next));
+    Ok(call("case", [all, structure(args.to_vec())]))
+}
+
+/// `struct(a, b AS c, 1)`: fields are named by column, alias or place.
+pub(super) fn structure(values: Vec<Expr>) -> Expr {
+    let field = |(i, value): (usize, Expr)| {
+        let (name, value) = match value {
+            Expr::Named { expr, name } => (name.value, *expr),
+            Expr::Identifier(ident) => (ident.value.clone(), Expr::Identifier(ident)),
+            Expr::CompoundIdentifier(parts) => {
+                (parts.last().map(|part| part.value.clone()).unwrap_or_default(), Expr::CompoundIdentifier(parts))
+            }
+            other => (format!("col{}", i + 1), other),
+        };
+        [text_literal(name), value]
+    };
+    call("named_struct", values.into_iter().enumerate().flat_map(field))
+}
+
+/// `timestampadd(HOUR, 2, ts)`: the unit is a word, which would be taken for a column.
+pub(super) fn units_as_text(function: &mut Function) {
+    let name = function.name.to_string().to_lowercase();
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let has_unit = matches!(name.as_str(), "timestampadd" | "timestampdiff")
+        || (list.args.len() == 3 && matches!(name.as_str(), "dateadd" | "datediff" | "date_add" | "date_diff"));
+    if !has_unit {
+        return;
+    }
+    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(unit))) = list.args.first_mut()
+        && let Expr::Identifier(word) = unit
+    {
+        *unit = text_literal(word.value.to_uppercase());
+        let shifting = matches!(name.as_str(), "timestampadd" | "dateadd" | "date_add");
+        function.name = ObjectName::from(vec![Ident::new(if shifting { "timestampadd" } else { "timestampdiff" })]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::dialect::SparkDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    fn check(sql: &str, expected: &str) {
+        let mut expr = Parser::new(&SparkDialect).try_with_sql(sql).unwrap().parse_expr().unwrap();
+        super::super::lower::lower_expr(&mut expr).unwrap();
+        assert_eq!(expr.to_string(), expected);
+    }
+
+    #[test]
+    fn names_and_forms_are_datafusions() {
+        check("mean(x)", "avg(summand(x))");
+        check("first(x, true)", "first_value(x) IGNORE NULLS");
+        check("if(a, b, c)", "case(a, b, c)");
+        check("datediff(HOUR, a, b)", "timestampdiff('HOUR', a, b)");
+        check("struct(a, 1)", "named_struct('a', a, 'col2', typed_literal('1'))");
+        check("! a", "NOT a");
+    }
+}

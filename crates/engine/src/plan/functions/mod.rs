@@ -1,0 +1,96 @@
+//! Spark's expressions on DataFusion: a session whose functions, operators, literals and casts give what Spark 4.3
+//! gives with its default settings (ANSI mode on).
+//!
+//! ```text
+//!  SQL text ─> tokens ─> syntax tree ───────────────> syntax tree ─────────────> logical plan
+//!             (dialect)   │ identifiers::resolve       │ lower: literals, casts,  │ planner: operators by
+//!                         │ names without case,        │ CASE, intervals become   │ the types of their sides
+//!                         │ Spark's column names       │ calls of our functions   │ (SparkPlanner)
+//! ```
+//!
+//! [`prepare`] does the two passes over the tree; [`session_state`] gives the session that plans the result. A plan
+//! must go through the session's optimizer before it runs: constants are folded and `case`, `coalesce`, `IN` become
+//! DataFusion's own expressions there.
+//!
+//! DataFusion's functions stay where they agree with Spark. It refuses: legacy (non-ANSI) arithmetic, intervals as
+//! columns with Spark's interval types, collations, and `from_json` and its like, which need the format decoders.
+
+mod arithmetic;
+mod calls;
+mod cast;
+mod conditional;
+mod conversion;
+mod failure;
+mod interval;
+mod literal;
+pub(crate) mod lower;
+pub(crate) mod naming;
+mod nested;
+mod planner;
+mod table;
+mod types;
+mod udf;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::ast::Query;
+
+pub use lower::lower_expr;
+pub use naming::spark_column_name;
+
+use super::identifiers::{self, TableColumns};
+use crate::error::{EngineError, Result};
+
+/// What of Spark's session settings expressions depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// `spark.sql.session.timeZone`: a region or an offset.
+    pub time_zone: String,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self { time_zone: "UTC".to_owned() }
+    }
+}
+
+/// A session that plans and runs prepared queries as Spark would. Fails if the time zone is not known.
+pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
+    udf::session_zone(Some(&settings.time_zone)).map_err(|_| {
+        EngineError::config(format!("spark.sql.session.timeZone is '{}', which is no time zone", settings.time_zone))
+            .help("use a region such as 'Europe/Berlin', an offset such as '+02:00', or 'UTC'")
+    })?;
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config(settings))
+        .with_default_features()
+        .with_type_planner(Arc::new(planner::SparkTypes));
+    let functions = table::functions();
+    let planner = planner::SparkPlanner::new(functions);
+    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(planner));
+    builder.scalar_functions().get_or_insert_default().extend(functions.iter().cloned());
+    Ok(builder.build())
+}
+
+fn config(settings: &SessionSettings) -> SessionConfig {
+    let mut config = SessionConfig::new();
+    let options = config.options_mut();
+    options.execution.time_zone = Some(settings.time_zone.clone());
+    options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.default_null_ordering = "nulls_min".to_owned();
+    options.execution.parquet.schema_force_view_types = false;
+    config
+}
+
+/// Resolves the names in a parsed query and lowers its expressions; returns the names of its columns as Spark gives
+/// them, or nothing if a `*` over a table without known columns hides them.
+pub fn prepare(query: &mut Query, tables: &TableColumns<'_>) -> Result<Option<Vec<String>>> {
+    let columns = identifiers::resolve(query, tables)?;
+    lower::lower(query)?;
+    Ok(columns)
+}

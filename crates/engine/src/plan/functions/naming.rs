@@ -1,0 +1,375 @@
+//! The names Spark gives to columns whose expression has no alias.
+//!
+//! Spark writes the expression back as text in its own way: `count(*)` is `count(1)`, `a <> b` is `(NOT (a = b))`,
+//! `substring(s, 2)` is `substring(s, 2, 2147483647)`. Downstream queries and sinks by name depend on it.
+//!
+//! What needs types is not known here: `date + 1` is named `(date + 1)`, where Spark says `date_add(date, 1)`.
+
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, Ident, Interval, LambdaFunction, Subscript, TrimWhereField, TypedString,
+    UnaryOperator, Value,
+};
+
+use super::interval::SparkInterval;
+use super::literal::NumberLiteral;
+
+/// The name of a select item without alias. A name of several parts is taken as `table.column.field...`.
+pub fn spark_column_name(expr: &Expr) -> String {
+    column_name(expr, &|parts| usize::from(parts.len() > 1))
+}
+
+/// The same, with a function that tells how many leading parts of a compound name are the table's.
+pub(crate) fn column_name(expr: &Expr, qualifier: &dyn Fn(&[Ident]) -> usize) -> String {
+    let namer = Namer { qualifier };
+    match strip(expr) {
+        Expr::CompoundIdentifier(parts) => parts.last().map(|part| part.value.clone()).unwrap_or_default(),
+        Expr::Cast { expr: inner, data_type, .. }
+            if is_name(strip(inner)) || matches!(data_type, DataType::Array(_) | DataType::Struct(..)) =>
+        {
+            column_name(inner, qualifier)
+        }
+        Expr::Function(function) if is_type_function(function) => {
+            args(function).first().map_or_else(String::new, |arg| column_name(arg, qualifier))
+        }
+        expr => namer.text(expr),
+    }
+}
+
+fn is_name(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+}
+
+fn strip(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => strip(inner),
+        _ => expr,
+    }
+}
+
+fn is_type_function(function: &Function) -> bool {
+    args(function).len() == 1 && super::lower::type_of_function(&function.name.to_string()).is_some()
+}
+
+/// The positional arguments of a call.
+fn args(function: &Function) -> Vec<&Expr> {
+    let FunctionArguments::List(list) = &function.args else { return Vec::new() };
+    let expr = |arg| match arg {
+        &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref expr)) => Some(expr),
+        _ => None,
+    };
+    list.args.iter().filter_map(expr).collect()
+}
+
+struct Namer<'a> {
+    qualifier: &'a dyn Fn(&[Ident]) -> usize,
+}
+
+impl Namer<'_> {
+    fn text(&self, expr: &Expr) -> String {
+        match expr {
+            Expr::Nested(inner) => self.text(inner),
+            Expr::Identifier(ident) => ident.value.clone(),
+            Expr::CompoundIdentifier(parts) => {
+                let kept = &parts[(self.qualifier)(parts).min(parts.len())..];
+                kept.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".")
+            }
+            Expr::Value(value) => literal(&value.value),
+            Expr::TypedString(typed) => typed_string(typed),
+            Expr::Interval(interval) => interval_text(interval),
+            Expr::BinaryOp { left, op, right } => self.binary(left, op, right),
+            Expr::UnaryOp { op, expr } => self.unary(*op, expr),
+            Expr::IsNull(e) => format!("({} IS NULL)", self.text(e)),
+            Expr::IsNotNull(e) => format!("({} IS NOT NULL)", self.text(e)),
+            Expr::IsTrue(e) => format!("({} <=> true)", self.text(e)),
+            Expr::IsFalse(e) => format!("({} <=> false)", self.text(e)),
+            Expr::IsNotTrue(e) => format!("(NOT ({} <=> true))", self.text(e)),
+            Expr::IsNotFalse(e) => format!("(NOT ({} <=> false))", self.text(e)),
+            Expr::IsNotDistinctFrom(a, b) => format!("({} <=> {})", self.text(a), self.text(b)),
+            Expr::IsDistinctFrom(a, b) => format!("(NOT ({} <=> {}))", self.text(a), self.text(b)),
+            Expr::Between { expr, negated, low, high } => {
+                negate(*negated, format!("between({})", self.list([&**expr, &**low, &**high])))
+            }
+            Expr::InList { expr, list, negated } => {
+                negate(*negated, format!("({} IN ({}))", self.text(expr), self.list(list)))
+            }
+            Expr::Like { negated, expr, pattern, escape_char, .. } => {
+                let escape = escape_char.as_ref().map(|c| format!(" ESCAPE {}", c.value)).unwrap_or_default();
+                negate(*negated, format!("{} LIKE {}{escape}", self.text(expr), self.text(pattern)))
+            }
+            Expr::ILike { negated, expr, pattern, .. } => {
+                negate(*negated, format!("ilike({}, {})", self.text(expr), self.text(pattern)))
+            }
+            Expr::RLike { negated, expr, pattern, .. } => {
+                negate(*negated, format!("RLIKE({}, {})", self.text(expr), self.text(pattern)))
+            }
+            _ => self.call_like(expr),
+        }
+    }
+
+    /// What is written with a keyword or brackets around its parts.
+    fn call_like(&self, expr: &Expr) -> String {
+        match expr {
+            Expr::Case { operand, conditions, else_result, .. } => {
+                self.case(operand.as_deref(), conditions, else_result.as_deref())
+            }
+            Expr::Cast { kind, expr, data_type, .. } => {
+                let word = match kind {
+                    datafusion::sql::sqlparser::ast::CastKind::Cast
+                    | datafusion::sql::sqlparser::ast::CastKind::DoubleColon => "CAST",
+                    _ => "TRY_CAST",
+                };
+                format!("{word}({} AS {})", self.text(expr), type_text(data_type))
+            }
+            Expr::Extract { field, expr, .. } => format!("extract({field} FROM {})", self.text(expr)),
+            Expr::Ceil { expr, field } => self.rounding("CEIL", expr, field),
+            Expr::Floor { expr, field } => self.rounding("FLOOR", expr, field),
+            Expr::Position { expr, r#in } => format!("locate({}, {}, 1)", self.text(expr), self.text(r#in)),
+            Expr::Substring { expr, substring_from, substring_for, shorthand, .. } => {
+                let from = substring_from.as_ref().map_or_else(|| "1".to_owned(), |e| self.text(e));
+                let length = substring_for.as_ref().map_or_else(|| i32::MAX.to_string(), |e| self.text(e));
+                let name = if *shorthand { "substr" } else { "substring" };
+                format!("{name}({}, {from}, {length})", self.text(expr))
+            }
+            Expr::Trim { expr, trim_where, trim_what, .. } => self.trim(expr, *trim_where, trim_what.as_deref()),
+            Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+                let length = overlay_for.as_ref().map_or_else(|| "-1".to_owned(), |e| self.text(e));
+                format!("overlay({}, {length})", self.list([&**expr, &**overlay_what, &**overlay_from]))
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                access_chain.iter().fold(self.text(root), |text, access| match access {
+                    AccessExpr::Dot(field) => format!("{text}.{}", self.text(field)),
+                    AccessExpr::Subscript(Subscript::Index { index }) => format!("{text}[{}]", self.text(index)),
+                    AccessExpr::Subscript(slice) => format!("{text}[{slice}]"),
+                })
+            }
+            Expr::Struct { values, .. } => format!("struct({})", self.list(values)),
+            Expr::Named { expr, name } => format!("{} AS {}", self.text(expr), name.value),
+            Expr::Lambda(lambda) => self.lambda(lambda),
+            Expr::Function(function) => self.function(function),
+            Expr::Subquery(_) => "scalarsubquery()".to_owned(),
+            Expr::Exists { .. } => "exists()".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    fn list<'e>(&self, exprs: impl IntoIterator<Item = &'e Expr>) -> String {
+        exprs.into_iter().map(|expr| self.text(expr)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn binary(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> String {
+        let (a, b) = (self.text(left), self.text(right));
+        match op {
+            BinaryOperator::NotEq => format!("(NOT ({a} = {b}))"),
+            BinaryOperator::StringConcat => format!("concat({a}, {b})"),
+            BinaryOperator::MyIntegerDivide => format!("({a} div {b})"),
+            BinaryOperator::Spaceship => format!("({a} <=> {b})"),
+            BinaryOperator::Regexp | BinaryOperator::PGRegexMatch => format!("RLIKE({a}, {b})"),
+            BinaryOperator::Plus | BinaryOperator::Minus if is_time_shift(left, right) => format!("{a} {op} {b}"),
+            _ => format!("({a} {op} {b})"),
+        }
+    }
+
+    fn unary(&self, op: UnaryOperator, expr: &Expr) -> String {
+        match (op, expr) {
+            (UnaryOperator::Minus, Expr::Value(value)) if matches!(value.value, Value::Number(..)) => {
+                format!("-{}", self.text(expr))
+            }
+            (UnaryOperator::Minus, _) => format!("(- {})", self.text(expr)),
+            (UnaryOperator::Plus, _) => format!("(+ {})", self.text(expr)),
+            (UnaryOperator::Not | UnaryOperator::BangNot, _) => format!("(NOT {})", self.text(expr)),
+            _ => format!("{op}{}", self.text(expr)),
+        }
+    }
+
+    fn case(&self, operand: Option<&Expr>, conditions: &[CaseWhen], otherwise: Option<&Expr>) -> String {
+        let mut text = "CASE".to_owned();
+        for CaseWhen { condition, result } in conditions {
+            let condition = match operand {
+                Some(operand) => format!("({} = {})", self.text(operand), self.text(condition)),
+                None => self.text(condition),
+            };
+            text += &format!(" WHEN {condition} THEN {}", self.text(result));
+        }
+        if let Some(otherwise) = otherwise {
+            text += &format!(" ELSE {}", self.text(otherwise));
+        }
+        text + " END"
+    }
+
+    fn rounding(&self, name: &str, expr: &Expr, field: &CeilFloorKind) -> String {
+        match field {
+            CeilFloorKind::Scale(scale) => {
+                format!("{}({}, {})", name.to_lowercase(), self.text(expr), literal(&scale.value))
+            }
+            CeilFloorKind::DateTimeField(_) => format!("{name}({})", self.text(expr)),
+        }
+    }
+
+    fn trim(&self, expr: &Expr, side: Option<TrimWhereField>, what: Option<&Expr>) -> String {
+        let side = side.map_or_else(|| "BOTH".to_owned(), |side| side.to_string());
+        match what {
+            Some(what) => format!("TRIM({side} {} FROM {})", self.text(what), self.text(expr)),
+            None => match side.as_str() {
+                "LEADING" => format!("ltrim({})", self.text(expr)),
+                "TRAILING" => format!("rtrim({})", self.text(expr)),
+                _ => format!("trim({})", self.text(expr)),
+            },
+        }
+    }
+
+    fn lambda(&self, lambda: &LambdaFunction) -> String {
+        let names: Vec<String> = lambda.params.iter().map(|p| p.name.value.to_lowercase()).collect();
+        let variable = "namedlambdavariable()";
+        let body = RenameVariables { names: &names }.text(&lambda.body, self);
+        let params = vec![variable; names.len()].join(", ");
+        format!("lambdafunction({body}, {params})")
+    }
+
+    fn function(&self, function: &Function) -> String {
+        let name = function.name.to_string().to_lowercase().replace('`', "");
+        let values = args(function);
+        let mut parts: Vec<String> = values.iter().map(|arg| self.text(arg)).collect();
+        if is_star(function) {
+            parts = vec!["1".to_owned()];
+        }
+        let text = match (name.as_str(), parts.as_slice()) {
+            ("if", [c, a, b]) => format!("(IF({c}, {a}, {b}))"),
+            ("isnull", [e]) => format!("({e} IS NULL)"),
+            ("isnotnull", [e]) => format!("({e} IS NOT NULL)"),
+            ("div", [a, b]) => format!("({a} div {b})"),
+            ("positive", [e]) => format!("(+ {e})"),
+            ("log", [e]) => format!("LOG(E(), {e})"),
+            ("datepart", [field, e]) => format!("datepart({field} FROM {e})"),
+            ("ltrim", [what, from]) => format!("TRIM(LEADING {what} FROM {from})"),
+            ("rtrim", [what, from]) => format!("TRIM(TRAILING {what} FROM {from})"),
+            _ if is_type_function(function) => parts.concat(),
+            _ => {
+                parts.extend(defaults(&name, parts.len()).iter().map(|&text| text.to_owned()));
+                parts.truncate(shown(&name, parts.len()));
+                let distinct = if is_distinct(function) { "DISTINCT " } else { "" };
+                format!("{}({distinct}{})", display(&name, values.len()), parts.join(", "))
+            }
+        };
+        match &function.filter {
+            Some(filter) => format!("{text} FILTER (WHERE {})", self.text(filter)),
+            None => text,
+        }
+    }
+}
+
+/// Names in a lambda's body that are its parameters are all written alike.
+struct RenameVariables<'a> {
+    names: &'a [String],
+}
+
+impl RenameVariables<'_> {
+    fn text(&self, body: &Expr, namer: &Namer<'_>) -> String {
+        use datafusion::sql::sqlparser::ast::{VisitMut, VisitorMut};
+        struct Rename<'a>(&'a [String]);
+        impl VisitorMut for Rename<'_> {
+            type Break = ();
+            fn post_visit_expr(&mut self, expr: &mut Expr) -> std::ops::ControlFlow<()> {
+                if let Expr::Identifier(ident) = expr
+                    && self.0.contains(&ident.value.to_lowercase())
+                {
+                    ident.value = "namedlambdavariable()".to_owned();
+                }
+                std::ops::ControlFlow::Continue(())
+            }
+        }
+        let mut body = body.clone();
+        let _ = VisitMut::visit(&mut body, &mut Rename(self.names));
+        namer.text(&body)
+    }
+}
+
+fn negate(negated: bool, text: String) -> String {
+    if negated { format!("(NOT {text})") } else { text }
+}
+
+fn is_star(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    matches!(list.args.as_slice(), [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)])
+}
+
+fn is_distinct(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
+}
+
+/// An interval added to a time is written without brackets; to another interval, with.
+fn is_time_shift(left: &Expr, right: &Expr) -> bool {
+    matches!(right, Expr::Interval(_)) && !matches!(left, Expr::Interval(_))
+}
+
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Number(text, _) => NumberLiteral::parse(text).map_or_else(|| text.clone(), |number| number.to_string()),
+        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => text.clone(),
+        Value::HexStringLiteral(hex) => format!("X'{}'", hex.to_uppercase()),
+        Value::Boolean(true) => "true".to_owned(),
+        Value::Boolean(false) => "false".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn typed_string(typed: &TypedString) -> String {
+    let text = typed.value.clone().into_string().unwrap_or_default();
+    let normal = super::literal::typed_text(&typed.data_type, &text).unwrap_or(text);
+    format!("{} '{normal}'", type_text(&typed.data_type))
+}
+
+fn interval_text(interval: &Interval) -> String {
+    SparkInterval::from_ast(interval).map_or_else(|_| interval.to_string(), |interval| interval.to_string())
+}
+
+/// A type in Spark's words, with the sizes that were left out.
+fn type_text(data_type: &DataType) -> String {
+    let Ok(arrow) = super::types::from_ast(data_type) else { return data_type.to_string() };
+    crate::plan::ddl::type_name(&arrow)
+}
+
+/// Arguments that Spark adds to the text when they were left out.
+fn defaults(name: &str, given: usize) -> &'static [&'static str] {
+    match (name, given) {
+        ("substring" | "substr", 2) => &["2147483647"],
+        ("locate" | "position", 2) | ("regexp_extract" | "regexp_extract_all", 2) | ("regexp_replace", 3) => &["1"],
+        ("rpad" | "lpad", 2) => &[" "],
+        ("split", 2) => &["-1"],
+        ("replace", 2) => &[""],
+        ("overlay", 3) => &["-1"],
+        ("regexp_instr", 2) | ("round" | "bround", 1) => &["0"],
+        ("unix_timestamp" | "to_unix_timestamp" | "from_unixtime", 1) => &["yyyy-MM-dd HH:mm:ss"],
+        ("months_between", 2) | ("sort_array", 1) => &["true"],
+        ("percentile", 2) => &["1"],
+        ("percentile_approx" | "approx_percentile", 2) => &["10000"],
+        ("mask", 1) => &["X", "x", "n", "NULL"],
+        ("sentences", 1) => &["", ""],
+        _ => &[],
+    }
+}
+
+/// How many arguments Spark shows; the flag "ignore nulls" is not among them.
+fn shown(name: &str, given: usize) -> usize {
+    match name {
+        "first" | "first_value" | "last" | "last_value" | "any_value" => given.min(1),
+        _ => given,
+    }
+}
+
+/// The name Spark writes: most in lower case, some mathematics in upper case, some by another name.
+fn display(name: &str, given: usize) -> String {
+    match name {
+        "sqrt" | "cbrt" | "exp" | "expm1" | "log" | "log10" | "log2" | "log1p" | "power" | "signum" | "sin" | "cos"
+        | "tan" | "asin" | "acos" | "atan" | "atan2" | "sinh" | "cosh" | "tanh" | "asinh" | "acosh" | "atanh"
+        | "degrees" | "radians" | "pi" | "e" | "hypot" | "rlike" | "regexp_like" => name.to_uppercase(),
+        "ceil" | "floor" if given == 1 => name.to_uppercase(),
+        "array_agg" => "collect_list".to_owned(),
+        "datediff" | "date_diff" if given == 3 => "timestampdiff".to_owned(),
+        "dateadd" if given == 3 => "timestampadd".to_owned(),
+        "date_add" if given == 3 => "timestampadd".to_owned(),
+        "dateadd" => "date_add".to_owned(),
+        _ => name.to_owned(),
+    }
+}

@@ -1,0 +1,28 @@
+//! The table of all scalar functions of our own, by subject.
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::logical_expr::ScalarUDF;
+
+use super::{arithmetic, conditional, conversion, nested};
+
+static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
+    let tables = [conversion::TABLE, arithmetic::TABLE, conditional::TABLE, nested::TABLE];
+    tables.into_iter().flatten().flat_map(|spec| spec.build()).collect()
+});
+
+/// Every function, once under each of its names.
+pub(super) fn functions() -> &'static [Arc<ScalarUDF>] {
+    &FUNCTIONS
+}
+
+/// The function by that name, if the table has it.
+pub(super) fn find(name: &str) -> Option<Arc<ScalarUDF>> {
+    FUNCTIONS.iter().find(|function| function.name() == name).cloned()
+}
+
+/// `cast`, which other functions put around their arguments.
+pub(super) fn cast_function() -> Arc<ScalarUDF> {
+    static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| find("cast").unwrap_or_else(|| Arc::clone(&FUNCTIONS[0])));
+    Arc::clone(&CAST)
+}

@@ -1,0 +1,348 @@
+//! The frame of our scalar functions: a table entry of name, number of arguments, result type and evaluation.
+//!
+//! Arguments arrive with the types they have; a function asks for each in the type it wants and gets it by Spark's
+//! cast ([`Invocation::strings`] and its like), so implicit conversions follow Spark's rules, not DataFusion's.
+//! Constants are evaluated as columns of one row.
+
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow::array::timezone::Tz;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray,
+};
+use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, Float64Type, Int32Type, Int64Type};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::cast::{self, Mode};
+use super::types;
+
+/// What the result type may depend on: the arguments' types, and the values of those that are constant.
+pub(crate) struct Arguments<'a> {
+    pub(crate) fields: &'a [FieldRef],
+    scalars: &'a [Option<&'a ScalarValue>],
+}
+
+impl Arguments<'_> {
+    /// The type of argument `i`; NULL's if it was left out.
+    pub(crate) fn of(&self, i: usize) -> DataType {
+        self.fields.get(i).map_or(DataType::Null, |field| field.data_type().clone())
+    }
+
+    pub(crate) fn types(&self) -> impl Iterator<Item = &DataType> {
+        self.fields.iter().map(|field| field.data_type())
+    }
+
+    /// The text of argument `i`, if it is a constant string.
+    pub(crate) fn text(&self, i: usize) -> Option<&str> {
+        self.scalars.get(i).copied().flatten().and_then(|value| value.try_as_str().flatten())
+    }
+
+    /// The number in argument `i`, if it is a constant integer.
+    pub(crate) fn int(&self, i: usize) -> Option<i64> {
+        match self.scalars.get(i).copied().flatten()?.cast_to(&DataType::Int64).ok()? {
+            ScalarValue::Int64(value) => value,
+            _ => None,
+        }
+    }
+}
+
+type Returns = fn(&Arguments<'_>) -> Result<DataType>;
+type Evaluate = fn(&Invocation<'_>) -> Result<ArrayRef>;
+type Simplify = fn(Vec<Expr>, &SimplifyContext) -> Result<ExprSimplifyResult>;
+
+/// A function of the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Spec {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    min: usize,
+    max: usize,
+    returns: Returns,
+    evaluate: Evaluate,
+    simplify: Option<Simplify>,
+    lazy: bool,
+    volatility: Volatility,
+}
+
+/// A function of `min` to `max` arguments.
+pub(crate) const fn function(
+    name: &'static str,
+    (min, max): (usize, usize),
+    returns: Returns,
+    evaluate: Evaluate,
+) -> Spec {
+    Spec {
+        name,
+        aliases: &[],
+        min,
+        max,
+        returns,
+        evaluate,
+        simplify: None,
+        lazy: false,
+        volatility: Volatility::Immutable,
+    }
+}
+
+/// No bound on the number of arguments.
+pub(crate) const ANY: usize = usize::MAX;
+
+impl Spec {
+    pub(crate) const fn alias(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    pub(crate) const fn volatility(mut self, volatility: Volatility) -> Self {
+        self.volatility = volatility;
+        self
+    }
+
+    pub(crate) const fn simplified_by(mut self, simplify: Simplify) -> Self {
+        self.simplify = Some(simplify);
+        self
+    }
+
+    /// Arguments may not all be evaluated; `simplify` replaces the call by what does so.
+    pub(crate) const fn lazy(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
+    /// The function under each of its names: DataFusion would wrap a call by an alias in another column name.
+    pub(crate) fn build(self) -> Vec<Arc<ScalarUDF>> {
+        let names = std::iter::once(self.name).chain(self.aliases.iter().copied());
+        names.map(|name| Arc::new(ScalarUDF::from(Builtin::new(Self { name, ..self })))).collect()
+    }
+}
+
+struct Builtin {
+    spec: Spec,
+    signature: Signature,
+}
+
+impl Builtin {
+    fn new(spec: Spec) -> Self {
+        Self { spec, signature: Signature::user_defined(spec.volatility) }
+    }
+
+    fn check_count(&self, given: usize) -> Result<()> {
+        let Spec { name, min, max, .. } = self.spec;
+        if (min..=max).contains(&given) {
+            return Ok(());
+        }
+        let expected = match (min, max) {
+            (min, max) if min == max => min.to_string(),
+            (min, ANY) => format!("at least {min}"),
+            (min, max) => format!("{min} to {max}"),
+        };
+        plan_err!("[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] `{name}` takes {expected} arguments, found {given}")
+    }
+}
+
+impl std::fmt::Debug for Builtin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.spec.name)
+    }
+}
+
+impl PartialEq for Builtin {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec.name == other.spec.name
+    }
+}
+
+impl Eq for Builtin {}
+
+impl Hash for Builtin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.spec.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Builtin {
+    fn name(&self) -> &str {
+        self.spec.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        self.check_count(arg_types.len())?;
+        Ok(arg_types.to_vec())
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        exec_err!("{} needs its arguments to know its type", self.spec.name)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.check_count(args.arg_fields.len())?;
+        let arguments = Arguments { fields: args.arg_fields, scalars: args.scalar_arguments };
+        Ok(Arc::new(Field::new(self.spec.name, (self.spec.returns)(&arguments)?, true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let invocation = Invocation::new(&args, if constant { 1 } else { args.number_rows })?;
+        let array = (self.spec.evaluate)(&invocation)?;
+        if constant && array.len() == 1 {
+            return ScalarValue::try_from_array(&array, 0).map(ColumnarValue::Scalar);
+        }
+        Ok(ColumnarValue::Array(array))
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        match self.spec.simplify {
+            Some(simplify) => simplify(args, info),
+            None => Ok(ExprSimplifyResult::Original(args)),
+        }
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.spec.lazy
+    }
+}
+
+/// One evaluation over a batch.
+pub(crate) struct Invocation<'a> {
+    args: &'a ScalarFunctionArgs,
+    /// The session's time zone.
+    pub(crate) zone: Tz,
+    /// How many rows the result has.
+    pub(crate) rows: usize,
+}
+
+impl<'a> Invocation<'a> {
+    fn new(args: &'a ScalarFunctionArgs, rows: usize) -> Result<Self> {
+        Ok(Self { args, zone: session_zone(args.config_options.execution.time_zone.as_deref())?, rows })
+    }
+
+    /// How many arguments there are.
+    pub(crate) fn len(&self) -> usize {
+        self.args.args.len()
+    }
+
+    /// The type the call was planned with.
+    pub(crate) fn return_type(&self) -> &DataType {
+        self.args.return_field.data_type()
+    }
+
+    /// The name of field `i`'s column.
+    pub(crate) fn field(&self, i: usize) -> &Field {
+        &self.args.arg_fields[i]
+    }
+
+    /// Argument `i` as it came.
+    pub(crate) fn raw(&self, i: usize) -> Result<ArrayRef> {
+        self.args.args[i].to_array(self.rows)
+    }
+
+    /// Argument `i` cast to a type.
+    pub(crate) fn array(&self, i: usize, to: &DataType) -> Result<ArrayRef> {
+        match &self.args.args[i] {
+            ColumnarValue::Array(array) => cast::array(array, to, Mode::Ansi, self.zone),
+            ColumnarValue::Scalar(value) => {
+                let one = cast::array(&value.to_array()?, to, Mode::Ansi, self.zone)?;
+                if self.rows == 1 {
+                    return Ok(one);
+                }
+                ScalarValue::try_from_array(&one, 0)?.to_array_of_size(self.rows)
+            }
+        }
+    }
+
+    pub(crate) fn strings(&self, i: usize) -> Result<StringArray> {
+        Ok(self.array(i, &DataType::Utf8)?.as_string::<i32>().clone())
+    }
+
+    /// Strings and binaries as bytes.
+    pub(crate) fn bytes(&self, i: usize) -> Result<BinaryArray> {
+        let raw = self.raw(i)?;
+        let text = if matches!(raw.data_type(), DataType::Binary) { raw } else { self.array(i, &DataType::Utf8)? };
+        Ok(cast::array(&text, &DataType::Binary, Mode::Ansi, self.zone)?.as_binary::<i32>().clone())
+    }
+
+    pub(crate) fn ints(&self, i: usize) -> Result<Int32Array> {
+        Ok(self.array(i, &DataType::Int32)?.as_primitive::<Int32Type>().clone())
+    }
+
+    pub(crate) fn longs(&self, i: usize) -> Result<Int64Array> {
+        Ok(self.array(i, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+    }
+
+    pub(crate) fn doubles(&self, i: usize) -> Result<Float64Array> {
+        Ok(self.array(i, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+    }
+
+    pub(crate) fn booleans(&self, i: usize) -> Result<BooleanArray> {
+        Ok(self.array(i, &DataType::Boolean)?.as_boolean().clone())
+    }
+
+    /// Dates as days since 1970.
+    pub(crate) fn dates(&self, i: usize) -> Result<Int32Array> {
+        let dates = self.array(i, &DataType::Date32)?;
+        Ok(dates.as_primitive::<Date32Type>().reinterpret_cast())
+    }
+
+    /// Instants as microseconds since 1970.
+    pub(crate) fn timestamps(&self, i: usize) -> Result<Int64Array> {
+        let instants = self.array(i, &types::timestamp())?;
+        Ok(instants.as_primitive::<TimestampMicrosecondType>().reinterpret_cast())
+    }
+
+    /// The text of argument `i` if it is constant: `Some(None)` is a NULL.
+    pub(crate) fn constant_text(&self, i: usize) -> Option<Option<String>> {
+        match self.args.args.get(i)? {
+            ColumnarValue::Scalar(ScalarValue::Null) => Some(None),
+            ColumnarValue::Scalar(value) => value.try_as_str().map(|text| text.map(str::to_owned)),
+            ColumnarValue::Array(_) => None,
+        }
+    }
+}
+
+/// The session's zone; UTC if none is set.
+pub(crate) fn session_zone(name: Option<&str>) -> Result<Tz> {
+    match name {
+        None | Some("") => Ok(cast::utc()),
+        Some(name) => cast::parse::zone(name)
+            .or_else(|| Tz::from_str(name).ok())
+            .map_or_else(|| plan_err!("[INVALID_TIMEZONE] the time zone '{name}' is not known"), Ok),
+    }
+}
+
+/// A constant result type, for the table.
+macro_rules! returning {
+    ($($name:ident => $data_type:expr),* $(,)?) => {
+        $(pub(crate) fn $name(_: &Arguments<'_>) -> Result<DataType> {
+            Ok($data_type)
+        })*
+    };
+}
+
+returning! {
+    string => DataType::Utf8,
+    binary => DataType::Binary,
+    boolean => DataType::Boolean,
+    int => DataType::Int32,
+    long => DataType::Int64,
+    double => DataType::Float64,
+    date => DataType::Date32,
+    timestamp => types::timestamp(),
+    timestamp_ntz => types::timestamp_ntz(),
+    strings => types::list(DataType::Utf8),
+}
+
+/// The type of the first argument.
+pub(crate) fn first(arguments: &Arguments<'_>) -> Result<DataType> {
+    Ok(arguments.of(0))
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Asks a real Spark 4.3 for the type, value and column name of every expression in functions.txt.
+
+    functions.py sc://127.0.0.1:15002 > functions.tsv
+
+Columns of the answer, separated by tabs, with \\\\, \\t and \\n escaped: what is selected from (empty: nothing), the
+expression, its type, its value as Spark's cast to STRING writes it (NULL for no value) or `ERROR <condition>`, and
+the name Spark gives the column.
+"""
+import os
+import sys
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+
+def escape(text):
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def cases(path):
+    relation = ""
+    for line in open(path, encoding="utf-8"):
+        line = line.rstrip("\n")
+        if line.startswith("@from "):
+            relation = line[len("@from "):]
+        elif line and not line.startswith("#"):
+            yield relation, line
+
+
+def condition(error):
+    name = error.getCondition() if hasattr(error, "getCondition") else None
+    return "ERROR " + (name or str(error).split("\n")[0][:80])
+
+
+def answer(spark, relation, expression):
+    tail = f" FROM {relation}" if relation else ""
+    try:
+        frame = spark.sql(f"SELECT {expression}{tail}")
+        field = frame.schema.fields[0]
+        name, kind = field.name, field.dataType.simpleString()
+    except PySparkException as error:
+        return "", condition(error), ""
+    try:
+        row = frame.selectExpr(f"CAST(`{name.replace('`', '``')}` AS STRING)").collect()[0]
+        value = "NULL" if row[0] is None else row[0]
+    except PySparkException as error:
+        value = condition(error)
+    return kind, value, name
+
+
+def main():
+    spark = SparkSession.builder.remote(sys.argv[1]).getOrCreate()
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "functions.txt")
+    for relation, expression in cases(path):
+        fields = [relation, expression, *answer(spark, relation, expression)]
+        print("\t".join(escape(field) for field in fields), flush=True)
+    spark.stop()
+    os._exit(0)
+
+
+main()
