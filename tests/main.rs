@@ -4,5 +4,7 @@
 
 mod broker;
 mod cli;
+mod crash;
+mod pipelines;
 mod program;
 mod tidy;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::Statement;
@@ -105,7 +105,7 @@ async fn answer(context: &SessionContext, case: &Case) -> Answer {
                 if found == data_type { data_type } else { format!("{data_type} planned, {found} computed") };
             let text = cast::text::strings(column, cast::utc()).unwrap();
             let text = text.slice(0, 1);
-            let shown = text.as_string::<i32>();
+            let shown = &text;
             let value = if shown.is_null(0) { "NULL".to_owned() } else { shown.value(0).to_owned() };
             Answer { data_type, value, name }
         }
