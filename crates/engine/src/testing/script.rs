@@ -68,7 +68,7 @@ impl StreamScript {
         script.sql = sql.to_owned();
         let error = script.open().err()?;
         let help = error.error.next_step().map(|help| format!("; help: {help}")).unwrap_or_default();
-        Some(format!("{}{help}", error.to_string().trim_start_matches("test.sql:")))
+        Some(format!("{}{help}", error.to_string().trim_start_matches("test.sql:").trim_start()))
     }
 
     /// Goes on with other SQL on the same checkpoint.
