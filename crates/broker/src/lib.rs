@@ -1,10 +1,50 @@
-//! Bootstrapping.
+//! The log: an embedded, single-node broker that speaks Kafka's protocol.
+//!
+//! ```text
+//!   any Kafka client
+//!        │ frames
+//!        ▼
+//!   server ────> protocol ────> handler ────┬──> log     topics, partitions, segments, fsync
+//!   connections, sizes, shapes, one file    │
+//!   limits,      api table      an API      └──> group   coordinator (pure), committed offsets
+//!   order                                          │
+//!                                                  ▼
+//!                                  data_dir: topics.json  broker.json  offsets.log  broker.lock
+//!                                            <topic>-<partition>/ segments, indexes, checkpoint
+//! ```
+//!
+//! It is what a project runs on before there is a Kafka cluster, and what tests run on. It is one
+//! node on purpose: replication and failover are Kafka's job, reached by changing one address.
+//! What a client relies on is all here: batches stored as they arrive and returned whole, offsets
+//! that never change, idempotent producers, consumer groups, retention, and a log that comes back
+//! from a crash with everything it acknowledged.
+//!
+//! It refuses what it does not do: a transactional id, a compacted topic, an address other
+//! machines can reach (there is no authentication yet) each get an error that says so.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), highwater_broker::BrokerError> {
+//! use highwater_broker::{Broker, BrokerSettings};
+//!
+//! let broker = Broker::start(BrokerSettings::new("data/broker")).await?;
+//! println!("listening on {}", broker.local_addr());
+//! broker.shutdown().await
+//! # }
+//! ```
+
 mod settings;
-mod clock;
 mod error;
-mod log;
+mod clock;
+mod broker;
+mod lock;
+mod server;
 mod protocol;
+mod handler;
+mod identity;
+mod log;
 mod group;
-pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode};
+
+pub use broker::Broker;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BrokerError, ErrorKind};
+pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode};

@@ -57,9 +57,7 @@ impl FromStr for FsyncMode {
         let interval = text.strip_suffix("ms").and_then(|number| number.parse().ok());
         match interval {
             Some(interval_ms) if interval_ms > 0 => Ok(Self::Interval { interval_ms }),
-            _ => Err(format!(
-                "fsync mode is {text:?}, expected `always`, `os`, or an interval such as `1000ms`"
-            )),
+            _ => Err(format!("fsync mode is {text:?}, expected `always`, `os`, or an interval such as `1000ms`")),
         }
     }
 }
@@ -180,11 +178,7 @@ impl BrokerSettings {
             if found >= least {
                 return Ok(());
             }
-            Err(BrokerError::InvalidSetting {
-                name,
-                found: found.to_string(),
-                expected: format!("at least {least}"),
-            })
+            Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
         };
         at_least("default_partitions", self.default_partitions.into(), 1)?;
         at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;

@@ -1,1 +1,65 @@
-fn main() {}
+//! `highwater`, the one binary.
+//!
+//! ```text
+//!   args ─> config, project ─> engine (plans, runs) ─> progress on stderr, output on stdout
+//!        └> topic, datagen, broker
+//! ```
+//!
+//! This crate reads the command line, files and signals, and prints. It decides nothing about data: what is read
+//! again, what is late and what is written is the engine's.
+
+mod args;
+mod broker;
+mod commands;
+mod config;
+mod datagen;
+mod demo;
+mod duration;
+mod error;
+mod logging;
+mod output;
+mod progress;
+mod project;
+mod rate;
+mod run;
+mod signals;
+mod topic;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use error::Result;
+use signals::Interrupt;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(failure) => {
+            let text = failure.render(logging::coloured());
+            // Nowhere is left to say that stderr is gone.
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    logging::start(cli.log.as_deref())?;
+    match cli.command {
+        Command::Demo(arguments) => return demo::run(&arguments),
+        Command::Run(arguments) => return commands::run::run(&arguments),
+        Command::Init(arguments) => commands::init::run(&arguments)?,
+        Command::Sql(arguments) => commands::sql::run(&arguments)?,
+        Command::Validate(arguments) => commands::validate::run(&arguments)?,
+        Command::Broker(arguments) => commands::broker::run(&arguments)?,
+        Command::Topic(command) => commands::topic::run(command)?,
+        Command::Datagen(arguments) => datagen::run(&arguments, &Interrupt::listen()?)?,
+        Command::Query(command) => commands::query::run(&command)?,
+        Command::Completions(arguments) => commands::completions::run(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -8,4 +8,15 @@
 //! Each connector is a folder with the same parts: `mod.rs` (its options, checked, and the `Table`), `source.rs`,
 //! `sink.rs`. [`registry`] names them all. Nothing here decides what is replayed.
 
+pub mod format;
+pub mod kafka;
+pub mod file;
+pub mod delta;
+pub mod sqlite;
+pub mod rate;
+pub mod console;
+pub mod memory;
+pub mod noop;
 pub mod registry;
+#[cfg(test)]
+mod contract;

@@ -1,8 +1,31 @@
 //! Every connector there is, by the word after `USING`.
 
+use std::sync::Arc;
+
 use highwater_engine::plan::catalog::ConnectorRegistry;
+
+use crate::kafka::KafkaConnector;
+use crate::console::ConsoleConnector;
+use crate::delta::DeltaConnector;
+use crate::file::FileConnector;
+use crate::memory::MemoryConnector;
+use crate::noop::NoopConnector;
+use crate::rate::{RateConnector, RateMicroBatchConnector};
+use crate::sqlite::SqliteConnector;
 
 /// All connectors.
 pub fn connectors() -> ConnectorRegistry {
-    ConnectorRegistry::default()
+    let mut registry = ConnectorRegistry::default();
+    registry.register(Arc::new(KafkaConnector));
+    for files in FileConnector::all() {
+        registry.register(Arc::new(files));
+    }
+    registry.register(Arc::new(DeltaConnector));
+    registry.register(Arc::new(SqliteConnector));
+    registry.register(Arc::new(RateConnector::default()));
+    registry.register(Arc::new(RateMicroBatchConnector));
+    registry.register(Arc::new(ConsoleConnector));
+    registry.register(Arc::new(MemoryConnector));
+    registry.register(Arc::new(NoopConnector));
+    registry
 }

@@ -12,7 +12,13 @@
 
 pub mod source;
 pub mod plan;
+pub(crate) mod operator;
+pub mod state;
+pub mod query;
+pub mod checkpoint;
 pub mod sink;
 pub mod progress;
 pub mod clock;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -76,6 +76,13 @@ pub trait Source: Send {
         Ok(())
     }
 
+    /// The partitions (as [`PartitionReader::partition`] names them) that have rows at or after `from`, where the
+    /// source can tell: they hold the watermark back while a backlog is read.
+    fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {
+        let _ = from;
+        Ok(Vec::new())
+    }
+
     /// Records between `from` and the newest position, where the source can count them.
     fn records_behind(&mut self, from: &Offset) -> Result<Option<u64>> {
         let _ = from;

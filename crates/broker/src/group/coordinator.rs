@@ -557,9 +557,8 @@ fn joined(group: &Group, id: &str) -> Joined {
     let protocol = group.protocol.clone().unwrap_or_default();
     let leader = group.leader.clone().unwrap_or_default();
     let members = if leader == id {
-        let described = |(id, member): (&String, &Member)| {
-            (id.clone(), member.instance.clone(), member.metadata(&protocol))
-        };
+        let described =
+            |(id, member): (&String, &Member)| (id.clone(), member.instance.clone(), member.metadata(&protocol));
         group.members.iter().map(described).collect()
     } else {
         Vec::new()

@@ -39,7 +39,9 @@ pub(crate) type At = (String, i32);
 #[derive(Debug, Clone, Default)]
 struct GroupOffsets {
     offsets: BTreeMap<At, Committed>,
-    last_commit_ms: i64,
+    /// Last commit, last time members were seen, or start of the broker: retention counts from
+    /// here, so a group that is used is never forgotten because it had nothing to commit.
+    last_used_ms: i64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,12 +83,13 @@ struct Appender {
 
 impl OffsetStore {
     /// Opens or creates the store in `data_dir`.
-    pub(crate) fn open(data_dir: &Path) -> Result<Self, BrokerError> {
+    pub(crate) fn open(data_dir: &Path, now_ms: i64) -> Result<Self, BrokerError> {
         let path = data_dir.join("offsets.log");
         let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
         let file = file.map_err(io_at("open", &path))?;
         let mut groups = BTreeMap::new();
         let (size_bytes, entries) = replay(&path, &file, &mut groups)?;
+        groups.values_mut().for_each(|group| group.last_used_ms = group.last_used_ms.max(now_ms));
         file.set_len(size_bytes).map_err(io_at("truncate", &path))?;
         sync_directory_of(&path)?;
         let appender = Appender { file, size_bytes, entries, written: 0 };
@@ -95,17 +98,9 @@ impl OffsetStore {
 
     /// Commits offsets of one group: all of them or none. Blocks on the disk.
     pub(crate) fn commit(&self, group: &str, commits: Vec<(At, Committed)>, now_ms: i64) -> io::Result<()> {
-        let described = commits.into_iter().map(|((topic, partition), committed)| EntryCommit {
-            topic,
-            partition,
-            committed,
-        });
-        self.write(Entry {
-            group: group.to_owned(),
-            commits: Some(described.collect()),
-            removed: None,
-            at_ms: now_ms,
-        })
+        let described =
+            commits.into_iter().map(|((topic, partition), committed)| EntryCommit { topic, partition, committed });
+        self.write(Entry { group: group.to_owned(), commits: Some(described.collect()), removed: None, at_ms: now_ms })
     }
 
     /// Forgets a group. Blocks on the disk.
@@ -180,10 +175,17 @@ impl OffsetStore {
         self.groups.read().len()
     }
 
-    /// Groups whose last commit is older than that.
-    pub(crate) fn last_committed_before(&self, oldest_ms: i64) -> Vec<String> {
+    /// Notes that a group has members.
+    pub(crate) fn touch(&self, group: &str, now_ms: i64) {
+        if let Some(group) = self.groups.write().get_mut(group) {
+            group.last_used_ms = group.last_used_ms.max(now_ms);
+        }
+    }
+
+    /// Groups that were last used before that.
+    pub(crate) fn last_used_before(&self, oldest_ms: i64) -> Vec<String> {
         let groups = self.groups.read();
-        groups.iter().filter(|(_, group)| group.last_commit_ms < oldest_ms).map(|(name, _)| name.clone()).collect()
+        groups.iter().filter(|(_, group)| group.last_used_ms < oldest_ms).map(|(name, _)| name.clone()).collect()
     }
 
     fn rewrite(&self, appender: &mut Appender) -> io::Result<()> {
@@ -201,7 +203,7 @@ impl OffsetStore {
                 group: group.clone(),
                 commits,
                 removed: None,
-                at_ms: offsets.last_commit_ms,
+                at_ms: offsets.last_used_ms,
             })?);
             entries += 1;
         }
@@ -248,7 +250,7 @@ fn decode(line: &[u8]) -> Option<Entry> {
 fn apply(groups: &mut BTreeMap<String, GroupOffsets>, entry: Entry) {
     if let Some(commits) = entry.commits {
         let group = groups.entry(entry.group.clone()).or_default();
-        group.last_commit_ms = entry.at_ms;
+        group.last_used_ms = entry.at_ms;
         group.offsets.extend(commits.into_iter().map(|commit| ((commit.topic, commit.partition), commit.committed)));
     }
     match entry.removed {
@@ -318,7 +320,7 @@ mod tests {
     #[test]
     fn commits_survive_and_removals_too() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let store = OffsetStore::open(dir.path()).expect("open");
+        let store = OffsetStore::open(dir.path(), 0).expect("open");
         store.commit("a", vec![(at(0), committed(1)), (at(1), committed(2))], 10).expect("commit");
         store.commit("a", vec![(at(0), committed(5))], 20).expect("commit");
         store.commit("b", vec![(at(0), committed(7))], 30).expect("commit");
@@ -327,44 +329,50 @@ mod tests {
         store.remove_topic("gone", 40).expect("remove");
         store.sync().expect("sync");
         drop(store);
-        let store = OffsetStore::open(dir.path()).expect("open");
+        let store = OffsetStore::open(dir.path(), 0).expect("open");
         assert_eq!(store.of_group("a"), [(at(0), committed(5)), (at(1), committed(2))]);
         assert_eq!(store.group_names(), ["a"]);
-        assert_eq!(store.last_committed_before(21), ["a"]);
-        assert!(store.last_committed_before(20).is_empty());
+        assert_eq!(store.last_used_before(21), ["a"]);
+        assert!(store.last_used_before(20).is_empty());
+        store.touch("a", 100);
+        assert!(store.last_used_before(100).is_empty());
+        drop(store);
+        // A restart counts as a use: its members may not be back yet.
+        let store = OffsetStore::open(dir.path(), 500).expect("open");
+        assert!(store.last_used_before(500).is_empty());
     }
 
     #[test]
     fn a_torn_last_line_is_cut_and_a_bad_line_before_good_ones_is_named() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("offsets.log");
-        let store = OffsetStore::open(dir.path()).expect("open");
+        let store = OffsetStore::open(dir.path(), 0).expect("open");
         store.commit("a", vec![(at(0), committed(1))], 0).expect("commit");
         store.commit("a", vec![(at(0), committed(2))], 0).expect("commit");
         drop(store);
         let whole = fs::read(&path).expect("read");
         for cut in 1..whole.len() / 2 {
             fs::write(&path, &whole[..whole.len() - cut]).expect("write");
-            let store = OffsetStore::open(dir.path()).expect("a torn end is no error");
+            let store = OffsetStore::open(dir.path(), 0).expect("a torn end is no error");
             assert_eq!(store.of_group("a"), [(at(0), committed(1))], "cut {cut}");
         }
         let mut damaged = whole.clone();
         damaged[20] ^= 1;
         fs::write(&path, damaged).expect("write");
-        let error = OffsetStore::open(dir.path()).expect_err("damaged").to_string();
+        let error = OffsetStore::open(dir.path(), 0).expect_err("damaged").to_string();
         assert!(error.contains("offsets.log") && error.contains("position 0"), "{error}");
     }
 
     #[test]
     fn a_file_of_outdated_entries_is_rewritten() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let store = OffsetStore::open(dir.path()).expect("open");
+        let store = OffsetStore::open(dir.path(), 0).expect("open");
         for offset in 0..REWRITE_AT_LEAST as i64 + 10 {
             store.commit("a", vec![(at(0), committed(offset))], offset).expect("commit");
         }
         assert!(store.file.lock().entries < 20);
         drop(store);
-        let store = OffsetStore::open(dir.path()).expect("open");
+        let store = OffsetStore::open(dir.path(), 0).expect("open");
         assert_eq!(store.get("a", "orders", 0), Some(committed(REWRITE_AT_LEAST as i64 + 9)));
     }
 }

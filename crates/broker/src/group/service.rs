@@ -123,11 +123,11 @@ impl Groups {
     /// Forgets the offsets of groups that were left long ago. Blocks on the disk.
     pub(crate) fn expire(&self, retention_ms: i64) {
         let now_ms = self.clock.wall_ms();
-        for group in self.offsets.last_committed_before(now_ms.saturating_sub(retention_ms)) {
-            let in_use = self.look(|coordinator| coordinator.group(&group).is_some_and(|group| !group.is_idle()));
-            if in_use {
-                continue;
-            }
+        let in_use: Vec<String> = self.look(|coordinator| {
+            coordinator.groups().filter(|(_, group)| !group.is_idle()).map(|(name, _)| name.clone()).collect()
+        });
+        in_use.iter().for_each(|group| self.offsets.touch(group, now_ms));
+        for group in self.offsets.last_used_before(now_ms.saturating_sub(retention_ms)) {
             match self.offsets.remove_group(&group, now_ms) {
                 Ok(()) => tracing::info!(group, "offsets expired"),
                 Err(error) => tracing::error!(group, %error, "offsets not expired"),
@@ -173,10 +173,14 @@ impl Inner {
         for reply in replies {
             match reply {
                 Reply::Joined(token, result) => {
-                    self.joins.remove(&token).map(|sender| sender.send(result));
+                    if let Some(sender) = self.joins.remove(&token) {
+                        drop(sender.send(result));
+                    }
                 }
                 Reply::Synced(token, result) => {
-                    self.syncs.remove(&token).map(|sender| sender.send(result));
+                    if let Some(sender) = self.syncs.remove(&token) {
+                        drop(sender.send(result));
+                    }
                 }
             }
         }

@@ -122,10 +122,7 @@ impl BatchHeader {
             record_count: i32::from_be_bytes(array(bytes, 57)),
         };
         if header.last_offset_delta < 0 {
-            return Err(BatchError::Field {
-                what: "the last offset delta",
-                found: header.last_offset_delta.into(),
-            });
+            return Err(BatchError::Field { what: "the last offset delta", found: header.last_offset_delta.into() });
         }
         Ok(header)
     }

@@ -152,9 +152,8 @@ impl LogConfig {
         let number = |name: &str, default: i64| -> i64 {
             overrides.get(name).and_then(|value| value.parse().ok()).unwrap_or(default)
         };
-        let unsigned = |name: &str, default: u32| -> u32 {
-            u32::try_from(number(name, default.into())).unwrap_or(default)
-        };
+        let unsigned =
+            |name: &str, default: u32| -> u32 { u32::try_from(number(name, default.into())).unwrap_or(default) };
         let max_message_bytes = unsigned("max.message.bytes", settings.max_message_bytes.max(0).unsigned_abs());
         Self {
             retention_ms: number("retention.ms", settings.retention_ms),

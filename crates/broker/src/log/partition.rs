@@ -119,10 +119,6 @@ impl Partition {
         self.deleted.load(Ordering::Acquire)
     }
 
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.log.read().size_bytes()
-    }
-
     pub(crate) fn set_config(&self, config: LogConfig) {
         self.log.write().set_config(config);
     }
@@ -174,7 +170,7 @@ impl Partition {
         }
         let (rolled, files) = {
             let mut log = self.log.write();
-            (log.has_unsynced_segments(), log.to_sync())
+            (log.has_unsynced_segments(), log.take_unsynced())
         };
         let synced = files.and_then(|(files, offset)| sync_all(&files).map(|()| offset));
         match synced {

@@ -102,10 +102,6 @@ impl PartitionLog {
         self.active().base_offset()
     }
 
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.segments.iter().map(Segment::size_bytes).sum()
-    }
-
     fn active(&self) -> &Segment {
         &self.segments[self.segments.len() - 1]
     }
@@ -191,7 +187,7 @@ impl PartitionLog {
     }
 
     /// Files that have to be fsynced for everything below the offset to be on the disk.
-    pub(crate) fn to_sync(&mut self) -> io::Result<(Vec<Arc<File>>, i64)> {
+    pub(crate) fn take_unsynced(&mut self) -> io::Result<(Vec<Arc<File>>, i64)> {
         let mut files = std::mem::take(&mut self.unsynced);
         files.push(self.active().file()?);
         Ok((files, self.next_offset()))
@@ -280,7 +276,7 @@ impl PartitionLog {
         }
         let dir = self.dir.clone();
         self.active_mut().sync_indexes().map_err(io_at("write an index in", &dir))?;
-        let (files, next_offset) = self.to_sync().map_err(io_at("open a segment in", &dir))?;
+        let (files, next_offset) = self.take_unsynced().map_err(io_at("open a segment in", &dir))?;
         for file in files {
             file.sync_all().map_err(io_at("fsync a segment in", &dir))?;
         }

@@ -10,19 +10,19 @@
 //!   last index entry   batch verified       is cut off
 //! ```
 //!
-//! What is invalid is torn or corrupt, and [`judge`] decides which. Torn is what a crash does: the
-//! end of the active segment, above the checkpoint, with nothing valid behind it. It was never
-//! acknowledged as durable and is cut off. Everything else is corrupt: cutting there would lose
-//! records silently, so the broker refuses to start and says where, unless it was told to give the
-//! rest up.
+//! What is invalid is torn or corrupt, and [`judge`] decides which. Torn is what a crash does: an
+//! end above the checkpoint with nothing valid behind it, in this segment or a later one. It was
+//! never acknowledged as durable and is cut off. Everything else is corrupt: cutting there would
+//! lose records silently, so the broker refuses to start and says where, unless it was told to
+//! give the rest up.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::scan::{ScanError, Scanner, find_valid_after};
+use super::scan::{ScanError, Scanner, find_valid};
 use super::sealed::{self, Kind};
 use super::segment::{Segment, file_path};
 use crate::error::{BrokerError, io_at};
@@ -71,11 +71,9 @@ pub(crate) struct Recovery<'a> {
 /// An invalid place in a segment, and what is known around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Damage {
-    /// The segment is the newest of its log.
-    active: bool,
     /// The offset expected at the damage was flushed.
     below_checkpoint: bool,
-    /// A valid batch stands behind it.
+    /// A valid batch stands behind it, in this segment or a later one.
     valid_behind: bool,
 }
 
@@ -86,7 +84,7 @@ enum Verdict {
 }
 
 fn judge(damage: Damage) -> Verdict {
-    if damage.active && !damage.below_checkpoint && !damage.valid_behind { Verdict::Torn } else { Verdict::Corrupt }
+    if !damage.below_checkpoint && !damage.valid_behind { Verdict::Torn } else { Verdict::Corrupt }
 }
 
 /// The base offsets of the segments in `dir`, rising.
@@ -94,7 +92,8 @@ fn base_offsets(dir: &Path) -> Result<Vec<i64>, BrokerError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_at("list", dir))? {
         let name = entry.map_err(io_at("list", dir))?.file_name();
-        let offset: Option<i64> = name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
+        let offset: Option<i64> =
+            name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
         found.extend(offset);
     }
     found.sort_unstable();
@@ -109,15 +108,16 @@ impl Recovery<'_> {
         let bases = base_offsets(self.dir)?;
         let mut segments: Vec<Segment> = Vec::with_capacity(bases.len().max(1));
         for (at, &base) in bases.iter().enumerate() {
-            let next_base = bases.get(at + 1).copied();
-            let (segment, cut) = self.open_segment(base, next_base, checkpoint)?;
+            let later = &bases[at + 1..];
+            let (segment, cut) = self.open_segment(base, later, checkpoint)?;
             segments.push(segment);
-            if cut && next_base.is_some() {
-                self.drop_segments(&bases[at + 1..])?;
+            if cut {
+                self.drop_segments(later)?;
                 break;
             }
         }
         if segments.is_empty() {
+            self.check_nothing_expected(checkpoint)?;
             let first = Segment::create(self.dir, 0, self.now_ms).map_err(io_at("create a segment in", self.dir))?;
             segments.push(first);
         }
@@ -129,13 +129,23 @@ impl Recovery<'_> {
         Ok(segments)
     }
 
-    /// Opens one segment; `true` if a part of it was given up.
-    fn open_segment(
-        &self,
-        base: i64,
-        next_base: Option<i64>,
-        checkpoint: Checkpoint,
-    ) -> Result<(Segment, bool), BrokerError> {
+    /// A log without segments is new, unless a checkpoint knows better.
+    fn check_nothing_expected(&self, checkpoint: Checkpoint) -> Result<(), BrokerError> {
+        if checkpoint.recovery_offset == 0 || self.policy == CorruptLogPolicy::Truncate {
+            return Ok(());
+        }
+        Err(BrokerError::CorruptLog {
+            topic: self.topic.to_owned(),
+            partition: self.partition,
+            file: file_path(self.dir, 0, "log"),
+            position: 0,
+            reason: format!("no segment is there, expected records up to offset {}", checkpoint.recovery_offset),
+        })
+    }
+
+    /// Opens one segment, behind which the `later` ones follow; `true` if a part of it was cut.
+    fn open_segment(&self, base: i64, later: &[i64], checkpoint: Checkpoint) -> Result<(Segment, bool), BrokerError> {
+        let next_base = later.first().copied();
         let whole_below = next_base.is_some_and(|next| next <= checkpoint.recovery_offset);
         let path = file_path(self.dir, base, "log");
         let named = |source| BrokerError::Io { action: "read", path: path.clone(), source };
@@ -145,9 +155,15 @@ impl Recovery<'_> {
             None => self.ends_where_expected(&segment, next_base, checkpoint),
             invalid => invalid,
         };
-        let Some((position, reason)) = invalid else { return Ok((segment, false)) };
-        self.mend(&segment, position, reason, next_base.is_none(), checkpoint)?;
-        Ok((segment, true))
+        if let Some((position, reason)) = invalid {
+            self.mend(&segment, position, reason, later, checkpoint)?;
+            return Ok((segment, true));
+        }
+        if segment.next_offset() > checkpoint.recovery_offset {
+            // What is about to become readable must not be lost by a second crash.
+            segment.file().and_then(|file| file.sync_all()).map_err(io_at("fsync", &path))?;
+        }
+        Ok((segment, false))
     }
 
     /// Verifies and adopts everything behind what the segment knows of; answers the first invalid
@@ -188,15 +204,14 @@ impl Recovery<'_> {
         segment: &Segment,
         position: u64,
         reason: String,
-        active: bool,
+        later: &[i64],
         checkpoint: Checkpoint,
     ) -> Result<(), BrokerError> {
         let path = segment.path();
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_at("open", path))?;
         let end = file.metadata().map_err(io_at("read", path))?.len();
-        let behind = find_valid_after(&file, position, end, segment.next_offset()).map_err(io_at("read", path))?;
+        let behind = self.find_behind(segment, &file, position, later)?;
         let damage = Damage {
-            active,
             below_checkpoint: segment.next_offset() < checkpoint.recovery_offset,
             valid_behind: behind.is_some(),
         };
@@ -215,10 +230,42 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn corrupt(&self, segment: &Segment, position: u64, reason: String, behind: Option<u64>) -> BrokerError {
+    /// Where valid data goes on behind the damage: a file and a position.
+    fn find_behind(
+        &self,
+        segment: &Segment,
+        file: &File,
+        position: u64,
+        later: &[i64],
+    ) -> Result<Option<(PathBuf, u64)>, BrokerError> {
+        let search = |file: &File, path: &Path, start: u64| {
+            let end = file.metadata().map_err(io_at("read", path))?.len();
+            let found = find_valid(file, start, end, segment.next_offset()).map_err(io_at("read", path))?;
+            Ok::<_, BrokerError>(found.map(|position| (path.to_owned(), position)))
+        };
+        // The batch at the damage itself may be valid but for its offset, so the search starts
+        // behind its first byte.
+        let here = search(file, segment.path(), position + 1)?;
+        for &base in later {
+            if here.is_some() {
+                break;
+            }
+            let path = file_path(self.dir, base, "log");
+            let file = File::open(&path).map_err(io_at("open", &path))?;
+            if let Some(found) = search(&file, &path, 0)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(here)
+    }
+
+    fn corrupt(&self, segment: &Segment, position: u64, reason: String, behind: Option<(PathBuf, u64)>) -> BrokerError {
+        let offset = segment.next_offset();
         let reason = match behind {
-            Some(next) => format!("{reason} (offset {}; valid data goes on at {next})", segment.next_offset()),
-            None => format!("{reason} (offset {})", segment.next_offset()),
+            Some((file, next)) => {
+                format!("{reason} (offset {offset}; valid data goes on in {} at position {next})", file.display())
+            }
+            None => format!("{reason} (offset {offset})"),
         };
         BrokerError::CorruptLog {
             topic: self.topic.to_owned(),
@@ -245,17 +292,15 @@ impl Recovery<'_> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_an_unflushed_end_of_the_active_segment_is_torn() {
-        let torn = Damage { active: true, below_checkpoint: false, valid_behind: false };
+    fn only_an_unflushed_end_with_nothing_behind_it_is_torn() {
+        let torn = Damage { below_checkpoint: false, valid_behind: false };
         let check = |damage, expected| assert_eq!(judge(damage), expected, "{damage:?}");
         check(torn, Verdict::Torn);
-        check(Damage { active: false, ..torn }, Verdict::Corrupt);
         check(Damage { below_checkpoint: true, ..torn }, Verdict::Corrupt);
         check(Damage { valid_behind: true, ..torn }, Verdict::Corrupt);
     }

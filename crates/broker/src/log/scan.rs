@@ -106,13 +106,12 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The first position after `position` where a whole, valid batch with at least `offset` starts.
+/// The first position from `start` on where a whole, valid batch with at least `offset` starts.
 ///
 /// This tells a torn end (nothing valid behind it) from damage in the middle. It tries every
 /// byte, which is slow and only ever done on a damaged file.
-pub(crate) fn find_valid_after(file: &File, position: u64, end: u64, offset: i64) -> io::Result<Option<u64>> {
+pub(crate) fn find_valid(file: &File, mut start: u64, end: u64, offset: i64) -> io::Result<Option<u64>> {
     let mut chunk = vec![0; BATCH_CHUNK];
-    let mut start = position + 1;
     while start + HEADER_SIZE as u64 <= end {
         let length = chunk.len().min(usize::try_from(end - start).unwrap_or(usize::MAX));
         file.read_exact_at(&mut chunk[..length], start)?;

@@ -308,7 +308,12 @@ impl Topics {
         Ok(Arc::new(Topic { name, id: entry.id, overrides, partitions: RwLock::new(partitions) }))
     }
 
-    fn open_partition(&self, topic: &Arc<str>, index: i32, overrides: &Overrides) -> Result<Arc<Partition>, BrokerError> {
+    fn open_partition(
+        &self,
+        topic: &Arc<str>,
+        index: i32,
+        overrides: &Overrides,
+    ) -> Result<Arc<Partition>, BrokerError> {
         let dir = partition_dir(&self.settings.data_dir, topic, index);
         fs::create_dir_all(&dir).map_err(io_at("create", &dir))?;
         let config = LogConfig::resolve(overrides, &self.settings);

@@ -18,8 +18,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{api, shape};
 
-/// First allocation for a frame; it doubles as bytes arrive.
-const FIRST_READ: usize = 64 * 1024;
+/// First allocation for a frame; it doubles as bytes arrive. Memory the system has not seen written
+/// costs nothing, so this may be large enough for most frames.
+const FIRST_READ: usize = 1024 * 1024;
 
 /// Why a connection has to be closed.
 #[derive(Debug, Error)]
@@ -91,8 +92,11 @@ pub(crate) fn parse(mut bytes: Bytes, max_elements: usize) -> Result<Frame, Fram
     let header = RequestHeader::decode(&mut bytes, header_version)
         .map_err(|error| FrameError::Header { key, reason: error.to_string() })?;
     if served {
-        shape::check(key, version, &bytes, max_elements)
-            .map_err(|error| FrameError::Body { key, version, reason: error.to_string() })?;
+        shape::check(key, version, &bytes, max_elements).map_err(|error| FrameError::Body {
+            key,
+            version,
+            reason: error.to_string(),
+        })?;
     }
     Ok(Frame {
         key,

@@ -188,14 +188,8 @@ fn shape(key: ApiKey) -> Option<Request> {
 /// Walks the body of a request. An API without a shape is refused: nothing is decoded unseen.
 pub(crate) fn check(key: ApiKey, version: i16, body: &[u8], max_elements: usize) -> Result<(), ShapeError> {
     let Some(request) = shape(key) else { return Err(ShapeError::Extra(body.len())) };
-    let mut walk = Walk {
-        bytes: body,
-        at: 0,
-        version,
-        flexible: version >= request.flexible_since,
-        max_elements,
-        elements: 0,
-    };
+    let mut walk =
+        Walk { bytes: body, at: 0, version, flexible: version >= request.flexible_since, max_elements, elements: 0 };
     walk.structure(&request.body)?;
     match body.len() - walk.at {
         0 => Ok(()),
@@ -318,3 +312,7 @@ impl Walk<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "shape_tests.rs"]
+mod tests;

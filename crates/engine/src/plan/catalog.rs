@@ -123,6 +123,47 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
     }
 }
 
+/// The definition with `${env:NAME}` and `${file:PATH}` in its options replaced by what they point to. Done just before
+/// a connector sees them, so that a secret is never stored or printed.
+pub(crate) fn resolve_secrets(definition: &TableDefinition) -> Result<TableDefinition> {
+    let mut resolved = definition.clone();
+    resolved.options = Options::default();
+    for (key, value) in definition.options.iter() {
+        let value = resolve_references(value).map_err(|what| {
+            EngineError::config(format!("table '{}': option '{key}' refers to {what}", definition.name))
+                .help("set the variable or make the file readable, then start again")
+        })?;
+        resolved.options.set(key, value);
+    }
+    Ok(resolved)
+}
+
+fn resolve_references(value: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((reference, tail)) = after.split_once('}') else { break };
+        out.push_str(before);
+        match reference.split_once(':') {
+            Some(("env", name)) => {
+                out.push_str(&std::env::var(name).map_err(|_| format!("the environment variable {name}, which is not set"))?);
+            }
+            Some(("file", path)) => {
+                let text = std::fs::read_to_string(path).map_err(|error| format!("the file {path}: {error}"))?;
+                out.push_str(text.trim_end());
+            }
+            _ => {
+                out.push_str("${");
+                out.push_str(reference);
+                out.push('}');
+            }
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
 /// Reads options one by one, then refuses what was left over.
 #[derive(Debug)]
 pub struct OptionReader<'a> {

@@ -1,8 +1,26 @@
 //! From SQL text to a streaming plan.
+//!
+//! ```text
+//!   text ──token──> statements ──program──> tables and flows ──analysis──> LogicalPlan ──streaming──> StreamingPlan
+//! ```
 
 pub mod catalog;
+pub mod datetime_pattern;
 pub mod ddl;
 pub mod dialect;
 pub mod functions;
 pub mod identifiers;
-pub mod datetime_pattern;
+pub mod window;
+pub(crate) mod analysis;
+pub(crate) mod batch;
+pub(crate) mod interval;
+pub(crate) mod live;
+pub(crate) mod logical;
+pub mod program;
+pub(crate) mod relation;
+pub mod session;
+pub(crate) mod statement;
+pub(crate) mod streaming;
+pub(crate) mod token;
+
+pub use program::{Program, ScriptError, ScriptFile};

@@ -237,10 +237,10 @@ fn parse_offset<'t>(text: &'t str, style: OffsetStyle, fields: &mut Fields) -> O
         (None, Minutes::IfNotZero) => {}
     }
     let mut seconds = 0;
-    if style.seconds {
-        if let Some((value, after)) = part(rest) {
-            (seconds, rest) = (value, after);
-        }
+    if style.seconds
+        && let Some((value, after)) = part(rest)
+    {
+        (seconds, rest) = (value, after);
     }
     let total = hours * 3600 + minutes * 60 + seconds;
     if minutes > 59 || seconds > 59 || total > 18 * 3600 {

@@ -1,0 +1,47 @@
+# The commands of this project. `make demo` and `make test` work on a fresh Debian machine with Rust on it; everything
+# else is for those who work on it.
+
+# mold links what is slow to link in a second or two; without it the default linker does the same.
+CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
+# The demo and the tests share one build. PROFILE=release is faster to run and longer to build.
+PROFILE ?= dev
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help demo test ci fmt clippy deny doc bench setup build clean-demo
+
+help:            ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup:           ## install what the build needs and is missing
+	@scripts/setup
+
+demo: setup      ## broker, producers, three pipelines, live in this terminal
+	$(CARGO) run --profile $(PROFILE) --bin highwater -- demo
+
+test: setup      ## all tests
+	$(CARGO) build --profile $(PROFILE) --bin highwater
+	$(CARGO) test --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --workspace
+
+build: setup     ## the binary, as it is released: target/release/highwater
+	$(CARGO) build --release --bin highwater
+
+ci: setup fmt clippy deny doc test   ## exactly what CI runs
+
+fmt:             ## formatting, checked
+	cargo fmt --all --check
+
+clippy:          ## lints, none allowed
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+deny:            ## one arrow, licences, advisories (where cargo-deny is installed)
+	@if command -v cargo-deny >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	else echo "cargo-deny is not installed: only the one-arrow rule is checked, by the tests"; fi
+
+doc:             ## the documentation of the code, without broken links
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+bench: setup     ## measurements
+	$(CARGO) run --release -p highwater-benches --
+
+clean-demo:      ## forget what the demo has kept
+	rm -rf highwater-demo

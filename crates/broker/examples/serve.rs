@@ -1,0 +1,22 @@
+//! A broker by itself, for trying clients against it:
+//! `cargo run -p highwater-broker --example serve -- <data dir> <address> [fsync mode]`.
+
+use std::error::Error;
+
+use highwater_broker::{Broker, BrokerSettings};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let mut args = std::env::args().skip(1);
+    let usage = "usage: serve <data dir> <address> [always|os|<n>ms]";
+    let mut settings = BrokerSettings::new(args.next().ok_or(usage)?);
+    settings.listen = args.next().ok_or(usage)?.parse()?;
+    if let Some(mode) = args.next() {
+        settings.fsync = mode.parse()?;
+    }
+    let broker = Broker::start(settings).await?;
+    tokio::signal::ctrl_c().await?;
+    broker.shutdown().await?;
+    Ok(())
+}

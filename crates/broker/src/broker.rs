@@ -1,0 +1,175 @@
+//! Puts the parts together: opens the data directory, starts the threads and tasks, and stops
+//! them in an order that loses nothing.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::{BrokerError, io_at};
+use crate::group::coordinator::Limits;
+use crate::group::offsets::OffsetStore;
+use crate::group::service::Groups;
+use crate::handler::Context;
+use crate::identity::Identity;
+use crate::lock::DirectoryLock;
+use crate::log::flush::{FlushQueue, Flusher};
+use crate::log::topics::Topics;
+use crate::server;
+use crate::settings::{BrokerSettings, FsyncMode};
+
+/// A running broker.
+///
+/// [`Broker::shutdown`] ends it in good order. Dropping it without ends it as a crash of the
+/// process would: nothing acknowledged is lost, but the next start verifies more.
+#[derive(Debug)]
+pub struct Broker {
+    ctx: Arc<Context>,
+    local_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: Option<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Dropped last but for the lock: its threads may still flush for acks that wait.
+    _flusher: Flusher,
+    _lock: DirectoryLock,
+}
+
+impl Broker {
+    /// Starts a broker: recovers its data and listens. Needs a Tokio runtime with I/O and time.
+    pub async fn start(settings: BrokerSettings) -> Result<Self, BrokerError> {
+        Self::start_with_clock(settings, Arc::new(SystemClock::default())).await
+    }
+
+    /// Starts a broker that takes its time from `clock`.
+    pub async fn start_with_clock(settings: BrokerSettings, clock: Arc<dyn Clock>) -> Result<Self, BrokerError> {
+        settings.check()?;
+        let data_dir = settings.data_dir.clone();
+        fs::create_dir_all(&data_dir).map_err(io_at("create", &data_dir))?;
+        let lock = DirectoryLock::take(&data_dir)?;
+        // Before the recovery, which can take a while: a port in use is told at once.
+        let listener = server::bind(settings.listen).await?;
+        let bound = |source| BrokerError::Bind { address: settings.listen, source };
+        let local_addr = listener.local_addr().map_err(bound)?;
+        let queue = FlushQueue::new(settings.fsync);
+        let flusher = Flusher::start(&queue).map_err(io_at("start the fsync threads for", &data_dir))?;
+        let ctx = Arc::new(open(settings, clock, queue, local_addr)?);
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(server::serve(Arc::clone(&ctx), listener, stopped));
+        let tasks = start_tasks(&ctx);
+        tracing::info!(address = %local_addr, data_dir = %data_dir.display(), fsync = %ctx.settings.fsync, "listening");
+        Ok(Self { ctx, local_addr, stop, server: Some(server), tasks, _flusher: flusher, _lock: lock })
+    }
+
+    /// Where the broker listens; with port 0 in the settings, the port it got.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Applies retention now, beside its regular times.
+    pub async fn enforce_retention(&self) {
+        let ctx = Arc::clone(&self.ctx);
+        let swept = tokio::task::spawn_blocking(move || sweep(&ctx)).await;
+        if let Err(error) = swept {
+            tracing::error!(%error, "retention failed");
+        }
+    }
+
+    /// Stops accepting, lets answers under way finish, flushes everything and closes.
+    pub async fn shutdown(mut self) -> Result<(), BrokerError> {
+        self.stop.send_replace(true);
+        if let Some(server) = self.server.take()
+            && let Err(error) = server.await
+        {
+            tracing::error!(%error, "the server's task failed");
+        }
+        self.tasks.iter().for_each(JoinHandle::abort);
+        let ctx = Arc::clone(&self.ctx);
+        let closed = tokio::task::spawn_blocking(move || {
+            let offsets = ctx.groups.offsets().sync().map_err(io_at("fsync the offsets in", &ctx.settings.data_dir));
+            ctx.topics.close().and(offsets)
+        });
+        let result = closed.await.unwrap_or_else(|error| {
+            let source = std::io::Error::other(error);
+            Err(BrokerError::Io { action: "close", path: self.ctx.settings.data_dir.clone(), source })
+        });
+        tracing::info!(address = %self.local_addr, "stopped");
+        result
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.server.iter().chain(&self.tasks).for_each(JoinHandle::abort);
+        // Requests that still run must not write into a directory that is no longer ours. After
+        // a shutdown the logs are closed and this changes nothing.
+        self.ctx.topics.abandon();
+    }
+}
+
+fn open(
+    settings: BrokerSettings,
+    clock: Arc<dyn Clock>,
+    queue: Arc<FlushQueue>,
+    local_addr: SocketAddr,
+) -> Result<Context, BrokerError> {
+    let (host, port) = settings.advertised.clone().unwrap_or_else(|| (local_addr.ip().to_string(), local_addr.port()));
+    let limits = Limits {
+        min_session_timeout_ms: settings.group_min_session_timeout_ms,
+        max_session_timeout_ms: settings.group_max_session_timeout_ms,
+        initial_rebalance_delay_ms: settings.group_initial_rebalance_delay_ms,
+        max_groups: settings.max_groups,
+        max_members: settings.max_group_members,
+    };
+    let identity = Identity::open(&settings.data_dir)?;
+    let offsets = OffsetStore::open(&settings.data_dir, clock.wall_ms())?;
+    let settings = Arc::new(settings);
+    let topics = Topics::open(Arc::clone(&settings), Arc::clone(&clock), queue)?;
+    let groups = Groups::new(Arc::clone(&clock), limits, offsets);
+    Ok(Context { settings, clock, topics, groups, identity, host, port })
+}
+
+fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
+    let timers = Arc::clone(ctx);
+    let mut tasks = vec![tokio::spawn(async move { timers.groups.run_timers().await })];
+    let every = Duration::from_millis(ctx.settings.retention_check_interval_ms);
+    tasks.push(repeat(ctx, every, sweep));
+    if let FsyncMode::Interval { interval_ms } = ctx.settings.fsync {
+        tasks.push(repeat(ctx, Duration::from_millis(interval_ms), sync_offsets));
+    }
+    tasks
+}
+
+/// Runs `work`, which blocks, every so often.
+fn repeat(ctx: &Arc<Context>, every: Duration, work: fn(&Context)) -> JoinHandle<()> {
+    let ctx = Arc::clone(ctx);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once.
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            let ctx = Arc::clone(&ctx);
+            if let Err(error) = tokio::task::spawn_blocking(move || work(&ctx)).await {
+                tracing::error!(%error, "a background task failed");
+            }
+        }
+    })
+}
+
+fn sweep(ctx: &Context) {
+    ctx.topics.enforce_retention();
+    ctx.groups.expire(ctx.settings.offsets_retention_ms);
+}
+
+fn sync_offsets(ctx: &Context) {
+    if let Err(error) = ctx.groups.offsets().sync() {
+        tracing::error!(%error, "committed offsets not flushed");
+    }
+}

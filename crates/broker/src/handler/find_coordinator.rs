@@ -1,0 +1,39 @@
+//! FindCoordinator: for a group it is this node; for a transaction there is none.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+
+use super::{Context, NODE_ID, text};
+
+const GROUP: i8 = 0;
+/// First version that asks for several keys at once.
+const KEYS_SINCE: i16 = 4;
+
+pub(super) fn handle(ctx: &Context, request: FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
+    let refused = (request.key_type != GROUP).then_some(ResponseError::InvalidRequest);
+    let error = refused.map_or(0, |error| error.code());
+    let message = refused.map(|_| text("this broker coordinates consumer groups only"));
+    let (node, host, port) = match refused {
+        None => (NODE_ID, ctx.host.as_str(), ctx.port.into()),
+        Some(_) => (BrokerId(-1), "", -1),
+    };
+    if version < KEYS_SINCE {
+        return FindCoordinatorResponse::default()
+            .with_error_code(error)
+            .with_error_message(message)
+            .with_node_id(node)
+            .with_host(text(host))
+            .with_port(port);
+    }
+    let coordinators = request.coordinator_keys.into_iter().map(|key| {
+        Coordinator::default()
+            .with_key(key)
+            .with_error_code(error)
+            .with_error_message(message.clone())
+            .with_node_id(node)
+            .with_host(text(host))
+            .with_port(port)
+    });
+    FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+}

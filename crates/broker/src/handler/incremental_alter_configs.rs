@@ -1,0 +1,77 @@
+//! IncrementalAlterConfigs: sets and unsets settings of topics, all of a topic's or none.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, IncrementalAlterConfigsRequest,
+};
+use kafka_protocol::messages::incremental_alter_configs_response::{
+    AlterConfigsResourceResponse, IncrementalAlterConfigsResponse,
+};
+
+use super::describe_configs::TOPIC;
+use super::{Context, blocking, text};
+use crate::log::config::{self, Overrides};
+use crate::log::topics::TopicError;
+
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+
+pub(super) async fn handle(
+    ctx: &Arc<Context>,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let ctx = Arc::clone(ctx);
+    let validate_only = request.validate_only;
+    let answer = move |resource: AlterConfigsResource| {
+        let response = AlterConfigsResourceResponse::default().with_resource_type(resource.resource_type);
+        let response = match alter(&ctx, &resource, validate_only) {
+            Ok(()) => response.with_error_message(None),
+            Err((error, reason)) => response.with_error_code(error.code()).with_error_message(Some(text(reason))),
+        };
+        response.with_resource_name(resource.resource_name)
+    };
+    let responses = blocking(move || request.resources.into_iter().map(answer).collect()).await;
+    IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+fn alter(ctx: &Context, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), (ResponseError, String)> {
+    let refuse = |error: TopicError| (error.code(), error.to_string());
+    if resource.resource_type != TOPIC {
+        let reason = "only topic settings can be altered; the broker's are given at its start".to_owned();
+        return Err((ResponseError::InvalidRequest, reason));
+    }
+    let name = &*resource.resource_name;
+    let unknown = || refuse(TopicError::Unknown { name: name.to_owned() });
+    let mut overrides = ctx.topics.get(name).ok_or_else(unknown)?.overrides();
+    for change in &resource.configs {
+        apply(&mut overrides, &change.name, change.config_operation, change.value.as_deref())?;
+    }
+    if validate_only {
+        return Ok(());
+    }
+    ctx.topics.set_overrides(name, overrides).map_err(refuse)
+}
+
+fn apply(
+    overrides: &mut Overrides,
+    name: &str,
+    operation: i8,
+    value: Option<&str>,
+) -> Result<(), (ResponseError, String)> {
+    match (operation, value) {
+        (SET, Some(value)) => {
+            config::check(name, value).map_err(|reason| (ResponseError::InvalidConfig, reason))?;
+            overrides.insert(name.to_owned(), value.to_owned());
+        }
+        (SET, None) | (DELETE, _) => {
+            overrides.remove(name);
+        }
+        _ => {
+            let reason = format!("topic setting {name} is no list that could be appended to");
+            return Err((ResponseError::InvalidConfig, reason));
+        }
+    }
+    Ok(())
+}

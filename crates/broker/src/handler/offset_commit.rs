@@ -1,0 +1,77 @@
+//! OffsetCommit: checked by the coordinator, then kept.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequest, OffsetCommitRequestPartition};
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+
+use super::{Context, blocking, code};
+use crate::group::coordinator::Caller;
+use crate::group::offsets::{At, Committed};
+use crate::settings::FsyncMode;
+
+pub(super) async fn handle(ctx: &Arc<Context>, request: OffsetCommitRequest) -> OffsetCommitResponse {
+    let caller = Caller {
+        group: &request.group_id,
+        member: &request.member_id,
+        instance: request.group_instance_id.as_deref(),
+        generation: request.generation_id_or_member_epoch,
+    };
+    let mut allowed = ctx.groups.check_commit(caller);
+    let mut commits: Vec<(At, Committed)> = Vec::new();
+    let mut results: Vec<Result<(), ResponseError>> = Vec::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let checked = allowed.and_then(|()| check(ctx, &topic.name, partition));
+            results.push(checked.map(|commit| commits.push(commit)));
+        }
+    }
+    if allowed.is_ok() && !commits.is_empty() {
+        allowed = store(ctx, request.group_id.to_string(), commits).await;
+    }
+    let mut results = results.into_iter().map(|result| allowed.and(result));
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(code(results.next().unwrap_or(Ok(()))))
+        });
+        let partitions = partitions.collect();
+        OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+fn check(ctx: &Context, topic: &str, asked: &OffsetCommitRequestPartition) -> Result<(At, Committed), ResponseError> {
+    let metadata = asked.committed_metadata.as_deref().unwrap_or_default();
+    if metadata.len() > ctx.settings.max_offset_metadata_bytes {
+        return Err(ResponseError::OffsetMetadataTooLarge);
+    }
+    if ctx.topics.partition(topic, asked.partition_index).is_none() {
+        return Err(ResponseError::UnknownTopicOrPartition);
+    }
+    let committed = Committed {
+        offset: asked.committed_offset,
+        leader_epoch: asked.committed_leader_epoch,
+        metadata: metadata.to_owned(),
+    };
+    Ok(((topic.to_owned(), asked.partition_index), committed))
+}
+
+async fn store(ctx: &Arc<Context>, group: String, commits: Vec<(At, Committed)>) -> Result<(), ResponseError> {
+    let ctx = Arc::clone(ctx);
+    blocking(move || {
+        let offsets = ctx.groups.offsets();
+        let stored = offsets.commit(&group, commits, ctx.clock.wall_ms());
+        let durable =
+            stored.and_then(|()| if ctx.settings.fsync == FsyncMode::Always { offsets.sync() } else { Ok(()) });
+        durable.map_err(|error| {
+            tracing::error!(group, %error, "offsets not committed");
+            ResponseError::CoordinatorNotAvailable
+        })
+    })
+    .await
+}

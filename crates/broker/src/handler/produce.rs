@@ -1,0 +1,178 @@
+//! Produce: batches checked once, appended in the order they came, acknowledged when they are
+//! safe.
+//!
+//! In two steps. [`admit`] appends and decides everything but one thing; [`Admitted::finish`]
+//! waits for the fsync, if acks do. A connection admits the next produce while an earlier one
+//! waits, so that one fsync answers for all of them.
+
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+
+use super::{Context, blocking, text};
+use crate::log::batch::{BatchError, Codec, ProducedBatch};
+use crate::log::partition::Partition;
+use crate::log::partition_log::{AppendError, Appended};
+use crate::log::producer_state::SequenceError;
+
+/// First version in which clients may send zstd.
+const ZSTD_SINCE: i16 = 7;
+
+/// A produce whose batches are in the log.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) response: ProduceResponse,
+    /// Acks of 0: the client expects no answer.
+    pub(crate) silent: bool,
+    pub(crate) failed: bool,
+    waits: Vec<Wait>,
+}
+
+/// A partition response that holds once everything below an offset is on the disk.
+#[derive(Debug)]
+struct Wait {
+    topic: usize,
+    partition: usize,
+    log: Arc<Partition>,
+    offset: i64,
+}
+
+#[derive(Debug)]
+struct Refused {
+    error: ResponseError,
+    reason: String,
+}
+
+/// Appends everything in the request.
+pub(crate) async fn admit(ctx: &Arc<Context>, request: ProduceRequest, version: i16) -> Admitted {
+    let ctx = Arc::clone(ctx);
+    blocking(move || append_all(&ctx, request, version)).await
+}
+
+fn append_all(ctx: &Context, request: ProduceRequest, version: i16) -> Admitted {
+    let whole = check_request(&request);
+    let silent = request.acks == 0;
+    let mut admitted = Admitted { response: ProduceResponse::default(), silent, failed: false, waits: Vec::new() };
+    for (topic_at, topic) in request.topic_data.into_iter().enumerate() {
+        let mut response = TopicProduceResponse::default().with_name(topic.name.clone());
+        for (partition_at, data) in topic.partition_data.into_iter().enumerate() {
+            let index = data.index;
+            let appended = match &whole {
+                Ok(()) => append(ctx, &topic.name, data, version),
+                Err((error, reason)) => Err(Refused { error: *error, reason: (*reason).to_owned() }),
+            };
+            admitted.failed |= appended.is_err();
+            if let Ok((log, appended)) = &appended {
+                let wait = Wait {
+                    topic: topic_at,
+                    partition: partition_at,
+                    log: Arc::clone(log),
+                    offset: appended.next_offset,
+                };
+                admitted.waits.push(wait);
+            }
+            response.partition_responses.push(describe(index, appended));
+        }
+        admitted.response.responses.push(response);
+    }
+    admitted
+}
+
+fn check_request(request: &ProduceRequest) -> Result<(), (ResponseError, &'static str)> {
+    if !(-1..=1).contains(&request.acks) {
+        return Err((ResponseError::InvalidRequiredAcks, "acks must be 0, 1 or all"));
+    }
+    if request.transactional_id.is_some() {
+        return Err((ResponseError::InvalidRequest, "this broker does not serve transactions"));
+    }
+    Ok(())
+}
+
+fn append(
+    ctx: &Context,
+    topic: &str,
+    data: PartitionProduceData,
+    version: i16,
+) -> Result<(Arc<Partition>, Appended), Refused> {
+    let partition = ctx.topics.partition(topic, data.index).ok_or_else(|| Refused {
+        error: ResponseError::UnknownTopicOrPartition,
+        reason: format!("there is no partition {} of topic {topic}", data.index),
+    })?;
+    let records = data.records.unwrap_or_default();
+    let batch = ProducedBatch::check(&records).map_err(refuse_batch)?;
+    if batch.header.is_transactional() {
+        let reason = "a transactional batch without a transactional id".to_owned();
+        return Err(Refused { error: ResponseError::InvalidRequest, reason });
+    }
+    if version < ZSTD_SINCE && batch.header.codec() == Ok(Codec::Zstd) {
+        let reason = format!("zstd needs Produce version {ZSTD_SINCE}");
+        return Err(Refused { error: ResponseError::UnsupportedCompressionType, reason });
+    }
+    let appended = partition.append(&batch, ctx.clock.wall_ms());
+    if partition.is_deleted() {
+        let reason = format!("topic {topic} is being deleted");
+        return Err(Refused { error: ResponseError::UnknownTopicOrPartition, reason });
+    }
+    match appended {
+        Ok(appended) => Ok((partition, appended)),
+        Err(error) => Err(refuse_append(topic, data.index, error)),
+    }
+}
+
+fn refuse_batch(error: BatchError) -> Refused {
+    let kind = match error {
+        BatchError::Crc { .. } | BatchError::Cut { .. } | BatchError::Length { .. } => ResponseError::CorruptMessage,
+        BatchError::Field { what: "the compression codec", .. } => ResponseError::UnsupportedCompressionType,
+        _ => ResponseError::InvalidRecord,
+    };
+    Refused { error: kind, reason: error.to_string() }
+}
+
+fn refuse_append(topic: &str, partition: i32, error: AppendError) -> Refused {
+    let kind = match &error {
+        AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
+        AppendError::Sequence(SequenceError::Fenced { .. }) => ResponseError::InvalidProducerEpoch,
+        AppendError::Failed | AppendError::Io(_) => ResponseError::KafkaStorageError,
+    };
+    if kind == ResponseError::KafkaStorageError {
+        tracing::error!(topic, partition, %error, "append failed");
+    }
+    Refused { error: kind, reason: error.to_string() }
+}
+
+fn describe(index: i32, appended: Result<(Arc<Partition>, Appended), Refused>) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(index);
+    match appended {
+        Ok((log, appended)) => response
+            .with_base_offset(appended.base_offset)
+            .with_log_append_time_ms(appended.log_append_time_ms)
+            .with_log_start_offset(log.start_offset()),
+        Err(refused) => response
+            .with_error_code(refused.error.code())
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1)
+            .with_log_start_offset(-1)
+            .with_error_message(Some(text(refused.reason))),
+    }
+}
+
+impl Admitted {
+    /// Waits until everything that was appended is safe. A wait that fails becomes the error of
+    /// its partition.
+    pub(crate) async fn finish(mut self) -> ProduceResponse {
+        for wait in std::mem::take(&mut self.waits) {
+            if wait.log.flushed(wait.offset).await.is_ok() {
+                continue;
+            }
+            let partitions = self.response.responses.get_mut(wait.topic).map(|topic| &mut topic.partition_responses);
+            if let Some(partition) = partitions.and_then(|partitions| partitions.get_mut(wait.partition)) {
+                partition.error_code = ResponseError::KafkaStorageError.code();
+                partition.base_offset = -1;
+            }
+        }
+        self.response
+    }
+}

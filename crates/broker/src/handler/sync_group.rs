@@ -1,0 +1,26 @@
+//! SyncGroup: the leader's assignment in, each member's own out.
+
+use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
+
+use super::{Context, text};
+use crate::group::coordinator::Sync;
+
+pub(super) async fn handle(ctx: &Context, request: SyncGroupRequest) -> SyncGroupResponse {
+    let owned = |text: Option<kafka_protocol::protocol::StrBytes>| text.map(|text| text.to_string());
+    let sync = Sync {
+        group: request.group_id.to_string(),
+        member: request.member_id.to_string(),
+        instance: owned(request.group_instance_id),
+        generation: request.generation_id,
+        protocol_type: owned(request.protocol_type),
+        protocol: owned(request.protocol_name),
+        assignments: request.assignments.into_iter().map(|a| (a.member_id.to_string(), a.assignment)).collect(),
+    };
+    match ctx.groups.sync(sync).await {
+        Ok(synced) => SyncGroupResponse::default()
+            .with_protocol_type(Some(text(synced.protocol_type)))
+            .with_protocol_name(Some(text(synced.protocol)))
+            .with_assignment(synced.assignment),
+        Err(error) => SyncGroupResponse::default().with_error_code(error.code()),
+    }
+}

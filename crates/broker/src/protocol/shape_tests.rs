@@ -1,0 +1,277 @@
+//! The shapes against the codec: what it encodes must be walked exactly to its end, and what the
+//! walk lets through must never hurt the decoder.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::super::api::{SERVED, Served};
+use super::*;
+
+const LIMIT: usize = 1000;
+
+fn encode<T: Encodable>(body: &T, version: i16) -> Bytes {
+    let mut bytes = BytesMut::new();
+    body.encode(&mut bytes, version).unwrap_or_else(|error| panic!("version {version}: {error}"));
+    bytes.freeze()
+}
+
+fn name(text: &'static str) -> TopicName {
+    TopicName(StrBytes::from_static_str(text))
+}
+
+fn text(text: &'static str) -> StrBytes {
+    StrBytes::from_static_str(text)
+}
+
+/// A request of this API with two of everything that repeats, in this version.
+fn full(key: ApiKey, v: i16) -> Bytes {
+    match key {
+        ApiKey::Produce => {
+            let partition = produce_request::PartitionProduceData::default()
+                .with_index(1)
+                .with_records(Some(Bytes::from_static(b"records")));
+            let topic = produce_request::TopicProduceData::default()
+                .with_name(name("t"))
+                .with_partition_data(vec![partition.clone(), partition.with_records(None)]);
+            let body = ProduceRequest::default()
+                .with_transactional_id(Some(TransactionalId(text("tx"))))
+                .with_topic_data(vec![topic.clone(), topic]);
+            encode(&body, v)
+        }
+        ApiKey::Fetch => {
+            let mut partition = fetch_request::FetchPartition::default();
+            if v >= 17 {
+                partition.replica_directory_id = Uuid::from_u128(7);
+            }
+            let (mut topic, mut gone) =
+                (fetch_request::FetchTopic::default(), fetch_request::ForgottenTopic::default());
+            if v >= 13 {
+                (topic.topic_id, gone.topic_id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+            } else {
+                (topic.topic, gone.topic) = (name("t"), name("gone"));
+            }
+            topic.partitions = vec![partition.clone(), partition];
+            gone.partitions = vec![1, 2];
+            let mut body = FetchRequest::default().with_topics(vec![topic.clone(), topic]);
+            if v >= 7 {
+                body.forgotten_topics_data = vec![gone];
+            }
+            if v >= 12 {
+                body.cluster_id = Some(text("cluster"));
+            }
+            if v >= 15 {
+                body.replica_state = fetch_request::ReplicaState::default().with_replica_epoch(5);
+            }
+            encode(&body, v)
+        }
+        ApiKey::ListOffsets => {
+            let partition = list_offsets_request::ListOffsetsPartition::default();
+            let topic = list_offsets_request::ListOffsetsTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![partition.clone(), partition]);
+            encode(&ListOffsetsRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::Metadata => {
+            let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(name("t")));
+            encode(&MetadataRequest::default().with_topics(Some(vec![topic.clone(), topic])), v)
+        }
+        ApiKey::OffsetCommit => {
+            let partition =
+                offset_commit_request::OffsetCommitRequestPartition::default().with_committed_metadata(Some(text("m")));
+            let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![partition.clone(), partition]);
+            let body = OffsetCommitRequest::default().with_group_id(GroupId(text("g"))).with_topics(vec![topic]);
+            encode(&body, v)
+        }
+        ApiKey::OffsetFetch if v >= 8 => {
+            let topic = offset_fetch_request::OffsetFetchRequestTopics::default()
+                .with_name(name("t"))
+                .with_partition_indexes(vec![1, 2]);
+            let group = offset_fetch_request::OffsetFetchRequestGroup::default()
+                .with_group_id(GroupId(text("g")))
+                .with_topics(Some(vec![topic]));
+            encode(&OffsetFetchRequest::default().with_groups(vec![group.clone(), group.with_topics(None)]), v)
+        }
+        ApiKey::OffsetFetch => {
+            let topic = offset_fetch_request::OffsetFetchRequestTopic::default()
+                .with_name(name("t"))
+                .with_partition_indexes(vec![1, 2]);
+            let body = OffsetFetchRequest::default().with_group_id(GroupId(text("g"))).with_topics(Some(vec![topic]));
+            encode(&body, v)
+        }
+        ApiKey::FindCoordinator if v >= 4 => {
+            encode(&FindCoordinatorRequest::default().with_coordinator_keys(vec![text("a"), text("b")]), v)
+        }
+        ApiKey::FindCoordinator => encode(&FindCoordinatorRequest::default().with_key(text("a")), v),
+        ApiKey::JoinGroup => {
+            let protocol = join_group_request::JoinGroupRequestProtocol::default()
+                .with_name(text("range"))
+                .with_metadata(Bytes::from_static(b"metadata"));
+            let mut body = JoinGroupRequest::default().with_protocols(vec![protocol.clone(), protocol]);
+            if v >= 5 {
+                body.group_instance_id = Some(text("i"));
+            }
+            encode(&body, v)
+        }
+        ApiKey::Heartbeat => encode(&HeartbeatRequest::default().with_member_id(text("m")), v),
+        ApiKey::LeaveGroup if v >= 3 => {
+            let member = leave_group_request::MemberIdentity::default().with_member_id(text("m"));
+            encode(&LeaveGroupRequest::default().with_members(vec![member.clone(), member]), v)
+        }
+        ApiKey::LeaveGroup => encode(&LeaveGroupRequest::default().with_member_id(text("m")), v),
+        ApiKey::SyncGroup => {
+            let assignment = sync_group_request::SyncGroupRequestAssignment::default()
+                .with_member_id(text("m"))
+                .with_assignment(Bytes::from_static(b"assignment"));
+            encode(&SyncGroupRequest::default().with_assignments(vec![assignment.clone(), assignment]), v)
+        }
+        ApiKey::DescribeGroups => {
+            encode(&DescribeGroupsRequest::default().with_groups(vec![GroupId(text("a")), GroupId(text("b"))]), v)
+        }
+        ApiKey::ListGroups => {
+            let mut body = ListGroupsRequest::default();
+            if v >= 4 {
+                body.states_filter = vec![text("Stable"), text("Empty")];
+            }
+            encode(&body, v)
+        }
+        ApiKey::ApiVersions => encode(&ApiVersionsRequest::default(), v),
+        ApiKey::CreateTopics => {
+            let assignment = create_topics_request::CreatableReplicaAssignment::default()
+                .with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
+            let config = create_topics_request::CreatableTopicConfig::default()
+                .with_name(text("retention.ms"))
+                .with_value(Some(text("1")));
+            let topic = create_topics_request::CreatableTopic::default()
+                .with_name(name("t"))
+                .with_assignments(vec![assignment.clone(), assignment])
+                .with_configs(vec![config.clone(), config.with_value(None)]);
+            encode(&CreateTopicsRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::DeleteTopics if v >= 6 => {
+            let topic = delete_topics_request::DeleteTopicState::default();
+            encode(&DeleteTopicsRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::DeleteTopics => encode(&DeleteTopicsRequest::default().with_topic_names(vec![name("a"), name("b")]), v),
+        ApiKey::InitProducerId => encode(&InitProducerIdRequest::default(), v),
+        ApiKey::OffsetForLeaderEpoch => {
+            let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
+            let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+                .with_partitions(vec![partition.clone(), partition]);
+            encode(&OffsetForLeaderEpochRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::DescribeConfigs => {
+            let resource = describe_configs_request::DescribeConfigsResource::default()
+                .with_configuration_keys(Some(vec![text("a"), text("b")]));
+            encode(&DescribeConfigsRequest::default().with_resources(vec![resource.clone(), resource]), v)
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let config = incremental_alter_configs_request::AlterableConfig::default();
+            let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+                .with_configs(vec![config.clone(), config]);
+            encode(&IncrementalAlterConfigsRequest::default().with_resources(vec![resource]), v)
+        }
+        ApiKey::CreatePartitions => {
+            let assignment = create_partitions_request::CreatePartitionsAssignment::default()
+                .with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
+            let topic = create_partitions_request::CreatePartitionsTopic::default()
+                .with_assignments(Some(vec![assignment.clone(), assignment]));
+            encode(&CreatePartitionsRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::DeleteGroups => {
+            encode(&DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("a")), GroupId(text("b"))]), v)
+        }
+        ApiKey::DescribeCluster => encode(&DescribeClusterRequest::default(), v),
+        key => panic!("{key:?} is served but has no example here"),
+    }
+}
+
+/// Decodes as the dispatcher would; whether it succeeds is not the question.
+fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
+    macro_rules! decode_one_of {
+        ($($api:ident => $request:ident),* $(,)?) => {
+            match key {
+                $(ApiKey::$api => drop($request::decode(&mut bytes, version)),)*
+                key => panic!("{key:?} is served but not decoded here"),
+            }
+        };
+    }
+    decode_one_of!(
+        Produce => ProduceRequest, Fetch => FetchRequest, ListOffsets => ListOffsetsRequest,
+        Metadata => MetadataRequest, OffsetCommit => OffsetCommitRequest, OffsetFetch => OffsetFetchRequest,
+        FindCoordinator => FindCoordinatorRequest, JoinGroup => JoinGroupRequest, Heartbeat => HeartbeatRequest,
+        LeaveGroup => LeaveGroupRequest, SyncGroup => SyncGroupRequest, DescribeGroups => DescribeGroupsRequest,
+        ListGroups => ListGroupsRequest, ApiVersions => ApiVersionsRequest, CreateTopics => CreateTopicsRequest,
+        DeleteTopics => DeleteTopicsRequest, InitProducerId => InitProducerIdRequest,
+        OffsetForLeaderEpoch => OffsetForLeaderEpochRequest, DescribeConfigs => DescribeConfigsRequest,
+        IncrementalAlterConfigs => IncrementalAlterConfigsRequest, CreatePartitions => CreatePartitionsRequest,
+        DeleteGroups => DeleteGroupsRequest, DescribeCluster => DescribeClusterRequest,
+    );
+}
+
+fn every_version() -> impl Iterator<Item = (&'static Served, i16)> {
+    SERVED.iter().flat_map(|served| (served.min..=served.max).map(move |version| (served, version)))
+}
+
+#[test]
+fn every_request_is_walked_exactly_to_its_end() {
+    for (served, version) in every_version() {
+        let bytes = full(served.key, version);
+        check(served.key, version, &bytes, LIMIT)
+            .unwrap_or_else(|error| panic!("{:?} version {version}: {error}", served.key));
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        check(served.key, version, &longer, LIMIT).expect_err("a byte too many");
+        for length in 0..bytes.len() {
+            check(served.key, version, &bytes[..length], LIMIT).expect_err("bytes too few");
+        }
+    }
+}
+
+#[test]
+fn a_hostile_array_length_is_refused_before_the_decoder_sees_it() {
+    for count in [i32::MAX, 1_000_000, 100, -2] {
+        let mut body = count.to_be_bytes().to_vec();
+        body.extend([0; 8]);
+        check(ApiKey::Metadata, 4, &body, LIMIT).expect_err("more elements than bytes");
+    }
+    // 0xffffffff - 1 elements as a compact length.
+    let compact = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0];
+    check(ApiKey::Metadata, 9, &compact, LIMIT).expect_err("more elements than bytes");
+    // Elements that are all there, but too many of them.
+    let mut many = (LIMIT as i32 + 1).to_be_bytes().to_vec();
+    many.extend(vec![0; (LIMIT + 1) * 2 + 1]);
+    assert_eq!(check(ApiKey::Metadata, 4, &many, LIMIT), Err(ShapeError::Elements { limit: LIMIT }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Bytes changed anywhere in any request either fail the walk or are safe to decode.
+    #[test]
+    fn what_the_walk_lets_through_does_not_hurt_the_decoder(
+        pick in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let versions: Vec<_> = every_version().collect();
+        let (served, version) = versions[pick.index(versions.len())];
+        let mut bytes = full(served.key, version).to_vec();
+        for (at, value) in changes {
+            let at = at.index(bytes.len().max(1));
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        if cut.index(4) == 0 {
+            bytes.truncate(cut.index(bytes.len().max(1)));
+        }
+        if check(served.key, version, &bytes, LIMIT).is_ok() {
+            decode(served.key, version, bytes.into());
+        }
+    }
+}

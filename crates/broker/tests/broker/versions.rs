@@ -1,0 +1,171 @@
+//! Every API in every version it is served in gets an answer its client can read.
+
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::Request;
+
+use crate::batch::Batch;
+use crate::client::{Client, produce_request, text, topic_name};
+use crate::start;
+
+/// Versions a client would use: what both the table and the codec have.
+async fn served(client: &mut Client, key: ApiKey) -> std::ops::RangeInclusive<i16> {
+    let response = client.call(&ApiVersionsRequest::default(), 3).await;
+    let api = response.api_keys.iter().find(|api| api.api_key == key as i16).expect("served");
+    api.min_version.max(key.valid_versions().min)..=api.max_version
+}
+
+async fn check<R: Request>(client: &mut Client, request: impl Fn(i16) -> R) {
+    let key = ApiKey::try_from(R::KEY).unwrap();
+    for version in served(client, key).await {
+        client.call(&request(version), version).await;
+    }
+}
+
+#[tokio::test]
+async fn every_version_is_answered_with_data_and_with_errors() {
+    let (_dir, _broker, mut client) = start().await;
+    let client = &mut client;
+    client.create("t").await;
+    client.append("t", Batch::of(["v"]).bytes()).await;
+    let metadata = client.call(&MetadataRequest::default().with_topics(None), 12).await;
+    let id = metadata.topics[0].topic_id;
+    let group = || GroupId(text("g"));
+
+    for name in ["t", "no good"] {
+        check(client, |_| produce_request(name, Batch::of(["v"]).bytes(), 1)).await;
+        check(client, |version| {
+            let mut request = crate::client::fetch_request(name, 0, 0, 1);
+            request.isolation_level = 1;
+            if version >= 13 {
+                request.topics[0].topic = topic_name("");
+                request.topics[0].topic_id = if name == "t" { id } else { uuid::Uuid::from_u128(9) };
+            }
+            request
+        })
+        .await;
+        check(client, |_| {
+            let at = |time| list_offsets_request::ListOffsetsPartition::default().with_timestamp(time);
+            let topic = list_offsets_request::ListOffsetsTopic::default()
+                .with_name(topic_name(name))
+                .with_partitions(vec![at(-1), at(-2), at(-3), at(0), at(i64::MAX), at(-9)]);
+            ListOffsetsRequest::default().with_topics(vec![topic])
+        })
+        .await;
+        check(client, |version| {
+            let mut topic = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+            if version >= 12 && name != "t" {
+                topic = topic.with_name(None).with_topic_id(uuid::Uuid::from_u128(9));
+            }
+            MetadataRequest::default().with_topics(Some(vec![topic]))
+        })
+        .await;
+        check(client, |_| {
+            let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
+            let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+                .with_topic(topic_name(name))
+                .with_partitions(vec![partition]);
+            OffsetForLeaderEpochRequest::default().with_topics(vec![topic])
+        })
+        .await;
+        check(client, |_| {
+            let partition = offset_commit_request::OffsetCommitRequestPartition::default().with_committed_offset(3);
+            let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+                .with_name(topic_name(name))
+                .with_partitions(vec![partition]);
+            OffsetCommitRequest::default()
+                .with_group_id(group())
+                .with_generation_id_or_member_epoch(-1)
+                .with_topics(vec![topic])
+        })
+        .await;
+        check(client, |_| {
+            let resource = describe_configs_request::DescribeConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(text(name));
+            DescribeConfigsRequest::default().with_resources(vec![resource])
+        })
+        .await;
+        check(client, |_| {
+            let topic = create_topics_request::CreatableTopic::default()
+                .with_name(topic_name(name))
+                .with_num_partitions(1)
+                .with_replication_factor(1);
+            let fresh = topic.clone().with_name(topic_name("fresh"));
+            CreateTopicsRequest::default().with_topics(vec![topic, fresh]).with_validate_only(true)
+        })
+        .await;
+        check(client, |_| {
+            let topic =
+                create_partitions_request::CreatePartitionsTopic::default().with_name(topic_name(name)).with_count(5);
+            CreatePartitionsRequest::default().with_topics(vec![topic]).with_validate_only(true)
+        })
+        .await;
+        check(client, |_| {
+            let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(text(name));
+            IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
+        })
+        .await;
+    }
+    check(client, |_| MetadataRequest::default()).await;
+    check(client, |version| {
+        let known = offset_fetch_request::OffsetFetchRequestTopic::default()
+            .with_name(topic_name("t"))
+            .with_partition_indexes(vec![0, 9]);
+        if version < 8 {
+            return OffsetFetchRequest::default().with_group_id(group()).with_topics(Some(vec![known]));
+        }
+        let topic = offset_fetch_request::OffsetFetchRequestTopics::default()
+            .with_name(topic_name("t"))
+            .with_partition_indexes(vec![0, 9]);
+        let one = offset_fetch_request::OffsetFetchRequestGroup::default()
+            .with_group_id(group())
+            .with_topics(Some(vec![topic]));
+        OffsetFetchRequest::default().with_groups(vec![one.clone(), one.with_topics(None)])
+    })
+    .await;
+    for key_type in [0, 1] {
+        check(client, |version| match version {
+            0 => FindCoordinatorRequest::default().with_key(text("g")),
+            1..=3 => FindCoordinatorRequest::default().with_key(text("g")).with_key_type(key_type),
+            _ => FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]).with_key_type(key_type),
+        })
+        .await;
+    }
+    check(client, |_| HeartbeatRequest::default().with_group_id(group())).await;
+    check(client, |_| SyncGroupRequest::default().with_group_id(group())).await;
+    check(client, |_| JoinGroupRequest::default().with_group_id(group())).await;
+    check(client, |_| {
+        let protocol = join_group_request::JoinGroupRequestProtocol::default().with_name(text("range"));
+        JoinGroupRequest::default()
+            .with_group_id(GroupId(text(&uuid::Uuid::new_v4().to_string())))
+            .with_session_timeout_ms(10_000)
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol])
+    })
+    .await;
+    check(client, |version| match version {
+        0..=2 => LeaveGroupRequest::default().with_group_id(group()).with_member_id(text("m")),
+        _ => LeaveGroupRequest::default()
+            .with_group_id(group())
+            .with_members(vec![leave_group_request::MemberIdentity::default().with_member_id(text("m"))]),
+    })
+    .await;
+    check(client, |_| ListGroupsRequest::default()).await;
+    check(client, |_| DescribeGroupsRequest::default().with_groups(vec![group(), GroupId(text("nobody"))])).await;
+    check(client, |_| DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("nobody"))])).await;
+    check(client, |_| InitProducerIdRequest::default().with_transactional_id(None)).await;
+    check(client, |_| InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("tx"))))).await;
+    check(client, |_| DescribeClusterRequest::default()).await;
+    check(client, |_| ApiVersionsRequest::default()).await;
+    check(client, |version| match version {
+        0..=5 => DeleteTopicsRequest::default().with_topic_names(vec![topic_name("nowhere")]),
+        _ => {
+            let by_id = delete_topics_request::DeleteTopicState::default().with_topic_id(uuid::Uuid::from_u128(9));
+            let by_name = delete_topics_request::DeleteTopicState::default().with_name(Some(topic_name("nowhere")));
+            DeleteTopicsRequest::default().with_topics(vec![by_id, by_name])
+        }
+    })
+    .await;
+}

@@ -1,0 +1,125 @@
+//! `highwater query list | show | stop`: the queries of a storage folder, running or not, from another process.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
+use highwater_engine::error::nearest;
+use highwater_engine::progress::StreamingQueryProgress;
+use highwater_engine::query::{QueryState, StoredQuery, request_stop, stored_queries};
+
+use super::sql::Storage;
+use crate::error::{Failure, Result};
+use crate::output::{self, Format, stdout_failure};
+use crate::progress::board::lag;
+
+/// How long `query stop` waits for a batch to finish.
+const STOP_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The verbs of `query`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List the queries of a storage folder
+    List(List),
+    /// Show a query's state and its last progress as JSON
+    Show(Named),
+    /// Let a running query finish its batch and stop
+    Stop(Named),
+}
+
+/// Arguments of `query list`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    storage: Storage,
+    /// How the list is printed
+    #[arg(long, short = 'o', value_enum, default_value_t = Format::Table, env = "HIGHWATER_OUTPUT")]
+    output: Format,
+}
+
+/// Arguments of the verbs about one query.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Named {
+    /// The query's name
+    query: String,
+    #[command(flatten)]
+    storage: Storage,
+}
+
+/// Carries one of the verbs out.
+pub(crate) fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::List(arguments) => list(&arguments.storage.folder()?, arguments.output),
+        Command::Show(arguments) => show(&arguments.storage.folder()?, &arguments.query),
+        Command::Stop(arguments) => stop(&arguments.storage.folder()?, &arguments.query),
+    }
+}
+
+fn list(storage: &Path, format: Format) -> Result<()> {
+    let queries = stored_queries(storage)?;
+    let text = |value: fn(&StoredQuery) -> Option<String>| -> ArrayRef {
+        Arc::new(queries.iter().map(value).collect::<StringArray>())
+    };
+    let number = |value: fn(&StreamingQueryProgress) -> Option<u64>| -> ArrayRef {
+        let of = |query: &StoredQuery| query.last_progress.as_ref().and_then(value);
+        Arc::new(queries.iter().map(of).collect::<UInt64Array>())
+    };
+    let rate: Float64Array =
+        queries.iter().map(|query| query.last_progress.as_ref().map(|last| last.input_rows_per_second)).collect();
+    let watermark = |query: &StoredQuery| query.last_progress.as_ref()?.event_time.watermark.clone();
+    let rows = RecordBatch::try_from_iter_with_nullable([
+        ("query", text(|query| Some(query.name.clone())), false),
+        ("state", text(|query| Some(state(query).to_owned())), false),
+        ("target", text(|query| Some(query.target.clone())), false),
+        ("batch", number(|last| Some(last.batch_id)), true),
+        ("rows_in_per_s", Arc::new(rate) as ArrayRef, true),
+        ("watermark", text(watermark), true),
+        ("lag", number(lag), true),
+        ("state_rows", number(|last| Some(last.state_operators.iter().map(|op| op.num_rows_total).sum())), true),
+    ])
+    .map_err(|error| Failure::runtime(error.to_string()))?;
+    output::write_rows(format, &rows.schema(), &[rows], &mut std::io::stdout().lock())
+}
+
+fn state(query: &StoredQuery) -> &'static str {
+    match query.state {
+        QueryState::Running { .. } => "running",
+        QueryState::Stopped => "stopped",
+        QueryState::Failed { .. } => "failed",
+    }
+}
+
+fn find(storage: &Path, name: &str) -> Result<StoredQuery> {
+    let queries = stored_queries(storage)?;
+    if let Some(query) = queries.iter().find(|query| query.name.eq_ignore_ascii_case(name)) {
+        return Ok(query.clone());
+    }
+    let failure = Failure::usage(format!("there is no query '{name}' in {}", storage.display()));
+    Err(failure.help(match nearest(name, queries.iter().map(|query| query.name.as_str())) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("see 'highwater query list --storage {}'", storage.display()),
+    }))
+}
+
+fn show(storage: &Path, name: &str) -> Result<()> {
+    let query = find(storage, name)?;
+    let text = serde_json::to_string_pretty(&query).map_err(|error| Failure::runtime(error.to_string()))?;
+    writeln!(std::io::stdout().lock(), "{text}").map_err(stdout_failure)
+}
+
+fn stop(storage: &Path, name: &str) -> Result<()> {
+    let name = find(storage, name)?.name;
+    request_stop(storage, &name)?;
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while Instant::now() < deadline {
+        if !matches!(find(storage, &name)?.state, QueryState::Running { .. }) {
+            tracing::info!(query = name, "stopped");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(Failure::runtime(format!("query '{name}' has not stopped within {} s", STOP_TIMEOUT.as_secs()))
+        .help("its batch takes long; it stops when that is done"))
+}

@@ -1,0 +1,213 @@
+//! `highwater.yml`: Highwater's own settings, beside the `spark-pipeline.yml` that Spark reads too.
+//!
+//! ```yaml
+//! trigger: 5 seconds          # available-now | once | a duration | real-time
+//! parallelism: 2              # worker threads of one query; default: the machine's cores
+//! default_format: delta       # what a streaming table is stored as when its statement does not say
+//! flows:                      # for one flow or streaming table, by name
+//!   alerts:
+//!     trigger: 1 second
+//!     output_mode: append     # append | update | complete
+//! ```
+//!
+//! Values keep their place in the file until the engine has understood them, so that its errors can point at them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use super::yaml;
+use crate::error::{Failure, Result};
+
+/// The file's name inside a project.
+pub(crate) const FILE_NAME: &str = "highwater.yml";
+
+/// The settings of a project, as its `highwater.yml` gives them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HighwaterYml {
+    /// How often a query looks for new data.
+    pub(crate) trigger: Option<Setting>,
+    /// Worker threads of one query.
+    pub(crate) parallelism: Option<usize>,
+    /// The format of streaming tables that name none.
+    pub(crate) default_format: Option<String>,
+    /// Settings of single flows.
+    pub(crate) flows: BTreeMap<String, FlowSettings>,
+}
+
+/// The settings of one flow.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FlowSettings {
+    /// Replaces the project's trigger.
+    pub(crate) trigger: Option<Setting>,
+    /// Replaces what the query implies.
+    pub(crate) output_mode: Option<Setting>,
+}
+
+/// A text with the place it was read from.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    text: String,
+    origin: Option<Origin>,
+}
+
+#[derive(Debug, Clone)]
+struct Origin {
+    file: String,
+    content: std::sync::Arc<str>,
+    location: Location,
+}
+
+impl Setting {
+    /// A text from the command line or the environment.
+    pub(crate) fn given(text: impl Into<String>) -> Self {
+        Self { text: text.into(), origin: None }
+    }
+
+    /// The text as a `T`; a mistake points at its place.
+    pub(crate) fn parse<T>(&self) -> Result<T>
+    where
+        T: std::str::FromStr<Err = highwater_engine::error::EngineError>,
+    {
+        self.text.parse().map_err(|error: T::Err| {
+            let help = error.next_step().map(str::to_owned);
+            let failure = match &self.origin {
+                Some(origin) => yaml::failure_at(
+                    &origin.file,
+                    &origin.content,
+                    origin.location,
+                    error.to_string(),
+                    self.text.chars().count(),
+                ),
+                None => Failure::usage(error.to_string()),
+            };
+            match help {
+                Some(help) => failure.help(help),
+                None => failure,
+            }
+        })
+    }
+}
+
+/// The file's shape.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    trigger: Option<Spanned<String>>,
+    parallelism: Option<Spanned<u16>>,
+    default_format: Option<String>,
+    flows: BTreeMap<String, FlowFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FlowFile {
+    trigger: Option<Spanned<String>>,
+    output_mode: Option<Spanned<String>>,
+}
+
+impl HighwaterYml {
+    /// The settings in `folder`; the defaults if the file is not there.
+    pub(crate) fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE_NAME);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&path.display().to_string(), &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Failure::runtime(format!("{} cannot be read: {error}", path.display()))),
+        }
+    }
+
+    /// The settings in `text`, the content of `file`.
+    pub(crate) fn parse(file: &str, text: &str) -> Result<Self> {
+        // A file of comments only is an empty document, not an empty mapping.
+        let parsed: Option<File> = yaml::parse(file, text)?;
+        let parsed = parsed.unwrap_or_default();
+        if let Some(zero) = parsed.parallelism.as_ref().filter(|threads| threads.value == 0) {
+            let message = "parallelism is 0, expected at least 1".to_owned();
+            return Err(yaml::failure_at(file, text, zero.referenced, message, 1));
+        }
+        let content: std::sync::Arc<str> = text.into();
+        let setting = |value: Spanned<String>| Setting {
+            text: value.value,
+            origin: Some(Origin { file: file.to_owned(), content: content.clone(), location: value.referenced }),
+        };
+        Ok(Self {
+            trigger: parsed.trigger.map(setting),
+            parallelism: parsed.parallelism.map(|threads| usize::from(threads.value)),
+            default_format: parsed.default_format,
+            flows: parsed
+                .flows
+                .into_iter()
+                .map(|(name, flow)| {
+                    let settings =
+                        FlowSettings { trigger: flow.trigger.map(setting), output_mode: flow.output_mode.map(setting) };
+                    (name, settings)
+                })
+                .collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_engine::sink::OutputMode;
+
+    use super::*;
+
+    #[test]
+    fn every_key_is_read() {
+        let text = "trigger: 5 seconds\nparallelism: 3\ndefault_format: delta\nflows:\n  alerts:\n    \
+                    trigger: 1 second\n    output_mode: update\n";
+        let yml = HighwaterYml::parse("highwater.yml", text).unwrap();
+        assert_eq!(yml.trigger.unwrap().text, "5 seconds");
+        assert_eq!(yml.parallelism, Some(3));
+        assert_eq!(yml.default_format.as_deref(), Some("delta"));
+        let mode: OutputMode = yml.flows["alerts"].output_mode.as_ref().unwrap().parse().unwrap();
+        assert_eq!(mode, OutputMode::Update);
+    }
+
+    #[test]
+    fn nothing_and_comments_are_the_defaults() {
+        for text in ["", "# only a comment\n"] {
+            assert!(HighwaterYml::parse("highwater.yml", text).unwrap().trigger.is_none());
+        }
+    }
+
+    fn mistake(text: &str) -> String {
+        match HighwaterYml::parse("highwater.yml", text) {
+            Ok(yml) => match yml.flows["a"].output_mode.as_ref().unwrap().parse::<OutputMode>() {
+                Ok(mode) => panic!("accepted as {mode}"),
+                Err(failure) => failure.render(false),
+            },
+            Err(failure) => failure.render(false),
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_place_and_the_nearest() {
+        assert_eq!(
+            mistake("parallelism: 2\ntriger: 5 seconds\n"),
+            "error: unknown key 'triger'\n  --> highwater.yml:2:1\n   |\n 2 | triger: 5 seconds\n   | \
+             ^^^^^^\nhelp: did you mean 'trigger'?\n"
+        );
+    }
+
+    #[test]
+    fn a_value_the_engine_refuses_is_shown_in_its_line() {
+        assert_eq!(
+            mistake("flows:\n  a:\n    output_mode: upsert\n"),
+            "error: output mode 'upsert' is not one of append, update, complete\n  --> highwater.yml:3:18\n   |\n 3 \
+             |     output_mode: upsert\n   |                  ^^^^^^\n"
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_shown_in_its_line() {
+        let shown = mistake("parallelism: many\n");
+        assert!(shown.contains("highwater.yml:1:14"), "{shown}");
+        assert!(mistake("parallelism: 0\n").starts_with("error: parallelism is 0, expected at least 1"));
+        assert!(mistake("trigger: a\ntrigger: b\n").starts_with("error: the key 'trigger' stands twice"));
+    }
+}

@@ -1,0 +1,162 @@
+//! `spark-pipeline.yml`, the file open-source Spark 4.3 reads: its keys, no more and no fewer.
+//!
+//! `storage` may also be a path relative to the file, which Spark refuses; a `file:` URI works on both.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use crate::config::yaml;
+use crate::error::{Failure, Result};
+
+/// The file's name inside a project.
+pub(super) const FILE_NAME: &str = "spark-pipeline.yml";
+
+/// A project's description.
+#[derive(Debug)]
+pub(super) struct SparkPipeline {
+    /// The project's name.
+    pub(super) name: String,
+    /// Values for `${name}`.
+    pub(super) configuration: BTreeMap<String, String>,
+    storage: String,
+    includes: Vec<String>,
+    source: Source,
+    storage_location: Location,
+    libraries_location: Location,
+}
+
+/// The file and its text, for errors.
+#[derive(Debug)]
+struct Source {
+    file: String,
+    text: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    storage: Spanned<String>,
+    #[serde(default)]
+    catalog: Option<String>,
+    #[serde(default)]
+    database: Option<String>,
+    #[serde(default)]
+    schema: Option<Spanned<String>>,
+    #[serde(default)]
+    configuration: Option<BTreeMap<String, String>>,
+    libraries: Spanned<Vec<Library>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Library {
+    glob: Glob,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Glob {
+    include: String,
+}
+
+impl SparkPipeline {
+    /// Reads the file in `root`.
+    pub(super) fn load(root: &Path) -> Result<Self> {
+        let path = root.join(FILE_NAME);
+        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Failure::usage(format!("the folder {} has no {FILE_NAME}", root.display()))
+                .help("name a project folder or an SQL file; 'highwater init NAME' makes a project"),
+            _ => Failure::runtime(format!("{} cannot be read: {error}", path.display())),
+        })?;
+        Self::parse(Source { file: path.display().to_string(), text })
+    }
+
+    fn parse(source: Source) -> Result<Self> {
+        let file: File = yaml::parse(&source.file, &source.text)?;
+        if let (Some(schema), Some(_)) = (&file.schema, &file.database) {
+            let message = "'database' and 'schema' mean the same and both are given".to_owned();
+            return Err(source.failure(schema.referenced, message).help("keep one of the two"));
+        }
+        // The namespace of the tables: Highwater's catalog has one, so the names are read, checked and not used.
+        let _ = (file.catalog, file.database, file.schema);
+        Ok(Self {
+            name: file.name,
+            configuration: file.configuration.unwrap_or_default(),
+            storage_location: file.storage.referenced,
+            storage: file.storage.value,
+            libraries_location: file.libraries.referenced,
+            includes: file.libraries.value.into_iter().map(|library| library.glob.include).collect(),
+            source,
+        })
+    }
+
+    /// `storage` as a local folder.
+    pub(super) fn storage_path(&self, root: &Path) -> Result<PathBuf> {
+        if let Some(rest) = self.storage.strip_prefix("file:") {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            if path.starts_with('/') {
+                return Ok(PathBuf::from(path));
+            }
+            let message = format!("storage '{}' is not absolute, expected file:///FOLDER", self.storage);
+            return Err(self.source.failure(self.storage_location, message));
+        }
+        if self.storage.contains("://") {
+            let message = format!("storage '{}' is not a local folder", self.storage);
+            let failure = self.source.failure(self.storage_location, message);
+            return Err(
+                failure.help("this version keeps tables and checkpoints on local disks: file:///FOLDER or a path")
+            );
+        }
+        Ok(root.join(&self.storage))
+    }
+
+    /// The SQL files the libraries name, each once, in the order of their paths.
+    pub(super) fn sql_files(&self, root: &Path) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for include in &self.includes {
+            for path in self.matches(root, include)? {
+                match path.extension().and_then(|extension| extension.to_str()) {
+                    Some("sql") if !files.contains(&path) => files.push(path),
+                    Some("py") => return Err(self.python(&path)),
+                    _ => {}
+                }
+            }
+        }
+        if files.is_empty() {
+            let message = format!("no .sql file matches {}", self.includes.join(", "));
+            let failure = self.source.failure(self.libraries_location, message);
+            return Err(failure.help("put SQL files under transformations/, or change the glob"));
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    fn matches(&self, root: &Path, include: &str) -> Result<Vec<PathBuf>> {
+        let bad = |reason: String| {
+            self.source.failure(self.libraries_location, format!("'{include}' is not a usable glob: {reason}"))
+        };
+        // `transformations/**` means every file below; the glob crate takes a last `**` for folders only.
+        let pattern = if include.ends_with("**") { format!("{include}/*") } else { include.to_owned() };
+        let root = glob::Pattern::escape(&root.display().to_string());
+        let paths = glob::glob(&format!("{root}/{pattern}")).map_err(|error| bad(error.msg.to_owned()))?;
+        let mut found: Vec<PathBuf> =
+            paths.collect::<Result<_, _>>().map_err(|error| Failure::runtime(error.to_string()))?;
+        found.retain(|path| path.is_file());
+        Ok(found)
+    }
+
+    fn python(&self, path: &Path) -> Failure {
+        Failure::invalid(format!("{} is Python, Highwater runs SQL", path.display()))
+            .help("write it as SQL, or narrow the glob in spark-pipeline.yml to *.sql files")
+    }
+}
+
+impl Source {
+    fn failure(&self, location: Location, message: String) -> Failure {
+        yaml::failure_at(&self.file, &self.text, location, message, 1)
+    }
+}

@@ -1,0 +1,188 @@
+//! From a project to a running pipeline, and from there to its end.
+//!
+//! ```text
+//!   Project ──open──> Pipeline ──start──> RunningPipeline ──watch──> done, stopped (Ctrl-C), aborted (Ctrl-C again)
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use highwater_connectors::registry::connectors;
+use highwater_engine::clock::SystemClock;
+use highwater_engine::plan::{Program, ScriptFile};
+use highwater_engine::query::{FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
+
+use crate::config::highwater_yml::{self, Setting};
+use crate::error::{Failure, Result};
+use crate::progress::board::{Board, lag};
+use crate::progress::live::LiveView;
+use crate::project::{DEFAULT_STORAGE, Project};
+use crate::signals::Interrupt;
+
+/// How often a watched run is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The exit code of a run that was aborted: the shell's for an interrupt.
+pub(crate) const ABORTED: u8 = 130;
+
+/// What the command line says about a run; it wins over the project.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overrides {
+    /// Where tables and checkpoints are kept.
+    pub(crate) storage: Option<PathBuf>,
+    /// The trigger of every flow.
+    pub(crate) trigger: Option<String>,
+    /// Worker threads of one query.
+    pub(crate) parallelism: Option<usize>,
+}
+
+/// Plans every flow of the project; writes nothing.
+pub(crate) fn open(project: &Project, overrides: &Overrides) -> Result<Pipeline> {
+    let files: Vec<ScriptFile> =
+        project.files.iter().map(|file| ScriptFile { name: file.name.clone(), text: file.text.clone() }).collect();
+    let program = Program::parse(&files)?;
+    let settings = settings(project, overrides)?;
+    Ok(Pipeline::open(program, settings, connectors(), Arc::new(SystemClock))?)
+}
+
+fn settings(project: &Project, overrides: &Overrides) -> Result<PipelineSettings> {
+    let yml = &project.settings;
+    let storage = overrides.storage.clone().or_else(|| project.storage.clone());
+    let mut settings = PipelineSettings::new(storage.unwrap_or_else(|| DEFAULT_STORAGE.into()));
+    settings.configuration = project.configuration.clone();
+    if let Some(format) = &yml.default_format {
+        settings.default_format.clone_from(format);
+    }
+    if let Some(parallelism) = overrides.parallelism.or(yml.parallelism) {
+        settings.query.parallelism = parallelism;
+    }
+    let given = overrides.trigger.clone().map(Setting::given);
+    if let Some(trigger) = given.as_ref().or(yml.trigger.as_ref()) {
+        settings.query.trigger = trigger.parse()?;
+    }
+    for (name, flow) in &yml.flows {
+        settings.flows.insert(name.clone(), flow_settings(flow, given.is_some())?);
+    }
+    Ok(settings)
+}
+
+/// A trigger that was given for the run is meant for every flow.
+fn flow_settings(flow: &highwater_yml::FlowSettings, trigger_given: bool) -> Result<FlowSettings> {
+    let trigger = flow.trigger.as_ref().filter(|_| !trigger_given);
+    Ok(FlowSettings {
+        trigger: trigger.map(Setting::parse).transpose()?,
+        output_mode: flow.output_mode.as_ref().map(Setting::parse).transpose()?,
+    })
+}
+
+/// Pipelines that run side by side, shown on one board.
+pub(crate) struct Run {
+    running: Vec<RunningPipeline>,
+    board: Arc<Board>,
+    began: Instant,
+}
+
+impl Run {
+    /// Starts every pipeline. If one does not start, those before it are stopped again.
+    pub(crate) fn start(pipelines: Vec<Pipeline>) -> Result<Self> {
+        let names = pipelines.iter().flat_map(|pipeline| pipeline.flows().into_iter().map(|flow| flow.name));
+        let board = Arc::new(Board::of(names));
+        let mut run = Self { running: Vec::new(), board, began: Instant::now() };
+        for pipeline in pipelines {
+            let listener: Arc<Board> = run.board.clone();
+            match pipeline.start(listener) {
+                Ok(running) => run.running.push(running),
+                Err(error) => {
+                    run.stop();
+                    let _ = run.wait();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    /// The board the queries report to.
+    pub(crate) fn board(&self) -> Arc<Board> {
+        self.board.clone()
+    }
+
+    fn stop(&self) {
+        self.running.iter().for_each(RunningPipeline::stop);
+    }
+
+    fn is_finished(&self) -> bool {
+        self.running.iter().all(RunningPipeline::is_finished)
+    }
+
+    fn wait(self) -> Vec<QueryFailure> {
+        self.running.into_iter().filter_map(|running| running.wait().err()).flatten().collect()
+    }
+
+    /// Shows the run until it ends; `each` is called now and then and may ask to stop.
+    pub(crate) fn watch(
+        self,
+        mut view: LiveView,
+        interrupt: &Interrupt,
+        mut each: impl FnMut(&Board),
+    ) -> Result<ExitCode> {
+        let mut stopping = false;
+        let mut aborting = false;
+        while !self.is_finished() {
+            view.refresh(Utc::now());
+            each(&self.board);
+            if interrupt.requested() && !stopping {
+                stopping = true;
+                tracing::info!("finishing the current batch; Ctrl-C again aborts it");
+                self.stop();
+            }
+            if interrupt.insisted() && !aborting {
+                aborting = true;
+                tracing::warn!("aborting; the next start repeats the unfinished batch");
+                self.running.iter().for_each(RunningPipeline::abort);
+            }
+            std::thread::sleep(LOOK);
+        }
+        view.finish(Utc::now());
+        let (board, began) = (self.board(), self.began);
+        let failures = self.wait();
+        if aborting {
+            return Ok(ExitCode::from(ABORTED));
+        }
+        summarise(&board, began);
+        failed(failures)
+    }
+}
+
+/// One line a query: what went in, what came out, what was left.
+fn summarise(board: &Board, began: Instant) {
+    for (query, line) in board.lines() {
+        if line.progress.timestamp.is_empty() || matches!(line.ended, Some(Some(_))) {
+            continue;
+        }
+        tracing::info!(
+            query,
+            rows_in = line.rows_in,
+            rows_out = line.rows_out,
+            late = line.late_rows,
+            malformed = line.malformed,
+            lag = lag(&line.progress),
+            seconds = began.elapsed().as_secs(),
+            "done"
+        );
+    }
+}
+
+fn failed(failures: Vec<QueryFailure>) -> Result<ExitCode> {
+    let mut failures = failures.into_iter().map(|failure| {
+        let object = format!("query '{}'", failure.query);
+        Failure::from(failure.error).within(&object)
+    });
+    match failures.next() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(first) => Err(first.and(failures)),
+    }
+}

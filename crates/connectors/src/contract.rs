@@ -1,0 +1,187 @@
+//! What every exactly-once sink must do, as one check that all of them pass.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::prelude::SessionContext;
+use highwater_engine::plan::catalog::{Options, Table, TableDefinition};
+use highwater_engine::sink::{OutputMode, Sink, SinkRequest, SinkToken};
+use highwater_engine::source::{PartitionReader, SourceRequest};
+
+use crate::registry::connectors;
+
+/// A definition of `USING format`.
+pub(crate) fn definition(format: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> TableDefinition {
+    let options: Options = options.iter().copied().collect();
+    TableDefinition { name: "t".to_owned(), format: format.to_owned(), schema, options, partition_columns: Vec::new() }
+}
+
+/// The table of a definition.
+pub(crate) fn table(definition: &TableDefinition) -> Arc<dyn Table> {
+    connectors().get(&definition.format).expect("a connector").table(definition).expect("a table")
+}
+
+/// `id BIGINT, name STRING`.
+pub(crate) fn id_name() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]))
+}
+
+/// Rows of `id_name`.
+pub(crate) fn rows(rows: &[(i64, &str)]) -> RecordBatch {
+    let ids: Int64Array = rows.iter().map(|(id, _)| Some(*id)).collect();
+    let names: StringArray = rows.iter().map(|(_, name)| Some(*name)).collect();
+    RecordBatch::try_new(id_name(), vec![Arc::new(ids), Arc::new(names)]).expect("rows")
+}
+
+/// What the planner would ask a sink of `schema` for.
+pub(crate) fn request(query_id: &str, schema: SchemaRef, output_mode: OutputMode, keys: &[&str]) -> SinkRequest {
+    SinkRequest {
+        query_id: query_id.to_owned(),
+        query_name: query_id.to_owned(),
+        schema,
+        output_mode,
+        key_columns: keys.iter().map(|key| (*key).to_owned()).collect(),
+    }
+}
+
+/// What the planner would ask a source of all columns for.
+pub(crate) fn all_columns(table: &dyn Table, metadata_dir: &Path) -> SourceRequest {
+    let projection = (0..table.schema().fields().len()).collect();
+    SourceRequest { projection, metadata_dir: metadata_dir.to_owned() }
+}
+
+/// The rows of a query over `t`, each as text, sorted.
+pub(crate) fn select(table: &dyn Table, sql: &str) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let provider = table.batch().expect("a provider");
+    let batches = runtime.block_on(async {
+        let context = SessionContext::new();
+        context.register_table("t", provider).expect("registered");
+        context.sql(sql).await.expect("planned").collect().await.expect("rows")
+    });
+    texts(&batches)
+}
+
+/// Each row as text, sorted.
+pub(crate) fn texts(batches: &[RecordBatch]) -> Vec<String> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let cells = batch.columns().iter().map(|column| {
+                let options = FormatOptions::default().with_null("null");
+                ArrayFormatter::try_new(column, &options).expect("a formatter").value(row).to_string()
+            });
+            rows.push(cells.collect::<Vec<_>>().join(" "));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+/// All rows of readers, each as text, sorted.
+pub(crate) fn drain(readers: Vec<Box<dyn PartitionReader>>) -> Vec<String> {
+    let mut batches = Vec::new();
+    for mut reader in readers {
+        while let Some(batch) = reader.next_batch().expect("read") {
+            batches.push(batch);
+        }
+    }
+    texts(&batches)
+}
+
+/// Writes one batch through all steps.
+pub(crate) fn put(sink: &mut dyn Sink, batch_id: u64, batches: &[RecordBatch]) {
+    stage(sink, batch_id, batches);
+    sink.commit().expect("committed");
+}
+
+fn stage(sink: &mut dyn Sink, batch_id: u64, batches: &[RecordBatch]) {
+    sink.begin(batch_id).expect("begun");
+    batches.iter().for_each(|batch| sink.write(batch).expect("written"));
+    sink.prepare().expect("prepared");
+}
+
+/// A table that exists before anything is written may have no columns yet: reading it then means no rows.
+fn visible(table: &dyn Table) -> Vec<i64> {
+    let Ok(provider) = table.batch() else { return Vec::new() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let batches = runtime.block_on(async {
+        let context = SessionContext::new();
+        context.register_table("t", provider).expect("registered");
+        context.sql("SELECT id FROM t").await.expect("planned").collect().await.expect("rows")
+    });
+    let mut ids: Vec<i64> = batches
+        .iter()
+        .flat_map(|batch| {
+            let ids = batch.column(0).as_primitive::<Int64Type>();
+            assert_eq!(ids.null_count(), 0);
+            ids.values().to_vec()
+        })
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The contract of `sink.rs`, in append mode, on an empty table with the columns of `id_name`.
+pub(crate) fn check(definition: &TableDefinition) {
+    let definition = TableDefinition { schema: Some(id_name()), ..definition.clone() };
+    let open = |query_id: &str| {
+        let sink = table(&definition).sink(request(query_id, id_name(), OutputMode::Append, &[])).expect("a sink");
+        (sink, table(&definition))
+    };
+    let (mut sink, table) = open("query a/1");
+    assert_eq!(sink.last_committed().expect("asked"), SinkToken::None, "a new table has no token");
+    stage(sink.as_mut(), 0, &[rows(&[(1, "a")]), rows(&[(2, "b")])]);
+    assert_eq!(visible(table.as_ref()), [0; 0], "prepared rows are not visible");
+    drop(sink);
+
+    let (mut sink, _) = open("query a/1");
+    assert_eq!(sink.last_committed().expect("asked"), SinkToken::None, "a prepared batch has no token");
+    assert_eq!(visible(table.as_ref()), [0; 0]);
+    put(sink.as_mut(), 0, &[rows(&[(1, "a")]), rows(&[(2, "b")])]);
+    assert_eq!(visible(table.as_ref()), [1, 2], "the replayed batch is there once");
+    stage(sink.as_mut(), 1, &[rows(&[(3, "c")])]);
+    sink.abort().expect("aborted");
+    assert_eq!(visible(table.as_ref()), [1, 2], "an aborted batch is not visible");
+    stage(sink.as_mut(), 1, &[rows(&[(99, "forgotten")])]);
+    put(sink.as_mut(), 1, &[rows(&[(3, "c")])]);
+    assert_eq!(visible(table.as_ref()), [1, 2, 3], "a new beginning forgets what was written");
+    put(sink.as_mut(), 2, &[]);
+    drop(sink);
+
+    let (mut sink, _) = open("query a/1");
+    assert_eq!(sink.last_committed().expect("asked"), SinkToken::Committed(2), "a batch without rows has a token");
+    let (mut other, _) = open("b");
+    assert_eq!(other.last_committed().expect("asked"), SinkToken::None, "another query has its own token");
+    put(other.as_mut(), 0, &[rows(&[(10, "x")])]);
+    put(sink.as_mut(), 3, &[rows(&[(4, "d")])]);
+    put(other.as_mut(), 1, &[rows(&[(11, "y")])]);
+    assert_eq!(visible(table.as_ref()), [1, 2, 3, 4, 10, 11], "two queries write one table");
+
+    check_zombie(&open, table.as_ref());
+    let (mut sink, _) = open("query a/1");
+    assert_eq!(sink.last_committed().expect("asked"), SinkToken::Committed(4));
+    let (mut other, _) = open("b");
+    assert_eq!(other.last_committed().expect("asked"), SinkToken::Committed(1));
+    for batch in 5..30 {
+        put(sink.as_mut(), batch, &[rows(&[(100 + i64::try_from(batch).expect("small"), "many")])]);
+    }
+    assert_eq!(visible(table.as_ref()).len(), 7 + 25);
+    assert_eq!(open("query a/1").0.last_committed().expect("asked"), SinkToken::Committed(29));
+}
+
+/// A run that was stopped before its commit wakes up after another run committed the same batch.
+fn check_zombie(open: &dyn Fn(&str) -> (Box<dyn Sink>, Arc<dyn Table>), table: &dyn Table) {
+    let (mut zombie, _) = open("query a/1");
+    assert_eq!(zombie.last_committed().expect("asked"), SinkToken::Committed(3));
+    stage(zombie.as_mut(), 4, &[rows(&[(5, "e")])]);
+    let (mut sink, _) = open("query a/1");
+    assert_eq!(sink.last_committed().expect("asked"), SinkToken::Committed(3));
+    put(sink.as_mut(), 4, &[rows(&[(5, "e")])]);
+    // It may say so or not, but it must not write.
+    let _ = zombie.commit();
+    assert_eq!(visible(table), [1, 2, 3, 4, 5, 10, 11], "a batch is committed by one run only");
+}

@@ -1,0 +1,231 @@
+//! Tables as they are now, for joins with static tables and for `SELECT` outside of streams.
+//!
+//! ```text
+//!   ReadersTable   partition readers (json, csv, text, memory, sqlite) ──one thread each──> StreamingTableExec
+//!   ParquetTable   files with partition values ──ParquetSource: projection, filters, row groups──> DataSourceExec
+//! ```
+//!
+//! Both look at their files when a query is planned, so that a table registered once is never stale.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DataFusionError;
+use datafusion::common::{DFSchema, Result as PlanResult, ScalarValue};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use highwater_engine::error::Result;
+use highwater_engine::source::PartitionReader;
+use object_store::path::Path as StorePath;
+use parking_lot::Mutex;
+
+type OpenReaders = dyn Fn(&[usize]) -> Result<Vec<Box<dyn PartitionReader>>> + Send + Sync;
+
+/// A table that is read by partition readers.
+pub(crate) struct ReadersTable {
+    name: String,
+    schema: SchemaRef,
+    open: Arc<OpenReaders>,
+}
+
+impl ReadersTable {
+    /// A table of `schema`; `open` gives readers for the columns of a projection.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        schema: SchemaRef,
+        open: impl Fn(&[usize]) -> Result<Vec<Box<dyn PartitionReader>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), schema, open: Arc::new(open) }
+    }
+}
+
+impl fmt::Debug for ReadersTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadersTable").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for ReadersTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let schema: SchemaRef = Arc::new(self.schema.project(&projection)?);
+        let readers = (self.open)(&projection).map_err(external)?;
+        let mut partitions: Vec<Arc<dyn PartitionStream>> = readers
+            .into_iter()
+            .map(|reader| {
+                let partition = ReaderPartition { schema: Arc::clone(&schema), reader: Mutex::new(Some(reader)) };
+                Arc::new(partition) as Arc<dyn PartitionStream>
+            })
+            .collect();
+        if partitions.is_empty() {
+            partitions.push(Arc::new(ReaderPartition { schema: Arc::clone(&schema), reader: Mutex::new(None) }));
+        }
+        Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, [], false, limit)?))
+    }
+}
+
+/// A reader that is run once.
+struct ReaderPartition {
+    schema: SchemaRef,
+    reader: Mutex<Option<Box<dyn PartitionReader>>>,
+}
+
+impl fmt::Debug for ReaderPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReaderPartition")
+    }
+}
+
+impl PartitionStream for ReaderPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), 2);
+        let output = builder.tx();
+        if let Some(mut reader) = self.reader.lock().take() {
+            let schema = Arc::clone(&self.schema);
+            builder.spawn_blocking(move || {
+                while let Some(batch) = reader.next_batch().map_err(external)? {
+                    let batch = batch.with_schema(Arc::clone(&schema))?;
+                    if output.blocking_send(Ok::<RecordBatch, DataFusionError>(batch)).is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+        }
+        builder.build()
+    }
+}
+
+/// An error of ours inside DataFusion's.
+pub(crate) fn external(error: highwater_engine::error::EngineError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// A Parquet file of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct TableFile {
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    /// One value for each partition column, in their order.
+    pub(crate) partition_values: Vec<ScalarValue>,
+}
+
+type ListFiles = dyn Fn() -> Result<Vec<TableFile>> + Send + Sync;
+
+/// A table of Parquet files.
+pub(crate) struct ParquetTable {
+    name: String,
+    /// The table's columns in their declared order.
+    schema: SchemaRef,
+    /// Positions in `schema` of the columns in the files, then of the partition columns.
+    order: Vec<usize>,
+    table_schema: TableSchema,
+    list: Arc<ListFiles>,
+}
+
+impl ParquetTable {
+    /// A table of `schema`; `list` gives its files when a query is planned.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        schema: SchemaRef,
+        partition_columns: &[String],
+        list: impl Fn() -> Result<Vec<TableFile>> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let partition =
+            partition_columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<usize>, _>>()?;
+        let stored: Vec<usize> = (0..schema.fields().len()).filter(|index| !partition.contains(index)).collect();
+        let fields: Vec<_> = stored.iter().map(|index| Arc::clone(&schema.fields()[*index])).collect();
+        let partition_fields: Vec<_> = partition.iter().map(|index| Arc::clone(&schema.fields()[*index])).collect();
+        let table_schema =
+            TableSchema::builder(Arc::new(Schema::new(fields))).with_table_partition_cols(partition_fields).build();
+        let order = stored.into_iter().chain(partition).collect();
+        Ok(Self { name: name.into(), schema, order, table_schema, list: Arc::new(list) })
+    }
+}
+
+impl fmt::Debug for ParquetTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParquetTable").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for ParquetTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        // They leave out files and row groups; the rows are filtered again above.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let files = (self.list)().map_err(external)?;
+        let files = files.into_iter().map(partitioned_file).collect::<PlanResult<Vec<_>>>()?;
+        let mut source = ParquetSource::new(self.table_schema.clone());
+        if let Some(filter) = conjunction(filters.iter().cloned()) {
+            let columns = DFSchema::try_from(Arc::clone(self.table_schema.table_schema()))?;
+            source = source.with_predicate(state.create_physical_expr(filter, &columns)?);
+        }
+        let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let positions = wanted.iter().filter_map(|column| self.order.iter().position(|at| at == column)).collect();
+        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_projection_indices(Some(positions))?
+            .with_limit(limit.filter(|_| filters.is_empty()))
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+fn partitioned_file(file: TableFile) -> PlanResult<PartitionedFile> {
+    let location = StorePath::from_absolute_path(Path::new(&file.path))?;
+    let mut partitioned = PartitionedFile::new(String::new(), file.size);
+    partitioned.object_meta.location = location;
+    Ok(partitioned.with_partition_values(file.partition_values))
+}

@@ -1,0 +1,124 @@
+//! What a table's columns are made of: the layout, and the decoder of the values where there is one.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use highwater_engine::error::{EngineError, Result};
+
+use super::layout::Layout;
+use super::options::{FormatOptions, KafkaOptions, ValueFormat};
+use crate::format::{CsvOptions, FormatError, JsonOptions, RecordDecoder, csv_decoder, json_decoder};
+
+/// The corrupt-record column when no option names one.
+const DEFAULT_CORRUPT_COLUMN: &str = "_corrupt_record";
+
+/// The columns of a table or of a projection of one, and how values become columns.
+#[derive(Clone)]
+pub struct Decoding {
+    layout: Layout,
+    decoder: Option<Arc<DecoderSettings>>,
+}
+
+/// What a decoder is made from.
+struct DecoderSettings {
+    object: String,
+    format: ValueFormat,
+    options: FormatOptions,
+    /// All columns of the table that come from the value, for formats that go by position.
+    value_columns: Vec<String>,
+}
+
+impl Decoding {
+    /// The columns of a table by its declared columns and options.
+    pub fn of_table(schema: Option<&SchemaRef>, options: &KafkaOptions) -> Result<Self> {
+        let object = &options.object;
+        let Some(schema) = schema else {
+            if let Some(format @ (ValueFormat::Csv | ValueFormat::Json)) = options.value_format
+                && options.selection.is_some()
+                && options.topic.is_none()
+            {
+                let word = if format == ValueFormat::Csv { "csv" } else { "json" };
+                return Err(EngineError::config(format!("{object} has 'value.format' = '{word}' but no columns"))
+                    .help("declare the columns to decode: CREATE TABLE t (id BIGINT, ...) USING kafka"));
+            }
+            return Ok(Self { layout: Layout::spark(options.include_headers), decoder: None });
+        };
+        let format = options.value_format.unwrap_or(ValueFormat::Json);
+        if format == ValueFormat::Raw {
+            return Ok(Self { layout: Layout::raw(schema, object)?, decoder: None });
+        }
+        let layout = Layout::decoded(schema, object)?;
+        let corrupt_column = options.format.corrupt_column.as_deref().unwrap_or(DEFAULT_CORRUPT_COLUMN);
+        let decoded = layout.decoded_schema();
+        let names = decoded.fields().iter().map(|field| field.name().clone());
+        let settings = DecoderSettings {
+            object: object.clone(),
+            format,
+            options: options.format.clone(),
+            value_columns: names.filter(|name| name != corrupt_column).collect(),
+        };
+        let decoder = layout.has_decoded().then(|| Arc::new(settings));
+        let decoding = Self { layout, decoder };
+        Ok(match decoding.decoder()? {
+            // What a record lacks is null, whatever the declaration says.
+            Some(decoder) => Self { layout: decoding.layout.with_decoded(&decoder.schema()), ..decoding },
+            None => decoding,
+        })
+    }
+
+    /// The same table with only some columns.
+    pub fn project(&self, projection: &[usize]) -> Result<Self> {
+        Ok(Self { layout: self.layout.project(projection)?, decoder: self.decoder.clone() })
+    }
+
+    /// The columns.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// A decoder of the decoded columns; none for a table that decodes nothing. A projection without decoded columns
+    /// has a decoder of no columns: what does not parse is still counted and kept.
+    pub fn decoder(&self) -> Result<Option<Box<dyn RecordDecoder>>> {
+        let Some(settings) = &self.decoder else { return Ok(None) };
+        settings.decoder(self.layout.decoded_schema()).map(Some)
+    }
+}
+
+impl DecoderSettings {
+    fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn RecordDecoder>> {
+        let decoder = match self.format {
+            ValueFormat::Csv => self.csv_options().and_then(|options| csv_decoder(schema, options)),
+            ValueFormat::Json | ValueFormat::Raw => {
+                self.json_options().and_then(|options| json_decoder(schema, options))
+            }
+        };
+        decoder.map_err(|error| EngineError::config(format!("{}: {error}", self.object)))
+    }
+
+    fn json_options(&self) -> Result<JsonOptions, FormatError> {
+        let given = &self.options;
+        let mut options = JsonOptions::default();
+        options.mode = given.mode.as_deref().map_or(Ok(options.mode), str::parse)?;
+        options.timestamp_format.clone_from(&given.timestamp_format);
+        options.date_format.clone_from(&given.date_format);
+        if let Some(column) = &given.corrupt_column {
+            options.column_name_of_corrupt_record.clone_from(column);
+        }
+        Ok(options)
+    }
+
+    fn csv_options(&self) -> Result<CsvOptions, FormatError> {
+        let given = &self.options;
+        let mut options = CsvOptions { line_columns: Some(self.value_columns.clone()), ..CsvOptions::default() };
+        options.mode = given.mode.as_deref().map_or(Ok(options.mode), str::parse)?;
+        options.timestamp_format.clone_from(&given.timestamp_format);
+        options.date_format.clone_from(&given.date_format);
+        if let Some(separator) = &given.separator {
+            options.sep.clone_from(separator);
+        }
+        if let Some(column) = &given.corrupt_column {
+            options.column_name_of_corrupt_record.clone_from(column);
+        }
+        Ok(options)
+    }
+}

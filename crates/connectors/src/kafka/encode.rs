@@ -1,0 +1,344 @@
+//! Rows as Kafka records: Spark's sink columns as they are, or whole rows as JSON objects.
+//!
+//! | rows | record |
+//! |---|---|
+//! | `value` and perhaps `key` (STRING or BINARY), `headers`, `topic`, `partition` | those columns |
+//! | of a table with columns or with `value.format` = `json` | value: the row as JSON; key: the columns of `key.columns` |
+//!
+//! A null value is a tombstone, as in Spark.
+
+use std::ops::Range;
+
+use arrow::array::{Array, AsArray, BinaryArray, Int32Array, ListArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type, Schema, SchemaRef};
+use highwater_engine::error::{EngineError, Result, nearest};
+use rdkafka::message::{Header, OwnedHeaders};
+
+use super::options::{KafkaOptions, ValueFormat};
+use crate::format::{JsonWriteOptions, json_encode_rows};
+
+const SINK_COLUMNS: [&str; 5] = ["key", "value", "headers", "topic", "partition"];
+
+/// How rows of one schema become records.
+#[derive(Debug)]
+pub struct RowEncoder {
+    value: ValueSource,
+    key: KeySource,
+    headers: Option<usize>,
+    topic: Option<usize>,
+    partition: Option<usize>,
+}
+
+#[derive(Debug)]
+enum ValueSource {
+    Column(usize),
+    Json,
+}
+
+#[derive(Debug)]
+enum KeySource {
+    None,
+    Column(usize),
+    Json(Vec<usize>),
+}
+
+/// A batch of rows as records.
+pub struct EncodedRows {
+    rows: usize,
+    values: Field,
+    keys: Field,
+    headers: Option<ListArray>,
+    topics: Option<StringArray>,
+    partitions: Option<Int32Array>,
+}
+
+/// One part of each record.
+enum Field {
+    None,
+    Array(BinaryArray),
+    Encoded { bytes: Vec<u8>, ends: Vec<usize> },
+}
+
+impl RowEncoder {
+    /// Looks at the columns rows will have; `declared` says whether the table has columns of its own.
+    pub fn new(schema: &SchemaRef, options: &KafkaOptions, declared: bool) -> Result<Self> {
+        let is_sink_row =
+            schema.fields().iter().all(|field| SINK_COLUMNS.contains(&field.name().to_ascii_lowercase().as_str()))
+                && find(schema, "value").is_some_and(|value| is_bytes(schema.field(value).data_type()));
+        match options.value_format {
+            Some(ValueFormat::Csv) => Err(EngineError::config(format!(
+                "{}: option 'value.format' is 'csv', rows can be written as json or raw",
+                options.object
+            ))),
+            Some(ValueFormat::Raw) => Self::of_columns(schema, options),
+            Some(ValueFormat::Json) if declared || !is_sink_row => Self::of_json(schema, options),
+            None if declared => Self::of_json(schema, options),
+            _ => Self::of_columns(schema, options),
+        }
+    }
+
+    fn of_columns(schema: &Schema, options: &KafkaOptions) -> Result<Self> {
+        let object = &options.object;
+        let Some(value) = find(schema, "value") else {
+            return Err(EngineError::query(format!("{object}: the rows have no column 'value'")).help(
+                "select it: SELECT to_json(struct(*)) AS value, or set 'value.format' = 'json' to write whole rows",
+            ));
+        };
+        if options.topic.is_none() && find(schema, "topic").is_none() {
+            return Err(EngineError::config(format!(
+                "{object} has no option 'topic' and the rows have no column 'topic'"
+            ))
+            .help("add the option: OPTIONS ('topic' = 'alerts')"));
+        }
+        let encoder = Self {
+            value: ValueSource::Column(value),
+            key: find(schema, "key").map_or(KeySource::None, KeySource::Column),
+            headers: find(schema, "headers").filter(|_| options.include_headers),
+            topic: find(schema, "topic"),
+            partition: find(schema, "partition"),
+        };
+        for (index, field) in schema.fields().iter().enumerate() {
+            encoder.check_column(index, field, object)?;
+        }
+        Ok(encoder)
+    }
+
+    fn check_column(&self, index: usize, field: &arrow::datatypes::Field, object: &str) -> Result<()> {
+        let expected = match field.name().to_ascii_lowercase().as_str() {
+            "key" | "value" if !is_bytes(field.data_type()) => "STRING or BINARY",
+            "topic" if !is_text(field.data_type()) => "STRING",
+            "partition" if *field.data_type() != DataType::Int32 => "INT",
+            "headers" if self.headers == Some(index) && !matches!(field.data_type(), DataType::List(_)) => {
+                "ARRAY<STRUCT<key STRING, value BINARY>>"
+            }
+            "key" | "value" | "topic" | "partition" | "headers" => return Ok(()),
+            other => {
+                return Err(EngineError::query(format!("{object}: a Kafka record has no place for column '{other}'"))
+                    .help("select only key, value, headers, topic and partition, or set 'value.format' = 'json'"));
+            }
+        };
+        Err(EngineError::query(format!(
+            "{object}: column '{}' has type {}, expected {expected}",
+            field.name(),
+            field.data_type()
+        )))
+    }
+
+    fn of_json(schema: &Schema, options: &KafkaOptions) -> Result<Self> {
+        let object = &options.object;
+        if options.topic.is_none() {
+            return Err(EngineError::config(format!("{object} has no option 'topic', rows have nowhere to go"))
+                .help("add the option: OPTIONS ('topic' = 'alerts')"));
+        }
+        let column = |name: &String| {
+            find(schema, name).ok_or_else(|| {
+                let columns = schema.fields().iter().map(|field| field.name().as_str());
+                let error =
+                    EngineError::config(format!("{object}: the rows have no column '{name}' to take the key from"));
+                match nearest(name, columns) {
+                    Some(near) => error.help(format!("did you mean '{near}'?")),
+                    None => error,
+                }
+            })
+        };
+        let keys = options.key_columns.iter().map(column).collect::<Result<Vec<usize>>>()?;
+        let key = match keys[..] {
+            [] => KeySource::None,
+            [one] => KeySource::Column(one),
+            _ => KeySource::Json(keys),
+        };
+        Ok(Self { value: ValueSource::Json, key, headers: None, topic: None, partition: None })
+    }
+
+    /// Encodes a batch of rows.
+    pub fn encode(&self, rows: &RecordBatch) -> Result<EncodedRows> {
+        let column = |index: &usize| rows.column(*index);
+        Ok(EncodedRows {
+            rows: rows.num_rows(),
+            values: match &self.value {
+                ValueSource::Column(index) => Field::of_column(column(index))?,
+                ValueSource::Json => Field::of_rows(rows)?,
+            },
+            keys: match &self.key {
+                KeySource::None => Field::None,
+                KeySource::Column(index) => Field::of_column(column(index))?,
+                KeySource::Json(columns) => Field::of_rows(&rows.project(columns)?)?,
+            },
+            headers: self.headers.as_ref().map(|index| column(index).as_list::<i32>().clone()),
+            topics: match &self.topic {
+                Some(index) => Some(cast(column(index), &DataType::Utf8)?.as_string::<i32>().clone()),
+                None => None,
+            },
+            partitions: self.partition.as_ref().map(|index| column(index).as_primitive::<Int32Type>().clone()),
+        })
+    }
+}
+
+impl EncodedRows {
+    /// How many records.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// The value of a record, none for a tombstone.
+    pub fn value(&self, row: usize) -> Option<&[u8]> {
+        self.values.get(row)
+    }
+
+    /// The key of a record.
+    pub fn key(&self, row: usize) -> Option<&[u8]> {
+        self.keys.get(row)
+    }
+
+    /// The topic the row names.
+    pub fn topic(&self, row: usize) -> Option<&str> {
+        self.topics.as_ref().filter(|topics| topics.is_valid(row)).map(|topics| topics.value(row))
+    }
+
+    /// The partition the row names.
+    pub fn partition(&self, row: usize) -> Option<i32> {
+        self.partitions.as_ref().filter(|partitions| partitions.is_valid(row)).map(|partitions| partitions.value(row))
+    }
+
+    /// The headers of a record in the producer's form; none if it has none or they are not of the right type.
+    pub fn headers(&self, row: usize) -> Option<OwnedHeaders> {
+        let headers = self.headers.as_ref().filter(|headers| headers.is_valid(row))?.value(row);
+        let entries = headers.as_struct_opt()?;
+        let keys = cast(entries.columns().first()?, &DataType::Utf8).ok()?;
+        let values = cast(entries.columns().get(1)?, &DataType::Binary).ok()?;
+        let (keys, values) = (keys.as_string::<i32>(), values.as_binary::<i32>());
+        let header = |index: usize| Header {
+            key: keys.value(index),
+            value: values.is_valid(index).then(|| values.value(index)),
+        };
+        let count = entries.len();
+        Some((0..count).fold(OwnedHeaders::new_with_capacity(count), |all, index| all.insert(header(index))))
+    }
+}
+
+impl Field {
+    /// Text and bytes as they are, other types as text.
+    fn of_column(column: &dyn Array) -> Result<Self> {
+        let bytes = if is_bytes(column.data_type()) {
+            cast(column, &DataType::Binary)?
+        } else {
+            cast(&cast(column, &DataType::Utf8)?, &DataType::Binary)?
+        };
+        Ok(Self::Array(bytes.as_binary::<i32>().clone()))
+    }
+
+    fn of_rows(rows: &RecordBatch) -> Result<Self> {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        json_encode_rows(rows, &JsonWriteOptions::default(), &mut bytes, &mut ends)
+            .map_err(|error| EngineError::data(format!("rows cannot be written as JSON: {error}")))?;
+        Ok(Self::Encoded { bytes, ends })
+    }
+
+    fn get(&self, row: usize) -> Option<&[u8]> {
+        match self {
+            Self::None => None,
+            Self::Array(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::Encoded { bytes, ends } => {
+                let start = if row == 0 { 0 } else { *ends.get(row - 1)? };
+                bytes.get(Range { start, end: *ends.get(row)? })
+            }
+        }
+    }
+}
+
+fn find(schema: &Schema, name: &str) -> Option<usize> {
+    schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name))
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+fn is_bytes(data_type: &DataType) -> bool {
+    is_text(data_type) || matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+    use highwater_engine::plan::catalog::TableDefinition;
+
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> KafkaOptions {
+        let base = [("kafka.bootstrap.servers", "localhost:9092"), ("subscribe", "in")];
+        let definition = TableDefinition {
+            name: "t".to_owned(),
+            format: "kafka".to_owned(),
+            schema: None,
+            options: base.iter().chain(pairs).copied().collect(),
+            partition_columns: Vec::new(),
+        };
+        KafkaOptions::parse(&definition).unwrap()
+    }
+
+    fn rows(columns: &[&str]) -> RecordBatch {
+        let column = |name: &str| -> ArrayRef {
+            match name {
+                "partition" => Arc::new(Int32Array::from(vec![Some(3), None])),
+                "n" => Arc::new(Int64Array::from(vec![Some(1), None])),
+                _ => Arc::new(StringArray::from(vec![Some(name), None])),
+            }
+        };
+        RecordBatch::try_from_iter(columns.iter().map(|name| (*name, column(name)))).unwrap()
+    }
+
+    fn encode(columns: &[&str], pairs: &[(&str, &str)], declared: bool) -> EncodedRows {
+        let rows = rows(columns);
+        RowEncoder::new(&rows.schema(), &options(pairs), declared).unwrap().encode(&rows).unwrap()
+    }
+
+    #[test]
+    fn sparks_columns_are_the_record() {
+        let encoded = encode(&["key", "value", "topic", "partition"], &[], false);
+        assert_eq!(encoded.len(), 2);
+        assert_eq!((encoded.key(0), encoded.value(0)), (Some(b"key".as_slice()), Some(b"value".as_slice())));
+        assert_eq!((encoded.topic(0), encoded.partition(0)), (Some("topic"), Some(3)));
+        assert_eq!((encoded.key(1), encoded.value(1)), (None, None));
+        assert_eq!((encoded.topic(1), encoded.partition(1)), (None, None));
+    }
+
+    #[test]
+    fn other_rows_are_json_objects_with_keys_from_columns() {
+        let json = [("topic", "out"), ("value.format", "json"), ("key.column", "n")];
+        let encoded = encode(&["n", "device"], &json, false);
+        assert_eq!(encoded.value(0), Some(br#"{"n":1,"device":"device"}"#.as_slice()));
+        assert_eq!(encoded.value(1), Some(b"{}".as_slice()));
+        assert_eq!((encoded.key(0), encoded.key(1)), (Some(b"1".as_slice()), None));
+
+        let encoded = encode(&["value", "n"], &[("topic", "out"), ("key.columns", "value, n")], true);
+        assert_eq!(encoded.value(0), Some(br#"{"value":"value","n":1}"#.as_slice()));
+        assert_eq!(encoded.key(0), Some(br#"{"value":"value","n":1}"#.as_slice()));
+    }
+
+    #[test]
+    fn rows_that_fit_nowhere_are_refused() {
+        let cases: [(&[&str], &[(&str, &str)], &str); 5] = [
+            (&["key"], &[("topic", "out")], "table t (USING kafka): the rows have no column 'value'"),
+            (&["value"], &[], "table t (USING kafka) has no option 'topic' and the rows have no column 'topic'"),
+            (&["value", "n"], &[("topic", "out")], "table t (USING kafka): a Kafka record has no place for column 'n'"),
+            (
+                &["value", "n"],
+                &[("topic", "out"), ("value.format", "json"), ("key.column", "m")],
+                "table t (USING kafka): the rows have no column 'm' to take the key from",
+            ),
+            (
+                &["n"],
+                &[("topic", "out"), ("value.format", "csv")],
+                "table t (USING kafka): option 'value.format' is 'csv', rows can be written as json or raw",
+            ),
+        ];
+        for (columns, pairs, expected) in cases {
+            let error = RowEncoder::new(&rows(columns).schema(), &options(pairs), false).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! librdkafka's producer, set up for whole batches: idempotent, compressed, bounded, and with its errors collected.
+//!
+//! The queue inside is limited; when it is full the caller waits, so that memory stays bounded and a slow broker
+//! slows the query. A record the broker refused is remembered and fails the batch at the next flush.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use highwater_engine::error::{EngineError, Result};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::types::RDKafkaConfRes;
+
+/// How long one call waits for a place in the queue before it looks for errors again.
+const QUEUE_WAIT: Duration = Duration::from_millis(100);
+/// How often delivery reports are handled while records are sent.
+const RECORDS_PER_POLL: u64 = 1024;
+
+const DEFAULTS: [(&str, &str); 9] = [
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("compression.type", "lz4"),
+    ("linger.ms", "20"),
+    ("batch.size", "1000000"),
+    ("batch.num.messages", "100000"),
+    ("queue.buffering.max.messages", "500000"),
+    ("queue.buffering.max.kbytes", "131072"),
+    ("delivery.report.only.error", "true"),
+];
+
+/// The keys of Java clients that mean nothing here; Spark refuses most of them, too.
+const IGNORED: [&str; 5] =
+    ["key.serializer", "value.serializer", "key.deserializer", "value.deserializer", "isolation.level"];
+
+/// The settings of a client by librdkafka's names: our defaults, then what the table's options pass through.
+pub fn client_config(servers: &str, client_id: &str, passed_through: &[(String, String)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    DEFAULTS.iter().for_each(|(key, value)| {
+        config.set(*key, *value);
+    });
+    config.set("client.id", client_id);
+    for (key, value) in passed_through.iter().filter(|(key, _)| !IGNORED.contains(&key.as_str())) {
+        config.set(key.as_str(), value.as_str());
+    }
+    config.set("bootstrap.servers", servers);
+    config
+}
+
+/// Makes a client; options librdkafka does not know are left out with a warning, as other Kafka clients do.
+pub fn create<C, T>(mut config: ClientConfig, object: &str, context: impl Fn() -> C) -> Result<T>
+where
+    C: ClientContext,
+    T: FromClientConfigAndContext<C>,
+{
+    loop {
+        match T::from_config_and_context(&config, context()) {
+            Ok(client) => return Ok(client),
+            Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, key, _))
+                if config.get(&key).is_some() =>
+            {
+                tracing::warn!(table = object, option = format!("kafka.{key}"), "unknown to the Kafka client, ignored");
+                config.remove(&key);
+            }
+            Err(error) => {
+                return Err(
+                    EngineError::config(format!("{object}: the Kafka client refuses its options")).caused_by(error)
+                );
+            }
+        }
+    }
+}
+
+/// Sends records and knows which of them failed.
+pub struct RecordProducer {
+    producer: BaseProducer<Deliveries>,
+    object: String,
+    limit: Duration,
+    sent: u64,
+}
+
+/// The first record the broker refused since the last look.
+#[derive(Default)]
+pub struct Deliveries {
+    failed: Mutex<Option<(String, KafkaError)>>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
+        }
+    }
+}
+
+impl RecordProducer {
+    /// A producer that waits at most `limit` for a batch to be acknowledged.
+    pub fn new(config: ClientConfig, object: &str, limit: Duration) -> Result<Self> {
+        let producer = create(config, object, Deliveries::default)?;
+        Ok(Self { producer, object: object.to_owned(), limit, sent: 0 })
+    }
+
+    /// The client underneath, for transactions.
+    pub fn inner(&self) -> &BaseProducer<Deliveries> {
+        &self.producer
+    }
+
+    /// Queues a record, waiting while the queue is full.
+    pub fn send(&mut self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
+        self.sent += 1;
+        if self.sent.is_multiple_of(RECORDS_PER_POLL) {
+            self.producer.poll(Duration::ZERO);
+            self.check_deliveries()?;
+        }
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    record = returned;
+                    self.producer.poll(QUEUE_WAIT);
+                    self.check_deliveries()?;
+                }
+                Err((error, record)) => {
+                    let topic = record.topic.to_owned();
+                    return Err(self.failed(&topic, error));
+                }
+            }
+        }
+    }
+
+    /// Waits until the broker has all records.
+    pub fn flush(&self) -> Result<()> {
+        let flushed = self.producer.flush(self.limit);
+        self.check_deliveries()?;
+        flushed.map_err(|error| {
+            EngineError::unavailable(format!(
+                "{}: Kafka did not acknowledge the batch within {:?}",
+                self.object, self.limit
+            ))
+            .caused_by(error)
+            .help("check the broker's health, then start the query again")
+        })
+    }
+
+    /// Forgets what is queued.
+    pub fn purge(&self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        self.producer.poll(Duration::ZERO);
+        let _ = self.take_failure();
+    }
+
+    fn check_deliveries(&self) -> Result<()> {
+        match self.take_failure() {
+            Some((topic, error)) => Err(self.failed(&topic, error)),
+            None => Ok(()),
+        }
+    }
+
+    fn take_failure(&self) -> Option<(String, KafkaError)> {
+        self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn failed(&self, topic: &str, error: KafkaError) -> EngineError {
+        use RDKafkaErrorCode as Code;
+        let message = format!("{}: a record could not be written to topic '{topic}'", self.object);
+        match error.rdkafka_error_code() {
+            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => EngineError::data(message).help(
+                "raise the topic's max.message.bytes and the option 'kafka.message.max.bytes', or write smaller rows",
+            ),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                EngineError::config(message).help(format!("create it: highwater topic create {topic}"))
+            }
+            Some(Code::UnknownPartition) => EngineError::data(message).help("check the column 'partition' of the rows"),
+            Some(Code::TopicAuthorizationFailed) => {
+                EngineError::config(message).help("grant this client WRITE on the topic")
+            }
+            _ => EngineError::unavailable(message).help("check the broker's health, then start the query again"),
+        }
+        .caused_by(error)
+    }
+}

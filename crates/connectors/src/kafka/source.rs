@@ -1,0 +1,171 @@
+//! Topics as a stream: plans ranges of offsets and opens a reader for each partition of a range.
+//!
+//! Ends are planned under the table's limits; what lies in a range is then fixed for ever by its offsets. The source
+//! asks the brokers where the topics end each time and keeps no position. Trouble that passes is waited out in the
+//! client; only then does an `Unavailable` error come out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_engine::error::{EngineError, Result};
+use highwater_engine::source::{Offset, OffsetRange, PartitionReader, Source};
+
+use super::client::cluster::{Client, Position};
+use super::client::error::LOST_HELP;
+use super::client::fetch::PartitionFetcher;
+use super::decode::Decoding;
+use super::limits::{records_between, share_limit, split_range};
+use super::offsets::{PartitionOffsets, from_offset, to_offset};
+use super::options::{KafkaOptions, Selection, StartingPoint};
+use super::positions;
+use super::reader::KafkaPartitionReader;
+
+/// Topics as a stream.
+pub struct KafkaSource {
+    client: Client,
+    options: Arc<KafkaOptions>,
+    selection: Selection,
+    decoding: Decoding,
+    last_batch_ns: Option<u64>,
+}
+
+impl KafkaSource {
+    /// A source of the columns `decoding` says. Fails if the topics are not there or nobody answers.
+    pub fn open(client: Client, options: Arc<KafkaOptions>, decoding: Decoding) -> Result<Self> {
+        let selection = options.selection.clone().ok_or_else(|| positions::not_readable(&options))?;
+        client.check()?;
+        Ok(Self { client, options, selection, decoding, last_batch_ns: None })
+    }
+
+    fn latest(&self) -> Result<PartitionOffsets> {
+        let partitions = positions::partitions(&self.client, &self.selection)?;
+        Ok(self.client.positions(partitions, Position::Latest)?)
+    }
+
+    /// Adds the partitions of `end` that are new: they are read from their first record on.
+    fn with_new_partitions(&self, start: &PartitionOffsets, end: &PartitionOffsets) -> Result<PartitionOffsets> {
+        let new: Vec<_> = end.keys().filter(|partition| !start.contains_key(partition)).cloned().collect();
+        if new.is_empty() {
+            return Ok(start.clone());
+        }
+        let earliest = self.client.positions(new, Position::Earliest)?;
+        if let Some((partition, offset)) = earliest.iter().find(|(_, offset)| **offset > 0) {
+            self.lost(&format!("new partition {partition} begins at offset {offset}, records before it are gone"))?;
+        }
+        let mut start = start.clone();
+        start.extend(earliest);
+        Ok(start)
+    }
+
+    /// Ends the query over lost records, or only says so, as the option asks.
+    fn lost(&self, what: &str) -> Result<()> {
+        if self.options.fail_on_data_loss {
+            return Err(EngineError::data(format!("{}: {what}", self.options.object)).help(LOST_HELP));
+        }
+        tracing::warn!(table = self.options.object, "{what}; going on, as failOnDataLoss = false asks");
+        Ok(())
+    }
+
+    /// Whether too little waits for a batch, and not for too long yet. The first batch is never held back, as in Spark.
+    fn holds_back(&self, waiting: u64) -> bool {
+        let (Some(min), Some(last_ns)) = (self.options.min_offsets_per_trigger, self.last_batch_ns) else {
+            return false;
+        };
+        let waited_ns = self.client.clock().monotonic_ns().saturating_sub(last_ns);
+        waiting < min && Duration::from_nanos(waited_ns) < self.options.max_trigger_delay
+    }
+}
+
+impl Source for KafkaSource {
+    fn description(&self) -> String {
+        format!("KafkaV2[{}]", self.selection.description())
+    }
+
+    fn initial_offset(&mut self) -> Result<Offset> {
+        let partitions = positions::partitions_that_must_exist(&self.client, &self.options)?;
+        let starting = &self.options.starting;
+        positions::resolve(&self.client, &self.options, &partitions, starting, "startingOffsets")
+            .map(|offsets| to_offset(&offsets))
+    }
+
+    fn latest_offset(&mut self) -> Result<Offset> {
+        self.latest().map(|offsets| to_offset(&offsets))
+    }
+
+    fn plan_batch(&mut self, start: &Offset, until: Option<&Offset>) -> Result<Offset> {
+        let from = from_offset(start, &self.options.object)?;
+        let mut latest = self.latest()?;
+        let losses = positions::losses(&from, &latest);
+        if let Some(what) = &losses {
+            self.lost(what)?;
+        }
+        if let Some(until) = until {
+            let until = from_offset(until, &self.options.object)?;
+            latest.retain(|partition, _| until.contains_key(partition));
+            latest.iter_mut().for_each(|(partition, end)| *end = (*end).min(until[partition]));
+        }
+        let full_start = self.with_new_partitions(&from, &latest)?;
+        let waiting = records_between(&full_start, &latest);
+        if losses.is_none() && (waiting == 0 || (until.is_none() && self.holds_back(waiting))) {
+            return Ok(start.clone());
+        }
+        self.last_batch_ns = Some(self.client.clock().monotonic_ns());
+        Ok(to_offset(&match self.options.max_offsets_per_trigger {
+            Some(max) => share_limit(&full_start, &latest, max),
+            None => latest,
+        }))
+    }
+
+    fn read(&mut self, range: &OffsetRange) -> Result<Vec<Box<dyn PartitionReader>>> {
+        let start = from_offset(&range.start, &self.options.object)?;
+        let end = from_offset(&range.end, &self.options.object)?;
+        let start = self.with_new_partitions(&start, &end)?;
+        readers(&self.client, &self.options, &self.decoding, &start, &end)
+    }
+
+    fn records_behind(&mut self, from: &Offset) -> Result<Option<u64>> {
+        let from = from_offset(from, &self.options.object)?;
+        let latest = self.latest()?;
+        let from = self.with_new_partitions(&from, &latest)?;
+        Ok(Some(records_between(&from, &latest)))
+    }
+}
+
+/// Readers that together read all of `[start, end)`.
+pub fn readers(
+    client: &Client,
+    options: &KafkaOptions,
+    decoding: &Decoding,
+    start: &PartitionOffsets,
+    end: &PartitionOffsets,
+) -> Result<Vec<Box<dyn PartitionReader>>> {
+    let total = records_between(start, end);
+    let mut readers: Vec<Box<dyn PartitionReader>> = Vec::new();
+    for (partition, from) in start {
+        let Some(to) = end.get(partition).filter(|to| *to > from) else { continue };
+        let parts = match options.min_partitions {
+            Some(min_parts) => split_range(*from, *to, total, min_parts),
+            None => vec![(*from, *to)],
+        };
+        for (from, to) in parts {
+            let fetcher = PartitionFetcher::new(client.clone(), partition.clone(), from, to);
+            let decoder = decoding.decoder()?;
+            let layout = decoding.layout().clone();
+            readers.push(Box::new(KafkaPartitionReader::new(fetcher, layout, decoder, options.fail_on_data_loss)));
+        }
+    }
+    Ok(readers)
+}
+
+/// The offsets a static read of the table covers: all there is, unless the options say otherwise. `latest` as a
+/// starting point tells where a stream begins and says nothing here.
+pub fn static_range(client: &Client, options: &KafkaOptions) -> Result<(PartitionOffsets, PartitionOffsets)> {
+    let partitions = positions::partitions_that_must_exist(client, options)?;
+    let starting = match &options.starting {
+        StartingPoint::Latest => &StartingPoint::Earliest,
+        starting => starting,
+    };
+    let start = positions::resolve(client, options, &partitions, starting, "startingOffsets")?;
+    let end = positions::resolve(client, options, &partitions, &options.ending, "endingOffsets")?;
+    Ok((start, end))
+}

@@ -1,0 +1,406 @@
+//! The connector against a broker: what is written is read back, in ranges, under limits, and through trouble.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
+use highwater_engine::error::{EngineError, Result};
+use highwater_engine::plan::catalog::{Connector, Options, Table, TableDefinition};
+use highwater_engine::sink::{OutputMode, SinkRequest, SinkToken};
+use highwater_engine::source::{Offset, OffsetRange, ReadReport, Source, SourceRequest};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::json;
+
+use super::KafkaConnector;
+use super::admin::{Admin, NewTopic};
+use super::testing::TestBroker;
+
+fn table(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> Result<Arc<dyn Table>> {
+    let mut all: Options = options.iter().copied().collect();
+    all.set("kafka.bootstrap.servers", broker);
+    let definition = TableDefinition {
+        name: "t".to_owned(),
+        format: "kafka".to_owned(),
+        schema,
+        options: all,
+        partition_columns: Vec::new(),
+    };
+    KafkaConnector.table(&definition)
+}
+
+fn source(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> Result<Box<dyn Source>> {
+    let table = table(broker, schema, options)?;
+    let projection = (0..table.schema().fields().len()).collect();
+    table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir() })
+}
+
+fn producer(broker: &str, codec: &str) -> BaseProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker).set("compression.type", codec).set("linger.ms", "50");
+    config.create().unwrap()
+}
+
+fn produce(producer: &BaseProducer, topic: &str, partition: i32, values: impl IntoIterator<Item = String>) {
+    for value in values {
+        producer.send(BaseRecord::<str, str>::to(topic).partition(partition).key("k").payload(&value)).unwrap();
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+}
+
+fn read(source: &mut dyn Source, start: &Offset, end: &Offset) -> Result<(Vec<RecordBatch>, ReadReport)> {
+    let (mut batches, mut report) = (Vec::new(), ReadReport::default());
+    for mut reader in source.read(&OffsetRange { start: start.clone(), end: end.clone() })? {
+        while let Some(batch) = reader.next_batch()? {
+            batches.push(batch);
+        }
+        report.add(&reader.report());
+    }
+    Ok((batches, report))
+}
+
+/// Offsets and values of the rows, in the order they were read.
+fn rows(batches: &[RecordBatch]) -> Vec<(i64, String)> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let offsets = batch["offset"].as_primitive::<Int64Type>();
+        let values = batch["value"].as_binary::<i32>();
+        rows.extend(
+            (0..batch.num_rows())
+                .map(|row| (offsets.value(row), String::from_utf8(values.value(row).to_vec()).unwrap())),
+        );
+    }
+    rows
+}
+
+fn offset(value: serde_json::Value) -> Offset {
+    Offset(value)
+}
+
+#[test]
+fn each_codec_is_read_in_exact_ranges() {
+    let broker = TestBroker::start();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = format!("codec-{codec}");
+        broker.create_topic(&topic, 1);
+        produce(&producer(broker.address(), codec), &topic, 0, (0..1000).map(|i| format!("value {i}")));
+        let mut source =
+            source(broker.address(), None, &[("subscribe", &topic), ("startingOffsets", "earliest")]).unwrap();
+        let first = source.initial_offset().unwrap();
+        assert_eq!(first.0, json!({ &topic: {"0": 0} }));
+        assert_eq!(source.plan_batch(&first, None).unwrap().0, json!({ &topic: {"0": 1000} }));
+        for (from, to) in [(0, 1000), (1, 2), (999, 1000), (250, 750), (10, 10)] {
+            let (start, end) = (offset(json!({ &topic: {"0": from} })), offset(json!({ &topic: {"0": to} })));
+            let (batches, report) = read(&mut *source, &start, &end).unwrap();
+            let expected: Vec<(i64, String)> = (from..to).map(|i| (i, format!("value {i}"))).collect();
+            assert_eq!(rows(&batches), expected, "{codec} {from} to {to}");
+            assert_eq!(report.records, expected.len() as u64);
+        }
+        assert_eq!(source.records_behind(&offset(json!({ &topic: {"0": 400} }))).unwrap(), Some(600));
+    }
+}
+
+#[test]
+fn limits_are_shared_and_new_partitions_begin_at_their_start() {
+    let broker = TestBroker::start();
+    broker.create_topic("shared", 2);
+    let producer = producer(broker.address(), "lz4");
+    produce(&producer, "shared", 0, (0..100).map(|i| i.to_string()));
+    produce(&producer, "shared", 1, (0..300).map(|i| i.to_string()));
+    let options = [("subscribe", "shared"), ("startingOffsets", "earliest"), ("maxOffsetsPerTrigger", "40")];
+    let mut source = source(broker.address(), None, &options).unwrap();
+    assert_eq!(source.description(), "KafkaV2[Subscribe[shared]]");
+    let start = source.initial_offset().unwrap();
+    let end = source.plan_batch(&start, None).unwrap();
+    assert_eq!(end.0, json!({"shared": {"0": 10, "1": 30}}));
+    assert_eq!(read(&mut *source, &start, &end).unwrap().1.records, 40);
+
+    let until = offset(json!({"shared": {"0": 12, "1": 30}}));
+    assert_eq!(source.plan_batch(&end, Some(&until)).unwrap(), until);
+    assert_eq!(source.plan_batch(&until, Some(&until)).unwrap(), until);
+
+    let before = offset(json!({"shared": {"0": 100}}));
+    let end = source.plan_batch(&before, None).unwrap();
+    assert_eq!(end.0, json!({"shared": {"0": 100, "1": 40}}));
+    assert_eq!(read(&mut *source, &before, &end).unwrap().1.records, 40);
+}
+
+#[test]
+fn a_batch_waits_for_enough_records() {
+    let broker = TestBroker::start();
+    broker.create_topic("few", 1);
+    let producer = producer(broker.address(), "none");
+    produce(&producer, "few", 0, (0..5).map(|i| i.to_string()));
+    let options = [("subscribe", "few"), ("startingOffsets", "earliest"), ("minOffsetsPerTrigger", "10")];
+    let mut source = source(broker.address(), None, &options).unwrap();
+    let start = source.initial_offset().unwrap();
+    let first = source.plan_batch(&start, None).unwrap();
+    assert_eq!(first.0, json!({"few": {"0": 5}}));
+    produce(&producer, "few", 0, (5..10).map(|i| i.to_string()));
+    assert_eq!(source.plan_batch(&first, None).unwrap(), first);
+    produce(&producer, "few", 0, (10..15).map(|i| i.to_string()));
+    assert_eq!(source.plan_batch(&first, None).unwrap().0, json!({"few": {"0": 15}}));
+}
+
+#[test]
+fn values_are_decoded_into_declared_columns() {
+    let broker = TestBroker::start();
+    broker.create_topic("decoded", 1);
+    let values = (0..20).map(|i| if i == 7 { "{oops".to_owned() } else { format!(r#"{{"a":{i},"b":"x{i}","c":1}}"#) });
+    produce(&producer(broker.address(), "lz4"), "decoded", 0, values);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("b", DataType::Utf8, true),
+        Field::new("_offset", DataType::Int64, true),
+        Field::new("_key", DataType::Utf8, true),
+        Field::new("a", DataType::Int32, true),
+    ]));
+    for (mode, rows, dropped) in [("PERMISSIVE", 20, 0), ("DROPMALFORMED", 19, 1)] {
+        let options = [("subscribe", "decoded"), ("startingOffsets", "earliest"), ("mode", mode)];
+        let table = table(broker.address(), Some(schema.clone()), &options).unwrap();
+        let request = SourceRequest { projection: vec![3, 1, 2], metadata_dir: std::env::temp_dir() };
+        let mut source = table.source(request).unwrap();
+        let (start, end) = (offset(json!({"decoded": {"0": 0}})), offset(json!({"decoded": {"0": 20}})));
+        let mut readers = source.read(&OffsetRange { start, end }).unwrap();
+        let batch = readers[0].next_batch().unwrap().unwrap();
+        assert_eq!(readers[0].partition(), "decoded-0");
+        assert!(readers[0].next_batch().unwrap().is_none());
+        assert_eq!(batch.num_rows(), rows);
+        let (a, offsets) = (batch["a"].as_primitive::<Int32Type>(), batch["_offset"].as_primitive::<Int64Type>());
+        for row in (0..rows).filter(|row| a.is_valid(*row)) {
+            assert_eq!(i64::from(a.value(row)), offsets.value(row));
+        }
+        assert_eq!(batch["_key"].as_string::<i32>().value(0), "k");
+        let report = readers[0].report();
+        assert_eq!((report.records, report.malformed, report.dropped), (20, 1, dropped));
+        let dead = readers[0].take_dead_letters();
+        assert_eq!(dead.len(), 1);
+        assert_eq!((dead[0].offset, dead[0].partition, dead[0].value.as_slice()), (7, Some(0), b"{oops".as_slice()));
+    }
+}
+
+#[test]
+fn a_missing_topic_is_named_with_its_neighbour() {
+    let broker = TestBroker::start();
+    broker.create_topic("payments", 1);
+    let mut source = source(broker.address(), None, &[("subscribe", "paymnets")]).unwrap();
+    let error = source.initial_offset().unwrap_err();
+    assert_eq!(error.to_string(), "Kafka topic 'paymnets' does not exist");
+    assert_eq!(
+        error.next_step(),
+        Some("did you mean 'payments'? Otherwise create it: highwater topic create paymnets")
+    );
+}
+
+#[test]
+fn an_unreachable_broker_is_named() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let Err(error) = source(&address, None, &[("subscribe", "t")]) else { panic!("nobody listens there") };
+    assert!(matches!(error, EngineError::Unavailable(_)), "{error:?}");
+    assert!(error.to_string().starts_with(&format!("Kafka broker {address} cannot be reached")), "{error}");
+    assert!(error.next_step().unwrap().contains("kafka.bootstrap.servers"));
+}
+
+#[test]
+fn lost_records_end_the_query_or_are_passed_over() {
+    let broker = TestBroker::start();
+    broker.create_topic("lossy", 1);
+    produce(&producer(broker.address(), "none"), "lossy", 0, (0..10).map(|i| i.to_string()));
+    let (read_to, gone) =
+        (offset(json!({"lossy": {"0": 50}})), offset(json!({"lossy": {"0": 1}, "deleted": {"0": 5}})));
+
+    let mut strict = source(broker.address(), None, &[("subscribe", "lossy")]).unwrap();
+    for start in [&read_to, &gone] {
+        let error = strict.plan_batch(start, None).unwrap_err();
+        assert!(matches!(error, EngineError::Data(_)), "{error:?}");
+        assert!(error.next_step().unwrap().contains("failOnDataLoss"));
+    }
+    assert_eq!(
+        strict.plan_batch(&read_to, None).unwrap_err().to_string(),
+        "table t (USING kafka): partition lossy-0 ends at offset 10, it was read up to offset 50"
+    );
+
+    // The same found only while reading: a range that was planned before the records went.
+    let (inside, beyond) = (offset(json!({"lossy": {"0": 5}})), offset(json!({"lossy": {"0": 20}})));
+    let error = read(&mut *strict, &inside, &beyond).unwrap_err();
+    assert!(matches!(error, EngineError::Data(_)), "{error:?}");
+    assert_eq!(error.to_string(), "offset 10 of lossy-0 is gone: the broker holds offsets 0 to 10");
+
+    let options = [("subscribe", "lossy"), ("failOnDataLoss", "false")];
+    let mut lenient = source(broker.address(), None, &options).unwrap();
+    let end = lenient.plan_batch(&read_to, None).unwrap();
+    assert_eq!(end.0, json!({"lossy": {"0": 10}}));
+    assert_eq!(read(&mut *lenient, &read_to, &end).unwrap().1.records, 0);
+    assert_eq!(read(&mut *lenient, &inside, &beyond).unwrap().1.records, 5);
+}
+
+#[test]
+fn records_behind_the_retention_are_lost_and_the_rest_is_read() {
+    let broker = TestBroker::start_embedded();
+    broker.create_topic_with("short", 1, &[("segment.bytes", "4096"), ("retention.bytes", "8192")]);
+    let producer = producer(broker.address(), "none");
+    for round in 0..50 {
+        produce(&producer, "short", 0, (0..10).map(|i| format!("{round} {i} {}", "x".repeat(90))));
+    }
+    broker.enforce_retention();
+    let earliest = Admin::connect(broker.address()).unwrap().describe_topic("short").unwrap().partitions[0].earliest;
+    let earliest = earliest.filter(|offset| *offset > 0).unwrap();
+    let (start, end) = (offset(json!({"short": {"0": 0}})), offset(json!({"short": {"0": 500}})));
+
+    let mut strict = source(broker.address(), None, &[("subscribe", "short")]).unwrap();
+    let error = read(&mut *strict, &start, &end).unwrap_err();
+    let expected = format!("offset 0 of short-0 is gone: the broker holds offsets {earliest} to 500");
+    assert_eq!(error.to_string(), expected);
+
+    let options = [("subscribe", "short"), ("failOnDataLoss", "false")];
+    let mut lenient = source(broker.address(), None, &options).unwrap();
+    let (batches, report) = read(&mut *lenient, &start, &end).unwrap();
+    assert_eq!(report.records, u64::try_from(500 - earliest).unwrap());
+    assert_eq!(rows(&batches)[0].0, earliest);
+}
+
+#[test]
+fn topics_are_made_described_and_deleted() {
+    let broker = TestBroker::start();
+    let admin = Admin::connect(broker.address()).unwrap();
+    broker.create_topic("described", 2);
+    produce(&producer(broker.address(), "lz4"), "described", 1, (0..3).map(|i| i.to_string()));
+    let described = admin.describe_topic("described").unwrap();
+    let offsets: Vec<_> = described.partitions.iter().map(|partition| (partition.earliest, partition.latest)).collect();
+    assert_eq!(offsets, [(Some(0), Some(0)), (Some(0), Some(3))]);
+    assert!(admin.list_topics().unwrap().iter().any(|topic| &*topic.name == "described"));
+
+    let again = NewTopic { name: "described".to_owned(), ..NewTopic::default() };
+    assert_eq!(admin.create_topic(&again).unwrap_err().to_string(), "Kafka topic 'described' exists already");
+    let wrong = NewTopic { name: "no spaces".to_owned(), ..NewTopic::default() };
+    assert!(matches!(admin.create_topic(&wrong).unwrap_err(), EngineError::Config(_)));
+
+    admin.delete_topics(&["described".to_owned()]).unwrap();
+    let error = admin.delete_topics(&["described".to_owned()]).unwrap_err();
+    assert_eq!(error.to_string(), "Kafka topic 'described' does not exist");
+}
+
+#[test]
+fn starting_points_are_resolved() {
+    let broker = TestBroker::start();
+    broker.create_topic("points", 2);
+    produce(&producer(broker.address(), "none"), "points", 1, (0..10).map(|i| i.to_string()));
+    for (offsets, expected) in [
+        ("earliest", json!({"points": {"0": 0, "1": 0}})),
+        ("latest", json!({"points": {"0": 0, "1": 10}})),
+        (r#"{"points":{"0":-2,"1":-1}}"#, json!({"points": {"0": 0, "1": 10}})),
+        (r#"{"points":{"0":-1,"1":4}}"#, json!({"points": {"0": 0, "1": 4}})),
+    ] {
+        let options = [("subscribePattern", "poi.*"), ("startingOffsets", offsets)];
+        let mut source = source(broker.address(), None, &options).unwrap();
+        assert_eq!(source.initial_offset().unwrap().0, expected, "{offsets}");
+    }
+    let mut source =
+        source(broker.address(), None, &[("subscribe", "points"), ("startingOffsets", r#"{"points":{"0":1}}"#)])
+            .unwrap();
+    let error = source.initial_offset().unwrap_err().to_string();
+    assert_eq!(error, "table t (USING kafka): option 'startingOffsets' says nothing of partition points-1");
+}
+
+fn sink_request(schema: SchemaRef) -> SinkRequest {
+    SinkRequest {
+        query_id: "q1".to_owned(),
+        query_name: "alerts".to_owned(),
+        schema,
+        output_mode: OutputMode::Append,
+        key_columns: Vec::new(),
+    }
+}
+
+fn sink_rows(values: &[&str]) -> RecordBatch {
+    let keys: StringArray = values.iter().map(|value| Some(format!("key {value}"))).collect();
+    let values: StringArray = values.iter().copied().map(Some).collect();
+    RecordBatch::try_from_iter([("key", Arc::new(keys) as _), ("value", Arc::new(values) as _)]).unwrap()
+}
+
+fn values_of(broker: &str, topic: &str) -> Vec<String> {
+    let mut source = source(broker, None, &[("subscribe", topic), ("startingOffsets", "earliest")]).unwrap();
+    let start = source.initial_offset().unwrap();
+    let end = source.latest_offset().unwrap();
+    let mut values: Vec<String> =
+        rows(&read(&mut *source, &start, &end).unwrap().0).into_iter().map(|row| row.1).collect();
+    values.sort();
+    values
+}
+
+#[test]
+fn a_sink_makes_its_topic_and_writes_each_batch() {
+    let broker = TestBroker::start();
+    let table =
+        table(broker.address(), None, &[("topic", "alerts"), ("transactional", "false"), ("kafka.no.such.key", "1")])
+            .unwrap();
+    let rows = sink_rows(&["a", "b"]);
+    let mut sink = table.sink(sink_request(rows.schema())).unwrap();
+    assert_eq!(sink.last_committed().unwrap(), SinkToken::Unsupported);
+    for batch in 0..2 {
+        sink.begin(batch).unwrap();
+        sink.write(&rows).unwrap();
+        sink.prepare().unwrap();
+        assert_eq!(sink.commit().unwrap().rows, 2);
+    }
+    assert_eq!(values_of(broker.address(), "alerts"), ["a", "a", "b", "b"]);
+}
+
+#[test]
+fn whole_rows_are_written_as_json_with_a_key_column() {
+    let broker = TestBroker::start();
+    broker.create_topic("totals", 1);
+    let options = [("topic", "totals"), ("transactional", "false"), ("value.format", "json"), ("key.column", "device")];
+    let table = table(broker.address(), None, &options).unwrap();
+    let devices: StringArray = ["d1", "d2"].into_iter().map(Some).collect();
+    let totals = arrow::array::Int64Array::from(vec![1, 2]);
+    let rows =
+        RecordBatch::try_from_iter([("device", Arc::new(devices) as _), ("total", Arc::new(totals) as _)]).unwrap();
+    let mut sink = table.sink(sink_request(rows.schema())).unwrap();
+    sink.begin(0).unwrap();
+    sink.write(&rows).unwrap();
+    sink.prepare().unwrap();
+    sink.commit().unwrap();
+    assert_eq!(values_of(broker.address(), "totals"), [r#"{"device":"d1","total":1}"#, r#"{"device":"d2","total":2}"#]);
+}
+
+/// Needs a broker with transactions, whose address is in `HIGHWATER_TEST_KAFKA`.
+#[test]
+fn a_transaction_makes_a_batch_and_its_token_visible_together() {
+    let Ok(address) = std::env::var("HIGHWATER_TEST_KAFKA") else { return };
+    let topic = format!("txn-{}", uuid::Uuid::new_v4());
+    let rows = sink_rows(&["a", "b"]);
+    let mut request = sink_request(rows.schema());
+    request.query_id = topic.clone();
+    let table = table(&address, None, &[("topic", &topic), ("transactional", "true")]).unwrap();
+    let mut sink = table.sink(request.clone()).unwrap();
+    assert_eq!(sink.last_committed().unwrap(), SinkToken::None);
+
+    sink.begin(0).unwrap();
+    sink.write(&rows).unwrap();
+    sink.prepare().unwrap();
+    assert_eq!(values_of(&address, &topic), Vec::<String>::new());
+    assert_eq!(sink.commit().unwrap().rows, 2);
+    assert_eq!(values_of(&address, &topic), ["a", "b"]);
+
+    sink.begin(1).unwrap();
+    sink.write(&sink_rows(&["aborted"])).unwrap();
+    sink.prepare().unwrap();
+    sink.abort().unwrap();
+    assert_eq!(values_of(&address, &topic), ["a", "b"]);
+
+    // A run that dies with a transaction open is fenced by the next, and what it wrote is never seen.
+    sink.begin(1).unwrap();
+    sink.write(&sink_rows(&["zombie"])).unwrap();
+    sink.prepare().unwrap();
+    let mut successor = table.sink(request).unwrap();
+    assert_eq!(successor.last_committed().unwrap(), SinkToken::Committed(0));
+    assert!(sink.commit().is_err());
+    successor.begin(1).unwrap();
+    successor.write(&sink_rows(&["c"])).unwrap();
+    successor.prepare().unwrap();
+    successor.commit().unwrap();
+    assert_eq!(successor.last_committed().unwrap(), SinkToken::Committed(1));
+    assert_eq!(values_of(&address, &topic), ["a", "b", "c"]);
+}

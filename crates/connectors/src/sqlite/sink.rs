@@ -1,0 +1,237 @@
+//! The SQLite sink: rows are staged in a table only this connection sees, then go over in one transaction.
+//!
+//! ```text
+//!   write    temp.stage += rows              no lock on the database, spills to a temporary file
+//!   prepare  nothing more: SQLite has no prepared state another process could find
+//!   commit   BEGIN IMMEDIATE; token >= batch? ROLLBACK, done
+//!            append    INSERT INTO t SELECT FROM stage
+//!            update    INSERT ... ON CONFLICT (keys) DO UPDATE, the last row of a key wins
+//!            complete  DELETE FROM t; INSERT ...
+//!            token; COMMIT
+//! ```
+//!
+//! A batch that was staged and not committed is gone with its connection: it is replayed, as the engine does with any
+//! batch whose token is missing. Null keys are equal to each other here, which a unique index does not know, so rows
+//! with a null key are deleted before they are inserted again.
+
+use highwater_engine::clock::{Clock, SystemClock};
+use highwater_engine::error::{EngineError, Result};
+use highwater_engine::sink::{BatchId, CommitReport, OutputMode, Sink, SinkRequest, SinkToken};
+
+use arrow::array::RecordBatch;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
+
+use super::value::{Target, columns, targets};
+use super::{SqliteOptions, quoted};
+
+/// A SQLite table as the target of a query.
+pub(super) struct SqliteSink {
+    options: SqliteOptions,
+    request: SinkRequest,
+    connection: Connection,
+    targets: Vec<Target>,
+    /// SQLite columns of the keys; a window key is two.
+    keys: Vec<String>,
+    batch: Option<(BatchId, u64)>,
+}
+
+impl SqliteSink {
+    pub(super) fn open(options: SqliteOptions, request: SinkRequest) -> Result<Self> {
+        let connection = options.connect()?;
+        let targets = targets(&request.schema);
+        let mut keys = Vec::new();
+        if request.output_mode == OutputMode::Update {
+            for key in &request.key_columns {
+                let index = request.schema.index_of(key)?;
+                keys.extend(targets.iter().filter(|target| target.from.0 == index).map(|target| target.name.clone()));
+            }
+        }
+        let sink = Self { options, request, connection, targets, keys, batch: None };
+        sink.create_tables()?;
+        Ok(sink)
+    }
+
+    fn create_tables(&self) -> Result<()> {
+        let failed = |error| self.options.failed("create", error);
+        let table = quoted(&self.options.table);
+        let columns: Vec<String> =
+            self.targets.iter().map(|target| format!("{} {}", quoted(&target.name), target.sql_type)).collect();
+        let columns = columns.join(", ");
+        let script = format!(
+            "CREATE TABLE IF NOT EXISTS _highwater_batches (query_id TEXT NOT NULL, table_name TEXT NOT NULL, \
+             batch_id INTEGER NOT NULL, rows INTEGER NOT NULL, committed_at TEXT NOT NULL, \
+             PRIMARY KEY (query_id, table_name)); \
+             CREATE TABLE IF NOT EXISTS {table} ({columns}); \
+             CREATE TEMP TABLE IF NOT EXISTS stage ({columns});"
+        );
+        self.connection.execute_batch(&script).map_err(failed)?;
+        self.refuse_missing_columns()?;
+        if !self.keys.is_empty() {
+            let index = quoted(&format!("_highwater_{}_keys", self.options.table));
+            let script = format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} ({})", list(&self.keys));
+            self.connection.execute_batch(&script).map_err(|error| {
+                let error = self.options.failed("create the key index of", error);
+                error.help("the table has several rows with one key: remove them, or write to another table")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn refuse_missing_columns(&self) -> Result<()> {
+        let known = super::read::names(&self.connection, &self.options)?;
+        let missing = self.targets.iter().find(|target| !known.iter().any(|name| name.eq_ignore_ascii_case(&target.name)));
+        match missing {
+            None => Ok(()),
+            Some(target) => Err(EngineError::config(format!(
+                "table '{}' of '{}' has no column '{}'",
+                self.options.table,
+                self.options.path.display(),
+                target.name
+            ))
+            .help(format!("its columns are {}: add the column, or write to another table", known.join(", ")))),
+        }
+    }
+
+    fn insert_staged(&self, rows: &RecordBatch) -> Result<()> {
+        let values = columns(rows, &self.targets)?;
+        let marks = vec!["?"; self.targets.len()].join(", ");
+        let stage = || -> rusqlite::Result<()> {
+            let transaction = self.connection.unchecked_transaction()?;
+            {
+                let mut insert = transaction.prepare_cached(&format!("INSERT INTO temp.stage VALUES ({marks})"))?;
+                for row in 0..rows.num_rows() {
+                    insert.execute(params_from_iter(values.iter().map(|column| -> &Value { &column[row] })))?;
+                }
+            }
+            transaction.commit()
+        };
+        stage().map_err(|error| self.options.failed("stage rows of", error))
+    }
+
+    fn stored_token(connection: &Connection, request: &SinkRequest, options: &SqliteOptions) -> rusqlite::Result<Option<BatchId>> {
+        let sql = "SELECT batch_id FROM _highwater_batches WHERE query_id = ? AND table_name = ?";
+        let token: Option<i64> =
+            connection.query_row(sql, params![request.query_id, options.table], |row| row.get(0)).optional()?;
+        Ok(token.and_then(|token| BatchId::try_from(token).ok()))
+    }
+
+    /// The statements that move the staged rows.
+    fn statements(&self) -> Vec<String> {
+        let table = quoted(&self.options.table);
+        let names: Vec<String> = self.targets.iter().map(|target| target.name.clone()).collect();
+        let columns = list(&names);
+        let insert = format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM temp.stage");
+        match self.request.output_mode {
+            OutputMode::Append => vec![insert],
+            OutputMode::Complete => vec![format!("DELETE FROM main.{table}"), insert],
+            OutputMode::Update if self.keys.is_empty() => vec![insert],
+            OutputMode::Update => {
+                let any_null = self.keys.iter().map(|key| format!("t.{} IS NULL", quoted(key)));
+                let same = self.keys.iter().map(|key| format!("s.{0} IS t.{0}", quoted(key)));
+                let delete = format!(
+                    "DELETE FROM main.{table} AS t WHERE ({}) AND EXISTS (SELECT 1 FROM temp.stage AS s WHERE {})",
+                    any_null.collect::<Vec<_>>().join(" OR "),
+                    same.collect::<Vec<_>>().join(" AND ")
+                );
+                let set = names.iter().filter(|name| !self.keys.contains(name)).map(|name| format!("{0} = excluded.{0}", quoted(name)));
+                let set = set.collect::<Vec<_>>().join(", ");
+                let action = if set.is_empty() { "DO NOTHING".to_owned() } else { format!("DO UPDATE SET {set}") };
+                let upsert = format!("{insert} WHERE true ORDER BY temp.stage.rowid ON CONFLICT ({}) {action}", list(&self.keys));
+                vec![delete, upsert]
+            }
+        }
+    }
+
+    /// One transaction with rows and token; false if the token was there already.
+    fn transfer(&mut self, batch_id: BatchId, rows: u64) -> rusqlite::Result<bool> {
+        let statements = self.statements();
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        if Self::stored_token(&transaction, &self.request, &self.options)?.is_some_and(|known| known >= batch_id) {
+            return Ok(false);
+        }
+        for statement in &statements {
+            transaction.execute(statement, [])?;
+        }
+        let now = chrono::DateTime::from_timestamp_millis(SystemClock.now_ms()).unwrap_or_default();
+        transaction.execute(
+            "INSERT INTO _highwater_batches (query_id, table_name, batch_id, rows, committed_at) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT (query_id, table_name) DO UPDATE SET batch_id = excluded.batch_id, rows = excluded.rows, \
+             committed_at = excluded.committed_at",
+            params![
+                self.request.query_id,
+                self.options.table,
+                i64::try_from(batch_id).unwrap_or(i64::MAX),
+                i64::try_from(rows).unwrap_or(i64::MAX),
+                now.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+            ],
+        )?;
+        transaction.commit()?;
+        Ok(true)
+    }
+
+    fn clear_stage(&self) -> Result<()> {
+        self.connection.execute_batch("DELETE FROM temp.stage").map_err(|error| self.options.failed("stage rows of", error))
+    }
+}
+
+#[cfg(test)]
+impl SqliteSink {
+    /// Makes the database full at so many pages.
+    pub(super) fn limit_pages(&self, pages: Option<u32>) {
+        let pages = pages.unwrap_or(1_000_000);
+        self.connection.pragma_update(None, "max_page_count", pages).expect("a limit");
+    }
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+impl Sink for SqliteSink {
+    fn description(&self) -> String {
+        format!("SqliteSink[{}, {}]", self.options.path.display(), self.options.table)
+    }
+
+    fn last_committed(&mut self) -> Result<SinkToken> {
+        let token = Self::stored_token(&self.connection, &self.request, &self.options);
+        let token = token.map_err(|error| self.options.failed("read the token of", error))?;
+        Ok(token.map_or(SinkToken::None, SinkToken::Committed))
+    }
+
+    fn begin(&mut self, batch_id: BatchId) -> Result<()> {
+        self.clear_stage()?;
+        self.batch = Some((batch_id, 0));
+        Ok(())
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        let Some((_, count)) = &mut self.batch else {
+            return Err(EngineError::internal("the SQLite sink was called outside of a batch"));
+        };
+        *count += rows.num_rows() as u64;
+        self.insert_staged(rows)
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<CommitReport> {
+        let Some((batch_id, rows)) = self.batch.take() else {
+            return Err(EngineError::internal("the SQLite sink was called outside of a batch"));
+        };
+        match self.transfer(batch_id, rows) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(batch_id, "the batch was committed by another run of this query: its rows are dropped"),
+            Err(error) => return Err(self.options.failed("write", error)),
+        }
+        self.clear_stage()?;
+        Ok(CommitReport { rows })
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.batch = None;
+        self.clear_stage()
+    }
+}

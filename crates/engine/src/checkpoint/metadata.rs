@@ -1,0 +1,217 @@
+//! Who the query of a checkpoint is: its lasting id, its name, its target and its stateful operators.
+//!
+//! ```text
+//!   metadata:  v1 · {"id":"<uuid>","queryName":..,"target":..,"operators":{"<id>":"<fingerprint>"}} · crc32c
+//! ```
+//!
+//! The id is the first half of the token sinks keep, so it is made once and never changes. A checkpoint whose name or
+//! target is another query's is refused: running on would skip that query's input and mix its state. Changed
+//! operators are not refused here, only told apart; what to do with their state is the planner's decision.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CheckpointDir, text};
+use crate::error::{EngineError, Result};
+
+const FILE: &str = "metadata";
+
+/// What a query says about itself when it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueryIdentity {
+    /// Its name.
+    pub query_name: String,
+    /// What it writes to, e.g. `table alerts (USING delta)`.
+    pub target: String,
+    /// Its stateful operators: stable id to a fingerprint of everything its state rows depend on.
+    pub operators: BTreeMap<String, String>,
+}
+
+/// The content of `metadata`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// The query's lasting identity.
+    pub id: String,
+    /// Its name.
+    pub query_name: String,
+    /// What it writes to.
+    pub target: String,
+    /// Its stateful operators and their fingerprints.
+    pub operators: BTreeMap<String, String>,
+}
+
+/// How the operators of a query differ from those its checkpoint was written with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IdentityChanges {
+    /// Same id, same fingerprint: state can be kept.
+    pub kept: Vec<String>,
+    /// Same id, other fingerprint: the state rows mean something else now.
+    pub changed: Vec<String>,
+    /// Not in the checkpoint.
+    pub added: Vec<String>,
+    /// Only in the checkpoint.
+    pub removed: Vec<String>,
+}
+
+impl IdentityChanges {
+    /// Whether every operator is as it was.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.added.is_empty() && self.removed.is_empty()
+    }
+}
+
+impl Metadata {
+    /// The checkpoint's metadata, if it has any.
+    pub fn read(checkpoint: &CheckpointDir) -> Result<Option<Self>> {
+        let address = checkpoint.store().address(FILE);
+        let Some(bytes) = checkpoint.store().read(FILE)? else { return Ok(None) };
+        let lines = text::decode(&address, &bytes)?;
+        let line = lines.first().map(String::as_str).unwrap_or_default();
+        serde_json::from_str(line).map(Some).map_err(|error| text::damaged(&address, &error.to_string()))
+    }
+
+    /// The checkpoint's metadata, made now if the checkpoint is new; refused if it belongs to another query.
+    pub fn create_or_read(checkpoint: &CheckpointDir, identity: &QueryIdentity) -> Result<(Self, IdentityChanges)> {
+        if let Some(known) = Self::read(checkpoint)? {
+            known.refuse_another(checkpoint, identity)?;
+            let changes = known.changes(identity);
+            return Ok((known, changes));
+        }
+        refuse_orphaned_logs(checkpoint)?;
+        let made = Self {
+            id: uuid::Uuid::new_v4().to_string(),
+            query_name: identity.query_name.clone(),
+            target: identity.target.clone(),
+            operators: identity.operators.clone(),
+        };
+        if !checkpoint.writable()?.create(FILE, &made.encode()?)? {
+            let message = format!("{} was created by another run just now", checkpoint.store().address(FILE));
+            return Err(EngineError::config(message).help("stop the other run of this query, then start again"));
+        }
+        let changes = IdentityChanges { added: identity.operators.keys().cloned().collect(), ..Default::default() };
+        Ok((made, changes))
+    }
+
+    /// Writes down the operators the query has from now on.
+    pub fn record_operators(&mut self, checkpoint: &CheckpointDir, identity: &QueryIdentity) -> Result<()> {
+        if self.operators != identity.operators {
+            self.operators.clone_from(&identity.operators);
+            checkpoint.writable()?.replace(FILE, &self.encode()?)?;
+        }
+        Ok(())
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let line = serde_json::to_string(self).map_err(|error| EngineError::internal("metadata").caused_by(error))?;
+        Ok(text::encode(&[line]))
+    }
+
+    fn refuse_another(&self, checkpoint: &CheckpointDir, identity: &QueryIdentity) -> Result<()> {
+        if self.query_name == identity.query_name && self.target == identity.target {
+            return Ok(());
+        }
+        Err(EngineError::config(format!(
+            "checkpoint '{}' belongs to query '{}' writing to {}, expected query '{}' writing to {}",
+            checkpoint.location(),
+            self.query_name,
+            self.target,
+            identity.query_name,
+            identity.target
+        ))
+        .help("give the query another name or another --storage, or delete the checkpoint to start over"))
+    }
+
+    fn changes(&self, identity: &QueryIdentity) -> IdentityChanges {
+        let mut changes = IdentityChanges::default();
+        for (id, fingerprint) in &identity.operators {
+            let list = match self.operators.get(id) {
+                None => &mut changes.added,
+                Some(known) if known == fingerprint => &mut changes.kept,
+                Some(_) => &mut changes.changed,
+            };
+            list.push(id.clone());
+        }
+        changes.removed = self.operators.keys().filter(|id| !identity.operators.contains_key(*id)).cloned().collect();
+        changes
+    }
+}
+
+/// Logs without metadata: a new id would make every sink forget what it has.
+fn refuse_orphaned_logs(checkpoint: &CheckpointDir) -> Result<()> {
+    for folder in [super::OFFSETS, super::COMMITS, super::STATE] {
+        if !checkpoint.store().list(folder)?.is_empty() {
+            let address = checkpoint.store().address(FILE);
+            return Err(text::damaged(&address, &format!("it is missing, but {folder}/ has files")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{checkpoint, open};
+    use super::*;
+
+    fn identity(name: &str, target: &str, operators: &[(&str, &str)]) -> QueryIdentity {
+        let operators = operators.iter().map(|(id, print)| ((*id).to_owned(), (*print).to_owned())).collect();
+        QueryIdentity { query_name: name.to_owned(), target: target.to_owned(), operators }
+    }
+
+    #[test]
+    fn the_id_lasts() {
+        let (dir, first) = checkpoint();
+        let query = identity("q", "table t", &[("a", "1")]);
+        let (made, _) = Metadata::create_or_read(&first, &query).unwrap();
+        drop(first);
+        let (read, changes) = Metadata::create_or_read(&open(dir.path()), &query).unwrap();
+        assert_eq!(made, read);
+        assert!(changes.is_empty());
+    }
+
+    #[test]
+    fn another_query_is_refused() {
+        let (dir, checkpoint) = checkpoint();
+        Metadata::create_or_read(&checkpoint, &identity("q", "table t", &[])).unwrap();
+        let error = Metadata::create_or_read(&checkpoint, &identity("r", "table u", &[])).unwrap_err();
+        let expected = format!(
+            "checkpoint '{}' belongs to query 'q' writing to table t, expected query 'r' writing to table u",
+            dir.path().display()
+        );
+        assert_eq!(error.to_string(), expected);
+        assert!(error.next_step().unwrap().contains("--storage"));
+    }
+
+    #[test]
+    fn changed_operators_are_told_apart() {
+        let (_dir, checkpoint) = checkpoint();
+        let before = identity("q", "t", &[("same", "1"), ("other", "1"), ("gone", "1")]);
+        let after = identity("q", "t", &[("same", "1"), ("other", "2"), ("new", "1")]);
+        Metadata::create_or_read(&checkpoint, &before).unwrap();
+        let (mut metadata, changes) = Metadata::create_or_read(&checkpoint, &after).unwrap();
+        let list = |id: &str| vec![id.to_owned()];
+        let expected =
+            IdentityChanges { kept: list("same"), changed: list("other"), added: list("new"), removed: list("gone") };
+        assert_eq!(changes, expected);
+        metadata.record_operators(&checkpoint, &after).unwrap();
+        assert!(Metadata::create_or_read(&checkpoint, &after).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn logs_without_metadata_are_refused() {
+        let (dir, checkpoint) = checkpoint();
+        std::fs::write(dir.path().join("offsets/0"), b"x").unwrap();
+        let error = Metadata::create_or_read(&checkpoint, &identity("q", "t", &[])).unwrap_err();
+        assert!(error.to_string().ends_with("metadata is damaged: it is missing, but offsets/ has files"), "{error}");
+    }
+
+    #[test]
+    fn a_torn_file_is_named() {
+        let (dir, checkpoint) = checkpoint();
+        std::fs::write(dir.path().join("metadata"), b"v1\n{\"id\"").unwrap();
+        let error = Metadata::create_or_read(&checkpoint, &identity("q", "t", &[])).unwrap_err();
+        assert!(matches!(error, EngineError::Data(_)));
+        assert!(error.to_string().contains(&format!("{}/metadata", dir.path().display())), "{error}");
+    }
+}

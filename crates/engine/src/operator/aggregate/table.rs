@@ -1,0 +1,178 @@
+//! The groups of one worker: found by key, a bucket for each window, their states in shared columns.
+//!
+//! ```text
+//!   buckets  12:00 ─> Bucket { index: hash -> entry, entry: key bytes, slot, flags }
+//!            12:01 ─> Bucket ...                                  │
+//!   accumulators    count [ . . 7 . ]  sum [ . . 3.5 . ]   <──── slot 2
+//! ```
+//!
+//! A bucket is dropped whole when the watermark passes it, and its slots are used again. What the query's memory
+//! budget has no room for lies in the state store: a bucket that is marked `on_disk` looks there for keys it does
+//! not have. An entry in memory is always the whole truth about its key.
+
+use hashbrown::HashTable;
+
+/// The entry of one key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) hash: u64,
+    key_end: u32,
+    pub(super) slot: u32,
+    /// Changed since the last commit.
+    pub(super) is_dirty: bool,
+    /// Changed since it was last written to the state store.
+    pub(super) is_unflushed: bool,
+}
+
+/// The keys of one window.
+#[derive(Default)]
+pub(super) struct Bucket {
+    index: HashTable<u32>,
+    pub(super) entries: Vec<Entry>,
+    key_bytes: Vec<u8>,
+    /// Entries changed since the last commit.
+    pub(super) dirty: Vec<u32>,
+    /// Entries changed since they were last written to the state store.
+    pub(super) unflushed: Vec<u32>,
+    /// Whether the state store may have keys that are not here.
+    pub(super) on_disk: bool,
+    /// Keys of this bucket, here and in the state store.
+    pub(super) keys: u64,
+}
+
+impl Bucket {
+    /// A bucket whose keys are all in the state store.
+    pub(super) fn stored(keys: u64) -> Self {
+        Self { on_disk: true, keys, ..Self::default() }
+    }
+
+    /// The entry of a key.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        self.index.find(hash, |entry| self.entries[*entry as usize].hash == hash && self.key(*entry) == key).copied()
+    }
+
+    /// Adds a key that is not there.
+    pub(super) fn insert(&mut self, hash: u64, key: &[u8], slot: u32) -> u32 {
+        let entry = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        self.key_bytes.extend_from_slice(key);
+        let key_end = u32::try_from(self.key_bytes.len()).unwrap_or(u32::MAX);
+        self.entries.push(Entry { hash, key_end, slot, is_dirty: false, is_unflushed: false });
+        let entries = &self.entries;
+        self.index.insert_unique(hash, entry, |entry| entries[*entry as usize].hash);
+        entry
+    }
+
+    /// Whether another key of `length` bytes fits: offsets are 32 bits wide.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        self.key_bytes.len() + length < u32::MAX as usize && self.entries.len() < u32::MAX as usize - 1
+    }
+
+    /// The bytes of an entry's key.
+    #[inline]
+    pub(super) fn key(&self, entry: u32) -> &[u8] {
+        let start = if entry == 0 { 0 } else { self.entries[entry as usize - 1].key_end };
+        &self.key_bytes[start as usize..self.entries[entry as usize].key_end as usize]
+    }
+
+    /// Notes that an entry's state changed.
+    #[inline]
+    pub(super) fn touch(&mut self, entry: u32) {
+        let place = &mut self.entries[entry as usize];
+        if !place.is_dirty {
+            place.is_dirty = true;
+            self.dirty.push(entry);
+        }
+        if !place.is_unflushed {
+            place.is_unflushed = true;
+            self.unflushed.push(entry);
+        }
+    }
+
+    /// Takes the entries changed since the last commit.
+    pub(super) fn take_dirty(&mut self) -> Vec<u32> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.iter().for_each(|entry| self.entries[*entry as usize].is_dirty = false);
+        dirty
+    }
+
+    /// Takes the entries the state store does not know yet.
+    pub(super) fn take_unflushed(&mut self) -> Vec<u32> {
+        let unflushed = std::mem::take(&mut self.unflushed);
+        unflushed.iter().for_each(|entry| self.entries[*entry as usize].is_unflushed = false);
+        unflushed
+    }
+
+    /// The slots of some entries.
+    pub(super) fn slots(&self, entries: &[u32]) -> Vec<u32> {
+        entries.iter().map(|entry| self.entries[*entry as usize].slot).collect()
+    }
+
+    /// All entries.
+    pub(super) fn all(&self) -> Vec<u32> {
+        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).collect()
+    }
+
+    /// Memory, in bytes, without the accumulators.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.index.allocation_size()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.key_bytes.capacity()
+            + (self.dirty.capacity() + self.unflushed.capacity()) * size_of::<u32>()
+    }
+}
+
+/// Hands out slots, and takes them back.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    free: Vec<u32>,
+    used: u32,
+}
+
+impl Slots {
+    pub(super) fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.used += 1;
+            self.used - 1
+        })
+    }
+
+    pub(super) fn give_back(&mut self, slots: &[u32]) {
+        self.free.extend_from_slice(slots);
+    }
+
+    /// How many slots there are, free ones too.
+    pub(super) fn len(&self) -> usize {
+        self.used as usize
+    }
+
+    /// Memory, in bytes.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.free.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_again_and_changes_are_noted_once() {
+        let mut bucket = Bucket::default();
+        let mut slots = Slots::default();
+        let a = bucket.insert(1, b"a", slots.take());
+        let b = bucket.insert(1, b"bb", slots.take());
+        let empty = bucket.insert(2, b"", slots.take());
+        assert_eq!(bucket.find(1, b"a"), Some(a));
+        assert_eq!(bucket.find(1, b"bb"), Some(b));
+        assert_eq!(bucket.find(2, b""), Some(empty));
+        assert_eq!(bucket.find(1, b"b"), None);
+        bucket.touch(b);
+        bucket.touch(b);
+        assert_eq!(bucket.take_dirty(), [b]);
+        assert_eq!(bucket.take_dirty(), []);
+        assert_eq!(bucket.take_unflushed(), [b]);
+        slots.give_back(&bucket.slots(&[a]));
+        assert_eq!(slots.take(), 0);
+    }
+}

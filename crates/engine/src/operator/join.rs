@@ -1,0 +1,236 @@
+//! Join of a stream with a static table: the static side is read whole and hashed, each batch of rows is looked up.
+//!
+//! The static side is read again at the start of each batch that has rows, as in Spark, so that a batch sees one
+//! state of it. Inner joins and joins that keep the stream's side are possible; a join that keeps the static side
+//! would have to wait for the end of the stream.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{concat_batches, filter, filter_record_batch, take, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, Rows, SortField};
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::PhysicalExpr;
+use hashbrown::HashTable;
+use parking_lot::Mutex;
+
+use crate::error::{EngineError, Result};
+use crate::plan::batch::collect;
+
+/// Which rows of the stream come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StaticJoinKind {
+    /// One for each match.
+    Inner,
+    /// One for each match, and those without one.
+    KeepStream,
+    /// Those with a match, once.
+    Semi,
+    /// Those without a match.
+    Anti,
+}
+
+/// What the planner found out about a join.
+pub(crate) struct StaticJoin {
+    pub(crate) kind: StaticJoinKind,
+    /// Keys of the stream's rows.
+    pub(crate) stream_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Keys of the static rows.
+    pub(crate) static_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// A further condition, on the stream's columns followed by the static ones.
+    pub(crate) filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The stream's columns followed by the static ones.
+    pub(crate) pair_schema: SchemaRef,
+    /// Which columns of the pairs come out, in order.
+    pub(crate) output: Vec<usize>,
+    /// The columns that come out.
+    pub(crate) schema: SchemaRef,
+    /// The stream's side, for the planner.
+    pub(crate) stream: LogicalPlan,
+    /// The static side.
+    pub(crate) plan: LogicalPlan,
+    /// How to run it.
+    pub(crate) session: SessionState,
+    /// The static side as it was read for this batch.
+    pub(crate) table: Mutex<Option<Arc<StaticTable>>>,
+}
+
+impl std::fmt::Debug for StaticJoin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StaticJoin").field("kind", &self.kind).field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+/// The static rows, found by their keys.
+pub(crate) struct StaticTable {
+    rows: RecordBatch,
+    keys: Option<Rows>,
+    index: HashTable<Vec<u32>>,
+}
+
+impl StaticJoin {
+    /// Forgets the static side, so that the next batch reads it again.
+    pub(crate) fn refresh(&self) {
+        *self.table.lock() = None;
+    }
+
+    fn table(&self) -> Result<Arc<StaticTable>> {
+        let mut table = self.table.lock();
+        if let Some(table) = &*table {
+            return Ok(Arc::clone(table));
+        }
+        let batches = collect(&self.session, self.plan.clone())?;
+        let schema = Arc::new(self.plan.schema().as_arrow().clone());
+        let loaded = Arc::new(StaticTable::new(concat_batches(&schema, &batches)?, &self.static_keys)?);
+        *table = Some(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// The joined rows of one batch of the stream.
+    pub(crate) fn probe(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let table = self.table()?;
+        let (stream_rows, static_rows) = table.matches(batch, &self.stream_keys)?;
+        let (stream_rows, static_rows) = self.apply_filter(batch, &table, stream_rows, static_rows)?;
+        match self.kind {
+            StaticJoinKind::Inner => self.pairs(batch, &table, &stream_rows, &static_rows),
+            StaticJoinKind::KeepStream => {
+                let missing = rows_without(&stream_rows, batch.num_rows());
+                let static_rows: UInt32Array =
+                    static_rows.iter().chain(std::iter::repeat_n(None, missing.len())).collect();
+                let stream_rows: UInt32Array = stream_rows.iter().chain(missing.iter()).collect();
+                self.pairs(batch, &table, &stream_rows, &static_rows)
+            }
+            StaticJoinKind::Anti => self.stream_only(batch, &rows_without(&stream_rows, batch.num_rows())),
+            StaticJoinKind::Semi => {
+                let missing = rows_without(&stream_rows, batch.num_rows());
+                self.stream_only(batch, &rows_without(&missing, batch.num_rows()))
+            }
+        }
+    }
+
+    fn apply_filter(
+        &self,
+        batch: &RecordBatch,
+        table: &StaticTable,
+        stream_rows: UInt32Array,
+        static_rows: UInt32Array,
+    ) -> Result<(UInt32Array, UInt32Array)> {
+        let Some(condition) = &self.filter else { return Ok((stream_rows, static_rows)) };
+        let mut columns = take_record_batch(batch, &stream_rows)?.columns().to_vec();
+        columns.extend(take_record_batch(&table.rows, &static_rows)?.columns().to_vec());
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(stream_rows.len()));
+        let pairs = RecordBatch::try_new_with_options(Arc::clone(&self.pair_schema), columns, &options)?;
+        let keep = condition.evaluate(&pairs)?.into_array(pairs.num_rows())?;
+        let keep: &BooleanArray = keep.as_boolean_opt().ok_or_else(|| EngineError::internal("a join condition is not BOOLEAN"))?;
+        let keep_rows = |rows: &UInt32Array| -> Result<UInt32Array> { Ok(filter(rows, keep)?.as_primitive().clone()) };
+        Ok((keep_rows(&stream_rows)?, keep_rows(&static_rows)?))
+    }
+
+    fn pairs(&self, batch: &RecordBatch, table: &StaticTable, stream_rows: &UInt32Array, static_rows: &UInt32Array) -> Result<RecordBatch> {
+        let width = batch.num_columns();
+        let columns = self.output.iter().map(|column| {
+            if *column < width {
+                Ok(take(batch.column(*column), stream_rows, None)?)
+            } else if table.rows.num_rows() == 0 {
+                Ok(new_null_array(table.rows.column(column - width).data_type(), static_rows.len()))
+            } else {
+                Ok(take(table.rows.column(column - width), static_rows, None)?)
+            }
+        });
+        self.finish(columns.collect::<Result<_>>()?, stream_rows.len())
+    }
+
+    fn stream_only(&self, batch: &RecordBatch, rows: &UInt32Array) -> Result<RecordBatch> {
+        let columns = self.output.iter().map(|column| Ok(take(batch.column(*column), rows, None)?));
+        self.finish(columns.collect::<Result<_>>()?, rows.len())
+    }
+
+    fn finish(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+}
+
+impl StaticTable {
+    fn new(rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<Self> {
+        let mut table = Self { rows, keys: None, index: HashTable::new() };
+        if keys.is_empty() {
+            return Ok(table);
+        }
+        let (rows, keys) = with_keys(&table.rows, keys)?;
+        for row in 0..keys.num_rows() {
+            let hash = hash_of(&keys, row);
+            let number = u32::try_from(row).unwrap_or(u32::MAX);
+            match table.index.find_mut(hash, |found| keys.row(found[0] as usize) == keys.row(row)) {
+                Some(found) => found.push(number),
+                None => {
+                    table.index.insert_unique(hash, vec![number], |found| hash_of(&keys, found[0] as usize));
+                }
+            }
+        }
+        table.rows = rows;
+        table.keys = Some(keys);
+        Ok(table)
+    }
+
+    /// Pairs of row numbers (stream, static) with equal keys; a null key equals nothing.
+    fn matches(&self, batch: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<(UInt32Array, UInt32Array)> {
+        let (mut stream_rows, mut static_rows) = (Vec::new(), Vec::new());
+        let Some(table_keys) = &self.keys else {
+            for stream in 0..batch.num_rows() {
+                for fixed in 0..self.rows.num_rows() {
+                    stream_rows.push(u32::try_from(stream).unwrap_or(u32::MAX));
+                    static_rows.push(u32::try_from(fixed).unwrap_or(u32::MAX));
+                }
+            }
+            return Ok((stream_rows.into(), static_rows.into()));
+        };
+        let columns = evaluate(batch, keys)?;
+        let stream_keys = converter(&columns)?.convert_columns(&columns)?;
+        for (row, number) in (0..batch.num_rows()).zip(0_u32..) {
+            if columns.iter().any(|column| column.is_null(row)) {
+                continue;
+            }
+            let key = stream_keys.row(row);
+            let found = self.index.find(hash_of(&stream_keys, row), |found| {
+                table_keys.row(found[0] as usize).as_ref() == key.as_ref()
+            });
+            for fixed in found.into_iter().flatten() {
+                stream_rows.push(number);
+                static_rows.push(*fixed);
+            }
+        }
+        Ok((stream_rows.into(), static_rows.into()))
+    }
+}
+
+/// The rows that have all their keys, and the keys as bytes.
+fn with_keys(rows: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<(RecordBatch, Rows)> {
+    let columns = evaluate(rows, keys)?;
+    let present: BooleanArray =
+        (0..rows.num_rows()).map(|row| Some(columns.iter().all(|column| column.is_valid(row)))).collect();
+    let columns = columns.iter().map(|column| filter(column, &present)).collect::<Result<Vec<_>, _>>()?;
+    let keys = converter(&columns)?.convert_columns(&columns)?;
+    Ok((filter_record_batch(rows, &present)?, keys))
+}
+
+fn evaluate(batch: &RecordBatch, exprs: &[Arc<dyn PhysicalExpr>]) -> Result<Vec<ArrayRef>> {
+    exprs.iter().map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
+}
+
+fn converter(columns: &[ArrayRef]) -> Result<RowConverter> {
+    Ok(RowConverter::new(columns.iter().map(|column| SortField::new(column.data_type().clone())).collect())?)
+}
+
+fn hash_of(keys: &Rows, row: usize) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(keys.row(row).as_ref())
+}
+
+/// The row numbers below `rows` that are not among `found`.
+fn rows_without(found: &UInt32Array, rows: usize) -> UInt32Array {
+    let mut is_found = vec![false; rows];
+    found.values().iter().for_each(|row| is_found[*row as usize] = true);
+    (0_u32..).zip(is_found).filter(|(_, found)| !found).map(|(row, _)| row).collect::<Vec<_>>().into()
+}

@@ -1,0 +1,101 @@
+//! Steps that need no memory of earlier rows: projection, filter, and the watch on event time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{filter_record_batch, max, min};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::join::StaticJoin;
+use crate::error::{EngineError, Result};
+
+/// One step on a batch; cheap to clone, so that every task has its own.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// Computes columns.
+    Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
+    /// Keeps the rows for which the predicate is true.
+    Filter(Arc<dyn PhysicalExpr>),
+    /// Watches the event time of the rows for watermark `id`.
+    Watermark { id: usize, column: usize },
+    /// Looks rows up in a static table.
+    Join(Arc<StaticJoin>),
+}
+
+impl Step {
+    /// The rows after the step.
+    fn apply(&self, batch: RecordBatch, seen: &mut EventTimes) -> Result<RecordBatch> {
+        match self {
+            Self::Project { exprs, schema } => {
+                let columns = exprs
+                    .iter()
+                    .map(|expr| Ok(expr.evaluate(&batch)?.into_array(batch.num_rows())?))
+                    .collect::<Result<Vec<_>>>()?;
+                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+            }
+            Self::Filter(predicate) => {
+                let keep = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
+                let keep = keep.as_boolean_opt().ok_or_else(|| EngineError::internal("a filter is not BOOLEAN"))?;
+                Ok(filter_record_batch(&batch, keep)?)
+            }
+            Self::Watermark { id, column } => {
+                seen.watch(*id, &batch, *column)?;
+                Ok(batch)
+            }
+            Self::Join(join) => join.probe(&batch),
+        }
+    }
+}
+
+/// Runs a batch through steps; none if no row is left.
+pub(crate) fn run_steps(steps: &[Step], mut batch: RecordBatch, seen: &mut EventTimes) -> Result<Option<RecordBatch>> {
+    for step in steps {
+        if batch.num_rows() == 0 {
+            return Ok(None);
+        }
+        batch = step.apply(batch, seen)?;
+    }
+    Ok((batch.num_rows() > 0).then_some(batch))
+}
+
+/// Smallest and largest event time, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeRange {
+    pub(crate) min_us: i64,
+    pub(crate) max_us: i64,
+}
+
+/// The event times one task saw, by watermark and source partition.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct EventTimes {
+    /// The partition whose rows are being read.
+    pub(crate) partition: String,
+    /// By watermark id and partition.
+    pub(crate) ranges: BTreeMap<(usize, String), TimeRange>,
+}
+
+impl EventTimes {
+    fn watch(&mut self, id: usize, batch: &RecordBatch, column: usize) -> Result<()> {
+        let times = batch.column(column);
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| {
+            EngineError::internal(format!("the event time column is {} and not TIMESTAMP", times.data_type()))
+        })?;
+        let (Some(min_us), Some(max_us)) = (min(times), max(times)) else { return Ok(()) };
+        self.add((id, self.partition.clone()), TimeRange { min_us, max_us });
+        Ok(())
+    }
+
+    fn add(&mut self, key: (usize, String), range: TimeRange) {
+        let known = self.ranges.entry(key).or_insert(range);
+        known.min_us = known.min_us.min(range.min_us);
+        known.max_us = known.max_us.max(range.max_us);
+    }
+
+    /// Adds what another task saw.
+    pub(crate) fn merge(&mut self, other: Self) {
+        other.ranges.into_iter().for_each(|(key, range)| self.add(key, range));
+    }
+}

@@ -1,0 +1,341 @@
+//! From the tokens of a query to a logical plan whose leaves are streams and static tables.
+//!
+//! ```text
+//!   tokens ──relation::rewrite──> plain SQL + relations ──sqlparser──> AST ──name_windows──> DataFusion ──> LogicalPlan
+//!                                       │ each planned first and given to DataFusion as a view
+//! ```
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{DataFusionError, SchemaError, TableReference};
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, cast, ident};
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use super::catalog::{Options, Table};
+use super::live::LiveTable;
+use super::logical::{StreamScan, WatermarkNode, is_streaming};
+use super::relation::{Relation, RelationInput, WatermarkClause, rewrite};
+use super::session;
+use super::token::{Cursor, is_word, span_of};
+use crate::error::{EngineError, Result, Span, nearest};
+
+/// Finds tables and views by name.
+pub(crate) trait Lookup {
+    /// The table or view of that name.
+    fn lookup(&self, name: &str) -> Result<Option<Found>>;
+
+    /// All names, for "did you mean".
+    fn names(&self) -> Vec<String>;
+}
+
+/// What a name stands for.
+pub(crate) enum Found {
+    /// A table.
+    Table {
+        table: Arc<dyn Table>,
+        /// A table of ours that no query may have written to yet.
+        may_be_missing: bool,
+    },
+    /// A view's query.
+    View(Cursor),
+}
+
+/// A source of a planned query.
+pub(crate) struct PlannedSource {
+    /// The table's name.
+    pub(crate) name: String,
+    /// The table.
+    pub(crate) table: Arc<dyn Table>,
+}
+
+/// A query, planned but not yet optimised.
+pub(crate) struct PlannedQuery {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) sources: Vec<PlannedSource>,
+    pub(crate) context: SessionContext,
+}
+
+/// Plans one query.
+pub(crate) fn plan_query(query: &Cursor, tables: &dyn Lookup, settings: &session::SessionSettings) -> Result<PlannedQuery> {
+    let context = session::context(settings);
+    let mut planner = Planner { context, tables, sources: Vec::new(), relations: 0, watermarks: 0, views: Vec::new() };
+    let plan = planner.query(query)?;
+    Ok(PlannedQuery { plan, sources: planner.sources, context: planner.context })
+}
+
+struct Planner<'a> {
+    context: SessionContext,
+    tables: &'a dyn Lookup,
+    sources: Vec<PlannedSource>,
+    relations: usize,
+    watermarks: usize,
+    /// Views being planned, outermost first.
+    views: Vec<String>,
+}
+
+impl Planner<'_> {
+    fn query(&mut self, query: &Cursor) -> Result<LogicalPlan> {
+        let rewritten = rewrite(query, self.relations)?;
+        self.relations += rewritten.relations.len();
+        for relation in &rewritten.relations {
+            let plan = self.relation(relation)?;
+            let provider = Arc::new(ViewTable::new(plan, None));
+            self.context.register_table(TableReference::bare(relation.placeholder.as_str()), provider)?;
+        }
+        self.plain_query(&rewritten.tokens)
+    }
+
+    /// Plans SQL that has no special relations left.
+    fn plain_query(&mut self, tokens: &[TokenWithSpan]) -> Result<LogicalPlan> {
+        let statement = parse_query(tokens)?;
+        let state = self.context.state();
+        let statement = DfStatement::Statement(Box::new(SqlStatement::Query(statement)));
+        let references = state.resolve_table_references(&statement).map_err(|error| located(error, tokens))?;
+        for reference in references {
+            self.static_table(reference.table(), tokens)?;
+        }
+        let DfStatement::Statement(statement) = statement else { return Err(EngineError::internal("a query is a statement")) };
+        let SqlStatement::Query(mut query) = *statement else { return Err(EngineError::internal("a query is a statement")) };
+        session::prepare(&mut query, &self.context)?;
+        let statement = DfStatement::Statement(Box::new(SqlStatement::Query(query)));
+        let state = self.context.state();
+        futures::executor::block_on(state.statement_to_plan(statement)).map_err(|error| located(error, tokens))
+    }
+
+    /// Makes a table or view known to DataFusion that the query reads without `STREAM`.
+    fn static_table(&mut self, name: &str, tokens: &[TokenWithSpan]) -> Result<()> {
+        if self.context.table_exist(TableReference::bare(name))? {
+            return Ok(());
+        }
+        let found = self.tables.lookup(name)?.ok_or_else(|| self.unknown_table(name, place_of(name, tokens)))?;
+        let provider: Arc<dyn TableProvider> = match found {
+            Found::Table { table, may_be_missing } => Arc::new(LiveTable::open(table, may_be_missing)?),
+            Found::View(query) => Arc::new(ViewTable::new(self.view(name, &query)?, None)),
+        };
+        self.context.register_table(TableReference::bare(name), provider)?;
+        Ok(())
+    }
+
+    fn view(&mut self, name: &str, query: &Cursor) -> Result<LogicalPlan> {
+        if self.views.iter().any(|open| open.eq_ignore_ascii_case(name)) {
+            return Err(EngineError::query_at(query.span(), format!("view '{name}' reads itself")));
+        }
+        self.views.push(name.to_owned());
+        let plan = self.query(query);
+        self.views.pop();
+        plan
+    }
+
+    fn unknown_table(&self, name: &str, place: Option<Span>) -> EngineError {
+        let names = self.tables.names();
+        let message = format!("table or view '{name}' is not defined");
+        let error = match place {
+            Some(span) => EngineError::query_at(span, message),
+            None => EngineError::query(message),
+        };
+        match nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => error.help(format!("did you mean '{near}'?")),
+            None if names.is_empty() => error.help("define it first: CREATE TABLE ... USING kafka OPTIONS (...)"),
+            None => error.help(format!("defined are: {}", names.join(", "))),
+        }
+    }
+
+    fn relation(&mut self, relation: &Relation) -> Result<LogicalPlan> {
+        let input = match &relation.input {
+            RelationInput::Query(tokens) => self.plain_query(tokens)?,
+            RelationInput::Table { name, options } => {
+                refuse_options(options, relation.span)?;
+                match self.tables.lookup(name)?.ok_or_else(|| self.unknown_table(name, Some(relation.span)))? {
+                    Found::Table { table, .. } if relation.is_stream => self.stream(name, table)?,
+                    Found::Table { table, may_be_missing } => {
+                        let table = Arc::new(LiveTable::open(table, may_be_missing)?);
+                        LogicalPlanBuilder::scan(name.as_str(), provider_as_source(table), None)?.build()?
+                    }
+                    Found::View(query) => self.stream_view(name, &query, relation)?,
+                }
+            }
+        };
+        match &relation.watermark {
+            Some(watermark) if is_streaming(&input) => self.watermark(input, watermark, relation.span),
+            _ => Ok(input),
+        }
+    }
+
+    fn stream(&mut self, name: &str, table: Arc<dyn Table>) -> Result<LogicalPlan> {
+        let scan = StreamScan { index: self.sources.len(), name: name.to_owned(), schema: table.schema() };
+        if scan.schema.fields().is_empty() {
+            return Err(EngineError::query(format!("'{name}' has no columns, so it cannot be read as a stream"))
+                .help("give the table its columns: CREATE TABLE name (column TYPE, ...) USING ..."));
+        }
+        self.sources.push(PlannedSource { name: name.to_owned(), table });
+        Ok(LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(scan)), None)?.build()?)
+    }
+
+    fn stream_view(&mut self, name: &str, query: &Cursor, relation: &Relation) -> Result<LogicalPlan> {
+        let plan = self.view(name, query)?;
+        if relation.is_stream && !is_streaming(&plan) {
+            return Err(EngineError::query_at(relation.span, format!("view '{name}' reads no stream"))
+                .help(format!("read a table in it with STREAM, or read the view without: FROM {name}")));
+        }
+        Ok(plan)
+    }
+
+    fn watermark(&mut self, input: LogicalPlan, clause: &WatermarkClause, span: Span) -> Result<LogicalPlan> {
+        let (input, column) = self.event_time(input, clause, span)?;
+        let id = self.watermarks;
+        self.watermarks += 1;
+        let node = WatermarkNode { id, input, column, delay_us: clause.delay_us };
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
+    /// The input with the event time as a column of microseconds, and that column's name.
+    fn event_time(&mut self, input: LogicalPlan, clause: &WatermarkClause, span: Span) -> Result<(LogicalPlan, String)> {
+        let place = clause.expr.first().map_or(span, span_of);
+        let state = self.context.state();
+        let dialect = session::dialect();
+        let parsed = Parser::new(dialect.as_ref())
+            .with_tokens_with_locations(clause.expr.clone())
+            .parse_expr()
+            .map_err(|error| parse_error(&error, &clause.expr))?;
+        let parsed = session::prepare_expr(parsed, input.schema());
+        let expr = state
+            .create_logical_expr_from_sql_expr(
+                datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None },
+                input.schema(),
+            )
+            .map_err(|error| located(error, &clause.expr))?;
+        let (expr, own_name) = match expr {
+            datafusion::logical_expr::Expr::Column(column) => (ident(column.name.clone()), Some(column.name)),
+            other => (other, None),
+        };
+        let name = match (clause.alias.clone(), own_name.clone()) {
+            (Some(alias), _) => alias,
+            (None, Some(own)) => own,
+            (None, None) => {
+                return Err(EngineError::query_at(place, "the event time is an expression without a name")
+                    .help("name it: WATERMARK expression AS event_time DELAY OF INTERVAL ..."));
+            }
+        };
+        let data_type = datafusion::logical_expr::ExprSchemable::get_type(&expr, input.schema())?;
+        let micros = match &data_type {
+            DataType::Timestamp(TimeUnit::Microsecond, _) if own_name.as_ref() == Some(&name) => return Ok((input, name)),
+            DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+            other => {
+                let found = super::ddl::type_name(other);
+                return Err(EngineError::query_at(place, format!("the event time '{name}' is {found}, expected TIMESTAMP"))
+                    .help("convert it, for example WATERMARK to_timestamp(text) AS event_time DELAY OF ..."));
+            }
+        };
+        let expr = if data_type == micros { expr } else { cast(expr, micros) };
+        let mut columns: Vec<_> = (0..input.schema().fields().len())
+            .map(|at| input.schema().qualified_field(at))
+            .filter(|(_, field)| field.name() != &name)
+            .map(|column| datafusion::logical_expr::Expr::Column(column.into()))
+            .collect();
+        columns.push(expr.alias(name.clone()));
+        Ok((LogicalPlanBuilder::from(input).project(columns)?.build()?, name))
+    }
+}
+
+fn refuse_options(options: &Options, span: Span) -> Result<()> {
+    match options.iter().next() {
+        None => Ok(()),
+        Some((key, _)) => Err(EngineError::query_at(span, format!("option '{key}' stands at the query"))
+            .help("put it into the OPTIONS of the table's CREATE TABLE")),
+    }
+}
+
+fn parse_query(tokens: &[TokenWithSpan]) -> Result<Box<Query>> {
+    let dialect = session::dialect();
+    let mut parser = Parser::new(dialect.as_ref()).with_tokens_with_locations(tokens.to_vec());
+    let query = parser.parse_query().map_err(|error| parse_error(&error, tokens))?;
+    let rest = parser.peek_token();
+    if rest.token == Token::EOF {
+        return Ok(query);
+    }
+    let error = EngineError::query_at(span_of(&rest), format!("expected the end of the query, found '{}'", rest.token));
+    let clauses = ["WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "JOIN", "UNION", "WATERMARK"];
+    Err(match &rest.token {
+        Token::Word(word) => match nearest(&word.value, clauses) {
+            Some(near) => error.help(format!("did you mean {near}?")),
+            None => error,
+        },
+        _ => error,
+    })
+}
+
+/// The parser puts its place into the message's text; we give it as a place.
+fn parse_error(error: &ParserError, tokens: &[TokenWithSpan]) -> EngineError {
+    let text = match error {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
+        ParserError::RecursionLimitExceeded => "the query is nested too deeply".to_owned(),
+    };
+    let (message, place) = match text.rsplit_once(" at Line: ") {
+        Some((message, place)) => (message.to_owned(), parse_place(place)),
+        None => (text, None),
+    };
+    let message = message.replacen("Expected:", "expected", 1).replace("found:", "found");
+    let end = tokens.last().map(|token| Span { line: token.span.end.line, column: token.span.end.column, length: 1 });
+    match place.and_then(|(line, column)| tokens.iter().map(span_of).find(|s| (s.line, s.column) == (line, column)).or(end)).or(end) {
+        Some(span) => EngineError::query_at(span, message),
+        None => EngineError::query(message),
+    }
+}
+
+fn parse_place(text: &str) -> Option<(u64, u64)> {
+    let (line, column) = text.split_once(", Column: ")?;
+    Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
+}
+
+/// Where a name stands in the query.
+fn place_of(name: &str, tokens: &[TokenWithSpan]) -> Option<Span> {
+    let is_name = |token: &&TokenWithSpan| match &token.token {
+        Token::Word(word) => word.value.eq_ignore_ascii_case(name),
+        _ => is_word(Some(&token.token), name),
+    };
+    tokens.iter().find(is_name).map(span_of)
+}
+
+/// A planning error with the place it is about.
+pub(crate) fn located(error: DataFusionError, tokens: &[TokenWithSpan]) -> EngineError {
+    let diagnostic = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    let span = diagnostic.and_then(|span| {
+        tokens.iter().find(|t| t.span.start.line == span.start.line && t.span.start.column == span.start.column).map(span_of)
+    });
+    let root = error.find_root();
+    if let DataFusionError::SchemaError(schema, _) = root
+        && let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref()
+    {
+        let span = span.or_else(|| place_of(&field.name, tokens));
+        let mut names: Vec<&str> = valid_fields.iter().map(|field| field.name.as_str()).collect();
+        names.dedup();
+        let message = format!("column '{}' cannot be resolved", field.name);
+        let error = span.map_or_else(|| EngineError::query(message.clone()), |span| EngineError::query_at(span, message.clone()));
+        return match nearest(&field.name, names.iter().copied()) {
+            Some(near) => error.help(format!("did you mean '{near}'?")),
+            None => error.help(format!("there are: {}", names.join(", "))),
+        };
+    }
+    let planned = EngineError::from(error);
+    let text = planned.to_string();
+    let (message, help) = match text.split_once(".\nDid you mean ") {
+        Some((message, near)) => (message.to_owned(), Some(format!("did you mean {near}"))),
+        None => (text.replace('\n', " "), None),
+    };
+    let span = span.or_else(|| message.split('\'').nth(1).and_then(|name| place_of(name, tokens)));
+    let error = match span {
+        Some(span) => EngineError::query_at(span, message),
+        None => EngineError::query(message),
+    };
+    match help {
+        Some(help) => error.help(help),
+        None => error,
+    }
+}

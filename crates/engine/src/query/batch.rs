@@ -1,0 +1,265 @@
+//! Runs one batch: reads the ranges, passes rows through the stages on several threads, hands results to the caller.
+//!
+//! ```text
+//!   readers ──> source tasks ══KeyedBatch══> one task a worker of each aggregate ══RecordBatch══> caller (the sink)
+//!               (steps, keys)   bounded        (groups)                            bounded
+//! ```
+//!
+//! Tasks are threads that live for the batch. Channels are bounded, so that a slow sink slows the readers. The first
+//! error stops all of them; nothing of a failed batch is kept.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::RecordBatch;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::error::{EngineError, Result};
+use crate::operator::aggregate::{AggregateOperator, KeyedBatch, Keyer};
+use crate::operator::stateless::{EventTimes, Step, run_steps};
+use crate::plan::streaming::{StageOutput, StreamingPlan};
+use crate::source::{DeadLetter, PartitionReader, ReadReport};
+
+/// Batches that may wait between two tasks.
+const QUEUE: usize = 8;
+
+/// The watermarks a batch runs under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchWatermarks {
+    /// Rows at or before it are late; none without a watermark.
+    pub(crate) late_us: Option<i64>,
+    /// Groups at or before it are final; none without a watermark.
+    pub(crate) evict_us: Option<i64>,
+}
+
+/// A reader and the stage its rows pass.
+pub(crate) struct ReadJob {
+    pub(crate) stage: usize,
+    pub(crate) reader: Box<dyn PartitionReader>,
+}
+
+/// What a batch saw.
+#[derive(Debug, Default)]
+pub(crate) struct BatchOutcome {
+    pub(crate) event_times: EventTimes,
+    /// By source stage.
+    pub(crate) reads: Vec<ReadReport>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
+    /// Late rows, by aggregate.
+    pub(crate) late_rows: Vec<u64>,
+}
+
+/// The groups of each aggregate, a worker each.
+pub(crate) type Operators = Vec<Vec<AggregateOperator>>;
+
+/// Runs the stages over what `jobs` read; `sink` takes the results on the calling thread.
+pub(crate) fn run_batch(
+    plan: &StreamingPlan,
+    operators: &mut Operators,
+    jobs: Vec<ReadJob>,
+    workers: usize,
+    watermarks: BatchWatermarks,
+    abort: &AtomicBool,
+    sink: &mut dyn FnMut(RecordBatch) -> Result<()>,
+) -> Result<BatchOutcome> {
+    let run = Run {
+        plan,
+        workers,
+        watermarks,
+        abort,
+        stopped: AtomicBool::new(false),
+        error: Mutex::new(None),
+        outcome: Mutex::new(BatchOutcome {
+            reads: vec![ReadReport::default(); plan.source_stages.len()],
+            late_rows: vec![0; plan.aggregates.len()],
+            ..BatchOutcome::default()
+        }),
+        jobs: Mutex::new(jobs.into_iter().rev().collect()),
+    };
+    let (to_sink, results) = bounded::<RecordBatch>(QUEUE);
+    std::thread::scope(|scope| {
+        let mut inboxes: Vec<Vec<Receiver<KeyedBatch>>> = Vec::new();
+        let mut to_workers: Vec<Vec<Sender<KeyedBatch>>> = Vec::new();
+        for _ in &plan.aggregates {
+            let (senders, receivers) = (0..workers).map(|_| bounded(QUEUE)).unzip();
+            to_workers.push(senders);
+            inboxes.push(receivers);
+        }
+        let readers = workers.min(run.jobs.lock().len());
+        for _ in 0..readers {
+            let exits = Exits { to_workers: to_workers.clone(), to_sink: to_sink.clone() };
+            let run = &run;
+            spawn(scope, move || run.guard(|| run.source_task(&exits)));
+        }
+        // A stage's senders must be gone before the next one can end: each aggregate holds only those after it.
+        for (aggregate, (inboxes, workers)) in inboxes.into_iter().zip(operators.iter_mut()).enumerate() {
+            let mut later = to_workers.clone();
+            later.iter_mut().take(aggregate + 1).for_each(Vec::clear);
+            for (inbox, operator) in inboxes.into_iter().zip(workers) {
+                let exits = Exits { to_workers: later.clone(), to_sink: to_sink.clone() };
+                let run = &run;
+                spawn(scope, move || run.guard(|| run.aggregate_task(aggregate, operator, &inbox, &exits)));
+            }
+        }
+        drop(to_workers);
+        drop(to_sink);
+        for batch in &results {
+            if let Err(error) = sink(batch) {
+                run.fail(error);
+                break;
+            }
+        }
+        drop(results);
+    });
+    match run.error.into_inner() {
+        Some(error) => Err(error),
+        None if abort.load(Ordering::Relaxed) => Err(aborted()),
+        None => Ok(run.outcome.into_inner()),
+    }
+}
+
+fn aborted() -> EngineError {
+    EngineError::unavailable("the batch was given up, because the query was told to stop at once")
+}
+
+#[expect(clippy::disallowed_methods, reason = "tasks of a batch end with the batch's scope")]
+fn spawn<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, task: impl FnOnce() + Send + 'scope) {
+    scope.spawn(task);
+}
+
+/// A partition's name among all sources of the query.
+pub(crate) fn partition_name(source: usize, partition: &str) -> String {
+    format!("{source}/{partition}")
+}
+
+/// The ways out of a task.
+struct Exits {
+    to_workers: Vec<Vec<Sender<KeyedBatch>>>,
+    to_sink: Sender<RecordBatch>,
+}
+
+/// What the tasks of one batch share.
+struct Run<'a> {
+    plan: &'a StreamingPlan,
+    workers: usize,
+    watermarks: BatchWatermarks,
+    abort: &'a AtomicBool,
+    stopped: AtomicBool,
+    error: Mutex<Option<EngineError>>,
+    outcome: Mutex<BatchOutcome>,
+    jobs: Mutex<Vec<ReadJob>>,
+}
+
+impl Run<'_> {
+    /// Runs a task; its error stops the batch.
+    fn guard(&self, task: impl FnOnce() -> Result<()>) {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(error),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic");
+                self.fail(EngineError::internal(format!("a task of the batch panicked: {text}")));
+            }
+        }
+    }
+
+    fn fail(&self, error: EngineError) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.error.lock().get_or_insert(error);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || self.abort.load(Ordering::Relaxed)
+    }
+
+    fn source_task(&self, exits: &Exits) -> Result<()> {
+        let mut seen = EventTimes::default();
+        loop {
+            let Some(mut job) = self.jobs.lock().pop() else { break };
+            let stage = &self.plan.source_stages[job.stage];
+            let mut exit = Exit::new(self, exits, &stage.steps, stage.output)?;
+            seen.partition = partition_name(job.stage, job.reader.partition());
+            while let Some(batch) = job.reader.next_batch()? {
+                if self.is_stopped() {
+                    return Ok(());
+                }
+                exit.send(batch, &mut seen)?;
+            }
+            let mut outcome = self.outcome.lock();
+            outcome.reads[job.stage].add(&job.reader.report());
+            outcome.dead_letters.extend(job.reader.take_dead_letters());
+        }
+        self.outcome.lock().event_times.merge(seen);
+        Ok(())
+    }
+
+    fn aggregate_task(
+        &self,
+        aggregate: usize,
+        operator: &mut AggregateOperator,
+        inbox: &Receiver<KeyedBatch>,
+        exits: &Exits,
+    ) -> Result<()> {
+        for batch in inbox {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            operator.process(&batch)?;
+        }
+        if self.is_stopped() {
+            return Ok(());
+        }
+        let stage = &self.plan.aggregates[aggregate];
+        let mut exit = Exit::new(self, exits, &stage.steps, stage.output)?;
+        let mut seen = EventTimes::default();
+        operator.finish_batch(self.watermarks.evict_us, &mut |batch| exit.send(batch, &mut seen))
+    }
+}
+
+/// The end of a stage: its steps, then the next stage.
+struct Exit<'a> {
+    run: &'a Run<'a>,
+    exits: &'a Exits,
+    steps: &'a [Step],
+    output: StageOutput,
+    keyer: Option<Keyer>,
+}
+
+impl<'a> Exit<'a> {
+    fn new(run: &'a Run<'a>, exits: &'a Exits, steps: &'a [Step], output: StageOutput) -> Result<Self> {
+        let keyer = match output {
+            StageOutput::Sink => None,
+            StageOutput::Aggregate(at) => Some(Keyer::new(Arc::clone(&run.plan.aggregates[at].spec), run.workers)?),
+        };
+        Ok(Self { run, exits, steps, output, keyer })
+    }
+
+    fn send(&mut self, batch: RecordBatch, seen: &mut EventTimes) -> Result<()> {
+        let Some(batch) = run_steps(self.steps, batch, seen)? else { return Ok(()) };
+        let (StageOutput::Aggregate(at), Some(keyer)) = (self.output, &mut self.keyer) else {
+            return self.delivered(self.exits.to_sink.send(batch).is_ok());
+        };
+        let late_us = self.run.watermarks.late_us.filter(|_| self.run.plan.aggregates[at].spec.has_watermark);
+        let keyed = keyer.key(&batch, late_us)?;
+        if keyed.late_rows > 0 {
+            self.run.outcome.lock().late_rows[at] += keyed.late_rows;
+        }
+        for (inbox, batch) in self.exits.to_workers[at].iter().zip(keyed.batches) {
+            if !batch.is_empty() {
+                self.delivered(inbox.send(batch).is_ok())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A receiver is only gone when its task failed or was stopped, and that is what is reported.
+    fn delivered(&self, delivered: bool) -> Result<()> {
+        if delivered || self.run.is_stopped() {
+            return Ok(());
+        }
+        Err(EngineError::internal("a task of the batch ended before its input did"))
+    }
+}

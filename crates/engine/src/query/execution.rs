@@ -1,0 +1,522 @@
+//! A running query: recovers, then makes batch after batch until its trigger or its owner ends it.
+//!
+//! ```text
+//!   batch N:  offsets/N ─> run, stage in sink (prepare) ─> dead letters ─> state/N.changelog ─> sink commit ─> commits/N
+//! ```
+//!
+//! What is done after a crash is decided in [`crate::checkpoint::recovery`] alone. A batch that fails leaves nothing
+//! behind that a restart would not find and repair.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+
+use super::batch::{BatchOutcome, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
+use super::progress::{Timer, progress_of};
+use super::state::QueryState;
+use super::trigger::Trigger;
+use super::watermark::{WatermarkPolicy, WatermarkTracker};
+use crate::checkpoint::{
+    CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, Facts, Metadata, OffsetLog, OffsetLogEntry,
+    QueryIdentity, Retention, Step, plan_recovery,
+};
+use crate::clock::Clock;
+use crate::error::{EngineError, Result};
+use crate::plan::catalog::Table;
+use crate::plan::streaming::StreamingPlan;
+use crate::progress::ProgressListener;
+use crate::sink::{BatchId, Sink, SinkRequest};
+use crate::source::{Offset, Source, SourceRequest};
+use crate::state::{StateSettings, StateVersions};
+
+/// How a query runs; nothing of it changes a result.
+#[derive(Debug, Clone)]
+pub struct QuerySettings {
+    /// When batches start.
+    pub trigger: Trigger,
+    /// Threads for reading, and threads for groups.
+    pub parallelism: usize,
+    /// Memory for the groups of the query; more is kept on disk.
+    pub state_memory_bytes: usize,
+    /// RocksDB and snapshots.
+    pub state: StateSettings,
+    /// Whether files of the checkpoint are forced to disk.
+    pub durability: Durability,
+    /// How long the checkpoint remembers.
+    pub retention: Retention,
+    /// How several watermarks become one.
+    pub watermark_policy: WatermarkPolicy,
+    /// How long a partition without new rows holds the watermark back.
+    pub idle_timeout: Duration,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        Self {
+            trigger: Trigger::default(),
+            parallelism: std::thread::available_parallelism().map_or(1, usize::from),
+            state_memory_bytes: 256 << 20,
+            state: StateSettings::default(),
+            durability: Durability::Fsync,
+            retention: Retention::default(),
+            watermark_policy: WatermarkPolicy::default(),
+            idle_timeout: Duration::ZERO,
+        }
+    }
+}
+
+/// A query that is planned and not yet opened.
+pub(crate) struct QuerySpec {
+    pub(crate) name: String,
+    pub(crate) plan: StreamingPlan,
+    pub(crate) target: Arc<dyn Table>,
+    /// e.g. `table alerts (USING delta)`.
+    pub(crate) target_description: String,
+    pub(crate) settings: QuerySettings,
+    pub(crate) checkpoint_location: String,
+    /// Where RocksDB works; emptied at each start.
+    pub(crate) local_dir: PathBuf,
+}
+
+/// How others stop a query.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Finish the batch, then stop.
+    pub(crate) stop: AtomicBool,
+    /// Give the batch up.
+    pub(crate) abort: AtomicBool,
+    /// A file whose presence means `stop`.
+    pub(crate) stop_file: Option<PathBuf>,
+}
+
+impl Control {
+    fn should_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+            || self.abort.load(Ordering::Relaxed)
+            || self.stop_file.as_ref().is_some_and(|file| file.exists())
+    }
+}
+
+/// How long an idle query waits before it looks for new rows.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How often the logs are pruned, in batches.
+const PRUNE_EVERY: BatchId = 10;
+
+/// A query that is open.
+pub(crate) struct StreamingQuery {
+    name: String,
+    plan: StreamingPlan,
+    settings: QuerySettings,
+    metadata: Metadata,
+    run_id: String,
+    sources: Vec<Box<dyn Source>>,
+    sink: Box<dyn Sink>,
+    offsets: OffsetLog,
+    commits: CommitLog,
+    dead_letters: DeadLetters,
+    state: Option<QueryState>,
+    operators: Operators,
+    tracker: WatermarkTracker,
+    /// Where the next batch starts, by source.
+    position: Vec<Offset>,
+    next_batch: BatchId,
+    /// The watermark of the batch before.
+    last_watermark_ms: i64,
+    first_step: Step,
+    last_start_ms: i64,
+    clock: Arc<dyn Clock>,
+    listener: Arc<dyn ProgressListener>,
+    control: Arc<Control>,
+}
+
+impl StreamingQuery {
+    /// Opens checkpoint, sink and sources, and decides how to go on.
+    pub(crate) fn open(
+        spec: QuerySpec,
+        clock: Arc<dyn Clock>,
+        listener: Arc<dyn ProgressListener>,
+        control: Arc<Control>,
+    ) -> Result<Self> {
+        let checkpoint = CheckpointDir::open(&spec.checkpoint_location, spec.settings.durability)?;
+        let checkpoint = checkpoint.start_run(&spec.name, clock.as_ref())?;
+        let metadata = open_metadata(&spec, &checkpoint)?;
+        let mut sink = spec.target.sink(SinkRequest {
+            query_id: metadata.id.clone(),
+            query_name: spec.name.clone(),
+            schema: Arc::clone(&spec.plan.schema),
+            output_mode: spec.plan.output_mode,
+            key_columns: spec.plan.key_columns.clone(),
+        })?;
+        let token = sink.last_committed()?;
+        let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
+        let is_stateful = !spec.plan.aggregates.is_empty();
+        let facts = Facts {
+            last_offsets: offsets.latest_id(),
+            last_commit: commits.latest_id(),
+            sink: token,
+            state: if is_stateful { Some(StateVersions::read(&checkpoint)?) } else { None },
+        };
+        let recovery =
+            plan_recovery(&facts).map_err(|error| error.explain(&spec.name, &spec.checkpoint_location))?;
+        if let Some(note) = &recovery.note {
+            tracing::warn!(query = spec.name, note, "recovery");
+        }
+        let mut sources = Vec::new();
+        for (index, stage) in spec.plan.source_stages.iter().enumerate() {
+            let request = SourceRequest { projection: stage.projection.clone(), metadata_dir: checkpoint.source_dir(index)? };
+            sources.push(spec.plan.sources[stage.source].table.source(request)?);
+        }
+        let mut tracker =
+            WatermarkTracker::new(spec.plan.watermarks.clone(), spec.settings.watermark_policy, spec.settings.idle_timeout);
+        if let Some((_, commit)) = commits.latest()? {
+            tracker.restore(&commit.watermarks, commit.next_batch_watermark_ms);
+        }
+        let (state, operators, note) = if is_stateful {
+            let (state, operators, note) = QueryState::open(&spec, &checkpoint, recovery.state_version)?;
+            (Some(state), operators, note)
+        } else {
+            (None, Vec::new(), serde_json::Value::Null)
+        };
+        let run_id = checkpoint.run().map(|run| run.record().run_id.clone()).unwrap_or_default();
+        let mut query = Self {
+            name: spec.name,
+            plan: spec.plan,
+            settings: spec.settings,
+            metadata,
+            run_id,
+            sources,
+            sink,
+            dead_letters: DeadLetters::open(&checkpoint)?,
+            offsets,
+            commits,
+            state,
+            operators,
+            tracker,
+            position: Vec::new(),
+            next_batch: 0,
+            last_watermark_ms: 0,
+            first_step: recovery.next,
+            last_start_ms: clock.now_ms(),
+            clock,
+            listener,
+            control,
+        };
+        query.find_position(&note)?;
+        Ok(query)
+    }
+
+    /// Finds where to go on, and finishes a commit that was all but done.
+    fn find_position(&mut self, note: &serde_json::Value) -> Result<()> {
+        if let Step::FinishCommit { batch } = self.first_step {
+            let entry = if self.state.is_some() { read_note(note)? } else { CommitLogEntry::default() };
+            self.commits.add(batch, &entry)?;
+            self.tracker.restore(&entry.watermarks, entry.next_batch_watermark_ms);
+            self.first_step = Step::RunNew { batch: batch + 1 };
+        }
+        let (Step::RunNew { batch } | Step::Replay { batch, .. } | Step::FinishCommit { batch }) = self.first_step;
+        self.next_batch = batch;
+        let Some(last) = batch.checked_sub(1) else {
+            self.position = match self.offsets.get(0)? {
+                Some(entry) => entry.starts.into_iter().flatten().collect(),
+                None => self.sources.iter_mut().map(|source| source.initial_offset()).collect::<Result<_>>()?,
+            };
+            return Ok(());
+        };
+        let entry = self.offsets.get(last)?.ok_or_else(|| {
+            EngineError::data(format!("query '{}': the offset log has no entry {last}", self.name))
+                .help("restore the checkpoint from a backup")
+        })?;
+        self.check_sources(&entry.conf)?;
+        self.last_watermark_ms = entry.batch_watermark_ms;
+        self.position = entry.ends.into_iter().flatten().collect();
+        Ok(())
+    }
+
+    fn check_sources(&self, conf: &BTreeMap<String, String>) -> Result<()> {
+        let now = self.conf();
+        let changed = now.iter().find(|(key, value)| conf.get(*key).is_some_and(|known| known != *value));
+        let Some((key, value)) = changed else { return Ok(()) };
+        Err(EngineError::config(format!(
+            "query '{}': {key} is '{value}', but its checkpoint was written with '{}'",
+            self.name, conf[key]
+        ))
+        .help("give the query another name or another --storage, so that it starts over with the new source"))
+    }
+
+    /// What must stay the same for the life of the checkpoint.
+    fn conf(&self) -> BTreeMap<String, String> {
+        let mut conf = BTreeMap::new();
+        for (index, stage) in self.plan.source_stages.iter().enumerate() {
+            conf.insert(format!("source {index}"), self.plan.sources[stage.source].name.clone());
+        }
+        conf
+    }
+
+    /// Runs until the trigger or the owner ends the query.
+    pub(crate) fn run(mut self) -> Result<()> {
+        if let Step::Replay { batch, write_sink } = self.first_step {
+            let entry = self.offsets.get(batch)?.ok_or_else(|| EngineError::internal("a replay without offsets"))?;
+            tracing::info!(query = self.name, batch, "replaying the batch that was under way");
+            let timer = Timer::start(&self.clock);
+            self.run_entry(batch, &entry, write_sink, timer)?;
+        }
+        let until = match self.settings.trigger {
+            Trigger::AvailableNow => {
+                Some(self.sources.iter_mut().map(|source| source.latest_offset()).collect::<Result<Vec<_>>>()?)
+            }
+            _ => None,
+        };
+        while !self.control.should_stop() {
+            let ran = self.next(until.as_deref())?;
+            match self.settings.trigger {
+                Trigger::Once => break,
+                Trigger::AvailableNow if !ran => break,
+                Trigger::AvailableNow => {}
+                _ => self.wait(ran),
+            }
+        }
+        if let Some(state) = &mut self.state {
+            state.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next trigger, or a moment if there was nothing to do.
+    fn wait(&self, ran: bool) {
+        let mut left = self.settings.trigger.wait(self.last_start_ms, self.clock.now_ms());
+        if !ran {
+            left = left.max(POLL);
+        }
+        while !left.is_zero() && !self.control.should_stop() {
+            let step = left.min(Duration::from_millis(50));
+            self.clock.sleep(step);
+            left = left.saturating_sub(step);
+        }
+    }
+
+    /// Plans and runs the next batch, if there is anything to do.
+    fn next(&mut self, until: Option<&[Offset]>) -> Result<bool> {
+        let mut timer = Timer::start(&self.clock);
+        let ends = timer.phase(|d| &mut d.latest_offset, || plan_ends(&mut self.sources, &self.position, until, self.settings.trigger))?;
+        let watermark_ms = self.tracker.watermark_ms();
+        if ends == self.position && !self.needs_empty_batch(watermark_ms) {
+            return Ok(false);
+        }
+        self.last_start_ms = self.clock.now_ms();
+        let entry = OffsetLogEntry {
+            batch_watermark_ms: watermark_ms,
+            batch_timestamp_ms: self.last_start_ms,
+            conf: self.conf(),
+            watermarks: serde_json::Map::new(),
+            starts: self.position.iter().cloned().map(Some).collect(),
+            ends: ends.into_iter().map(Some).collect(),
+        };
+        let batch = self.next_batch;
+        timer.phase(|d| &mut d.wal_commit, || self.offsets.add(batch, &entry))?;
+        self.run_entry(batch, &entry, true, timer)?;
+        Ok(true)
+    }
+
+    /// Whether the watermark moved so far that a batch without rows would emit or forget groups.
+    fn needs_empty_batch(&self, watermark_ms: i64) -> bool {
+        let moved = self.tracker.is_active() && watermark_ms > self.last_watermark_ms;
+        let evict_us = Some(watermark_ms.saturating_mul(1000));
+        moved && self.operators.iter().flatten().any(|operator| operator.has_expired(evict_us))
+    }
+
+    fn run_entry(&mut self, batch: BatchId, entry: &OffsetLogEntry, write_sink: bool, mut timer: Timer) -> Result<()> {
+        let jobs = self.open_readers(entry)?;
+        let behind = self.behind(entry)?;
+        let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, entry, jobs, write_sink))?;
+        self.dead_letters.write(batch, &outcome.dead_letters)?;
+        self.tracker.observe(&outcome.event_times, &behind, entry.batch_timestamp_ms);
+        let commit = CommitLogEntry {
+            next_batch_watermark_ms: self.tracker.watermark_ms(),
+            watermarks: self.tracker.save(),
+        };
+        if let Some(state) = &mut self.state {
+            let note = write_note(&commit)?;
+            timer.phase(|d| &mut d.state_commit, || state.commit(batch, &mut self.operators, note))?;
+        }
+        let report = timer.phase(|d| &mut d.sink_commit, || if write_sink { self.sink.commit() } else { Ok(Default::default()) })?;
+        timer.phase(|d| &mut d.commit_offsets, || self.commits.add(batch, &commit))?;
+        self.position = entry.ends.iter().flatten().cloned().collect();
+        for (source, end) in self.sources.iter_mut().zip(&self.position) {
+            source.commit(end)?;
+        }
+        self.last_watermark_ms = entry.batch_watermark_ms;
+        self.next_batch = batch + 1;
+        self.maintain(batch, &mut timer)?;
+        let progress = progress_of(self, batch, entry, &outcome, report, timer)?;
+        self.listener.on_progress(&progress);
+        Ok(())
+    }
+
+    fn open_readers(&mut self, entry: &OffsetLogEntry) -> Result<Vec<ReadJob>> {
+        let mut jobs = Vec::new();
+        for stage in 0..self.plan.source_stages.len() {
+            let Some(range) = entry.range(stage).filter(|range| range.start != range.end) else { continue };
+            let readers = self.sources[stage].read(&range)?;
+            jobs.extend(readers.into_iter().map(|reader| ReadJob { stage, reader }));
+        }
+        Ok(jobs)
+    }
+
+    /// The partitions that have rows after this batch.
+    fn behind(&mut self, entry: &OffsetLogEntry) -> Result<BTreeSet<String>> {
+        let mut behind = BTreeSet::new();
+        if !self.tracker.is_active() {
+            return Ok(behind);
+        }
+        for (index, (source, end)) in self.sources.iter_mut().zip(entry.ends.iter().flatten()).enumerate() {
+            behind.extend(source.partitions_behind(end)?.iter().map(|partition| partition_name(index, partition)));
+        }
+        Ok(behind)
+    }
+
+    /// Reads and computes the batch and stages its rows in the sink.
+    fn compute(&mut self, batch: BatchId, entry: &OffsetLogEntry, jobs: Vec<ReadJob>, write_sink: bool) -> Result<BatchOutcome> {
+        self.plan.joins.iter().for_each(|join| join.refresh());
+        let watermarks = if self.tracker.is_active() {
+            BatchWatermarks {
+                late_us: Some(self.last_watermark_ms.saturating_mul(1000)),
+                evict_us: Some(entry.batch_watermark_ms.saturating_mul(1000)),
+            }
+        } else {
+            BatchWatermarks { late_us: None, evict_us: None }
+        };
+        if write_sink {
+            self.sink.begin(batch)?;
+        }
+        let mut whole = Vec::new();
+        let (sink, collects) = (&mut self.sink, self.plan.whole_result.is_some());
+        let mut take = |rows: RecordBatch| match (write_sink, collects) {
+            (false, _) => Ok(()),
+            (true, true) => {
+                whole.push(rows);
+                Ok(())
+            }
+            (true, false) => sink.write(&rows),
+        };
+        let abort = &self.control.abort;
+        let workers = self.settings.parallelism.max(1);
+        let outcome = run_batch(&self.plan, &mut self.operators, jobs, workers, watermarks, abort, &mut take);
+        let staged = outcome.and_then(|outcome| {
+            if let (true, Some(query)) = (write_sink, &self.plan.whole_result) {
+                query.run(whole)?.iter().try_for_each(|rows| self.sink.write(rows))?;
+            }
+            if write_sink {
+                self.sink.prepare()?;
+            }
+            Ok(outcome)
+        });
+        if staged.is_err() && write_sink {
+            // The error of the batch is what matters; what the sink leaves behind is cleaned up at the next start.
+            if let Err(error) = self.sink.abort() {
+                tracing::warn!(query = self.name, batch, %error, "giving up the batch in the sink failed");
+            }
+        }
+        staged
+    }
+
+    /// Snapshots and pruning, when they are due.
+    fn maintain(&mut self, batch: BatchId, timer: &mut Timer) -> Result<()> {
+        if let Some(state) = &mut self.state {
+            timer.phase(|d| &mut d.state_commit, || state.snapshot_if_due(batch, &mut self.operators))?;
+        }
+        if batch % PRUNE_EVERY == 0
+            && let Some(keep_from) = self.settings.retention.prune_logs(&self.offsets, &self.commits)?
+            && let Some(state) = &self.state
+        {
+            state.prune(keep_from)?;
+        }
+        Ok(())
+    }
+}
+
+/// The ends of the next batch.
+fn plan_ends(
+    sources: &mut [Box<dyn Source>],
+    starts: &[Offset],
+    until: Option<&[Offset]>,
+    trigger: Trigger,
+) -> Result<Vec<Offset>> {
+    let mut ends = Vec::new();
+    for (index, (source, start)) in sources.iter_mut().zip(starts).enumerate() {
+        let until = until.and_then(|until| until.get(index));
+        let mut end = source.plan_batch(start, until)?;
+        // Once takes everything in one batch, whatever the limits: the limits are asked again until nothing is left.
+        while trigger == Trigger::Once {
+            let further = source.plan_batch(&end, None)?;
+            if further == end {
+                break;
+            }
+            end = further;
+        }
+        ends.push(end);
+    }
+    Ok(ends)
+}
+
+fn open_metadata(spec: &QuerySpec, checkpoint: &CheckpointDir) -> Result<Metadata> {
+    let operators: BTreeMap<String, String> =
+        spec.plan.aggregates.iter().map(|stage| (stage.spec.id.clone(), stage.spec.fingerprint())).collect();
+    let identity =
+        QueryIdentity { query_name: spec.name.clone(), target: spec.target_description.clone(), operators };
+    let is_new = Metadata::read(checkpoint)?.is_none();
+    let (metadata, changes) = Metadata::create_or_read(checkpoint, &identity)?;
+    if is_new || changes.is_empty() {
+        return Ok(metadata);
+    }
+    Err(EngineError::config(format!(
+        "query '{}' groups its rows differently from the query that wrote checkpoint '{}'",
+        spec.name, spec.checkpoint_location
+    ))
+    .help("its state does not fit the new GROUP BY or aggregates: give the query another name or another --storage, so that it starts over"))
+}
+
+/// The commit entry travels with the state, so that a commit that was all but done can be finished from it.
+fn write_note(entry: &CommitLogEntry) -> Result<serde_json::Value> {
+    Ok(serde_json::json!({ "nextBatchWatermarkMs": entry.next_batch_watermark_ms, "watermarks": entry.watermarks }))
+}
+
+fn read_note(note: &serde_json::Value) -> Result<CommitLogEntry> {
+    let watermarks = note.get("watermarks").and_then(serde_json::Value::as_object).cloned().unwrap_or_default();
+    let next_batch_watermark_ms = note
+        .get("nextBatchWatermarkMs")
+        .and_then(serde_json::Value::as_i64)
+        .ok_or_else(|| EngineError::data("the state has no note of its batch").help("restore the checkpoint from a backup"))?;
+    Ok(CommitLogEntry { next_batch_watermark_ms, watermarks })
+}
+
+/// What the progress of a batch is made from.
+impl StreamingQuery {
+    pub(super) fn source_mut(&mut self, index: usize) -> &mut dyn Source {
+        self.sources[index].as_mut()
+    }
+
+    pub(super) fn identity(&self) -> (String, String, String) {
+        (self.metadata.id.clone(), self.run_id.clone(), self.name.clone())
+    }
+
+    pub(super) fn sink_description(&self) -> String {
+        self.sink.description()
+    }
+
+    pub(super) fn has_watermark(&self) -> bool {
+        self.tracker.is_active()
+    }
+
+    pub(super) fn operators(&self) -> &Operators {
+        &self.operators
+    }
+
+    pub(super) fn store_memory_bytes(&self) -> u64 {
+        self.state.as_ref().map_or(0, QueryState::store_memory_bytes)
+    }
+}

@@ -1,0 +1,24 @@
+//! Running queries: a pipeline of flows, each making batch after batch.
+//!
+//! ```text
+//!   Program ──Pipeline::open──> planned flows ──start──> a thread each: StreamingQuery (recover, batch, commit)
+//! ```
+
+mod batch;
+mod execution;
+mod pipeline;
+mod progress;
+mod state;
+mod storage;
+mod trigger;
+mod watermark;
+#[cfg(test)]
+mod tests;
+
+pub use execution::QuerySettings;
+pub use pipeline::{
+    FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline, select,
+};
+pub use storage::{QueryState, StoredQuery, request_stop, stored_queries};
+pub use trigger::Trigger;
+pub use watermark::WatermarkPolicy;

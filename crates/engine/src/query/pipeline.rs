@@ -1,0 +1,670 @@
+//! A pipeline: the flows of a program, checked together, then run together.
+//!
+//! Opening a pipeline plans every flow and changes nothing: it is what `validate` does. Starting it gives each flow a
+//! thread. A flow that ends by itself and reads a table that another flow fills starts when that one is done, so that
+//! one run carries rows through the whole chain.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
+use datafusion::scalar::ScalarValue;
+use parking_lot::{Condvar, Mutex};
+
+use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
+use super::storage::{StatusWriter, Storage};
+use super::trigger::Trigger;
+use crate::clock::Clock;
+use crate::error::{EngineError, Result};
+use crate::plan::analysis::{Found, Lookup, PlannedQuery, plan_query};
+use crate::plan::batch::collect;
+use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition, resolve_secrets};
+use crate::plan::logical::is_streaming;
+use crate::plan::program::{Flow, Program, ScriptError, ScriptFile};
+use crate::plan::session::SessionSettings;
+use crate::plan::statement::{CreateTable, TableKind};
+use crate::plan::streaming::{StreamingPlan, streaming_plan};
+use crate::progress::{ProgressListener, StreamingQueryProgress};
+use crate::sink::{OutputMode, SinkRequest, SinkToken};
+
+/// Formats whose tables are files: a table of ours without a path gets one in the storage folder.
+const FILE_FORMATS: [&str; 5] = ["delta", "parquet", "json", "csv", "text"];
+
+/// The option that sets a target's output mode; ours, not the connector's.
+const OUTPUT_MODE: &str = "outputMode";
+
+/// Settings of a pipeline.
+#[derive(Debug, Clone)]
+pub struct PipelineSettings {
+    /// Where checkpoints, status and tables without a path are kept.
+    pub storage: PathBuf,
+    /// The format of streaming tables that name none.
+    pub default_format: String,
+    /// Spark configuration keys, e.g. `spark.sql.session.timeZone`.
+    pub configuration: BTreeMap<String, String>,
+    /// How queries run, unless a flow says otherwise.
+    pub query: QuerySettings,
+    /// By flow.
+    pub flows: BTreeMap<String, FlowSettings>,
+}
+
+/// Settings of one flow.
+#[derive(Debug, Clone, Default)]
+pub struct FlowSettings {
+    /// When its batches start.
+    pub trigger: Option<Trigger>,
+    /// What it emits.
+    pub output_mode: Option<OutputMode>,
+}
+
+impl PipelineSettings {
+    /// The defaults, in a storage folder.
+    pub fn new(storage: impl Into<PathBuf>) -> Self {
+        Self {
+            storage: storage.into(),
+            default_format: "delta".to_owned(),
+            configuration: BTreeMap::new(),
+            query: QuerySettings::default(),
+            flows: BTreeMap::new(),
+        }
+    }
+}
+
+/// A flow as it will run.
+#[derive(Debug, Clone)]
+pub struct FlowDescription {
+    /// Its name, by which its checkpoint is kept.
+    pub name: String,
+    /// What it writes to.
+    pub target: String,
+    /// The tables it reads as streams.
+    pub sources: Vec<String>,
+    /// What it emits; complete for a table that is computed whole.
+    pub output_mode: OutputMode,
+    /// When its batches start.
+    pub trigger: Trigger,
+    /// The optimised plan.
+    pub explain: String,
+}
+
+/// A flow that was planned.
+struct PlannedFlow {
+    description: FlowDescription,
+    /// The target table in lower case, if it has a name.
+    target_key: Option<String>,
+    /// Tables it reads, in lower case.
+    reads: Vec<String>,
+    work: Work,
+}
+
+/// What a flow does.
+enum Work {
+    /// Runs as a stream.
+    Stream(Box<QuerySpec>),
+    /// Is computed whole.
+    Whole(WholeQuery),
+}
+
+/// A query over tables whose result replaces the target's rows.
+struct WholeQuery {
+    flow: Flow,
+    target: Arc<dyn Table>,
+    target_description: String,
+}
+
+/// A checked program.
+pub struct Pipeline {
+    tables: Arc<Tables>,
+    settings: PipelineSettings,
+    storage: Storage,
+    clock: Arc<dyn Clock>,
+    flows: Vec<PlannedFlow>,
+}
+
+impl Pipeline {
+    /// Plans every flow of a program. Nothing is written.
+    pub fn open(
+        program: Program,
+        mut settings: PipelineSettings,
+        connectors: ConnectorRegistry,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ScriptError> {
+        settings.configuration.extend(program.configuration.clone());
+        let storage = Storage::new(&settings.storage);
+        let tables = Arc::new(Tables::new(program, &settings, connectors));
+        let mut pipeline = Self { tables: Arc::clone(&tables), settings, storage, clock, flows: Vec::new() };
+        for name in tables.program.tables.values().map(|(table, _)| table.name.clone()) {
+            tables.table(&name).map_err(|error| tables.program.locate(tables.file_of(&name), error))?;
+        }
+        for flow in &tables.program.flows {
+            let planned = pipeline.plan_flow(flow).map_err(|error| tables.program.locate(flow.file, error))?;
+            pipeline.flows.push(planned);
+        }
+        Ok(pipeline)
+    }
+
+    /// The flows, in the order of the program.
+    pub fn flows(&self) -> Vec<FlowDescription> {
+        self.flows.iter().map(|flow| flow.description.clone()).collect()
+    }
+
+    fn plan_flow(&self, flow: &Flow) -> Result<PlannedFlow> {
+        let own = self.settings.flows.iter().find(|(name, _)| name.eq_ignore_ascii_case(&flow.name));
+        let own = own.map(|(_, settings)| settings.clone()).unwrap_or_default();
+        let (target, target_description, declared, table_mode) = self.target(flow)?;
+        let planned = self.tables.plan(flow)?;
+        let reads = planned.sources.iter().map(|source| source.name.to_lowercase()).collect();
+        let trigger = own.trigger.unwrap_or(self.settings.query.trigger);
+        let mut description = FlowDescription {
+            name: flow.name.clone(),
+            target: target_description.clone(),
+            sources: planned.sources.iter().map(|source| source.name.clone()).collect(),
+            output_mode: OutputMode::Complete,
+            trigger,
+            explain: String::new(),
+        };
+        let target_key = flow.target.as_ref().map(|target| target.to_lowercase());
+        if !is_streaming(&planned.plan) {
+            refuse_batch_into_stream(flow, &self.tables)?;
+            description.explain = planned.plan.display_indent().to_string();
+            let work = Work::Whole(WholeQuery { flow: flow.clone(), target, target_description });
+            return Ok(PlannedFlow { description, target_key, reads, work });
+        }
+        let mode = own.output_mode.or(table_mode);
+        let plan = self.streaming(flow, planned, declared.as_ref(), mode)?;
+        check_mode(&target_description, target.as_ref(), plan.output_mode)?;
+        description.output_mode = plan.output_mode;
+        description.explain.clone_from(&plan.explain);
+        let settings = QuerySettings { trigger, ..self.settings.query.clone() };
+        let spec = QuerySpec {
+            name: flow.name.clone(),
+            plan,
+            target,
+            target_description,
+            settings,
+            checkpoint_location: self.storage.checkpoint_path(&flow.name).display().to_string(),
+            local_dir: self.storage.work_path(&flow.name),
+        };
+        Ok(PlannedFlow { description, target_key, reads, work: Work::Stream(Box::new(spec)) })
+    }
+
+    /// The streaming plan in the wanted output mode; a query whose rows are only shown takes the first that works.
+    fn streaming(
+        &self,
+        flow: &Flow,
+        mut planned: PlannedQuery,
+        declared: Option<&SchemaRef>,
+        mode: Option<OutputMode>,
+    ) -> Result<StreamingPlan> {
+        planned.plan = align(planned.plan, declared, flow.by_name)?;
+        if mode.is_some() || flow.target.is_some() {
+            return streaming_plan(planned, mode.unwrap_or(OutputMode::Append));
+        }
+        let first = streaming_plan(planned, OutputMode::Append);
+        let Err(error) = first else { return first };
+        [OutputMode::Update, OutputMode::Complete]
+            .into_iter()
+            .find_map(|mode| streaming_plan(self.tables.plan(flow).ok()?, mode).ok())
+            .ok_or(error)
+    }
+
+    /// The flow's target, its description, the columns it declares and the output mode it asks for.
+    fn target(&self, flow: &Flow) -> Result<(Arc<dyn Table>, String, Option<SchemaRef>, Option<OutputMode>)> {
+        let Some(name) = &flow.target else {
+            let definition = TableDefinition {
+                name: flow.name.clone(),
+                format: "console".to_owned(),
+                schema: None,
+                options: crate::plan::catalog::Options::default(),
+                partition_columns: Vec::new(),
+            };
+            let console = self.tables.connectors.get("console")?.table(&definition)?;
+            return Ok((console, "the console".to_owned(), None, None));
+        };
+        let (table, _) = self.tables.program.tables.get(&name.to_lowercase()).ok_or_else(|| {
+            EngineError::query_at(flow.span, format!("flow '{}' writes to '{name}', which is not defined", flow.name))
+        })?;
+        let format = self.tables.format_of(table);
+        let mode = table.options.get(OUTPUT_MODE).map(str::parse).transpose()?;
+        let kind = if table.kind == TableKind::Sink { "sink" } else { "table" };
+        let description = format!("{kind} {} (USING {format})", table.name);
+        Ok((self.tables.table(name)?, description, table.columns.clone(), mode))
+    }
+
+    /// Starts all flows.
+    pub fn start(self, listener: Arc<dyn ProgressListener>) -> Result<RunningPipeline, ScriptError> {
+        self.storage.create()?;
+        self.storage.add_tables(&self.tables.definitions()?)?;
+        let done: Vec<Arc<Completion>> = self.flows.iter().map(|_| Arc::default()).collect();
+        let writers: Vec<(Option<String>, Arc<Completion>)> =
+            self.flows.iter().map(|flow| flow.target_key.clone()).zip(done.iter().cloned()).collect();
+        let mut running = Vec::new();
+        for (flow, completion) in self.flows.into_iter().zip(done) {
+            let waits_for = upstream(&flow, &writers, &completion);
+            let name = flow.description.name.clone();
+            let stop_file = Some(self.storage.stop_path(&name));
+            let control = Arc::new(Control { stop_file, ..Control::default() });
+            let status = StatusWriter::start(&self.storage, &name, &flow.description.target)?;
+            let listener = Arc::new(Listeners(vec![Arc::new(status), Arc::clone(&listener)]));
+            let task = Task {
+                flow,
+                waits_for,
+                tables: Arc::clone(&self.tables),
+                storage: self.storage.clone(),
+                clock: Arc::clone(&self.clock),
+                listener,
+                control: Arc::clone(&control),
+                completion,
+            };
+            running.push(RunningQuery { name, control, thread: spawn(task)? });
+        }
+        Ok(RunningPipeline { running })
+    }
+}
+
+fn spawn(task: Task) -> Result<JoinHandle<Result<()>>> {
+    #[expect(clippy::disallowed_methods, reason = "joined by RunningPipeline::wait")]
+    let spawned = std::thread::Builder::new().name(task.flow.description.name.clone()).spawn(move || task.run());
+    spawned.map_err(|error| EngineError::unavailable("a thread for the query cannot be started").caused_by(error))
+}
+
+/// The completions a flow that ends by itself waits for.
+fn upstream(flow: &PlannedFlow, writers: &[(Option<String>, Arc<Completion>)], own: &Arc<Completion>) -> Vec<Arc<Completion>> {
+    let is_whole = matches!(flow.work, Work::Whole(_));
+    if !flow.description.trigger.ends() && !is_whole {
+        return Vec::new();
+    }
+    writers
+        .iter()
+        .filter(|(_, completion)| !Arc::ptr_eq(completion, own))
+        .filter(|(target, _)| target.as_ref().is_some_and(|target| flow.reads.contains(target)))
+        .map(|(_, completion)| Arc::clone(completion))
+        .collect()
+}
+
+/// A materialised view or a shown query may be computed whole; a streaming table may not.
+fn refuse_batch_into_stream(flow: &Flow, tables: &Tables) -> Result<()> {
+    let Some(target) = &flow.target else { return Ok(()) };
+    match tables.program.tables.get(&target.to_lowercase()) {
+        Some((table, _)) if table.kind == TableKind::Materialized => Ok(()),
+        _ => Err(EngineError::query_at(flow.span, format!("flow '{}' reads no stream", flow.name))
+            .help("read a table with STREAM: FROM STREAM t; or make the target a MATERIALIZED VIEW")),
+    }
+}
+
+fn check_mode(description: &str, target: &dyn Table, mode: OutputMode) -> Result<()> {
+    let modes = target.output_modes();
+    if modes.contains(&mode) {
+        return Ok(());
+    }
+    let known: Vec<String> = modes.iter().map(ToString::to_string).collect();
+    let error = EngineError::config(format!("{description} does not take output mode {mode}"));
+    Err(if known.is_empty() {
+        error.help("it can only be read from; choose another target")
+    } else {
+        error.help(format!("it takes {}", known.join(", ")))
+    })
+}
+
+/// Gives the query the columns that the target declares.
+fn align(plan: LogicalPlan, declared: Option<&SchemaRef>, by_name: bool) -> Result<LogicalPlan> {
+    let Some(declared) = declared else { return Ok(plan) };
+    let schema = plan.schema();
+    let found = |at: usize| {
+        let (qualifier, field) = schema.qualified_field(at);
+        (Expr::Column(Column::new(qualifier.cloned(), field.name())), field.data_type().clone())
+    };
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    if by_name {
+        let stranger = names.iter().find(|name| !declared.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name)));
+        if let Some(name) = stranger {
+            let columns: Vec<&str> = declared.fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(EngineError::query(format!("the query gives column '{name}', which the target does not have"))
+                .help(format!("the target has: {}", columns.join(", "))));
+        }
+    } else if names.len() != declared.fields().len() {
+        return Err(EngineError::query(format!("the query gives {} columns, the target has {}", names.len(), declared.fields().len()))
+            .help("select as many columns as the target has, or match them by name: INSERT INTO t BY NAME SELECT ..."));
+    }
+    let mut columns = Vec::new();
+    for (place, field) in declared.fields().iter().enumerate() {
+        let at = if by_name { names.iter().position(|name| name.eq_ignore_ascii_case(field.name())) } else { Some(place) };
+        let expr = match at.map(found) {
+            Some((expr, data_type)) if &data_type == field.data_type() => expr,
+            Some((expr, _)) => cast(expr, field.data_type().clone()),
+            None => cast(lit(ScalarValue::Null), field.data_type().clone()),
+        };
+        columns.push(expr.alias(field.name()));
+    }
+    Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
+}
+
+/// The tables of a program.
+struct Tables {
+    program: Program,
+    connectors: ConnectorRegistry,
+    session: SessionSettings,
+    default_format: String,
+    storage: Storage,
+    opened: Mutex<BTreeMap<String, Arc<dyn Table>>>,
+}
+
+thread_local! {
+    /// Streaming tables whose columns are being worked out, to notice a circle.
+    static OPENING: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Tables {
+    fn new(program: Program, settings: &PipelineSettings, connectors: ConnectorRegistry) -> Self {
+        let time_zone = settings.configuration.get("spark.sql.session.timeZone");
+        Self {
+            program,
+            connectors,
+            session: time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings { time_zone: zone.clone() }),
+            default_format: settings.default_format.clone(),
+            storage: Storage::new(&settings.storage),
+            opened: Mutex::default(),
+        }
+    }
+
+    fn plan(&self, flow: &Flow) -> Result<PlannedQuery> {
+        plan_query(&flow.query, self, &self.session)
+    }
+
+    fn file_of(&self, table: &str) -> usize {
+        self.program.tables.get(&table.to_lowercase()).map_or(0, |(_, file)| *file)
+    }
+
+    fn format_of(&self, table: &CreateTable) -> String {
+        table.format.clone().unwrap_or_else(|| self.default_format.clone())
+    }
+
+    fn table(&self, name: &str) -> Result<Arc<dyn Table>> {
+        let key = name.to_lowercase();
+        if let Some(table) = self.opened.lock().get(&key) {
+            return Ok(Arc::clone(table));
+        }
+        let definition = self.definition(&key)?;
+        let table = self.connectors.get(&definition.format)?.table(&resolve_secrets(&definition)?)?;
+        self.opened.lock().insert(key, Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// A table's definition with its path and its columns.
+    fn definition(&self, key: &str) -> Result<TableDefinition> {
+        let Some((table, _)) = self.program.tables.get(key) else {
+            return Err(EngineError::internal(format!("table '{key}' is not in the program")));
+        };
+        let format = self.format_of(table);
+        let is_ours = matches!(table.kind, TableKind::Streaming | TableKind::Materialized);
+        let mut options: crate::plan::catalog::Options =
+            table.options.iter().filter(|(key, _)| !key.eq_ignore_ascii_case(OUTPUT_MODE)).collect();
+        if is_ours && options.get("path").is_none() && FILE_FORMATS.contains(&format.as_str()) {
+            options.set("path", self.storage.table_path(&table.name).display().to_string());
+        }
+        let schema = match &table.columns {
+            Some(columns) => Some(Arc::clone(columns)),
+            None if is_ours => Some(self.columns_from_flow(table)?),
+            None => None,
+        };
+        Ok(TableDefinition {
+            name: table.name.clone(),
+            format,
+            schema,
+            options,
+            partition_columns: table.partition_columns.clone(),
+        })
+    }
+
+    /// The columns of a table of ours that declares none: those of the first flow that fills it.
+    fn columns_from_flow(&self, table: &CreateTable) -> Result<SchemaRef> {
+        let fills = |flow: &&Flow| flow.target.as_ref().is_some_and(|target| target.eq_ignore_ascii_case(&table.name));
+        let Some(flow) = self.program.flows.iter().find(fills) else {
+            return Err(EngineError::query(format!("no flow fills table '{}', and it declares no columns", table.name))
+                .help("add AS SELECT ..., or CREATE FLOW f AS INSERT INTO the table"));
+        };
+        let circle = OPENING.with_borrow(|opening| opening.contains(&table.name));
+        if circle {
+            return Err(EngineError::query_at(flow.span, format!("table '{}' is filled from itself", table.name))
+                .help("declare its columns: CREATE STREAMING TABLE name (column TYPE, ...)"));
+        }
+        OPENING.with_borrow_mut(|opening| opening.push(table.name.clone()));
+        let planned = self.plan(flow);
+        OPENING.with_borrow_mut(|opening| opening.pop());
+        Ok(nullable(planned?.plan.schema().as_arrow()))
+    }
+
+    /// Definitions of all tables, for the catalog; secrets stay references.
+    fn definitions(&self) -> Result<Vec<TableDefinition>> {
+        let mut definitions = Vec::new();
+        for (key, (table, _)) in &self.program.tables {
+            let mut definition = self.definition(key)?;
+            if definition.schema.is_none() && table.kind != TableKind::Sink {
+                definition.schema = Some(self.table(key)?.schema()).filter(|schema| !schema.fields().is_empty());
+            }
+            definitions.push(definition);
+        }
+        Ok(definitions)
+    }
+}
+
+fn nullable(schema: &arrow::datatypes::Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+}
+
+impl Lookup for Tables {
+    fn lookup(&self, name: &str) -> Result<Option<Found>> {
+        if let Some((_, query)) = self.program.views.get(&name.to_lowercase()) {
+            return Ok(Some(Found::View(query.clone())));
+        }
+        match self.program.tables.get(&name.to_lowercase()) {
+            Some((table, _)) => {
+                let is_ours = matches!(table.kind, TableKind::Streaming | TableKind::Materialized);
+                Ok(Some(Found::Table { table: self.table(name)?, may_be_missing: is_ours }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let tables = self.program.tables.values().map(|(table, _)| table.name.clone());
+        tables.chain(self.program.views.values().map(|(name, _)| name.clone())).collect()
+    }
+}
+
+/// Tells several listeners.
+struct Listeners(Vec<Arc<dyn ProgressListener>>);
+
+impl ProgressListener for Listeners {
+    fn on_progress(&self, progress: &StreamingQueryProgress) {
+        self.0.iter().for_each(|listener| listener.on_progress(progress));
+    }
+
+    fn on_terminated(&self, name: &str, error: Option<&str>) {
+        self.0.iter().for_each(|listener| listener.on_terminated(name, error));
+    }
+}
+
+/// Whether a flow has ended, and well.
+#[derive(Default)]
+struct Completion {
+    /// None while it runs.
+    outcome: Mutex<Option<bool>>,
+    changed: Condvar,
+}
+
+impl Completion {
+    fn set(&self, is_ok: bool) {
+        *self.outcome.lock() = Some(is_ok);
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) -> bool {
+        let mut outcome = self.outcome.lock();
+        loop {
+            if let Some(is_ok) = *outcome {
+                return is_ok;
+            }
+            self.changed.wait(&mut outcome);
+        }
+    }
+}
+
+/// A flow on its thread.
+struct Task {
+    flow: PlannedFlow,
+    waits_for: Vec<Arc<Completion>>,
+    tables: Arc<Tables>,
+    storage: Storage,
+    clock: Arc<dyn Clock>,
+    listener: Arc<Listeners>,
+    control: Arc<Control>,
+    completion: Arc<Completion>,
+}
+
+impl Task {
+    fn run(self) -> Result<()> {
+        let completion = Arc::clone(&self.completion);
+        let listener = Arc::clone(&self.listener);
+        let name = self.flow.description.name.clone();
+        let outcome = self.work();
+        completion.set(outcome.is_ok());
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        listener.on_terminated(&name, error.as_deref());
+        outcome
+    }
+
+    fn work(self) -> Result<()> {
+        if !self.waits_for.iter().all(|upstream| upstream.wait()) {
+            return Err(EngineError::unavailable(format!("query '{}' did not run, because a query that fills its source failed", self.flow.description.name))
+                .help("see the other query's error"));
+        }
+        match self.flow.work {
+            Work::Stream(spec) => StreamingQuery::open(*spec, self.clock, self.listener, self.control)?.run(),
+            Work::Whole(query) => query.run(&self.tables, &self.storage),
+        }
+    }
+}
+
+impl WholeQuery {
+    /// Computes the rows and puts them in the place of the target's.
+    fn run(&self, tables: &Tables, storage: &Storage) -> Result<()> {
+        let planned = tables.plan(&self.flow)?;
+        let session = planned.context.state();
+        let schema = nullable(planned.plan.schema().as_arrow());
+        let rows = collect(&session, planned.plan)?;
+        let mut sink = self.target.sink(SinkRequest {
+            query_id: format!("{}/{}", storage.checkpoint_path(&self.flow.name).display(), self.target_description),
+            query_name: self.flow.name.clone(),
+            schema,
+            output_mode: OutputMode::Complete,
+            key_columns: Vec::new(),
+        })?;
+        let batch = match sink.last_committed()? {
+            SinkToken::Committed(last) => last + 1,
+            SinkToken::None | SinkToken::Unsupported => 0,
+        };
+        sink.begin(batch)?;
+        rows.iter().try_for_each(|rows| sink.write(rows))?;
+        sink.prepare()?;
+        sink.commit()?;
+        Ok(())
+    }
+}
+
+struct RunningQuery {
+    name: String,
+    control: Arc<Control>,
+    thread: JoinHandle<Result<()>>,
+}
+
+/// A query that ended with an error.
+#[derive(Debug)]
+pub struct QueryFailure {
+    /// The query.
+    pub query: String,
+    /// The error.
+    pub error: EngineError,
+}
+
+/// A pipeline whose flows are running.
+pub struct RunningPipeline {
+    running: Vec<RunningQuery>,
+}
+
+impl RunningPipeline {
+    /// Lets every query finish its batch, then stop.
+    pub fn stop(&self) {
+        self.running.iter().for_each(|query| query.control.stop.store(true, Ordering::Relaxed));
+    }
+
+    /// Makes every query give up its batch.
+    pub fn abort(&self) {
+        self.running.iter().for_each(|query| query.control.abort.store(true, Ordering::Relaxed));
+    }
+
+    /// Whether every query has ended.
+    pub fn is_finished(&self) -> bool {
+        self.running.iter().all(|query| query.thread.is_finished())
+    }
+
+    /// Waits for the end of every query.
+    pub fn wait(self) -> Result<(), Vec<QueryFailure>> {
+        let mut failures = Vec::new();
+        for query in self.running {
+            let outcome = query.thread.join().unwrap_or_else(|_| Err(EngineError::internal("the query's thread panicked")));
+            if let Err(error) = outcome {
+                failures.push(QueryFailure { query: query.name, error });
+            }
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+}
+
+/// Runs a query over the tables of a storage folder.
+pub fn select(sql: &str, storage: &Path, connectors: &ConnectorRegistry) -> Result<(SchemaRef, Vec<RecordBatch>), ScriptError> {
+    let script = ScriptFile { name: "query".to_owned(), text: sql.to_owned() };
+    let program = Program::parse(std::slice::from_ref(&script))?;
+    let stored = StoredTables { tables: Storage::new(storage).tables()?, connectors };
+    let run = || {
+        let [flow] = program.flows.as_slice() else {
+            return Err(EngineError::query("expected one query").help("write for example SELECT * FROM t"));
+        };
+        if flow.target.is_some() {
+            return Err(EngineError::query_at(flow.span, "a table cannot be written to here").help("use highwater run"));
+        }
+        let planned = plan_query(&flow.query, &stored, &SessionSettings::default())?;
+        if is_streaming(&planned.plan) {
+            return Err(EngineError::query_at(flow.span, "a stream has no end to show").help("read the table without STREAM, or use highwater run -e"));
+        }
+        let schema = Arc::new(planned.plan.schema().as_arrow().clone());
+        let rows = collect(&planned.context.state(), planned.plan)?;
+        Ok((schema as SchemaRef, rows))
+    };
+    run().map_err(|error| program.locate(0, error))
+}
+
+struct StoredTables<'a> {
+    tables: Vec<TableDefinition>,
+    connectors: &'a ConnectorRegistry,
+}
+
+impl Lookup for StoredTables<'_> {
+    fn lookup(&self, name: &str) -> Result<Option<Found>> {
+        let Some(definition) = self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name)) else { return Ok(None) };
+        let table = self.connectors.get(&definition.format)?.table(&resolve_secrets(definition)?)?;
+        Ok(Some(Found::Table { table, may_be_missing: false }))
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tables.iter().map(|table| table.name.clone()).collect()
+    }
+}

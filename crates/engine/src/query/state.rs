@@ -1,0 +1,95 @@
+//! The state of a query: its groups in memory, the store below them, and when either is written.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::batch::Operators;
+use super::execution::QuerySpec;
+use crate::checkpoint::CheckpointDir;
+use crate::error::{EngineError, Result};
+use crate::operator::aggregate::AggregateOperator;
+use crate::sink::BatchId;
+use crate::state::{ChangeSet, SnapshotReport, StateStore};
+
+/// The store of a query and the snapshot that may be under way.
+pub(crate) struct QueryState {
+    store: Arc<StateStore>,
+    publishing: Option<JoinHandle<Result<SnapshotReport>>>,
+}
+
+impl QueryState {
+    /// The state after `version`, its operators, and the note that was committed with it.
+    pub(crate) fn open(
+        spec: &QuerySpec,
+        checkpoint: &CheckpointDir,
+        version: Option<BatchId>,
+    ) -> Result<(Self, Operators, serde_json::Value)> {
+        let ids: Vec<String> = spec.plan.aggregates.iter().map(|stage| stage.spec.id.clone()).collect();
+        let (store, report) = StateStore::open(&spec.settings.state, checkpoint, &spec.local_dir, &ids, version)?;
+        let store = Arc::new(store);
+        let workers = spec.settings.parallelism.max(1);
+        let budget_bytes = spec.settings.state_memory_bytes / workers / ids.len().max(1);
+        let mut operators = Vec::new();
+        for (index, stage) in spec.plan.aggregates.iter().enumerate() {
+            let open = |worker| {
+                AggregateOperator::open(Arc::clone(&stage.spec), Arc::clone(&store), index, (worker, workers), budget_bytes)
+            };
+            operators.push((0..workers).map(open).collect::<Result<Vec<_>>>()?);
+        }
+        tracing::debug!(query = spec.name, ?version, changelogs = report.changelogs, "state restored");
+        Ok((Self { store, publishing: None }, operators, report.note))
+    }
+
+    /// Makes the batch's changes durable.
+    pub(crate) fn commit(&mut self, batch: BatchId, operators: &mut Operators, note: serde_json::Value) -> Result<()> {
+        let mut changes = Vec::new();
+        for workers in operators {
+            let mut of_operator = ChangeSet::new();
+            workers.iter_mut().try_for_each(|worker| worker.take_changes(&mut of_operator))?;
+            changes.push(of_operator);
+        }
+        self.store.commit(batch, &changes, note)?;
+        Ok(())
+    }
+
+    /// Begins a snapshot when enough has changed since the last; it is written beside the next batches.
+    pub(crate) fn snapshot_if_due(&mut self, batch: BatchId, operators: &mut Operators) -> Result<()> {
+        if self.publishing.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.finish()?;
+        }
+        if self.publishing.is_some() || !self.store.snapshot_due() {
+            return Ok(());
+        }
+        for (index, workers) in operators.iter_mut().enumerate() {
+            for worker in workers {
+                let mut unflushed = ChangeSet::new();
+                worker.take_unflushed(&mut unflushed)?;
+                self.store.apply(index, &unflushed)?;
+            }
+        }
+        let frozen = self.store.freeze(batch)?;
+        let store = Arc::clone(&self.store);
+        #[expect(clippy::disallowed_methods, reason = "joined by finish")]
+        let publishing = std::thread::spawn(move || store.publish(frozen));
+        self.publishing = Some(publishing);
+        Ok(())
+    }
+
+    /// Waits for the snapshot that is under way.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        let Some(publishing) = self.publishing.take() else { return Ok(()) };
+        let report = publishing.join().map_err(|_| EngineError::internal("writing a snapshot panicked"))??;
+        tracing::debug!(size_bytes = report.size_bytes, new_bytes = report.new_bytes, "snapshot written");
+        Ok(())
+    }
+
+    /// Removes what no restart needs.
+    pub(crate) fn prune(&self, keep_from: BatchId) -> Result<()> {
+        self.store.prune(keep_from)
+    }
+
+    /// Memory of the store below the groups, in bytes.
+    pub(crate) fn store_memory_bytes(&self) -> u64 {
+        self.store.metrics().memory_bytes
+    }
+}

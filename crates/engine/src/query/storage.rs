@@ -1,0 +1,292 @@
+//! The storage folder of a project: what other processes find there.
+//!
+//! ```text
+//!   storage/
+//!     catalog.json          the tables, for `highwater sql` and for other programs
+//!     tables/<table>/       tables without a path of their own
+//!     checkpoints/<query>/  offsets, commits, state: see the checkpoint module
+//!     queries/<query>.json  is it running, and its last progress
+//!     queries/<query>.stop  asks the query to stop; removed at its next start
+//!     work/<query>/         RocksDB; emptied at each start
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::Schema;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{EngineError, Result, nearest};
+use crate::plan::catalog::TableDefinition;
+use crate::plan::ddl;
+use crate::progress::{ProgressListener, StreamingQueryProgress};
+
+/// A storage folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Storage {
+    root: PathBuf,
+}
+
+/// Whether a query runs, as far as its status file and its process tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum QueryState {
+    /// Its process is alive.
+    Running {
+        /// The process.
+        pid: u32,
+    },
+    /// It ended, or its process is gone.
+    Stopped,
+    /// It ended with an error.
+    Failed {
+        /// The error.
+        error: String,
+    },
+}
+
+/// A query as its status file describes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredQuery {
+    /// Its name.
+    pub name: String,
+    /// What it writes to.
+    pub target: String,
+    /// Whether it runs.
+    #[serde(flatten)]
+    pub state: QueryState,
+    /// Its last batch.
+    pub last_progress: Option<StreamingQueryProgress>,
+}
+
+/// A table in `catalog.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredTable {
+    name: String,
+    format: String,
+    /// In Spark's DDL words.
+    columns: Option<String>,
+    options: std::collections::BTreeMap<String, String>,
+    partition_columns: Vec<String>,
+}
+
+impl Storage {
+    /// A folder that may not exist yet.
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Makes the folders.
+    pub(crate) fn create(&self) -> Result<()> {
+        for folder in ["tables", "checkpoints", "queries", "work"] {
+            let path = self.root.join(folder);
+            fs::create_dir_all(&path).map_err(|error| {
+                EngineError::unavailable(format!("storage folder '{}' cannot be made", path.display()))
+                    .caused_by(error)
+                    .help("choose a folder that can be written to with --storage")
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn table_path(&self, table: &str) -> PathBuf {
+        self.absolute().join("tables").join(table)
+    }
+
+    pub(crate) fn checkpoint_path(&self, query: &str) -> PathBuf {
+        self.absolute().join("checkpoints").join(query)
+    }
+
+    pub(crate) fn work_path(&self, query: &str) -> PathBuf {
+        self.absolute().join("work").join(query)
+    }
+
+    pub(crate) fn stop_path(&self, query: &str) -> PathBuf {
+        self.root.join("queries").join(format!("{query}.stop"))
+    }
+
+    fn status_path(&self, query: &str) -> PathBuf {
+        self.root.join("queries").join(format!("{query}.json"))
+    }
+
+    fn catalog_path(&self) -> PathBuf {
+        self.root.join("catalog.json")
+    }
+
+    fn absolute(&self) -> PathBuf {
+        std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone())
+    }
+
+    /// Adds tables to the catalog; one of the same name is replaced.
+    pub(crate) fn add_tables(&self, definitions: &[TableDefinition]) -> Result<()> {
+        let mut tables = self.stored_tables()?;
+        for definition in definitions {
+            tables.retain(|table| !table.name.eq_ignore_ascii_case(&definition.name));
+            tables.push(StoredTable {
+                name: definition.name.clone(),
+                format: definition.format.clone(),
+                columns: definition.schema.as_ref().map(|schema| ddl::schema_ddl(schema)),
+                options: definition.options.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+                partition_columns: definition.partition_columns.clone(),
+            });
+        }
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        write_json(&self.catalog_path(), &tables)
+    }
+
+    fn stored_tables(&self) -> Result<Vec<StoredTable>> {
+        let path = self.catalog_path();
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                EngineError::data(format!("catalog '{}' is damaged", path.display()))
+                    .caused_by(error)
+                    .help("delete it: the next run writes it anew")
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(EngineError::unavailable(format!("catalog '{}' cannot be read", path.display())).caused_by(error)),
+        }
+    }
+
+    /// The tables of the catalog.
+    pub(crate) fn tables(&self) -> Result<Vec<TableDefinition>> {
+        self.stored_tables()?.into_iter().map(StoredTable::definition).collect()
+    }
+
+    /// Writes a query's status.
+    fn write_status(&self, status: &StoredQuery) -> Result<()> {
+        write_json(&self.status_path(&status.name), status)
+    }
+}
+
+impl StoredTable {
+    fn definition(self) -> Result<TableDefinition> {
+        let schema = self.columns.map(|columns| ddl::parse_schema(&columns)).transpose();
+        let schema: Option<Schema> = schema.map_err(|error| {
+            EngineError::data(format!("table '{}' in the catalog has columns that cannot be read", self.name)).caused_by(error)
+        })?;
+        Ok(TableDefinition {
+            name: self.name,
+            format: self.format,
+            schema: schema.map(Into::into),
+            options: self.options.into_iter().collect(),
+            partition_columns: self.partition_columns,
+        })
+    }
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        EngineError::unavailable(format!("'{}' cannot be written", path.display())).caused_by(error)
+    };
+    let bytes = serde_json::to_vec_pretty(value).map_err(|error| EngineError::internal("status").caused_by(error))?;
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, bytes).map_err(failed)?;
+    fs::rename(&temporary, path).map_err(failed)
+}
+
+/// The queries of a storage folder, by name.
+pub fn stored_queries(storage: &Path) -> Result<Vec<StoredQuery>> {
+    let folder = storage.join("queries");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(EngineError::unavailable(format!("'{}' cannot be read", folder.display())).caused_by(error));
+        }
+    };
+    let mut queries = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json")) {
+        let bytes = fs::read(&path).map_err(|error| {
+            EngineError::unavailable(format!("'{}' cannot be read", path.display())).caused_by(error)
+        })?;
+        let mut query: StoredQuery = serde_json::from_slice(&bytes).map_err(|error| {
+            EngineError::data(format!("'{}' is damaged", path.display()))
+                .caused_by(error)
+                .help("delete it: the query's next batch writes it anew")
+        })?;
+        if matches!(query.state, QueryState::Running { pid } if !is_alive(pid)) {
+            query.state = QueryState::Stopped;
+        }
+        queries.push(query);
+    }
+    queries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(queries)
+}
+
+/// Asks a running query to stop after its batch.
+pub fn request_stop(storage: &Path, query: &str) -> Result<()> {
+    let queries = stored_queries(storage)?;
+    let Some(found) = queries.iter().find(|known| known.name.eq_ignore_ascii_case(query)) else {
+        let error = EngineError::config(format!("there is no query '{query}' in '{}'", storage.display()));
+        return Err(match nearest(query, queries.iter().map(|known| known.name.as_str())) {
+            Some(near) => error.help(format!("did you mean '{near}'?")),
+            None => error.help("see highwater query list"),
+        });
+    };
+    if !matches!(found.state, QueryState::Running { .. }) {
+        return Err(EngineError::config(format!("query '{}' is not running", found.name)));
+    }
+    let path = Storage::new(storage).stop_path(&found.name);
+    fs::write(&path, b"").map_err(|error| {
+        EngineError::unavailable(format!("'{}' cannot be written", path.display())).caused_by(error)
+    })
+}
+
+/// Whether a process exists. Only a hint for people: what protects a checkpoint is its lock.
+fn is_alive(pid: u32) -> bool {
+    if cfg!(target_os = "linux") { Path::new(&format!("/proc/{pid}")).exists() } else { true }
+}
+
+/// Keeps the status file of a query up to date.
+pub(crate) struct StatusWriter {
+    storage: Storage,
+    status: Mutex<StoredQuery>,
+}
+
+impl StatusWriter {
+    /// Says that the query runs, and takes back an old request to stop.
+    pub(crate) fn start(storage: &Storage, name: &str, target: &str) -> Result<Self> {
+        let known = stored_queries(&storage.root)?.into_iter().find(|query| query.name == name);
+        let status = StoredQuery {
+            name: name.to_owned(),
+            target: target.to_owned(),
+            state: QueryState::Running { pid: std::process::id() },
+            last_progress: known.and_then(|query| query.last_progress),
+        };
+        storage.write_status(&status)?;
+        let stop = storage.stop_path(name);
+        if stop.exists() {
+            fs::remove_file(&stop).map_err(|error| {
+                EngineError::unavailable(format!("'{}' cannot be removed", stop.display())).caused_by(error)
+            })?;
+        }
+        Ok(Self { storage: storage.clone(), status: Mutex::new(status) })
+    }
+
+    fn update(&self, change: impl FnOnce(&mut StoredQuery)) {
+        let mut status = self.status.lock();
+        change(&mut status);
+        // A status that cannot be written must not stop the query: its results do not depend on it.
+        if let Err(error) = self.storage.write_status(&status) {
+            tracing::warn!(query = status.name, %error, "the status file is out of date");
+        }
+    }
+}
+
+impl ProgressListener for StatusWriter {
+    fn on_progress(&self, progress: &StreamingQueryProgress) {
+        self.update(|status| status.last_progress = Some(progress.clone()));
+    }
+
+    fn on_terminated(&self, _: &str, error: Option<&str>) {
+        self.update(|status| {
+            status.state = match error {
+                Some(error) => QueryState::Failed { error: error.to_owned() },
+                None => QueryState::Stopped,
+            };
+        });
+    }
+}

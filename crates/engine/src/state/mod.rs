@@ -1,0 +1,38 @@
+//! The state of a query: rows of bytes below the operators' caches, durable batch by batch.
+//!
+//! ```text
+//!   operators: decoded rows in a bounded cache (their own)
+//!      │ multi_get, scan            │ apply (write-back)              │ commit(N): what batch N changed
+//!      ▼                            ▼                                 ▼
+//!   StateStore ── RocksDB in a local folder, ──────────────  state/N.changelog   one file a batch, durable
+//!                 a column family an operator                      │
+//!                        │ snapshot(N), now and then               │ restore: newest snapshot + changelogs after it
+//!                        ▼                                         ▼
+//!                 state/N.snapshot ── names ──> state/sst/*   only files that are not there yet are written
+//!
+//!   key.rs        bucket (expiry) · shard · group key: the order of keys is the order of expiry
+//!   changes.rs    ChangeSet: what changed, in the bytes the changelog stores
+//!   changelog.rs  the file of a batch              snapshot.rs  the file of a snapshot
+//!   versions.rs   what can be restored, when a snapshot is due, what can go: pure
+//!   rocks.rs      the only place that knows RocksDB
+//! ```
+//!
+//! The local RocksDB is a cache of the checkpoint: it has no log of its own, is never trusted after a restart, and is
+//! built again from the checkpoint each time a store is opened. A store knows bytes and batch ids; it does not know
+//! what a row means, when it expires or which batch is next.
+
+mod changelog;
+mod changes;
+pub mod key;
+mod rocks;
+mod settings;
+mod snapshot;
+mod store;
+mod versions;
+
+pub use changes::{Change, ChangeSet};
+pub use settings::StateSettings;
+pub use store::{
+    FrozenSnapshot, OperatorMetrics, RestoreReport, SnapshotReport, StateCommitReport, StateMetrics, StateStore,
+};
+pub use versions::{RestorePath, SinceSnapshot, StateVersions, snapshot_due};

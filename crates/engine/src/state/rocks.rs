@@ -1,0 +1,214 @@
+//! RocksDB as the state store uses it: one database, a column family an operator, no log.
+//!
+//! Tuned for what a stream does to its state: point reads in batches (filters on whole keys, indices and filters in the
+//! one bounded cache), overwrites (large write buffers), and expiry of whole ranges (range deletes, and files that lie
+//! wholly inside such a range dropped at once). This is the only module that names RocksDB.
+
+use std::path::Path;
+
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, ErrorKind, IteratorMode,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::changes::Change;
+use super::key::PREFIX_BYTES;
+use super::{OperatorMetrics, StateMetrics, StateSettings};
+use crate::error::{EngineError, Result};
+
+/// Column families are named after operators; the prefix keeps them apart from RocksDB's own `default`.
+const FAMILY_PREFIX: &str = "operator.";
+
+/// Rows are handed to RocksDB in batches of this size.
+const WRITE_BATCH_BYTES: usize = 1 << 20;
+
+/// The local database.
+pub(crate) struct Rocks {
+    db: DB,
+    cache: Cache,
+    options: Options,
+    families: Vec<String>,
+}
+
+impl Rocks {
+    /// Opens the folder, with exactly these operators: missing ones are made, others are dropped and named.
+    pub(crate) fn open(path: &Path, settings: &StateSettings, operators: &[String]) -> Result<(Self, Vec<String>)> {
+        let cache = Cache::new_lru_cache(usize::try_from(settings.block_cache_bytes).unwrap_or(usize::MAX));
+        let options = options(settings, &cache);
+        let families: Vec<String> = operators.iter().map(|operator| format!("{FAMILY_PREFIX}{operator}")).collect();
+        let existing = match path.join("CURRENT").exists() {
+            true => DB::list_cf(&options, path).map_err(|error| failed("open", error))?,
+            false => Vec::new(),
+        };
+        let foreign: Vec<String> =
+            existing.into_iter().filter(|name| !families.contains(name) && name != "default").collect();
+        let all = families.iter().chain(&foreign).map(|name| (name.as_str(), options.clone()));
+        let mut db = DB::open_cf_with_opts(&options, path, all).map_err(|error| failed("open", error))?;
+        for name in &foreign {
+            db.drop_cf(name).map_err(|error| failed("drop an operator of", error))?;
+        }
+        let dropped = foreign.iter().map(|name| name.trim_start_matches(FAMILY_PREFIX).to_owned()).collect();
+        Ok((Self { db, cache, options, families }, dropped))
+    }
+
+    /// Gives the value of each key, in the order of the keys.
+    pub(crate) fn multi_get(
+        &self,
+        operator: usize,
+        keys: &[impl AsRef<[u8]>],
+        f: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>,
+    ) -> Result<()> {
+        let family = self.family(operator)?;
+        let sorted = keys.is_sorted_by(|a, b| a.as_ref() <= b.as_ref());
+        let found = self.db.batched_multi_get_cf(family, keys.iter().map(AsRef::as_ref), sorted);
+        for (index, value) in found.into_iter().enumerate() {
+            f(index, value.map_err(|error| failed("read", error))?.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Gives the rows with a key from the first up to but not with the second, in order.
+    pub(crate) fn scan(
+        &self,
+        operator: usize,
+        (from, to): (&[u8], &[u8]),
+        f: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(to);
+        // A scan reads what is about to expire: it must not push out of the cache what is still alive.
+        options.fill_cache(false);
+        for row in self.db.iterator_cf_opt(self.family(operator)?, options, IteratorMode::Start) {
+            let (key, value) = row.map_err(|error| failed("read", error))?;
+            f(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Applies changes in order. A crash in the middle leaves a part of them, which is as good as none: the database
+    /// is thrown away then.
+    pub(crate) fn apply<'a>(&self, operator: usize, changes: impl Iterator<Item = Result<Change<'a>>>) -> Result<()> {
+        let family = self.family(operator)?;
+        let mut batch = WriteBatch::default();
+        for change in changes {
+            match change? {
+                Change::RangeDelete(from, to) => self.delete_range(family, from, to)?,
+                Change::Delete(key) => batch.delete_cf(family, key),
+                Change::Put(key, value) => batch.put_cf(family, key, value),
+            }
+            if batch.size_in_bytes() >= WRITE_BATCH_BYTES {
+                self.write(std::mem::take(&mut batch))?;
+            }
+        }
+        if batch.is_empty() { Ok(()) } else { self.write(batch) }
+    }
+
+    /// Range deletes come before the other changes, so they are written at once, and before the files go: whatever is
+    /// older than the tombstone in other files stays hidden.
+    fn delete_range(&self, family: &ColumnFamily, from: &[u8], to: &[u8]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(family, from, to);
+        self.write(batch)?;
+        // Dropping files includes the end of the range, which must therefore not be the key of a row.
+        if to.len() < PREFIX_BYTES {
+            self.db.delete_file_in_range_cf(family, from, to).map_err(|error| failed("delete from", error))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<()> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(|error| failed("write to", error))
+    }
+
+    /// Removes every row of an operator.
+    pub(crate) fn clear(&mut self, operator: usize) -> Result<()> {
+        let Some(name) = self.families.get(operator) else { return Err(no_operator(operator)) };
+        self.db.drop_cf(name).map_err(|error| failed("clear", error))?;
+        self.db.create_cf(name, &self.options).map_err(|error| failed("clear", error))
+    }
+
+    /// Writes all rows to files and links them into a new folder, which can be opened as a database.
+    pub(crate) fn freeze(&self, folder: &Path) -> Result<()> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(|error| failed("snapshot", error))?;
+        checkpoint.create_checkpoint(folder).map_err(|error| failed("snapshot", error))
+    }
+
+    /// Sizes, as far as RocksDB knows them.
+    pub(crate) fn metrics(&self) -> StateMetrics {
+        let mut metrics = StateMetrics { memory_bytes: self.cache.get_usage() as u64, ..Default::default() };
+        for (index, name) in self.families.iter().enumerate() {
+            let property = |property: &str| match self.family(index) {
+                Ok(family) => self.db.property_int_value_cf(family, property).ok().flatten().unwrap_or(0),
+                Err(_) => 0,
+            };
+            metrics.memory_bytes += property("rocksdb.cur-size-all-mem-tables");
+            metrics.operators.push(OperatorMetrics {
+                operator: name.trim_start_matches(FAMILY_PREFIX).to_owned(),
+                rows_estimate: property("rocksdb.estimate-num-keys"),
+                size_bytes: property("rocksdb.live-sst-files-size"),
+            });
+        }
+        metrics
+    }
+
+    fn family(&self, operator: usize) -> Result<&ColumnFamily> {
+        let family = self.families.get(operator).and_then(|name| self.db.cf_handle(name));
+        family.ok_or_else(|| no_operator(operator))
+    }
+}
+
+fn no_operator(operator: usize) -> EngineError {
+    EngineError::internal(format!("the state store has no operator {operator}"))
+}
+
+fn options(settings: &StateSettings, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_hybrid_ribbon_filter(10.0, 1);
+    table.set_whole_key_filtering(true);
+    // Indices and filters live in the block cache, in small parts: otherwise they grow with the state, unbounded.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4096);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_pin_top_level_index_and_filter(true);
+
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(usize::try_from(settings.write_buffer_bytes).unwrap_or(usize::MAX));
+    options.set_db_write_buffer_size(usize::try_from(settings.write_buffer_total_bytes).unwrap_or(usize::MAX));
+    options.set_max_write_buffer_number(3);
+    options.set_max_background_jobs(i32::try_from(settings.background_jobs.max(1)).unwrap_or(i32::MAX));
+    options.set_max_open_files(i32::try_from(settings.max_open_files).unwrap_or(i32::MAX));
+    // The manifest is part of every snapshot: kept short, it does not make small snapshots large.
+    options.set_max_manifest_file_size(1 << 20);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(1);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+fn failed(action: &str, error: rocksdb::Error) -> EngineError {
+    let message = format!("cannot {action} the local state database");
+    match error.kind() {
+        ErrorKind::Corruption => EngineError::data(message)
+            .help("start the query again: its state is restored from the checkpoint into a fresh database"),
+        ErrorKind::IOError | ErrorKind::Busy | ErrorKind::TimedOut | ErrorKind::TryAgain | ErrorKind::Incomplete => {
+            EngineError::unavailable(message)
+                .help("check the free space of the state folder, then start the query again")
+        }
+        _ => EngineError::internal(message),
+    }
+    .caused_by(error)
+}

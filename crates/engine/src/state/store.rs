@@ -1,0 +1,430 @@
+//! The state store of a query: reads and write-back through RocksDB, durability through changelogs and snapshots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::StateSettings;
+use super::changelog::{self, ChangelogHead, ChangelogVisitor};
+use super::changes::{ChangeSet, Rows};
+use super::rocks::Rocks;
+use super::snapshot::{self, Snapshot, SnapshotFile, SnapshotHead};
+use super::versions::{SinceSnapshot, StateVersions, Surplus, snapshot_due};
+use crate::checkpoint::CheckpointDir;
+use crate::checkpoint::store::io_error;
+use crate::error::{EngineError, Result};
+use crate::sink::BatchId;
+
+/// What opening a store did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RestoreReport {
+    /// The snapshot it began with.
+    pub snapshot: Option<BatchId>,
+    /// Changelogs applied.
+    pub changelogs: u64,
+    /// Bytes of snapshot and changelogs read.
+    pub size_bytes: u64,
+    /// The note given to [`StateStore::commit`] with the restored version; null for empty state.
+    pub note: serde_json::Value,
+    /// Operators the checkpoint has state of and the query does not have: their state is gone.
+    pub dropped_operators: Vec<String>,
+}
+
+/// What a commit wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateCommitReport {
+    /// Changes of all operators.
+    pub changes: u64,
+    /// Size of the changelog.
+    pub size_bytes: u64,
+}
+
+/// What a snapshot wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// Bytes of all its files.
+    pub size_bytes: u64,
+    /// Files no earlier snapshot had.
+    pub new_files: u64,
+    /// Their bytes.
+    pub new_bytes: u64,
+}
+
+/// Sizes of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateMetrics {
+    /// Memory in use: cached blocks and rows not yet in files.
+    pub memory_bytes: u64,
+    /// Bytes of changelogs since the last snapshot.
+    pub changelog_bytes: u64,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: u64,
+    /// Per operator, in the order of [`StateStore::open`].
+    pub operators: Vec<OperatorMetrics>,
+}
+
+/// Sizes of one operator's state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperatorMetrics {
+    /// The operator.
+    pub operator: String,
+    /// Rows, estimated; rows that only an operator's cache has are not in it.
+    pub rows_estimate: u64,
+    /// Bytes in files.
+    pub size_bytes: u64,
+}
+
+/// The state at a moment, linked into a folder of its own and not yet in the checkpoint.
+#[derive(Debug)]
+pub struct FrozenSnapshot {
+    folder: PathBuf,
+    head: SnapshotHead,
+    _pending: Arc<()>,
+}
+
+/// The state of one query. Threads share it for reading and write-back; commits come from one of them.
+pub struct StateStore {
+    settings: StateSettings,
+    checkpoint: CheckpointDir,
+    local_dir: PathBuf,
+    operators: Vec<String>,
+    /// Unlike any other store's: part of the names of the content files this one writes.
+    id: String,
+    rocks: Rocks,
+    book: Mutex<Book>,
+    /// Held while content files are written that no snapshot names yet, and while unnamed ones are removed.
+    content_files: Mutex<()>,
+}
+
+/// What the store knows of the checkpoint.
+#[derive(Debug, Default)]
+struct Book {
+    version: Option<BatchId>,
+    note: serde_json::Value,
+    versions: StateVersions,
+    /// Files of the last snapshot by local name: the next one shares what is still in use.
+    shareable: BTreeMap<String, SnapshotFile>,
+    snapshot_bytes: u64,
+    pending: Weak<()>,
+    unused_files: bool,
+}
+
+impl StateStore {
+    /// Restores the state after batch `version` (empty for none) into `local_dir`, where leftovers are removed.
+    ///
+    /// Opened for writing, it also removes changelogs and snapshots of later batches: those will be run again, and
+    /// must not be taken for what the new run wrote.
+    pub fn open(
+        settings: &StateSettings,
+        checkpoint: &CheckpointDir,
+        local_dir: &Path,
+        operators: &[String],
+        version: Option<BatchId>,
+    ) -> Result<(Self, RestoreReport)> {
+        let mut versions = StateVersions::read(checkpoint)?;
+        let path = match version {
+            None => None,
+            Some(version) => Some(
+                versions.restore_path(version).map_err(|missing| missing_changelog(checkpoint, version, missing))?,
+            ),
+        };
+        let database = prepare_local(local_dir)?;
+        let base = match path.as_ref().and_then(|path| path.snapshot) {
+            None => None,
+            Some(base) => {
+                let snapshot = Snapshot::read(checkpoint, base)?;
+                snapshot.restore(checkpoint, &database)?;
+                Some(snapshot)
+            }
+        };
+        let (mut rocks, dropped) = Rocks::open(&database, settings, operators)?;
+        let mut report = RestoreReport {
+            snapshot: base.as_ref().map(|base| base.head.batch_id),
+            size_bytes: base.as_ref().map_or(0, Snapshot::size_bytes),
+            note: base.as_ref().map_or(serde_json::Value::Null, |base| base.head.note.clone()),
+            dropped_operators: dropped,
+            ..Default::default()
+        };
+        if let Some(path) = path {
+            for batch in path.changelogs {
+                apply_changelog(checkpoint, batch, &mut rocks, operators, &mut report)?;
+                report.size_bytes += versions.changelogs.get(&batch).copied().unwrap_or(0);
+            }
+        }
+        if checkpoint.run().is_some() {
+            let newer = versions.newer_than(version);
+            remove(checkpoint, &mut versions, &newer)?;
+        }
+        let book = Book {
+            version,
+            note: report.note.clone(),
+            versions,
+            shareable: base.as_ref().map(Snapshot::shareable).unwrap_or_default(),
+            snapshot_bytes: base.as_ref().map_or(0, Snapshot::size_bytes),
+            pending: Weak::new(),
+            unused_files: true,
+        };
+        let store = Self {
+            settings: settings.clone(),
+            checkpoint: checkpoint.clone(),
+            local_dir: local_dir.to_owned(),
+            operators: operators.to_vec(),
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            rocks,
+            book: Mutex::new(book),
+            content_files: Mutex::new(()),
+        };
+        Ok((store, report))
+    }
+
+    /// The values of `keys`, in their order. Sorted keys are read faster.
+    pub fn multi_get(&self, operator: usize, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        self.multi_get_with(operator, keys, &mut |_, value| {
+            values.push(value.map(<[u8]>::to_vec));
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    /// The same without copies: `f` gets the position of each key and its value where RocksDB has it.
+    pub fn multi_get_with(
+        &self,
+        operator: usize,
+        keys: &[impl AsRef<[u8]>],
+        f: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>,
+    ) -> Result<()> {
+        self.rocks.multi_get(operator, keys, f)
+    }
+
+    /// The rows with keys from the first up to but not with the second, in order.
+    pub fn scan(
+        &self,
+        operator: usize,
+        range: (&[u8], &[u8]),
+        f: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.rocks.scan(operator, range, f)
+    }
+
+    /// Writes changes back into the local database: they can be read from now on, and are in the next snapshot. They
+    /// are not durable: that is [`StateStore::commit`].
+    pub fn apply(&self, operator: usize, changes: &ChangeSet) -> Result<()> {
+        self.rocks.apply(operator, changes.iter().map(Ok))
+    }
+
+    /// Makes the changes of batch `version` durable: one set an operator, in the order of [`StateStore::open`]. `note`
+    /// comes back with the restore of this version. The rows need not have been applied.
+    pub fn commit(
+        &self,
+        version: BatchId,
+        changes: &[ChangeSet],
+        note: serde_json::Value,
+    ) -> Result<StateCommitReport> {
+        let mut book = self.book.lock();
+        let expected = book.version.map_or(0, |last| last + 1);
+        if version != expected || changes.len() != self.operators.len() {
+            return Err(EngineError::internal(format!(
+                "state commit of batch {version} with {} operators, expected batch {expected} with {}",
+                changes.len(),
+                self.operators.len()
+            )));
+        }
+        let head =
+            ChangelogHead { version: 1, batch_id: version, operators: self.operators.clone(), note: note.clone() };
+        let size_bytes = changelog::write(&self.checkpoint, &head, &changes.iter().collect::<Vec<_>>())?;
+        book.version = Some(version);
+        book.note = note;
+        book.versions.changelogs.insert(version, size_bytes);
+        Ok(StateCommitReport { changes: changes.iter().map(|changes| changes.len() as u64).sum(), size_bytes })
+    }
+
+    /// Whether it is time to apply everything and call [`StateStore::snapshot`].
+    pub fn snapshot_due(&self) -> bool {
+        let book = self.book.lock();
+        book.pending.strong_count() == 0 && snapshot_due(&self.settings, book.since_snapshot())
+    }
+
+    /// Makes a snapshot of the last committed version, whose rows have all been applied. On a store opened empty,
+    /// `version` may be any: a query that had no state up to that batch begins with an empty snapshot.
+    pub fn snapshot(&self, version: BatchId) -> Result<SnapshotReport> {
+        self.publish(self.freeze(version)?)
+    }
+
+    /// The first, short half of a snapshot: when it returns, changes of the next batch may be applied.
+    pub fn freeze(&self, version: BatchId) -> Result<FrozenSnapshot> {
+        let mut book = self.book.lock();
+        if *book.version.get_or_insert(version) != version {
+            return Err(EngineError::internal(format!(
+                "state snapshot of batch {version}, expected the last committed batch {:?}",
+                book.version
+            )));
+        }
+        let folder = self.local_dir.join(FROZEN).join(version.to_string());
+        remove_folder(&folder)?;
+        make_folder(&self.local_dir.join(FROZEN))?;
+        self.rocks.freeze(&folder)?;
+        let pending = Arc::new(());
+        book.pending = Arc::downgrade(&pending);
+        let head = SnapshotHead { batch_id: version, operators: self.operators.clone(), note: book.note.clone() };
+        Ok(FrozenSnapshot { folder, head, _pending: pending })
+    }
+
+    /// The second, long half of a snapshot: may run on another thread beside batches.
+    pub fn publish(&self, frozen: FrozenSnapshot) -> Result<SnapshotReport> {
+        let _writing = self.content_files.lock();
+        let shareable = self.book.lock().shareable.clone();
+        let version = frozen.head.batch_id;
+        let published = Snapshot::publish(&self.checkpoint, &frozen.folder, frozen.head.clone(), &self.id, &shareable);
+        remove_folder(&frozen.folder)?;
+        let (snapshot, published) = published?;
+        let mut book = self.book.lock();
+        book.versions.snapshots.insert(version, published.manifest_bytes);
+        book.shareable = snapshot.shareable();
+        book.snapshot_bytes = snapshot.size_bytes();
+        Ok(SnapshotReport {
+            size_bytes: snapshot.size_bytes(),
+            new_files: published.new_files,
+            new_bytes: published.new_bytes,
+        })
+    }
+
+    /// Removes what is not needed to restore `keep_from` or anything newer.
+    pub fn prune(&self, keep_from: BatchId) -> Result<()> {
+        let mut book = self.book.lock();
+        let surplus = book.versions.surplus(keep_from);
+        book.unused_files |= !surplus.snapshots.is_empty();
+        remove(&self.checkpoint, &mut book.versions, &surplus)?;
+        // While a snapshot is being written its files have no name in any list; the next call removes what is unused.
+        let Some(_no_writer) = self.content_files.try_lock() else { return Ok(()) };
+        if !book.unused_files {
+            return Ok(());
+        }
+        let mut used = BTreeSet::new();
+        for version in book.versions.snapshots.keys() {
+            let snapshot = Snapshot::read(&self.checkpoint, *version)?;
+            used.extend(snapshot.files.into_iter().map(|file| file.object));
+        }
+        snapshot::remove_unused_files(&self.checkpoint, &used)?;
+        book.unused_files = false;
+        Ok(())
+    }
+
+    /// The last committed version.
+    pub fn version(&self) -> Option<BatchId> {
+        self.book.lock().version
+    }
+
+    /// Sizes, as far as they are known.
+    pub fn metrics(&self) -> StateMetrics {
+        let mut metrics = self.rocks.metrics();
+        let book = self.book.lock();
+        metrics.changelog_bytes = book.since_snapshot().changelog_bytes;
+        metrics.snapshot_bytes = book.snapshot_bytes;
+        metrics
+    }
+}
+
+impl Book {
+    fn since_snapshot(&self) -> SinceSnapshot {
+        let last = self.versions.snapshots.keys().last();
+        let changelogs = self.versions.changelogs.range(last.map_or(0, |last| last + 1)..);
+        let (batches, changelog_bytes) = changelogs.fold((0, 0), |(n, bytes), (_, size)| (n + 1, bytes + size));
+        SinceSnapshot { batches, changelog_bytes, snapshot_bytes: self.snapshot_bytes }
+    }
+}
+
+const FROZEN: &str = "frozen";
+const DATABASE: &str = "db";
+
+/// Removes what an earlier store left and makes the folder of the database.
+fn prepare_local(local_dir: &Path) -> Result<PathBuf> {
+    let database = local_dir.join(DATABASE);
+    remove_folder(&database)?;
+    remove_folder(&local_dir.join(FROZEN))?;
+    make_folder(&database)?;
+    Ok(database)
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| io_error("create", folder, error))
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("delete", folder, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes files, each in the order given, snapshots first: a list goes before the changelogs that would replace it.
+fn remove(checkpoint: &CheckpointDir, versions: &mut StateVersions, surplus: &Surplus) -> Result<()> {
+    for version in &surplus.snapshots {
+        checkpoint.writable()?.delete(&snapshot::file_name(*version))?;
+        versions.snapshots.remove(version);
+    }
+    for version in &surplus.changelogs {
+        checkpoint.writable()?.delete(&changelog::file_name(*version))?;
+        versions.changelogs.remove(version);
+    }
+    Ok(())
+}
+
+fn missing_changelog(checkpoint: &CheckpointDir, version: BatchId, missing: BatchId) -> EngineError {
+    let address = checkpoint.store().address(&changelog::file_name(missing));
+    EngineError::data(format!("the state after batch {version} cannot be restored: {address} is missing"))
+        .help("restore this file from a backup, or give the query a new checkpoint location to start over")
+}
+
+fn apply_changelog(
+    checkpoint: &CheckpointDir,
+    batch_id: BatchId,
+    rocks: &mut Rocks,
+    operators: &[String],
+    report: &mut RestoreReport,
+) -> Result<()> {
+    let mut applying = Applying { rocks, operators, targets: Vec::new(), dropped: &mut report.dropped_operators };
+    let head = changelog::read(checkpoint, batch_id, &mut applying)?;
+    report.note = head.note;
+    report.changelogs += 1;
+    Ok(())
+}
+
+/// Applies a changelog to the operators of the same names.
+struct Applying<'a> {
+    rocks: &'a mut Rocks,
+    operators: &'a [String],
+    /// For each operator of the changelog its position in the store, if the store has it.
+    targets: Vec<Option<usize>>,
+    dropped: &'a mut Vec<String>,
+}
+
+impl ChangelogVisitor for Applying<'_> {
+    fn head(&mut self, head: &ChangelogHead) -> Result<()> {
+        let position = |name: &String| self.operators.iter().position(|operator| operator == name);
+        self.targets = head.operators.iter().map(position).collect();
+        for (name, target) in head.operators.iter().zip(&self.targets) {
+            if target.is_none() && !self.dropped.contains(name) {
+                self.dropped.push(name.clone());
+            }
+        }
+        for operator in 0..self.operators.len() {
+            // The query of that batch did not have this operator: what it had before is void.
+            if !self.targets.contains(&Some(operator)) {
+                self.rocks.clear(operator)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rows(&mut self, operator: usize, rows: Rows<'_>) -> Result<()> {
+        match self.targets.get(operator).copied().flatten() {
+            Some(target) => self.rocks.apply(target, rows),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Tables in memory: a list of batches to read as a stream, and what a query wrote.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use parking_lot::Mutex;
+
+use crate::error::{EngineError, Result};
+use crate::plan::catalog::{Connector, Table, TableDefinition};
+use crate::sink::{BatchId, CommitReport, OutputMode, Sink, SinkRequest, SinkToken};
+use crate::source::{Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceRequest};
+
+/// The connector `test`: one table for each name, shared by all that ask for it.
+#[derive(Debug, Default, Clone)]
+pub struct MemoryConnector {
+    tables: Arc<Mutex<BTreeMap<String, MemoryTable>>>,
+}
+
+/// A table in memory.
+#[derive(Debug, Clone)]
+pub struct MemoryTable {
+    schema: SchemaRef,
+    content: Arc<Mutex<Content>>,
+    /// Batches of the source in one micro-batch; all there are if none.
+    batches_per_trigger: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    /// The batches of the source: partition and rows.
+    input: Vec<(String, RecordBatch)>,
+    /// Committed rows with the batch they came with.
+    output: Vec<(BatchId, RecordBatch)>,
+    tokens: BTreeMap<String, BatchId>,
+}
+
+impl MemoryConnector {
+    /// The table of that name, once a program has named it.
+    pub fn get(&self, name: &str) -> Option<MemoryTable> {
+        self.tables.lock().get(name).cloned()
+    }
+}
+
+impl Connector for MemoryConnector {
+    fn format(&self) -> &str {
+        "test"
+    }
+
+    fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
+        let mut reader = definition.options.reader(format!("table {} (USING test)", definition.name));
+        let batches_per_trigger = reader.parsed("batchesPerTrigger", "a whole number")?;
+        reader.finish()?;
+        let mut tables = self.tables.lock();
+        let content = tables.get(&definition.name).map(|table| Arc::clone(&table.content)).unwrap_or_default();
+        let schema = definition.schema.clone().unwrap_or_else(|| Arc::new(Schema::empty()));
+        let table = MemoryTable { schema, content, batches_per_trigger };
+        tables.insert(definition.name.clone(), table.clone());
+        Ok(Arc::new(table))
+    }
+}
+
+impl MemoryTable {
+    /// Adds rows to the source.
+    pub fn add(&self, partition: &str, rows: RecordBatch) {
+        self.content.lock().input.push((partition.to_owned(), rows));
+    }
+
+    /// The columns.
+    pub fn columns(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// What was written, with the batch it came with.
+    pub fn written(&self) -> Vec<(BatchId, RecordBatch)> {
+        self.content.lock().output.clone()
+    }
+}
+
+impl Table for MemoryTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn source(&self, request: SourceRequest) -> Result<Box<dyn Source>> {
+        Ok(Box::new(MemorySource { table: self.clone(), projection: request.projection }))
+    }
+
+    fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(MemorySink { table: self.clone(), request, staged: Vec::new(), batch: 0 }))
+    }
+
+    fn output_modes(&self) -> &[OutputMode] {
+        &[OutputMode::Append, OutputMode::Update, OutputMode::Complete]
+    }
+
+    fn batch(&self) -> Result<Arc<dyn TableProvider>> {
+        let rows = self.content.lock().input.iter().map(|(_, rows)| rows.clone()).collect();
+        Ok(Arc::new(MemTable::try_new(Arc::clone(&self.schema), vec![rows])?))
+    }
+}
+
+struct MemorySource {
+    table: MemoryTable,
+    projection: Vec<usize>,
+}
+
+fn position(offset: &Offset) -> usize {
+    offset.0.as_u64().and_then(|at| usize::try_from(at).ok()).unwrap_or(0)
+}
+
+fn offset(at: usize) -> Offset {
+    Offset(serde_json::json!(at))
+}
+
+impl Source for MemorySource {
+    fn description(&self) -> String {
+        "MemorySource".to_owned()
+    }
+
+    fn initial_offset(&mut self) -> Result<Offset> {
+        Ok(offset(0))
+    }
+
+    fn latest_offset(&mut self) -> Result<Offset> {
+        Ok(offset(self.table.content.lock().input.len()))
+    }
+
+    fn plan_batch(&mut self, start: &Offset, until: Option<&Offset>) -> Result<Offset> {
+        let end = until.map_or_else(|| self.table.content.lock().input.len(), position);
+        let limit = self.table.batches_per_trigger.map_or(end, |limit| position(start) + limit);
+        Ok(offset(end.min(limit)))
+    }
+
+    fn read(&mut self, range: &OffsetRange) -> Result<Vec<Box<dyn PartitionReader>>> {
+        let content = self.table.content.lock();
+        let rows = content.input.get(position(&range.start)..position(&range.end)).ok_or_else(|| {
+            EngineError::data(format!("the test source has no range {} to {}", range.start, range.end))
+        })?;
+        let mut readers: BTreeMap<String, MemoryReader> = BTreeMap::new();
+        for (partition, rows) in rows {
+            let new = || MemoryReader { partition: partition.clone(), rows: Vec::new(), report: ReadReport::default() };
+            readers.entry(partition.clone()).or_insert_with(new).rows.push(rows.project(&self.projection)?);
+        }
+        readers.values_mut().for_each(|reader| reader.rows.reverse());
+        Ok(readers.into_values().map(|reader| Box::new(reader) as Box<dyn PartitionReader>).collect())
+    }
+
+    fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {
+        let content = self.table.content.lock();
+        Ok(content.input.iter().skip(position(from)).map(|(partition, _)| partition.clone()).collect())
+    }
+}
+
+struct MemoryReader {
+    partition: String,
+    /// Last first.
+    rows: Vec<RecordBatch>,
+    report: ReadReport,
+}
+
+impl PartitionReader for MemoryReader {
+    fn partition(&self) -> &str {
+        &self.partition
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let rows = self.rows.pop();
+        self.report.records += rows.as_ref().map_or(0, |rows| rows.num_rows() as u64);
+        Ok(rows)
+    }
+
+    fn report(&self) -> ReadReport {
+        self.report
+    }
+}
+
+struct MemorySink {
+    table: MemoryTable,
+    request: SinkRequest,
+    staged: Vec<RecordBatch>,
+    batch: BatchId,
+}
+
+impl Sink for MemorySink {
+    fn description(&self) -> String {
+        "MemorySink".to_owned()
+    }
+
+    fn last_committed(&mut self) -> Result<SinkToken> {
+        let content = self.table.content.lock();
+        Ok(content.tokens.get(&self.request.query_id).map_or(SinkToken::None, |batch| SinkToken::Committed(*batch)))
+    }
+
+    fn begin(&mut self, batch_id: BatchId) -> Result<()> {
+        self.staged.clear();
+        self.batch = batch_id;
+        Ok(())
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.staged.push(rows.clone());
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<CommitReport> {
+        let mut content = self.table.content.lock();
+        if self.request.output_mode == OutputMode::Complete {
+            content.output.clear();
+        }
+        let rows = self.staged.iter().map(|rows| rows.num_rows() as u64).sum();
+        content.output.extend(self.staged.drain(..).map(|rows| (self.batch, rows)));
+        content.tokens.insert(self.request.query_id.clone(), self.batch);
+        Ok(CommitReport { rows })
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.staged.clear();
+        Ok(())
+    }
+}
+
+/// The console of a script: keeps what queries on their own would show, by their name.
+pub(super) struct Console(pub(super) MemoryConnector);
+
+impl Connector for Console {
+    fn format(&self) -> &str {
+        "console"
+    }
+
+    fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
+        self.0.table(definition)
+    }
+}

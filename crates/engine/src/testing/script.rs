@@ -1,0 +1,191 @@
+//! A script of actions over one pipeline.
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use parking_lot::Mutex;
+
+use super::{ManualClock, MemoryConnector, MemoryTable};
+use crate::checkpoint::Durability;
+use crate::plan::catalog::ConnectorRegistry;
+use crate::plan::{Program, ScriptError, ScriptFile};
+use crate::progress::{ProgressListener, StreamingQueryProgress};
+use crate::query::{Pipeline, PipelineSettings, Trigger};
+
+/// Runs a pipeline step by step. Methods panic with the position in the script when something is not as expected:
+/// they are assertions.
+pub struct StreamScript {
+    sql: String,
+    memory: MemoryConnector,
+    clock: Arc<ManualClock>,
+    storage: tempfile::TempDir,
+    /// Changed freely between steps.
+    pub settings: PipelineSettings,
+    progress: Arc<Recorder>,
+    steps: usize,
+}
+
+#[derive(Default)]
+struct Recorder(Mutex<Vec<StreamingQueryProgress>>);
+
+impl ProgressListener for Recorder {
+    fn on_progress(&self, progress: &StreamingQueryProgress) {
+        self.0.lock().push(progress.clone());
+    }
+}
+
+#[expect(clippy::panic, clippy::expect_used, reason = "a test kit asserts")]
+impl StreamScript {
+    /// A script over the tables and flows of `sql`; tables use the connector `test`.
+    pub fn new(sql: &str) -> Self {
+        let storage = tempfile::tempdir().expect("a folder for the test");
+        let mut settings = PipelineSettings::new(storage.path());
+        settings.default_format = "test".to_owned();
+        settings.query.trigger = Trigger::AvailableNow;
+        settings.query.durability = Durability::None;
+        settings.query.parallelism = 2;
+        let script = Self {
+            sql: sql.to_owned(),
+            memory: MemoryConnector::default(),
+            clock: Arc::new(ManualClock::new(1_700_000_000_000)),
+            storage,
+            settings,
+            progress: Arc::default(),
+            steps: 0,
+        };
+        if let Err(error) = script.open() {
+            panic!("{error}; help: {}", error.error.next_step().unwrap_or("none"));
+        }
+        script
+    }
+
+    /// What planning says of `sql`: message and help, or nothing if it is fine.
+    pub fn refusal(sql: &str) -> Option<String> {
+        let mut script = Self::new("SELECT 1");
+        script.sql = sql.to_owned();
+        let error = script.open().err()?;
+        let help = error.error.next_step().map(|help| format!("; help: {help}")).unwrap_or_default();
+        Some(format!("{}{help}", error.to_string().trim_start_matches("test.sql:")))
+    }
+
+    /// Goes on with other SQL on the same checkpoint.
+    #[must_use]
+    pub fn change(mut self, sql: &str) -> Self {
+        self.steps += 1;
+        sql.clone_into(&mut self.sql);
+        self
+    }
+
+    fn open(&self) -> Result<Pipeline, ScriptError> {
+        let file = ScriptFile { name: "test.sql".to_owned(), text: self.sql.clone() };
+        let mut connectors = ConnectorRegistry::default();
+        connectors.register(Arc::new(self.memory.clone()));
+        connectors.register(Arc::new(super::memory::Console(self.memory.clone())));
+        let clock = Arc::clone(&self.clock);
+        Pipeline::open(Program::parse(&[file])?, self.settings.clone(), connectors, clock)
+    }
+
+    fn table(&self, name: &str) -> MemoryTable {
+        self.memory.get(name).unwrap_or_else(|| panic!("step {}: no table {name}", self.steps))
+    }
+
+    /// Adds rows to a table, one JSON object a line.
+    pub fn add(self, table: &str, json: &str) -> Self {
+        self.add_to(table, "0", json)
+    }
+
+    /// Adds rows to a partition of a table.
+    pub fn add_to(mut self, table: &str, partition: &str, json: &str) -> Self {
+        self.steps += 1;
+        let memory = self.table(table);
+        let reader = arrow::json::ReaderBuilder::new(memory.columns()).build(Cursor::new(json.as_bytes()));
+        for rows in reader.expect("rows in JSON") {
+            memory.add(partition, rows.unwrap_or_else(|error| panic!("step {}: {error}", self.steps)));
+        }
+        self
+    }
+
+    /// Moves the clock on.
+    pub fn advance(self, duration: Duration) -> Self {
+        self.clock.advance(duration);
+        self
+    }
+
+    /// Starts the pipeline, lets it process all there is, and stops it.
+    pub fn process(mut self) -> Self {
+        self.steps += 1;
+        if let Err(error) = self.run() {
+            panic!("step {}: {error}", self.steps);
+        }
+        self
+    }
+
+    /// The same, expecting a failure whose message contains `part`.
+    pub fn process_fails(mut self, part: &str) -> Self {
+        self.steps += 1;
+        match self.run() {
+            Ok(()) => panic!("step {}: expected a failure with '{part}'", self.steps),
+            Err(error) => assert!(error.contains(part), "step {}: '{error}' lacks '{part}'", self.steps),
+        }
+        self
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let pipeline = self.open().map_err(|error| error.to_string())?;
+        let running = pipeline.start(Arc::clone(&self.progress) as Arc<dyn ProgressListener>);
+        let outcome = running.map_err(|error| error.to_string())?.wait();
+        outcome.map_err(|failures| {
+            failures.iter().map(|failure| format!("{}: {}", failure.query, failure.error)).collect::<Vec<_>>().join("; ")
+        })
+    }
+
+    /// Compares all rows of a sink so far, in any order, columns separated by spaces.
+    pub fn check(mut self, table: &str, expected: &[&str]) -> Self {
+        self.steps += 1;
+        let found = self.rows(table);
+        let mut expected: Vec<String> = expected.iter().map(|row| (*row).to_owned()).collect();
+        expected.sort();
+        assert_eq!(found, expected, "step {}: rows of {table}", self.steps);
+        self
+    }
+
+    /// All rows of a sink so far, sorted.
+    pub fn rows(&self, table: &str) -> Vec<String> {
+        let mut rows: Vec<String> = self.table(table).written().iter().flat_map(|(_, rows)| texts(rows)).collect();
+        rows.sort();
+        rows
+    }
+
+    /// The progress of all batches so far.
+    pub fn progress(&self) -> Vec<StreamingQueryProgress> {
+        self.progress.0.lock().clone()
+    }
+
+    /// Forgets the progress of earlier batches.
+    pub fn forget_progress(self) -> Self {
+        self.progress.0.lock().clear();
+        self
+    }
+
+    /// The storage folder.
+    pub fn storage(&self) -> &std::path::Path {
+        self.storage.path()
+    }
+}
+
+/// The rows as text: columns separated by spaces, timestamps without the date they all share.
+#[expect(clippy::expect_used, reason = "a test kit asserts")]
+fn texts(rows: &RecordBatch) -> Vec<String> {
+    let options = FormatOptions::default().with_null("null").with_timestamp_format(Some("%H:%M:%S")).with_timestamp_tz_format(Some("%H:%M:%S"));
+    let columns: Vec<ArrayFormatter<'_>> = rows
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).expect("a column that can be shown"))
+        .collect();
+    (0..rows.num_rows())
+        .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" "))
+        .collect()
+}
