@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int8Array, Int32Array, Int64Array, StringArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int8Array, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int64Type};
 use datafusion::common::Result;
 

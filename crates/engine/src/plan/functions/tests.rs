@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::Statement;
@@ -104,9 +104,7 @@ async fn answer(context: &SessionContext, case: &Case) -> Answer {
             let data_type =
                 if found == data_type { data_type } else { format!("{data_type} planned, {found} computed") };
             let text = cast::text::strings(column, cast::UTC).unwrap();
-            let text = text.slice(0, 1);
-            let shown = text.as_string::<i32>();
-            let value = if shown.is_null(0) { "NULL".to_owned() } else { shown.value(0).to_owned() };
+            let value = if text.is_null(0) { "NULL".to_owned() } else { text.value(0).to_owned() };
             Answer { data_type, value, name }
         }
         Err((data_type, error)) => Answer { data_type, value: condition(&error), name: String::new() },
