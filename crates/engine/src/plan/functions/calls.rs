@@ -230,7 +230,6 @@ pub(super) fn units_as_text(function: &mut Function) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::plan::dialect::SparkDialect;
     use datafusion::sql::sqlparser::parser::Parser;
 

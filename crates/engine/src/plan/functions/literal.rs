@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::cast::{self, text};
 use super::types;
+use crate::plan::datetime_pattern::cast as datetime;
 
 /// A number with the type its spelling gives it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,11 +101,11 @@ impl fmt::Display for NumberLiteral {
 
 /// The text of `DATE '...'` and its like in Spark's normal form; nothing if it cannot be read.
 pub(crate) fn typed_text(data_type: &ast::DataType, value: &str) -> Option<String> {
-    let zone = cast::utc();
+    let zone = cast::UTC;
     match types::from_ast(data_type).ok()? {
-        DataType::Date32 => cast::parse::date(value).map(text::date),
-        DataType::Timestamp(_, Some(_)) => cast::parse::timestamp(value, zone).map(|us| text::timestamp(us, zone)),
-        DataType::Timestamp(_, None) => cast::parse::timestamp_ntz(value).map(text::timestamp_ntz),
+        DataType::Date32 => datetime::parse_date(value).map(text::date),
+        DataType::Timestamp(_, Some(_)) => cast::timestamp(value, zone).map(|us| text::timestamp(us, zone)),
+        DataType::Timestamp(_, None) => datetime::parse_timestamp_ntz(value).map(text::timestamp_ntz),
         _ => None,
     }
 }

@@ -24,7 +24,7 @@ use super::interval::SparkInterval;
 use crate::error::{EngineError, Result};
 
 /// Rewrites every expression of a query.
-pub fn lower(query: &mut Query) -> Result<()> {
+pub(crate) fn lower(query: &mut Query) -> Result<()> {
     finish(VisitMut::visit(query, &mut Lowering))
 }
 

@@ -16,17 +16,24 @@
 //! columns with Spark's interval types, collations, and `from_json` and its like, which need the format decoders.
 
 mod arithmetic;
+mod arrays;
 mod calls;
 mod cast;
 mod conditional;
 mod conversion;
+mod datetime;
+mod encoding;
 mod failure;
 mod interval;
+mod json;
 mod literal;
 pub(crate) mod lower;
+mod math;
 pub(crate) mod naming;
 mod nested;
 mod planner;
+mod regex;
+mod strings;
 mod table;
 mod types;
 mod udf;

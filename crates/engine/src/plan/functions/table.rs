@@ -4,11 +4,22 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::logical_expr::ScalarUDF;
 
-use super::{arithmetic, conditional, conversion, nested};
+use super::{arithmetic, arrays, conditional, conversion, datetime, encoding, json, math, nested, regex, strings};
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
-    let tables = [conversion::TABLE, arithmetic::TABLE, conditional::TABLE, nested::TABLE];
-    tables.into_iter().flatten().flat_map(|spec| spec.build()).collect()
+    let tables = [
+        conversion::TABLE,
+        arithmetic::TABLE,
+        conditional::TABLE,
+        nested::TABLE,
+        arrays::TABLE,
+        strings::TABLE,
+        regex::TABLE,
+        encoding::TABLE,
+        math::TABLE,
+        json::TABLE,
+    ];
+    tables.into_iter().flatten().chain(datetime::tables()).flat_map(|spec| spec.build()).collect()
 });
 
 /// Every function, once under each of its names.

@@ -103,10 +103,8 @@ async fn answer(context: &SessionContext, case: &Case) -> Answer {
             let found = types::simple_string(column.data_type());
             let data_type =
                 if found == data_type { data_type } else { format!("{data_type} planned, {found} computed") };
-            let text = cast::text::strings(column, cast::utc()).unwrap();
-            let text = text.slice(0, 1);
-            let shown = &text;
-            let value = if shown.is_null(0) { "NULL".to_owned() } else { shown.value(0).to_owned() };
+            let text = cast::text::strings(column, cast::UTC).unwrap();
+            let value = if text.is_null(0) { "NULL".to_owned() } else { text.value(0).to_owned() };
             Answer { data_type, value, name }
         }
         Err((data_type, error)) => Answer { data_type, value: condition(&error), name: String::new() },

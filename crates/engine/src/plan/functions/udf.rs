@@ -5,10 +5,8 @@
 //! Constants are evaluated as columns of one row.
 
 use std::hash::{Hash, Hasher};
-use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::timezone::Tz;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray,
 };
@@ -22,6 +20,7 @@ use datafusion::logical_expr::{
 
 use super::cast::{self, Mode};
 use super::types;
+use crate::plan::datetime_pattern::zone::Zone;
 
 /// What the result type may depend on: the arguments' types, and the values of those that are constant.
 pub(crate) struct Arguments<'a> {
@@ -217,7 +216,7 @@ impl ScalarUDFImpl for Builtin {
 pub(crate) struct Invocation<'a> {
     args: &'a ScalarFunctionArgs,
     /// The session's time zone.
-    pub(crate) zone: Tz,
+    pub(crate) zone: Zone,
     /// How many rows the result has.
     pub(crate) rows: usize,
 }
@@ -300,6 +299,38 @@ impl<'a> Invocation<'a> {
         Ok(instants.as_primitive::<TimestampMicrosecondType>().reinterpret_cast())
     }
 
+    /// Evaluates another function over the arguments cast to `types`, the last of which stands for all that follow;
+    /// the result is cast to this call's type.
+    pub(crate) fn delegate(&self, to: &ScalarUDF, types: &[DataType]) -> Result<ArrayRef> {
+        let wanted = |i: usize| types.get(i).or(types.last()).cloned().unwrap_or(DataType::Utf8);
+        let argument = |i: usize| -> Result<ColumnarValue> {
+            match &self.args.args[i] {
+                ColumnarValue::Array(array) => {
+                    cast::array(array, &wanted(i), Mode::Ansi, self.zone).map(ColumnarValue::Array)
+                }
+                ColumnarValue::Scalar(value) => {
+                    let one = cast::array(&value.to_array()?, &wanted(i), Mode::Ansi, self.zone)?;
+                    ScalarValue::try_from_array(&one, 0).map(ColumnarValue::Scalar)
+                }
+            }
+        };
+        let args = (0..self.len()).map(argument).collect::<Result<Vec<_>>>()?;
+        let field = |arg: &ColumnarValue| Arc::new(Field::new("", arg.data_type(), true));
+        let arg_fields: Vec<FieldRef> = args.iter().map(field).collect();
+        let scalar = |arg: &ColumnarValue| match arg {
+            ColumnarValue::Scalar(value) => Some(value.clone()),
+            ColumnarValue::Array(_) => None,
+        };
+        let scalars: Vec<Option<ScalarValue>> = args.iter().map(scalar).collect();
+        let scalar_arguments: Vec<Option<&ScalarValue>> = scalars.iter().map(Option::as_ref).collect();
+        let return_field =
+            to.return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &scalar_arguments })?;
+        let config_options = Arc::clone(&self.args.config_options);
+        let call = ScalarFunctionArgs { args, arg_fields, number_rows: self.rows, return_field, config_options };
+        let result = to.invoke_with_args(call)?.to_array(self.rows)?;
+        cast::array(&result, self.return_type(), Mode::Ansi, self.zone)
+    }
+
     /// The text of argument `i` if it is constant: `Some(None)` is a NULL.
     pub(crate) fn constant_text(&self, i: usize) -> Option<Option<String>> {
         match self.args.args.get(i)? {
@@ -311,12 +342,10 @@ impl<'a> Invocation<'a> {
 }
 
 /// The session's zone; UTC if none is set.
-pub(crate) fn session_zone(name: Option<&str>) -> Result<Tz> {
+pub(crate) fn session_zone(name: Option<&str>) -> Result<Zone> {
     match name {
-        None | Some("") => Ok(cast::utc()),
-        Some(name) => cast::parse::zone(name)
-            .or_else(|| Tz::from_str(name).ok())
-            .map_or_else(|| plan_err!("[INVALID_TIMEZONE] the time zone '{name}' is not known"), Ok),
+        None | Some("") => Ok(cast::UTC),
+        Some(name) => Zone::parse(name).map_or_else(|| plan_err!("[INVALID_TIMEZONE] the time zone '{name}' is not known"), Ok),
     }
 }
 
@@ -346,3 +375,23 @@ returning! {
 pub(crate) fn first(arguments: &Arguments<'_>) -> Result<DataType> {
     Ok(arguments.of(0))
 }
+
+/// Computes a column row by row where no argument is NULL; the body gives `Result<Option<_>>`.
+macro_rules! each {
+    ($rows:expr, ($($name:ident = $array:expr),+) => $body:expr) => {{
+        let rows = $rows;
+        let arrays = ($(&$array,)+);
+        #[allow(non_snake_case, reason = "the arrays take the names of their values")]
+        let compute = |row: usize| -> datafusion::common::Result<Option<_>> {
+            let ($($name,)+) = arrays;
+            if $(arrow::array::Array::is_null($name, row))||+ {
+                return Ok(None);
+            }
+            $(let $name = $name.value(row);)+
+            $body
+        };
+        (0..rows).map(compute).collect::<datafusion::common::Result<_>>()
+    }};
+}
+
+pub(super) use each;

@@ -10,10 +10,8 @@ pub(crate) mod number;
 pub(crate) mod parse;
 pub(crate) mod text;
 
-use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::timezone::Tz;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, ListArray, MapArray, PrimitiveArray, PrimitiveBuilder,
     StringArray, StructArray, new_null_array,
@@ -24,10 +22,12 @@ use arrow::datatypes::{
     TimeUnit, TimestampMicrosecondType,
 };
 use arrow::util::display::FormatOptions;
-use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono::{DateTime, Days, NaiveDate, NaiveDateTime};
 use datafusion::common::Result;
 
 use super::{failure, types};
+use crate::plan::datetime_pattern::cast as datetime;
+use crate::plan::datetime_pattern::zone::{Zone, local_time};
 use crate::plan::ddl;
 
 /// What becomes of values that do not fit.
@@ -42,30 +42,30 @@ pub(crate) enum Mode {
 const MICROS: i64 = 1_000_000;
 
 /// The zone of zero offset.
-pub(crate) fn utc() -> Tz {
-    // The text is constant and known to be a zone.
-    #[expect(clippy::expect_used, reason = "a constant that parses")]
-    Tz::from_str("+00:00").expect("an offset of zero is a zone")
+pub(crate) const UTC: Zone = Zone::Region(chrono_tz::UTC);
+
+/// An instant in text; without a zone it is local to the session's.
+pub(crate) fn timestamp(text: &str, session: Zone) -> Option<i64> {
+    match session {
+        Zone::Region(tz) => datetime::parse_timestamp(text, tz),
+        Zone::Fixed(_) => match datetime::parse_timestamp_ntz(text) {
+            Some(local) => Some(session.to_micros(naive_of(local))),
+            None => datetime::parse_timestamp(text, chrono_tz::UTC),
+        },
+    }
 }
 
 /// The local time of an instant.
-pub(crate) fn local_of(micros: i64, zone: Tz) -> NaiveDateTime {
-    let utc = naive_of(micros);
-    let offset = zone.offset_from_utc_datetime(&utc).fix().local_minus_utc();
-    utc.checked_add_signed(TimeDelta::seconds(i64::from(offset))).unwrap_or(utc)
+pub(crate) fn local_of(micros: i64, zone: Zone) -> NaiveDateTime {
+    match zone {
+        Zone::Fixed(seconds) => naive_of(micros.saturating_add(i64::from(seconds) * MICROS)),
+        Zone::Region(tz) => local_time(micros, tz).unwrap_or(NaiveDateTime::MIN),
+    }
 }
 
 /// The instant of a local time: the earlier of two, and past a gap by as much as the clock jumped.
-pub(crate) fn instant_of(local: NaiveDateTime, zone: Tz) -> i64 {
-    let offset = zone.offset_from_local_datetime(&local).earliest();
-    let seconds = match offset {
-        Some(offset) => offset.fix().local_minus_utc(),
-        None => {
-            let before = local.checked_sub_signed(TimeDelta::days(1)).unwrap_or(local);
-            zone.offset_from_local_datetime(&before).earliest().map_or(0, |offset| offset.fix().local_minus_utc())
-        }
-    };
-    naive_micros(local).saturating_sub(i64::from(seconds) * MICROS)
+pub(crate) fn instant_of(local: NaiveDateTime, zone: Zone) -> i64 {
+    zone.to_micros(local)
 }
 
 pub(crate) fn naive_of(micros: i64) -> NaiveDateTime {
@@ -129,7 +129,7 @@ pub(crate) fn is_plain(from: &DataType, to: &DataType) -> bool {
 }
 
 /// Casts a column.
-pub(crate) fn array(array: &ArrayRef, to: &DataType, mode: Mode, zone: Tz) -> Result<ArrayRef> {
+pub(crate) fn array(array: &ArrayRef, to: &DataType, mode: Mode, zone: Zone) -> Result<ArrayRef> {
     use DataType as D;
     if array.data_type() == to {
         return Ok(Arc::clone(array));
@@ -179,7 +179,7 @@ pub(crate) fn map_values<I: ArrowPrimitiveType, O: ArrowPrimitiveType>(
     Ok(array.unary_opt(|value| f(value).ok()))
 }
 
-fn from_text(array: &StringArray, to: &DataType, mode: Mode, zone: Tz) -> Result<ArrayRef> {
+fn from_text(array: &StringArray, to: &DataType, mode: Mode, zone: Zone) -> Result<ArrayRef> {
     use DataType as D;
     Ok(match to {
         D::Int8 => Arc::new(parsed::<Int8Type>(array, to, mode, parse::integer)?),
@@ -188,14 +188,14 @@ fn from_text(array: &StringArray, to: &DataType, mode: Mode, zone: Tz) -> Result
         D::Int64 => Arc::new(parsed::<Int64Type>(array, to, mode, parse::integer)?),
         D::Float32 => Arc::new(parsed::<Float32Type>(array, to, mode, |t| parse::double(t).map(|v| v as f32))?),
         D::Float64 => Arc::new(parsed::<Float64Type>(array, to, mode, parse::double)?),
-        D::Date32 => Arc::new(parsed::<Date32Type>(array, to, mode, parse::date)?),
+        D::Date32 => Arc::new(parsed::<Date32Type>(array, to, mode, datetime::parse_date)?),
         D::Decimal128(precision, scale) => Arc::new(number::decimals_of_text(array, *precision, *scale, mode)?),
         D::Timestamp(TimeUnit::Microsecond, Some(_)) => {
-            let instants = parsed::<TimestampMicrosecondType>(array, to, mode, |t| parse::timestamp(t, zone))?;
+            let instants = parsed::<TimestampMicrosecondType>(array, to, mode, |t| timestamp(t, zone))?;
             Arc::new(instants.with_timezone("UTC"))
         }
         D::Timestamp(TimeUnit::Microsecond, None) => {
-            Arc::new(parsed::<TimestampMicrosecondType>(array, to, mode, parse::timestamp_ntz)?)
+            Arc::new(parsed::<TimestampMicrosecondType>(array, to, mode, datetime::parse_timestamp_ntz)?)
         }
         D::Boolean => {
             let parse = |text: Option<&str>| match text.map(|text| (text, parse::boolean(text))) {
@@ -227,7 +227,7 @@ fn parsed<T: ArrowPrimitiveType>(
 }
 
 /// Dates, instants and local times into each other.
-fn between_times(array: &ArrayRef, to: &DataType, zone: Tz) -> Result<ArrayRef> {
+fn between_times(array: &ArrayRef, to: &DataType, zone: Zone) -> Result<ArrayRef> {
     use DataType as D;
     let micros = |f: &dyn Fn(i64) -> i64| -> PrimitiveArray<TimestampMicrosecondType> {
         array.as_primitive::<TimestampMicrosecondType>().unary(f)
@@ -261,7 +261,7 @@ fn between_times(array: &ArrayRef, to: &DataType, zone: Tz) -> Result<ArrayRef> 
 }
 
 /// Instants as seconds since 1970; whole seconds are rounded down.
-fn from_instant(array: &ArrayRef, to: &DataType, mode: Mode, zone: Tz) -> Result<ArrayRef> {
+fn from_instant(array: &ArrayRef, to: &DataType, mode: Mode, zone: Zone) -> Result<ArrayRef> {
     let instants = array.as_primitive::<TimestampMicrosecondType>();
     let seconds: ArrayRef = match to {
         DataType::Float32 | DataType::Float64 => {
@@ -276,19 +276,19 @@ fn from_instant(array: &ArrayRef, to: &DataType, mode: Mode, zone: Tz) -> Result
     self::array(&seconds, to, mode, zone)
 }
 
-fn list(lists: &ListArray, field: &FieldRef, mode: Mode, zone: Tz) -> Result<ArrayRef> {
+fn list(lists: &ListArray, field: &FieldRef, mode: Mode, zone: Zone) -> Result<ArrayRef> {
     let values = array(lists.values(), field.data_type(), mode, zone)?;
     let nulls = lists.nulls().cloned();
     Ok(Arc::new(ListArray::try_new(Arc::clone(field), lists.offsets().clone(), values, nulls)?))
 }
 
-fn structure(columns: &StructArray, fields: &Fields, mode: Mode, zone: Tz) -> Result<ArrayRef> {
+fn structure(columns: &StructArray, fields: &Fields, mode: Mode, zone: Zone) -> Result<ArrayRef> {
     let cast = |(column, field): (&ArrayRef, &FieldRef)| array(column, field.data_type(), mode, zone);
     let values = columns.columns().iter().zip(fields).map(cast).collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(StructArray::try_new(fields.clone(), values, columns.nulls().cloned())?))
 }
 
-fn map(map: &MapArray, field: &FieldRef, mode: Mode, zone: Tz) -> Result<ArrayRef> {
+fn map(map: &MapArray, field: &FieldRef, mode: Mode, zone: Zone) -> Result<ArrayRef> {
     let DataType::Struct(fields) = field.data_type() else {
         return arrow_cast(&(Arc::new(map.clone()) as ArrayRef), field.data_type(), mode);
     };

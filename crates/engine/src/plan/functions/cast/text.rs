@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, TimestampMicrosecondType};
@@ -11,9 +10,10 @@ use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 use datafusion::common::Result;
 
 use super::local_of;
+use crate::plan::datetime_pattern::zone::Zone;
 
 /// Every value of a column as text; NULL stays NULL.
-pub(crate) fn strings(array: &ArrayRef, zone: Tz) -> Result<StringArray> {
+pub(crate) fn strings(array: &ArrayRef, zone: Zone) -> Result<StringArray> {
     let mut builder = StringBuilder::with_capacity(array.len(), array.len() * 12);
     let writer = Writer::new(array, zone)?;
     let mut text = String::new();
@@ -36,16 +36,16 @@ enum Writer<'a> {
     Double(&'a arrow::array::Float64Array),
     Decimal(&'a arrow::array::Decimal128Array, i8),
     Date(&'a arrow::array::Date32Array),
-    Timestamp(&'a arrow::array::TimestampMicrosecondArray, Option<Tz>),
+    Timestamp(&'a arrow::array::TimestampMicrosecondArray, Option<Zone>),
     Bytes(&'a arrow::array::BinaryArray),
-    List(&'a arrow::array::ListArray, Tz),
+    List(&'a arrow::array::ListArray, Zone),
     Struct(&'a arrow::array::StructArray, Vec<Writer<'a>>),
     Map(&'a arrow::array::MapArray, Box<Writer<'a>>, Box<Writer<'a>>),
     Other(ArrayRef),
 }
 
 impl<'a> Writer<'a> {
-    fn new(array: &'a ArrayRef, zone: Tz) -> Result<Self> {
+    fn new(array: &'a ArrayRef, zone: Zone) -> Result<Self> {
         Ok(match array.data_type() {
             DataType::Utf8 => Self::Text(array.as_string()),
             DataType::Float32 => Self::Float(array.as_primitive::<Float32Type>()),
@@ -186,7 +186,7 @@ pub(crate) fn date(days: i32) -> String {
 }
 
 /// A TIMESTAMP by its microseconds since 1970.
-pub(crate) fn timestamp(micros: i64, zone: Tz) -> String {
+pub(crate) fn timestamp(micros: i64, zone: Zone) -> String {
     datetime(local_of(micros, zone))
 }
 
