@@ -14,7 +14,8 @@ const KILLS: usize = 50;
 /// Files the source has when everything is there.
 const FILES: usize = 150;
 
-const SQL: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING json OPTIONS (path 'in', maxFilesPerTrigger '1');
+const SQL: &str =
+    "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING json OPTIONS (path 'in', maxFilesPerTrigger '1');
 CREATE STREAMING TABLE windows USING delta AS
   SELECT window.start AS w, k, count(*) AS n, sum(v) AS s FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 5 SECONDS
   GROUP BY window(ts, '20 seconds', '10 seconds'), k;
@@ -49,7 +50,8 @@ fn write_file(folder: &Path, n: usize) {
     for row in 0..40 {
         let second = (n as u64).saturating_sub(random.next(4));
         let (k, v) = (random.next(7), n as u64 * 40 + row);
-        writeln!(rows, r#"{{"k":"k{k}","v":{v},"ts":"2024-01-01T00:{:02}:{:02}.000Z"}}"#, second / 60, second % 60).unwrap();
+        writeln!(rows, r#"{{"k":"k{k}","v":{v},"ts":"2024-01-01T00:{:02}:{:02}.000Z"}}"#, second / 60, second % 60)
+            .unwrap();
     }
     let hidden = folder.join(format!("in/.{n}"));
     fs::write(&hidden, rows).unwrap();
@@ -64,7 +66,8 @@ fn results(folder: &Path) -> Vec<(&'static str, String)> {
 #[test]
 fn tables_survive_kill_at_any_moment() {
     let kills = std::env::var("HIGHWATER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
-    let seed = std::env::var("HIGHWATER_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(u64::from(std::process::id()));
+    let seed =
+        std::env::var("HIGHWATER_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(u64::from(std::process::id()));
     println!("kills={kills} HIGHWATER_SEED={seed}");
     let mut random = Random(seed);
     let (calm, wild) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

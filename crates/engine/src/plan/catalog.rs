@@ -158,7 +158,9 @@ fn resolve_references(value: &str) -> Result<String, String> {
         out.push_str(before);
         match reference.split_once(':') {
             Some(("env", name)) => {
-                out.push_str(&std::env::var(name).map_err(|_| format!("the environment variable {name}, which is not set"))?);
+                out.push_str(
+                    &std::env::var(name).map_err(|_| format!("the environment variable {name}, which is not set"))?,
+                );
             }
             Some(("file", path)) => {
                 let text = std::fs::read_to_string(path).map_err(|error| format!("the file {path}: {error}"))?;
@@ -229,7 +231,10 @@ impl<'a> OptionReader<'a> {
     pub fn with_prefix(&mut self, prefix: &str) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for (key, value) in self.options.iter() {
-            if key.len() > prefix.len() && key.is_char_boundary(prefix.len()) && key[..prefix.len()].eq_ignore_ascii_case(prefix) {
+            if key.len() > prefix.len()
+                && key.is_char_boundary(prefix.len())
+                && key[..prefix.len()].eq_ignore_ascii_case(prefix)
+            {
                 self.known.push(key.to_owned());
                 found.push((key[prefix.len()..].to_owned(), value.to_owned()));
             }
@@ -239,7 +244,8 @@ impl<'a> OptionReader<'a> {
 
     /// Refuses the options nobody asked for, with the nearest known one.
     pub fn finish(self) -> Result<()> {
-        let unknown = self.options.iter().map(|(key, _)| key).find(|key| !self.known.iter().any(|k| k.eq_ignore_ascii_case(key)));
+        let unknown =
+            self.options.iter().map(|(key, _)| key).find(|key| !self.known.iter().any(|k| k.eq_ignore_ascii_case(key)));
         let Some(key) = unknown else { return Ok(()) };
         let error = EngineError::config(format!("{} has no option '{key}'", self.object));
         Err(match nearest(key, self.known.iter().map(String::as_str)) {

@@ -54,14 +54,7 @@ pub(crate) struct WatermarkTracker {
 
 impl WatermarkTracker {
     pub(crate) fn new(specs: Vec<WatermarkSpec>, policy: WatermarkPolicy, idle_timeout: Duration) -> Self {
-        Self {
-            specs,
-            policy,
-            idle_timeout,
-            partitions: BTreeMap::new(),
-            watermarks_ms: BTreeMap::new(),
-            global_ms: 0,
-        }
+        Self { specs, policy, idle_timeout, partitions: BTreeMap::new(), watermarks_ms: BTreeMap::new(), global_ms: 0 }
     }
 
     /// The watermark for the next batch, in milliseconds since 1970; 0 until a row was seen.

@@ -230,7 +230,8 @@ fn round_decimals(call: &Invocation<'_>, places: i32, rounding: Rounding) -> Res
     };
     let out_of_range = |v: i128| failure::out_of_range(cast::text::decimal(v, scale), to_precision, to_scale);
     let rounded = values.as_primitive::<Decimal128Type>().try_unary::<_, Decimal128Type, _>(|value| {
-        let rounded = round_to(value, scale.into(), places.min(scale.into()), rounding).ok_or_else(|| out_of_range(value))?;
+        let rounded =
+            round_to(value, scale.into(), places.min(scale.into()), rounding).ok_or_else(|| out_of_range(value))?;
         let from = places.clamp(0, scale.into());
         cast::number::rescale(rounded, from, to_precision, to_scale).ok_or_else(|| out_of_range(value))
     })?;

@@ -14,8 +14,8 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{Expr, Volatility};
 
 use super::cast::{days_of, local_of};
-use super::udf::{self, Invocation, Spec, function};
 use super::types;
+use super::udf::{self, Invocation, Spec, function};
 
 /// The functions of this module and of those below it.
 pub(super) fn tables() -> impl Iterator<Item = &'static Spec> {

@@ -111,7 +111,12 @@ fn make_timestamp(call: &Invocation<'_>, local: bool) -> Result<ArrayRef> {
         let date = ymd(year, month, day)?;
         let parts = || {
             let micros = u32::try_from(second).ok()?;
-            date.and_hms_micro_opt(hour.try_into().ok()?, minute.try_into().ok()?, micros / 1_000_000, micros % 1_000_000)
+            date.and_hms_micro_opt(
+                hour.try_into().ok()?,
+                minute.try_into().ok()?,
+                micros / 1_000_000,
+                micros % 1_000_000,
+            )
         };
         parts().ok_or_else(|| no_such(&format!("time {hour}:{minute}:{}", second as f64 / 1e6)))
     };
@@ -223,9 +228,8 @@ fn between_zones(call: &Invocation<'_>, from_utc: bool) -> Result<ArrayRef> {
 fn convert_timezone(call: &Invocation<'_>) -> Result<ArrayRef> {
     let last = call.len() - 1;
     let (targets, times) = (call.strings(last - 1)?, locals(call, last)?);
-    let source = |row: usize| -> Result<Zone> {
-        if last == 2 { zone(call.strings(0)?.value(row)) } else { Ok(call.zone) }
-    };
+    let source =
+        |row: usize| -> Result<Zone> { if last == 2 { zone(call.strings(0)?.value(row)) } else { Ok(call.zone) } };
     let row = |(row, (time, target)): (usize, (Option<i64>, Option<&str>))| -> Result<Option<i64>> {
         let (Some(time), Some(target)) = (time, target) else { return Ok(None) };
         Ok(Some(naive_micros(local_of(instant_of(naive_of(time), source(row)?), zone(target)?))))
