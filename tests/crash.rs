@@ -68,7 +68,6 @@ fn tables_survive_kill_at_any_moment() {
     let kills = std::env::var("HIGHWATER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
     let seed =
         std::env::var("HIGHWATER_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(u64::from(std::process::id()));
-    println!("kills={kills} HIGHWATER_SEED={seed}");
     let mut random = Random(seed);
     let (calm, wild) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for folder in [calm.path(), wild.path()] {

@@ -168,7 +168,7 @@ impl DeltaSink {
             batch.writer.discard()?;
             let mut keys = Keys::default();
             let rows = last_of_each(&batch.rows, &key_columns, &mut keys)?;
-            for snapshot in snapshot {
+            if let Some(snapshot) = snapshot {
                 for file in touched(&root, snapshot, &key_columns, &mut keys, batch.count)? {
                     let mut reader = DataReader::open(&root, &file, &snapshot.schema, &snapshot.partition_columns)?;
                     while let Some(old) = reader.next_batch()? {

@@ -204,11 +204,11 @@ impl PartitionReader for DeltaReader {
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            if let Some(reader) = &mut self.current {
-                if let Some(batch) = reader.next_batch()? {
-                    self.report.records += batch.num_rows() as u64;
-                    return Ok(Some(batch));
-                }
+            if let Some(reader) = &mut self.current
+                && let Some(batch) = reader.next_batch()?
+            {
+                self.report.records += batch.num_rows() as u64;
+                return Ok(Some(batch));
             }
             let Some(file) = self.files.pop_front() else {
                 self.current = None;

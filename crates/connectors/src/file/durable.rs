@@ -68,11 +68,6 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| io_error("sync the folder", path, error))
 }
 
-/// Makes a finished file's bytes durable.
-pub(crate) fn sync_file(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| io_error("sync", path, error))
-}
-
 /// Removes a file; one that is gone is as good as removed.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

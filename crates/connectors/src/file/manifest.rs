@@ -143,7 +143,7 @@ impl Manifest {
                 return Ok(Published::Before);
             }
             let id = self.latest.map_or(0, |latest| latest + 1);
-            let compact = (id + 1) % COMPACT_EVERY == 0;
+            let compact = (id + 1).is_multiple_of(COMPACT_EVERY);
             let bytes = if compact {
                 let mut all = read_all(&self.folder)?.1;
                 all.extend_from_slice(files);
@@ -166,7 +166,7 @@ impl Manifest {
     fn catch_up(&mut self) -> Result<()> {
         loop {
             let id = self.latest.map_or(0, |latest| latest + 1);
-            let compact = (id + 1) % COMPACT_EVERY == 0;
+            let compact = (id + 1).is_multiple_of(COMPACT_EVERY);
             let path = self.folder.join(entry_name(id, compact));
             if !path.exists() {
                 return self.refuse_lost_chain(id);

@@ -21,6 +21,7 @@ pub(crate) struct PartWriter {
     rows: u64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one a part file")]
 enum Body {
     Parquet(Box<ArrowWriter<File>>),
     Lines { file: BufWriter<File>, encoder: LineEncoder, buffer: Vec<u8> },

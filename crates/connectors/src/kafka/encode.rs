@@ -181,6 +181,11 @@ impl EncodedRows {
         self.rows
     }
 
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The value of a record, none for a tombstone.
     pub fn value(&self, row: usize) -> Option<&[u8]> {
         self.values.get(row)

@@ -429,7 +429,7 @@ impl StreamingQuery {
         if let Some(state) = &mut self.state {
             timer.phase(|d| &mut d.state_commit, || state.snapshot_if_due(batch, &mut self.operators))?;
         }
-        if batch % PRUNE_EVERY == 0
+        if batch.is_multiple_of(PRUNE_EVERY)
             && let Some(keep_from) = self.settings.retention.prune_logs(&self.offsets, &self.commits)?
             && let Some(state) = &self.state
         {
@@ -451,12 +451,14 @@ fn plan_ends(
         let until = until.and_then(|until| until.get(index));
         let mut end = source.plan_batch(start, until)?;
         // Once takes everything in one batch, whatever the limits: the limits are asked again until nothing is left.
-        while trigger == Trigger::Once {
-            let further = source.plan_batch(&end, None)?;
-            if further == end {
-                break;
+        if trigger == Trigger::Once {
+            loop {
+                let further = source.plan_batch(&end, None)?;
+                if further == end {
+                    break;
+                }
+                end = further;
             }
-            end = further;
         }
         ends.push(end);
     }

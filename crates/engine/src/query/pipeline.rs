@@ -104,6 +104,17 @@ enum Work {
     Whole(WholeQuery),
 }
 
+/// What a flow writes to.
+struct Target {
+    table: Arc<dyn Table>,
+    /// e.g. `table alerts (USING delta)`.
+    description: String,
+    /// The columns it declares.
+    declared: Option<SchemaRef>,
+    /// The output mode it asks for.
+    mode: Option<OutputMode>,
+}
+
 /// A query over tables whose result replaces the target's rows.
 struct WholeQuery {
     flow: Flow,
@@ -150,7 +161,8 @@ impl Pipeline {
     fn plan_flow(&self, flow: &Flow) -> Result<PlannedFlow> {
         let own = self.settings.flows.iter().find(|(name, _)| name.eq_ignore_ascii_case(&flow.name));
         let own = own.map(|(_, settings)| settings.clone()).unwrap_or_default();
-        let (target, target_description, declared, table_mode) = self.target(flow)?;
+        let Target { table: target, description: target_description, declared, mode: table_mode } =
+            self.target(flow)?;
         let planned = self.tables.plan(flow)?;
         let reads = planned.sources.iter().map(|source| source.name.to_lowercase()).collect();
         let trigger = own.trigger.unwrap_or(self.settings.query.trigger);
@@ -208,7 +220,7 @@ impl Pipeline {
     }
 
     /// The flow's target, its description, the columns it declares and the output mode it asks for.
-    fn target(&self, flow: &Flow) -> Result<(Arc<dyn Table>, String, Option<SchemaRef>, Option<OutputMode>)> {
+    fn target(&self, flow: &Flow) -> Result<Target> {
         let Some(name) = &flow.target else {
             let definition = TableDefinition {
                 name: flow.name.clone(),
@@ -218,7 +230,7 @@ impl Pipeline {
                 partition_columns: Vec::new(),
             };
             let console = self.tables.connectors.get("console")?.table(&definition)?;
-            return Ok((console, "the console".to_owned(), None, None));
+            return Ok(Target { table: console, description: "the console".to_owned(), declared: None, mode: None });
         };
         let (table, _) = self.tables.program.tables.get(&name.to_lowercase()).ok_or_else(|| {
             EngineError::query_at(flow.span, format!("flow '{}' writes to '{name}', which is not defined", flow.name))
@@ -227,7 +239,7 @@ impl Pipeline {
         let mode = table.options.get(OUTPUT_MODE).map(str::parse).transpose()?;
         let kind = if table.kind == TableKind::Sink { "sink" } else { "table" };
         let description = format!("{kind} {} (USING {format})", table.name);
-        Ok((self.tables.table(name)?, description, table.columns.clone(), mode))
+        Ok(Target { table: self.tables.table(name)?, description, declared: table.columns.clone(), mode })
     }
 
     /// Starts all flows.

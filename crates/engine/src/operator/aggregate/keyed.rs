@@ -164,7 +164,6 @@ pub(super) fn key_hash(key: &[u8]) -> u64 {
 }
 
 /// The shard of a key by its hash: [`crate::state::key::shard_of`] without hashing again.
-#[expect(clippy::cast_possible_truncation, reason = "the top byte is what is wanted")]
 pub(super) fn shard_of_hash(hash: u64) -> u8 {
     (hash >> 56) as u8
 }

@@ -104,7 +104,7 @@ fn higher_order(name: &str, args: &[Expr]) -> Option<Expr> {
         "exists" => Some(apply("array_any_match", lambda)),
         "forall" => {
             let mut opposite = lambda.clone();
-            opposite.body = Box::new(negate(true, Expr::Nested(lambda.body.clone())));
+            *opposite.body = negate(true, Expr::Nested(lambda.body.clone()));
             Some(negate(true, apply("array_any_match", &opposite)))
         }
         _ => None,

@@ -209,9 +209,7 @@ fn keyword_call(expr: Expr) -> Result<Expr> {
         Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
             call("overlay", [*expr, *overlay_what, *overlay_from].into_iter().chain(overlay_for.map(|length| *length)))
         }
-        Expr::CompoundFieldAccess { root, access_chain } => {
-            access_chain.into_iter().try_fold(*root, |inner, access| field_access(inner, access))?
-        }
+        Expr::CompoundFieldAccess { root, access_chain } => access_chain.into_iter().try_fold(*root, field_access)?,
         Expr::Struct { values, .. } => calls::structure(values),
         Expr::Lambda(mut lambda) => {
             lambda.body = Box::new(std::mem::replace(&mut *lambda.body, Expr::value(Value::Null)));

@@ -284,7 +284,7 @@ fn width_bucket(call: &Invocation<'_>) -> Result<ArrayRef> {
         let (low, high) = (min.min(max), min.max(max));
         let (below, above) = if min < max { (0, count + 1) } else { (count + 1, 0) };
         Ok(Some(match value {
-            v if v < low || (v == low && min > max) && v < low => below,
+            v if v < low => below,
             v if min < max && v >= high => above,
             v if min > max && v <= low => above.max(below),
             v if min > max && v > high => 0,
