@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StringArray, StructArray, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StringArray, StructArray, UInt64Array,
+    new_null_array,
 };
 use arrow::compute::{SortOptions, concat, sort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Fields};
@@ -333,7 +334,12 @@ fn zipped_type(arguments: &Arguments<'_>) -> Result<DataType> {
         let item = element(list).ok_or_else(|| wrong(list))?;
         Ok(Field::new(i.to_string(), item.data_type().clone(), true))
     };
-    arguments.types().enumerate().map(field).collect::<Result<Fields>>().map(|fields| types::list(DataType::Struct(fields)))
+    arguments
+        .types()
+        .enumerate()
+        .map(field)
+        .collect::<Result<Fields>>()
+        .map(|fields| types::list(DataType::Struct(fields)))
 }
 
 fn zip(call: &Invocation<'_>) -> Result<ArrayRef> {
@@ -346,7 +352,9 @@ fn zip(call: &Invocation<'_>) -> Result<ArrayRef> {
     let side = |lists: &ListArray| -> Result<ArrayRef> {
         let item = |(row, length): (usize, &Option<usize>)| {
             let places = places(lists, row).unwrap_or(0..0);
-            (0..length.unwrap_or(0)).map(move |i| (i < places.len()).then_some((places.start + i) as u64)).collect::<Vec<_>>()
+            (0..length.unwrap_or(0))
+                .map(move |i| (i < places.len()).then_some((places.start + i) as u64))
+                .collect::<Vec<_>>()
         };
         let all: UInt64Array = lengths.iter().enumerate().flat_map(item).collect();
         Ok(take(lists.values(), &all, None)?)
@@ -455,7 +463,8 @@ fn map_concat(call: &Invocation<'_>) -> Result<ArrayRef> {
             let map = map.as_map();
             let (values, to) = if keys { (map.keys(), &key) } else { (map.values(), &value) };
             let field = Arc::new(Field::new_list_field(to.clone(), true));
-            Ok(Arc::new(ListArray::try_new(field, map.offsets().clone(), Arc::clone(values), map.nulls().cloned())?) as _)
+            Ok(Arc::new(ListArray::try_new(field, map.offsets().clone(), Arc::clone(values), map.nulls().cloned())?)
+                as _)
         });
         concat_lists(&lists.collect::<Result<Vec<ArrayRef>>>()?, call.rows)
     };
@@ -482,13 +491,16 @@ fn map_from_entries(call: &Invocation<'_>) -> Result<ArrayRef> {
     map_array(call.return_type(), lists.offsets().clone(), keys, values, lists.nulls().cloned())
 }
 
+/// A key and its value, which may be missing.
+type Entry = (String, Option<String>);
+
 /// `a:1,b:2` as a map; the separators are plain text here, regular expressions in Spark.
 fn str_to_map(call: &Invocation<'_>) -> Result<ArrayRef> {
     let separator = |i: usize, default: &str| -> Result<StringArray> {
         if call.len() > i { call.strings(i) } else { Ok(StringArray::from(vec![default; call.rows])) }
     };
     let (texts, pairs, parts) = (call.strings(0)?, separator(1, ",")?, separator(2, ":")?);
-    let rows: Vec<Option<Vec<(String, Option<String>)>>> = each!(call.rows, (text = texts, pair = pairs, part = parts) => {
+    let rows: Vec<Option<Vec<Entry>>> = each!(call.rows, (text = texts, pair = pairs, part = parts) => {
         let entry = |entry: &str| match entry.split_once(part) {
             Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
             None => (entry.to_owned(), None),

@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int32Array, StringArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, StringArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     TimestampMicrosecondType,
@@ -120,7 +118,8 @@ fn base64(call: &Invocation<'_>) -> Result<ArrayRef> {
     let encode = |bytes: &[u8]| {
         let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
         for chunk in bytes.chunks(3) {
-            let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            let group =
+                chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
             for i in 0..4 {
                 let letter = BASE64[(group >> (18 - 6 * i) & 63) as usize];
                 out.push(if i <= chunk.len() { char::from(letter) } else { '=' });

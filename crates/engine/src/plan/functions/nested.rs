@@ -20,10 +20,10 @@ use crate::plan::ddl;
 
 pub(super) const TABLE: &[Spec] = &[
     function("get_field", (2, 2), field_type, get_field),
-    function("get_item", (2, 2), item_type, |c| item(c, Index::FromZero)),
-    function("get", (2, 2), item_type, |c| item(c, Index::FromZeroOrNull)),
-    function("element_at", (2, 2), item_type, |c| item(c, Index::FromOne)),
-    function("try_element_at", (2, 2), item_type, |c| item(c, Index::FromOneOrNull)),
+    function("get_item", (2, 2), item_type, |c| item(c, Index::Zero)),
+    function("get", (2, 2), item_type, |c| item(c, Index::ZeroOrNull)),
+    function("element_at", (2, 2), item_type, |c| item(c, Index::One)),
+    function("try_element_at", (2, 2), item_type, |c| item(c, Index::OneOrNull)),
     function("named_struct", (2, ANY), named_struct_type, named_struct),
     function("by_order", (2, 2), by_order_type, by_order),
     function("array", (0, ANY), array_type, array),
@@ -94,7 +94,7 @@ fn get_field(call: &Invocation<'_>) -> Result<ArrayRef> {
             let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
             Ok(Arc::new(ListArray::try_new(field, lists.offsets().clone(), values, lists.nulls().cloned())?))
         }
-        _ => item(call, Index::FromZero),
+        _ => item(call, Index::Zero),
     }
 }
 
@@ -111,12 +111,13 @@ fn field_of(columns: &StructArray, name: &str) -> Result<ArrayRef> {
     }
 }
 
+/// Where places count from, and what becomes of one that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Index {
-    FromZero,
-    FromZeroOrNull,
-    FromOne,
-    FromOneOrNull,
+    Zero,
+    ZeroOrNull,
+    One,
+    OneOrNull,
 }
 
 fn item_type(arguments: &Arguments<'_>) -> Result<DataType> {
@@ -158,7 +159,7 @@ fn list_item(call: &Invocation<'_>, lists: &ListArray, index: Index) -> Result<A
         let (start, length) = (lists.value_offsets()[row], lists.value_length(row));
         let wanted = indexes.value(row);
         let from_zero = match (index, wanted) {
-            (Index::FromZero | Index::FromZeroOrNull, place) => place,
+            (Index::Zero | Index::ZeroOrNull, place) => place,
             (_, 0) => return Err(failure::data("INVALID_INDEX_OF_ZERO", "places in an array count from 1")),
             (_, place) if place > 0 => place - 1,
             (_, place) => length + place,
@@ -167,9 +168,9 @@ fn list_item(call: &Invocation<'_>, lists: &ListArray, index: Index) -> Result<A
             return Ok(Some((start + from_zero) as u64));
         }
         let condition = match index {
-            Index::FromZero => "INVALID_ARRAY_INDEX",
-            Index::FromOne => "INVALID_ARRAY_INDEX_IN_ELEMENT_AT",
-            Index::FromZeroOrNull | Index::FromOneOrNull => return Ok(None),
+            Index::Zero => "INVALID_ARRAY_INDEX",
+            Index::One => "INVALID_ARRAY_INDEX_IN_ELEMENT_AT",
+            Index::ZeroOrNull | Index::OneOrNull => return Ok(None),
         };
         Err(failure::data(condition, format!("the place {wanted} is outside of an array of {length} elements")))
     };

@@ -130,8 +130,7 @@ fn extract_all(call: &Invocation<'_>) -> Result<ArrayRef> {
 }
 
 fn string_lists(rows: Vec<Option<Vec<String>>>) -> ArrayRef {
-    let mut out =
-        ListBuilder::new(StringBuilder::new()).with_field(Field::new_list_field(DataType::Utf8, true));
+    let mut out = ListBuilder::new(StringBuilder::new()).with_field(Field::new_list_field(DataType::Utf8, true));
     for row in rows {
         let valid = row.is_some();
         row.into_iter().flatten().for_each(|part| out.values().append_value(part));
@@ -150,7 +149,10 @@ fn replace(call: &Invocation<'_>) -> Result<ArrayRef> {
         }
         let place = places.as_ref().map_or(1, |places| places.value(row));
         let skipped = usize::try_from(place - 1).map_err(|_| {
-            failure::data("INVALID_PARAMETER_VALUE.START", format!("regexp_replace starts at {place}, expected 1 or more"))
+            failure::data(
+                "INVALID_PARAMETER_VALUE.START",
+                format!("regexp_replace starts at {place}, expected 1 or more"),
+            )
         })?;
         let from = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(skipped).unwrap_or(text.len());
         let template = rust_replacement(replacements.value(row));

@@ -72,7 +72,11 @@ fn initcap(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at_start = true;
     for c in text.chars() {
-        if at_start { out.extend(c.to_uppercase()) } else { out.extend(c.to_lowercase()) }
+        if at_start {
+            out.extend(c.to_uppercase())
+        } else {
+            out.extend(c.to_lowercase())
+        }
         at_start = c == ' ';
     }
     out
@@ -304,7 +308,8 @@ fn repeat(call: &Invocation<'_>) -> Result<ArrayRef> {
 
 fn space(call: &Invocation<'_>) -> Result<ArrayRef> {
     let times = call.ints(0)?;
-    let out: StringArray = each!(call.rows, (times = times) => Ok(Some(" ".repeat(times.max(0).unsigned_abs() as usize))))?;
+    let out: StringArray =
+        each!(call.rows, (times = times) => Ok(Some(" ".repeat(times.max(0).unsigned_abs() as usize))))?;
     Ok(Arc::new(out))
 }
 
@@ -340,8 +345,7 @@ fn substring_index(call: &Invocation<'_>) -> Result<ArrayRef> {
 
 fn levenshtein(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (left, right) = (call.strings(0)?, call.strings(1)?);
-    let out: Int32Array =
-        each!(call.rows, (a = left, b = right) => Ok(Some(strsim::levenshtein(a, b) as i32)))?;
+    let out: Int32Array = each!(call.rows, (a = left, b = right) => Ok(Some(strsim::levenshtein(a, b) as i32)))?;
     Ok(Arc::new(out))
 }
 
@@ -367,17 +371,16 @@ fn find_in_set(call: &Invocation<'_>) -> Result<ArrayRef> {
 fn elt(call: &Invocation<'_>) -> Result<ArrayRef> {
     let places = call.ints(0)?;
     let columns = (1..call.len()).map(|i| call.strings(i)).collect::<Result<Vec<_>>>()?;
-    let out: StringArray = each!(call.rows, (place = places) => Ok(Some(place)))
-        .and_then(|places: Int32Array| {
-            let pick = |(row, place): (usize, Option<i32>)| -> Result<Option<String>> {
-                let Some(place) = place else { return Ok(None) };
-                let column = usize::try_from(place - 1).ok().and_then(|at| columns.get(at)).ok_or_else(|| {
-                    failure::data("INVALID_ARRAY_INDEX", format!("there is no value {place} of {}", columns.len()))
-                })?;
-                Ok(column.is_valid(row).then(|| column.value(row).to_owned()))
-            };
-            places.iter().enumerate().map(pick).collect()
-        })?;
+    let out: StringArray = each!(call.rows, (place = places) => Ok(Some(place))).and_then(|places: Int32Array| {
+        let pick = |(row, place): (usize, Option<i32>)| -> Result<Option<String>> {
+            let Some(place) = place else { return Ok(None) };
+            let column = usize::try_from(place - 1).ok().and_then(|at| columns.get(at)).ok_or_else(|| {
+                failure::data("INVALID_ARRAY_INDEX", format!("there is no value {place} of {}", columns.len()))
+            })?;
+            Ok(column.is_valid(row).then(|| column.value(row).to_owned()))
+        };
+        places.iter().enumerate().map(pick).collect()
+    })?;
     Ok(Arc::new(out))
 }
 

@@ -323,8 +323,8 @@ impl<'a> Invocation<'a> {
         };
         let scalars: Vec<Option<ScalarValue>> = args.iter().map(scalar).collect();
         let scalar_arguments: Vec<Option<&ScalarValue>> = scalars.iter().map(Option::as_ref).collect();
-        let return_field =
-            to.return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &scalar_arguments })?;
+        let return_field = to
+            .return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &scalar_arguments })?;
         let config_options = Arc::clone(&self.args.config_options);
         let call = ScalarFunctionArgs { args, arg_fields, number_rows: self.rows, return_field, config_options };
         let result = to.invoke_with_args(call)?.to_array(self.rows)?;
@@ -345,7 +345,9 @@ impl<'a> Invocation<'a> {
 pub(crate) fn session_zone(name: Option<&str>) -> Result<Zone> {
     match name {
         None | Some("") => Ok(cast::UTC),
-        Some(name) => Zone::parse(name).map_or_else(|| plan_err!("[INVALID_TIMEZONE] the time zone '{name}' is not known"), Ok),
+        Some(name) => {
+            Zone::parse(name).map_or_else(|| plan_err!("[INVALID_TIMEZONE] the time zone '{name}' is not known"), Ok)
+        }
     }
 }
 

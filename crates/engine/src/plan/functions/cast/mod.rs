@@ -93,7 +93,8 @@ pub(crate) fn days_of(date: NaiveDate) -> i32 {
 /// Whether Spark has the cast at all.
 pub(crate) fn castable(from: &DataType, to: &DataType) -> bool {
     use DataType as D;
-    let number = |t: &D| types::as_decimal(t).is_some() || matches!(t, D::Float32 | D::Float64);
+    let unsigned = |t: &D| matches!(t, D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64);
+    let number = |t: &D| types::as_decimal(t).is_some() || matches!(t, D::Float32 | D::Float64) || unsigned(t);
     match (from, to) {
         (a, b) if a == b => true,
         (D::Null, _) | (_, D::Utf8) => true,

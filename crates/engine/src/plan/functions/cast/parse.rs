@@ -4,7 +4,6 @@
 
 use std::str::FromStr;
 
-
 /// A whole number: digits with an optional sign, spaces around them.
 pub(crate) fn integer<T: FromStr>(text: &str) -> Option<T> {
     let text = trim(text);

@@ -124,11 +124,8 @@ fn to_date(call: &Invocation<'_>, mode: Mode) -> Result<ArrayRef> {
 
 fn date_format(call: &Invocation<'_>) -> Result<ArrayRef> {
     let local = super::is_local(call.field(0).data_type());
-    let (times, zone) = if local {
-        (super::locals(call, 0)?, spark_cast::UTC)
-    } else {
-        (call.timestamps(0)?, call.zone)
-    };
+    let (times, zone) =
+        if local { (super::locals(call, 0)?, spark_cast::UTC) } else { (call.timestamps(0)?, call.zone) };
     written(&times, &call.strings(1)?, zone)
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array};
-use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use chrono::{Datelike, Months, NaiveDate, NaiveDateTime};
 use datafusion::common::Result;
@@ -11,7 +10,7 @@ use datafusion::common::Result;
 use super::super::cast::{date_of, days_of, instant_of, local_of, naive_micros, naive_of};
 use super::super::udf::{self, Arguments, Invocation, Spec, each, function};
 use super::super::{failure, types};
-use super::{dates, instants, is_local, locals};
+use super::{as_local, dates, instants, is_local, locals};
 use crate::plan::datetime_pattern::zone::Zone;
 
 pub(super) const TABLE: &[Spec] = &[
@@ -45,7 +44,7 @@ fn datediff(call: &Invocation<'_>) -> Result<ArrayRef> {
 }
 
 /// Moves by months; a day that the month does not have becomes its last.
-fn month_step(date: NaiveDate, months: i64) -> Option<NaiveDate> {
+pub(super) fn month_step(date: NaiveDate, months: i64) -> Option<NaiveDate> {
     let step = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
     if months < 0 { date.checked_sub_months(step) } else { date.checked_add_months(step) }
 }
@@ -111,7 +110,12 @@ fn make_timestamp(call: &Invocation<'_>, local: bool) -> Result<ArrayRef> {
         let date = ymd(year, month, day)?;
         let parts = || {
             let micros = u32::try_from(second).ok()?;
-            date.and_hms_micro_opt(hour.try_into().ok()?, minute.try_into().ok()?, micros / 1_000_000, micros % 1_000_000)
+            date.and_hms_micro_opt(
+                hour.try_into().ok()?,
+                minute.try_into().ok()?,
+                micros / 1_000_000,
+                micros % 1_000_000,
+            )
         };
         parts().ok_or_else(|| no_such(&format!("time {hour}:{minute}:{}", second as f64 / 1e6)))
     };
@@ -127,11 +131,6 @@ fn make_timestamp(call: &Invocation<'_>, local: bool) -> Result<ArrayRef> {
     };
     let micros = (0..call.rows).map(row).collect::<Result<Int64Array>>()?;
     if local { as_local(micros) } else { Ok(instants(micros)) }
-}
-
-fn as_local(micros: Int64Array) -> Result<ArrayRef> {
-    let micros: ArrayRef = Arc::new(micros);
-    Ok(cast(&micros, &types::timestamp_ntz())?)
 }
 
 /// A unit as months or microseconds.
@@ -151,6 +150,12 @@ fn unit(name: &str) -> Result<(i64, i64)> {
             return Err(failure::data("INVALID_PARAMETER_VALUE.DATETIME_UNIT", format!("'{name}' is no unit of time")));
         }
     })
+}
+
+/// The type of a moved time: its own if it is local, else an instant.
+pub(super) fn moved_type(arguments: &Arguments<'_>) -> Result<DataType> {
+    let data_type = arguments.of(0);
+    Ok(if is_local(&data_type) { data_type } else { types::timestamp() })
 }
 
 fn shifted_type(arguments: &Arguments<'_>) -> Result<DataType> {
@@ -181,16 +186,13 @@ fn timestampadd(call: &Invocation<'_>) -> Result<ArrayRef> {
     if local { as_local(out) } else { Ok(instants(out)) }
 }
 
-/// Whole units from the first time to the second, cut off toward zero.
+/// Whole units from the first time to the second by what clocks show, cut off toward zero.
 fn timestampdiff(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (units, from, to) = (call.strings(0)?, locals(call, 1)?, locals(call, 2)?);
-    let zone = call.zone;
     let out: Int64Array = each!(call.rows, (name = units, from = from, to = to) => {
         let (months, micros) = unit(name)?;
         if months == 0 {
-            let exact = micros < 86_400_000_000;
-            let time = |us: i64| if exact { instant_of(naive_of(us), zone) } else { us };
-            return Ok(Some((time(to) - time(from)) / micros));
+            return Ok(Some((to - from) / micros));
         }
         let (a, b) = (naive_of(from), naive_of(to));
         let mut whole = i64::from(b.year() - a.year()) * 12 + i64::from(b.month()) - i64::from(a.month());
@@ -223,9 +225,8 @@ fn between_zones(call: &Invocation<'_>, from_utc: bool) -> Result<ArrayRef> {
 fn convert_timezone(call: &Invocation<'_>) -> Result<ArrayRef> {
     let last = call.len() - 1;
     let (targets, times) = (call.strings(last - 1)?, locals(call, last)?);
-    let source = |row: usize| -> Result<Zone> {
-        if last == 2 { zone(call.strings(0)?.value(row)) } else { Ok(call.zone) }
-    };
+    let source =
+        |row: usize| -> Result<Zone> { if last == 2 { zone(call.strings(0)?.value(row)) } else { Ok(call.zone) } };
     let row = |(row, (time, target)): (usize, (Option<i64>, Option<&str>))| -> Result<Option<i64>> {
         let (Some(time), Some(target)) = (time, target) else { return Ok(None) };
         Ok(Some(naive_micros(local_of(instant_of(naive_of(time), source(row)?), zone(target)?))))
