@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, Decimal128Array, PrimitiveArray};
 use arrow::buffer::NullBuffer;
-use arrow::compute::binary;
+use arrow::compute::{binary, try_binary};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, i256,
 };
+use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result};
 
 use super::cast::{Mode, number};
@@ -127,7 +128,8 @@ fn evaluate(op: Op, call: &Invocation<'_>, mode: Mode) -> Result<ArrayRef> {
     }
 }
 
-/// Applies a checked operation where both sides have a value.
+/// Applies a checked operation where both sides have a value. Arrow's loop is the fast one; ours finds the error, or
+/// makes NULLs of it.
 fn checked<T: ArrowPrimitiveType>(
     left: &ArrayRef,
     right: &ArrayRef,
@@ -135,6 +137,12 @@ fn checked<T: ArrowPrimitiveType>(
     f: impl Fn(T::Native, T::Native) -> Result<T::Native>,
 ) -> Result<PrimitiveArray<T>> {
     let (left, right) = (left.as_primitive::<T>(), right.as_primitive::<T>());
+    let quick = |a, b| f(a, b).map_err(|error| ArrowError::ComputeError(error.to_string()));
+    if mode == Mode::Ansi
+        && let Ok(array) = try_binary(left, right, quick)
+    {
+        return Ok(array);
+    }
     let nulls = NullBuffer::union(left.nulls(), right.nulls());
     let valid = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
     let compute = |row: usize| match valid(row).then(|| f(left.value(row), right.value(row))) {

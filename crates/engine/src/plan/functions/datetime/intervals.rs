@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit};
 use datafusion::common::Result;
 
-use super::super::cast::{instant_of, naive_micros, naive_of};
+use super::super::cast::{instant_micros, naive_micros, naive_of};
 use super::super::failure;
 use super::super::udf::{Arguments, Invocation, Spec, each, function};
 
@@ -42,7 +42,7 @@ fn move_time(call: &Invocation<'_>) -> Result<ArrayRef> {
         let date = super::shift::month_step(moment.date(), i64::from(interval.months) * sign).ok_or_else(overflow)?;
         let local_time = naive_micros(date.and_time(moment.time()));
         let local_time = days.checked_mul(DAY).and_then(|by| local_time.checked_add(by)).ok_or_else(overflow)?;
-        let start = if local { local_time } else { instant_of(naive_of(local_time), zone) };
+        let start = if local { local_time } else { instant_micros(local_time, zone) };
         start.checked_add(micros % DAY).map(Some).ok_or_else(overflow)
     })?;
     if local { super::as_local(out) } else { Ok(super::instants(out)) }

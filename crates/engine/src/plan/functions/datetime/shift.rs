@@ -7,7 +7,9 @@ use arrow::datatypes::DataType;
 use chrono::{Datelike, Months, NaiveDate, NaiveDateTime};
 use datafusion::common::Result;
 
-use super::super::cast::{date_of, days_of, instant_of, local_of, naive_micros, naive_of};
+use super::super::cast::{
+    date_of, days_of, instant_micros, instant_of, local_micros, local_of, naive_micros, naive_of,
+};
 use super::super::udf::{self, Arguments, Invocation, Spec, each, function};
 use super::super::{failure, types};
 use super::{as_local, dates, instants, is_local, locals};
@@ -172,7 +174,7 @@ fn timestampadd(call: &Invocation<'_>) -> Result<ArrayRef> {
         let overflow = || failure::data("DATETIME_OVERFLOW", format!("the time moved by {amount} {name} is out of range"));
         let (months, micros) = unit(name)?;
         let calendar = months > 0 || micros >= 86_400_000_000;
-        let start = if local || calendar { time } else { instant_of(naive_of(time), zone) };
+        let start = if local || calendar { time } else { instant_micros(time, zone) };
         let moved = if months > 0 {
             let moment = naive_of(start);
             let date = amount.checked_mul(months).and_then(|months| month_step(moment.date(), months));
@@ -181,7 +183,7 @@ fn timestampadd(call: &Invocation<'_>) -> Result<ArrayRef> {
             amount.checked_mul(micros).and_then(|by| start.checked_add(by))
         };
         let moved = moved.ok_or_else(overflow)?;
-        Ok(Some(if calendar && !local { instant_of(naive_of(moved), zone) } else { moved }))
+        Ok(Some(if calendar && !local { instant_micros(moved, zone) } else { moved }))
     })?;
     if local { as_local(out) } else { Ok(instants(out)) }
 }
@@ -216,7 +218,7 @@ fn between_zones(call: &Invocation<'_>, from_utc: bool) -> Result<ArrayRef> {
     let (times, names) = (call.timestamps(0)?, call.strings(1)?);
     let out: Int64Array = each!(call.rows, (time = times, name = names) => {
         let zone = zone(name)?;
-        Ok(Some(if from_utc { naive_micros(local_of(time, zone)) } else { instant_of(naive_of(time), zone) }))
+        Ok(Some(if from_utc { local_micros(time, zone) } else { instant_micros(time, zone) }))
     })?;
     Ok(instants(out))
 }
