@@ -3,9 +3,9 @@
 
     functions.py sc://127.0.0.1:15002 > functions.tsv
 
-Columns of the answer, separated by tabs, with \\\\, \\t and \\n escaped: what is selected from (empty: nothing), the
-expression, its type, its value as Spark's cast to STRING writes it (NULL for no value) or `ERROR <condition>`, and
-the name Spark gives the column.
+Columns of the answer, separated by tabs, with \\\\, \\t and \\n escaped: the session's time zone, what is selected from
+(empty: nothing), the expression, its type, its value as Spark's cast to STRING writes it (NULL for no value) or
+`ERROR <condition>`, and the name Spark gives the column.
 """
 import os
 import sys
@@ -19,13 +19,15 @@ def escape(text):
 
 
 def cases(path):
-    relation = ""
+    zone, relation = "UTC", ""
     for line in open(path, encoding="utf-8"):
         line = line.rstrip("\n")
-        if line.startswith("@from "):
-            relation = line[len("@from "):]
+        if line.startswith("@from"):
+            relation = line[len("@from"):].strip()
+        elif line.startswith("@zone "):
+            zone = line[len("@zone "):]
         elif line and not line.startswith("#"):
-            yield relation, line
+            yield zone, relation, line
 
 
 def condition(error):
@@ -51,10 +53,10 @@ def answer(spark, relation, expression):
 
 def main():
     spark = SparkSession.builder.remote(sys.argv[1]).getOrCreate()
-    spark.conf.set("spark.sql.session.timeZone", "UTC")
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "functions.txt")
-    for relation, expression in cases(path):
-        fields = [relation, expression, *answer(spark, relation, expression)]
+    for zone, relation, expression in cases(path):
+        spark.conf.set("spark.sql.session.timeZone", zone)
+        fields = [zone, relation, expression, *answer(spark, relation, expression)]
         print("\t".join(escape(field) for field in fields), flush=True)
     spark.stop()
     os._exit(0)

@@ -72,6 +72,8 @@ struct Scope<'a> {
     merged: Vec<String>,
     /// Aliases of the select list, where they can be used.
     aliases: Vec<String>,
+    /// Whether an alias hides a column, as in `ORDER BY`.
+    aliases_first: bool,
     outer: Option<&'a Scope<'a>>,
 }
 
@@ -82,6 +84,11 @@ impl Scope<'_> {
     }
 
     fn column(&self, name: &str) -> Result<Option<String>> {
+        if self.aliases_first
+            && let Some(alias) = self.aliases.iter().find(|alias| same(alias, name))
+        {
+            return Ok(Some(alias.clone()));
+        }
         let mut found: Vec<&str> = self.relations.iter().filter_map(|r| r.columns.spelling(name)).collect();
         found.dedup();
         if found.is_empty() {
@@ -143,7 +150,8 @@ impl Resolver<'_> {
         if let Some(order_by) = &mut query.order_by
             && let OrderByKind::Expressions(items) = &mut order_by.kind
         {
-            scope.aliases.extend(columns.names.iter().cloned());
+            scope.aliases.clone_from(&columns.names);
+            scope.aliases_first = true;
             for item in items {
                 self.expr(&mut item.expr, &scope)?;
             }

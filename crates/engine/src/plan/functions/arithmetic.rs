@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, Decimal128Array, PrimitiveArray};
 use arrow::buffer::NullBuffer;
-use arrow::compute::binary;
+use arrow::compute::{binary, try_binary};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, i256,
 };
+use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result};
 
 use super::cast::{Mode, number};
@@ -40,6 +41,7 @@ pub(super) const TABLE: &[Spec] = &[
     function("try_multiply", (2, 2), |a| result(Op::Multiply, a), |c| evaluate(Op::Multiply, c, Mode::Try)),
     function("try_divide", (2, 2), |a| result(Op::Divide, a), |c| evaluate(Op::Divide, c, Mode::Try)),
     function("try_mod", (2, 2), |a| result(Op::Remainder, a), |c| evaluate(Op::Remainder, c, Mode::Try)),
+    function("average", (2, 2), average_type, average),
     function("negative", (1, 1), signed, |c| sign(c, "negative")),
     function("positive", (1, 1), signed, |c| c.array(0, c.return_type())),
     function("abs", (1, 1), signed, |c| sign(c, "abs")),
@@ -86,18 +88,8 @@ fn result(op: Op, arguments: &Arguments<'_>) -> Result<DataType> {
     if !types::is_decimal(&common) {
         return Ok(if op == Op::Divide { DataType::Float64 } else { common });
     }
-    let (left, right) = sides(arguments)?;
-    Ok(decimal_result(op, left, right))
-}
-
-/// Both sides as decimals; an integer constant counts only its own digits.
-fn sides(arguments: &Arguments<'_>) -> Result<((u8, i8), (u8, i8))> {
-    let side = |i: usize| {
-        let data_type = arguments.of(i);
-        let constant = if types::is_integral(&data_type) { arguments.int(i) } else { None };
-        constant.map(|v| (types::digits(v.into()) as u8, 0)).or_else(|| types::as_decimal(&data_type)).unwrap_or((1, 0))
-    };
-    Ok((side(0), side(1)))
+    let side = |i: usize| types::as_decimal(&arguments.of(i)).unwrap_or((1, 0));
+    Ok(decimal_result(op, side(0), side(1)))
 }
 
 fn decimal_result(op: Op, (p1, s1): (u8, i8), (p2, s2): (u8, i8)) -> DataType {
@@ -136,7 +128,8 @@ fn evaluate(op: Op, call: &Invocation<'_>, mode: Mode) -> Result<ArrayRef> {
     }
 }
 
-/// Applies a checked operation where both sides have a value.
+/// Applies a checked operation where both sides have a value. Arrow's loop is the fast one; ours finds the error, or
+/// makes NULLs of it.
 fn checked<T: ArrowPrimitiveType>(
     left: &ArrayRef,
     right: &ArrayRef,
@@ -144,6 +137,12 @@ fn checked<T: ArrowPrimitiveType>(
     f: impl Fn(T::Native, T::Native) -> Result<T::Native>,
 ) -> Result<PrimitiveArray<T>> {
     let (left, right) = (left.as_primitive::<T>(), right.as_primitive::<T>());
+    let quick = |a, b| f(a, b).map_err(|error| ArrowError::ComputeError(error.to_string()));
+    if mode == Mode::Ansi
+        && let Ok(array) = try_binary(left, right, quick)
+    {
+        return Ok(array);
+    }
     let nulls = NullBuffer::union(left.nulls(), right.nulls());
     let valid = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
     let compute = |row: usize| match valid(row).then(|| f(left.value(row), right.value(row))) {
@@ -300,6 +299,42 @@ fn wide_divide_half_up(value: i256, unit: i256) -> Option<i256> {
     }
     let away = if value.is_negative() == unit.is_negative() { i256::ONE } else { i256::MINUS_ONE };
     quotient.checked_add(away)
+}
+
+/// The type of `avg` by the type of the sum, which has ten digits more than what was added.
+fn average_type(arguments: &Arguments<'_>) -> Result<DataType> {
+    Ok(match arguments.of(0) {
+        DataType::Decimal128(precision, scale) if precision < types::MAX_PRECISION => {
+            types::bounded(i32::from(precision) - 10 + 4, i32::from(scale) + 4)
+        }
+        DataType::Decimal128(precision, scale) => types::bounded(i32::from(precision) + 4, i32::from(scale) + 4),
+        interval @ DataType::Interval(_) => interval,
+        _ => DataType::Float64,
+    })
+}
+
+/// A sum by its count, NULL if nothing was counted.
+fn average(call: &Invocation<'_>) -> Result<ArrayRef> {
+    let counts = call.longs(1)?;
+    let DataType::Decimal128(precision, scale) = *call.return_type() else {
+        let counts: ArrayRef = Arc::new(counts.unary::<_, Float64Type>(|count| count as f64));
+        return Ok(Arc::new(checked::<Float64Type>(
+            &call.array(0, &DataType::Float64)?,
+            &counts,
+            Mode::Try,
+            |sum, n| {
+                if n == 0.0 { Err(failure::divide_by_zero()) } else { Ok(sum / n) }
+            },
+        )?));
+    };
+    let sums = call.raw(0)?;
+    let (_, from) = types::as_decimal(sums.data_type()).unwrap_or((types::MAX_PRECISION, 0));
+    let counts: ArrayRef = Arc::new(counts.unary::<_, Decimal128Type>(i128::from));
+    let averages = checked::<Decimal128Type>(&sums, &counts, Mode::Try, |sum, count| {
+        let exact = exact(Op::Divide, (sum, from.into()), (count, 0), scale.into())?;
+        exact.and_then(i256::to_i128).ok_or_else(|| failure::out_of_range(sum, precision, scale))
+    })?;
+    Ok(Arc::new(averages.with_precision_and_scale(precision, scale)?))
 }
 
 /// The type of `-x`, `+x`, `abs(x)`: a string is read as a DOUBLE.

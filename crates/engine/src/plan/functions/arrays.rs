@@ -16,9 +16,6 @@ use super::nested::{bigints, compact, element, gathered, map_array, map_data_typ
 use super::udf::{self, ANY, Arguments, Invocation, Spec, each, function};
 use super::{failure, types};
 
-/// Keys and values of one map.
-type Entries = Vec<(String, Option<String>)>;
-
 pub(super) const TABLE: &[Spec] = &[
     function("array_contains", (2, 2), udf::boolean, contains),
     function("array_position", (2, 2), udf::long, position),
@@ -494,13 +491,16 @@ fn map_from_entries(call: &Invocation<'_>) -> Result<ArrayRef> {
     map_array(call.return_type(), lists.offsets().clone(), keys, values, lists.nulls().cloned())
 }
 
+/// A key and its value, which may be missing.
+type Entry = (String, Option<String>);
+
 /// `a:1,b:2` as a map; the separators are plain text here, regular expressions in Spark.
 fn str_to_map(call: &Invocation<'_>) -> Result<ArrayRef> {
     let separator = |i: usize, default: &str| -> Result<StringArray> {
         if call.len() > i { call.strings(i) } else { Ok(StringArray::from(vec![default; call.rows])) }
     };
     let (texts, pairs, parts) = (call.strings(0)?, separator(1, ",")?, separator(2, ":")?);
-    let rows: Vec<Option<Entries>> = each!(call.rows, (text = texts, pair = pairs, part = parts) => {
+    let rows: Vec<Option<Vec<Entry>>> = each!(call.rows, (text = texts, pair = pairs, part = parts) => {
         let entry = |entry: &str| match entry.split_once(part) {
             Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
             None => (entry.to_owned(), None),

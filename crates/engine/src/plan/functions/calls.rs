@@ -49,7 +49,6 @@ fn with_args(mut function: Function, args: impl IntoIterator<Item = Expr>) -> Fu
 
 fn renamed(mut function: Function, name: &str) -> Function {
     let to = match name {
-        "mean" => "avg",
         "std" | "stddev" => "stddev_samp",
         "variance" => "var_samp",
         "every" => "bool_and",
@@ -59,7 +58,7 @@ fn renamed(mut function: Function, name: &str) -> Function {
         "collect_list" => "array_agg",
         "listagg" => "string_agg",
         "map" => "map_of",
-        "now" | "localtimestamp" => "current_timestamp",
+        "now" => "current_timestamp",
         "curdate" => "current_date",
         other => other,
     };
@@ -86,12 +85,31 @@ fn conditional(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
             };
             call("case", rest.chunks(2).flat_map(branch))
         }
+        ("equal_null", [a, b]) => binary(a.clone(), BinaryOperator::Spaceship, b.clone()),
+        ("localtimestamp", []) => {
+            call("cast", [call("current_timestamp", []), text_literal("TIMESTAMP_NTZ".to_owned())])
+        }
+        ("round" | "bround" | "ceil" | "ceiling" | "floor", [value, scale]) => {
+            call(if name == "ceiling" { "ceil" } else { name }, [value.clone(), plain_number(scale)])
+        }
         ("div", [a, b]) => binary(a.clone(), BinaryOperator::MyIntegerDivide, b.clone()),
         ("mod", [a, b]) => binary(a.clone(), BinaryOperator::Modulo, b.clone()),
         ("ltrim", [what, from]) => call("ltrim_chars", [from.clone(), what.clone()]),
         ("rtrim", [what, from]) => call("rtrim_chars", [from.clone(), what.clone()]),
         _ => return Ok(None),
     }))
+}
+
+/// A literal that the planner reads as a constant at once, for arguments that decide a type.
+pub(super) fn plain_number(expr: &Expr) -> Expr {
+    if let Expr::Function(function) = expr
+        && function.name.to_string() == "typed_literal"
+        && let Some([Expr::Value(text)]) = positional(function).as_deref()
+        && let Value::SingleQuotedString(text) = &text.value
+    {
+        return Expr::value(Value::Number(text.clone(), false));
+    }
+    expr.clone()
 }
 
 /// Functions of functions, by DataFusion's names.
@@ -114,6 +132,9 @@ fn higher_order(name: &str, args: &[Expr]) -> Option<Expr> {
 fn aggregate(mut function: Function, name: &str, args: Vec<Expr>) -> Result<Expr> {
     Ok(match (name, args.as_slice()) {
         ("count", [_, _, ..]) if is_distinct(&function) => Expr::Function(with_args(function, [all_present(&args)?])),
+        ("row_number" | "rank" | "dense_rank" | "ntile", _) if function.over.is_some() => {
+            call("cast", [Expr::Function(function), text_literal("INT".to_owned())])
+        }
         ("count_if", [condition]) => {
             let one = call("case", [condition.clone(), number("1")?]);
             Expr::Function(renamed(with_args(function, [one]), "count"))
@@ -142,9 +163,16 @@ fn aggregate(mut function: Function, name: &str, args: Vec<Expr>) -> Result<Expr
             let found = renamed(with_args(function, [ordered]), &name[..3]);
             call("get_field", [Expr::Function(found), text_literal("value".to_owned())])
         }
-        ("sum" | "avg" | "mean" | "try_sum" | "try_avg", [value]) => {
-            let name = name.strip_prefix("try_").unwrap_or(name);
-            Expr::Function(renamed(with_args(function, [call("summand", [value.clone()])]), name))
+        ("sum" | "try_sum", [value]) => {
+            Expr::Function(renamed(with_args(function, [call("summand", [value.clone()])]), "sum"))
+        }
+        ("avg" | "mean" | "try_avg", [value]) => {
+            let sum = renamed(with_args(function.clone(), [call("addend", [value.clone()])]), "sum");
+            let count = renamed(with_args(function, [value.clone()]), "count");
+            call("average", [Expr::Function(sum), Expr::Function(count)])
+        }
+        ("regr_count", [_, _]) => {
+            call("cast", [Expr::Function(renamed(function, name)), text_literal("BIGINT".to_owned())])
         }
         ("std" | "stddev" | "stddev_samp" | "stddev_pop" | "variance" | "var_samp" | "var_pop", [value]) => {
             let value = call("cast", [value.clone(), text_literal("DOUBLE".to_owned())]);
@@ -241,7 +269,7 @@ mod tests {
 
     #[test]
     fn names_and_forms_are_datafusions() {
-        check("mean(x)", "avg(summand(x))");
+        check("mean(x)", "average(sum(addend(x)), count(x))");
         check("first(x, true)", "first_value(x) IGNORE NULLS");
         check("if(a, b, c)", "case(a, b, c)");
         check("datediff(HOUR, a, b)", "timestampdiff('HOUR', a, b)");

@@ -19,6 +19,7 @@ pub(super) const TABLE: &[Spec] = &[
     function("cast", (2, 2), target, |call| convert(call, Mode::Ansi)).simplified_by(plain_cast),
     function("try_cast", (2, 2), target, |call| convert(call, Mode::Try)),
     function("typeof", (1, 1), udf::string, type_of),
+    function("addend", (1, 1), addend_type, |call| call.array(0, call.return_type())),
     function("summand", (1, 1), summand_type, |call| call.array(0, call.return_type())).simplified_by(plain_summand),
 ];
 
@@ -90,6 +91,12 @@ fn summand_type(arguments: &Arguments<'_>) -> Result<DataType> {
         DataType::Int8 | DataType::Int16 | DataType::Int32 => DataType::Int64,
         other => other,
     })
+}
+
+/// What `avg` adds up: decimals stay, all else is a DOUBLE.
+fn addend_type(arguments: &Arguments<'_>) -> Result<DataType> {
+    let data_type = arguments.of(0);
+    Ok(if types::is_decimal(&data_type) { data_type } else { DataType::Float64 })
 }
 
 fn plain_summand(args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {

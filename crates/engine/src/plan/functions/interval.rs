@@ -106,9 +106,10 @@ impl SparkInterval {
         Ok(Self { months: total.months * sign, micros: total.micros * i64::from(sign), first, last })
     }
 
-    /// Whole days and the rest, so that a date plus days stays a date.
-    pub(crate) fn days_and_micros(self) -> (i64, i64) {
-        (self.micros / MICROS_PER_DAY, self.micros % MICROS_PER_DAY)
+    /// An interval that was computed: nobody wrote its fields, so it has them all.
+    pub(crate) fn computed(months: i32, micros: i64) -> Self {
+        let (first, last) = if months == 0 { (Unit::Day, Unit::Second) } else { (Unit::Year, Unit::Month) };
+        Self { months, micros, first, last }
     }
 }
 

@@ -4,7 +4,7 @@
 //!   1                       typed_literal('1')              an INT, not a BIGINT
 //!   CAST(x AS STRING)       cast(x, 'STRING')               Spark's text for dates and doubles
 //!   if(c, a, b), nvl(a, b)  case(...), coalesce(...)        with Spark's common type
-//!   INTERVAL 10 SECONDS     INTERVAL '0 months 0 days 10.000000 seconds'
+//!   INTERVAL 10 SECONDS     INTERVAL '0 months 10.000000 seconds'
 //! ```
 //!
 //! Names must be resolved first: this pass changes what expressions look like. Operators are left alone, their types
@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DuplicateTreatment, Expr, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Interval, LimitClause,
     NullTreatment, ObjectName, OrderByKind, Query, Select, Subscript, TrimWhereField, TypedString, UnaryOperator,
-    Value, VisitMut, VisitorMut, WindowFrameBound, WindowType,
+    Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
 };
 
 use super::calls;
@@ -147,11 +147,9 @@ fn keep_frame(function: &mut Function) {
 fn normal_interval(interval: &mut Interval) -> Result<()> {
     let read = SparkInterval::from_ast(interval)
         .map_err(|error| EngineError::query(format!("the interval {interval} cannot be read: {error}")))?;
-    let (days, micros) = read.days_and_micros();
-    let sign = if micros < 0 { "-" } else { "" };
-    let micros = micros.unsigned_abs();
-    let text =
-        format!("{} months {days} days {sign}{}.{:06} seconds", read.months, micros / 1_000_000, micros % 1_000_000);
+    let sign = if read.micros < 0 { "-" } else { "" };
+    let micros = read.micros.unsigned_abs();
+    let text = format!("{} months {sign}{}.{:06} seconds", read.months, micros / 1_000_000, micros % 1_000_000);
     *interval = Interval {
         value: Box::new(text_literal(text)),
         leading_field: None,
@@ -181,6 +179,14 @@ fn lowered(expr: Expr) -> Result<Expr> {
         Expr::IsDistinctFrom(a, b) => negate(true, binary(*a, BinaryOperator::Spaceship, *b)),
         Expr::IsNotDistinctFrom(a, b) => binary(*a, BinaryOperator::Spaceship, *b),
         Expr::RLike { negated, expr, pattern, .. } => negate(negated, call("rlike", [*expr, *pattern])),
+        Expr::Like { negated, any, expr, pattern, escape_char } => {
+            let pattern = Box::new(escaped_by_backslash(*pattern, escape_char)?);
+            Expr::Like { negated, any, expr, pattern, escape_char: None }
+        }
+        Expr::ILike { negated, any, expr, pattern, escape_char } => {
+            let pattern = Box::new(escaped_by_backslash(*pattern, escape_char)?);
+            Expr::ILike { negated, any, expr, pattern, escape_char: None }
+        }
         Expr::InList { expr, list, negated } => negate(negated, call("in_list", std::iter::once(*expr).chain(list))),
         Expr::Case { operand, conditions, else_result, .. } => case(operand, conditions, else_result),
         other => keyword_call(other)?,
@@ -211,12 +217,29 @@ fn keyword_call(expr: Expr) -> Result<Expr> {
         }
         Expr::CompoundFieldAccess { root, access_chain } => access_chain.into_iter().try_fold(*root, field_access)?,
         Expr::Struct { values, .. } => calls::structure(values),
-        Expr::Lambda(mut lambda) => {
-            lambda.body = Box::new(std::mem::replace(&mut *lambda.body, Expr::value(Value::Null)));
-            Expr::Lambda(lambda)
-        }
         other => other,
     })
+}
+
+/// `LIKE ... ESCAPE '$'` with the backslash as escape, which is all that DataFusion has.
+fn escaped_by_backslash(pattern: Expr, escape: Option<ValueWithSpan>) -> Result<Expr> {
+    let Some(escape) = escape.and_then(|escape| escape.into_string()) else { return Ok(pattern) };
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) = &pattern else {
+        return Err(EngineError::query("LIKE with ESCAPE takes a constant pattern").help("use rlike"));
+    };
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if escape.starts_with(c) => {
+                out.push('\\');
+                out.extend(chars.next());
+            }
+            '\\' => out.push_str("\\\\"),
+            c => out.push(c),
+        }
+    }
+    Ok(text_literal(out))
 }
 
 fn field_access(root: Expr, access: AccessExpr) -> Result<Expr> {
@@ -236,7 +259,7 @@ fn rounding(name: &str, expr: Expr, field: CeilFloorKind) -> Result<Expr> {
         CeilFloorKind::Scale(scale) => Some(lowered(Expr::Value(scale))?),
         CeilFloorKind::DateTimeField(_) => None,
     };
-    Ok(call(name, [expr].into_iter().chain(scale)))
+    Ok(call(name, [expr].into_iter().chain(scale.map(|scale| calls::plain_number(&scale)))))
 }
 
 fn unary(op: UnaryOperator, expr: Expr) -> Expr {

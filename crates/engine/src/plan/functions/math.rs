@@ -28,6 +28,8 @@ pub(super) const TABLE: &[Spec] = &[
     function("sin", (1, 1), udf::double, |c| map(c, f64::sin)),
     function("cos", (1, 1), udf::double, |c| map(c, f64::cos)),
     function("tan", (1, 1), udf::double, |c| map(c, f64::tan)),
+    function("sec", (1, 1), udf::double, |c| map(c, |v| v.cos().recip())),
+    function("csc", (1, 1), udf::double, |c| map(c, |v| v.sin().recip())),
     function("cot", (1, 1), udf::double, |c| map(c, |v| v.tan().recip())),
     function("asin", (1, 1), udf::double, |c| map(c, f64::asin)),
     function("acos", (1, 1), udf::double, |c| map(c, f64::acos)),
@@ -281,14 +283,11 @@ fn width_bucket(call: &Invocation<'_>) -> Result<ArrayRef> {
         if count <= 0 || min == max || !min.is_finite() || !max.is_finite() || value.is_nan() {
             return Ok(None);
         }
-        let (low, high) = (min.min(max), min.max(max));
-        let (below, above) = if min < max { (0, count + 1) } else { (count + 1, 0) };
-        Ok(Some(match value {
-            v if v < low => below,
-            v if min < max && v >= high => above,
-            v if min > max && v <= low => above.max(below),
-            v if min > max && v > high => 0,
-            v => (count as f64 * (v - min).abs() / (max - min).abs()) as i64 + 1,
+        let (from_min, width) = if min < max { (value - min, max - min) } else { (min - value, min - max) };
+        Ok(Some(match from_min {
+            before if before < 0.0 => 0,
+            after if after >= width => count + 1,
+            within => (count as f64 * within / width) as i64 + 1,
         }))
     })?;
     Ok(Arc::new(out))

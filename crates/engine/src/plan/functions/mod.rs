@@ -68,7 +68,7 @@ impl Default for SessionSettings {
 
 /// A session that plans and runs prepared queries as Spark would. Fails if the time zone is not known.
 pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
-    udf::session_zone(Some(&settings.time_zone)).map_err(|_| {
+    let zone = udf::session_zone(Some(&settings.time_zone)).map_err(|_| {
         EngineError::config(format!("spark.sql.session.timeZone is '{}', which is no time zone", settings.time_zone))
             .help("use a region such as 'Europe/Berlin', an offset such as '+02:00', or 'UTC'")
     })?;
@@ -77,17 +77,23 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
         .with_default_features()
         .with_type_planner(Arc::new(planner::SparkTypes));
     let functions = table::functions();
-    let planner = planner::SparkPlanner::new(functions);
+    let planner = planner::SparkPlanner::new(functions, zone);
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(planner));
-    builder.scalar_functions().get_or_insert_default().extend(functions.iter().cloned());
+    let kept = datafusion::functions::all_default_functions().into_iter().filter(|f| KEPT.contains(&f.name()));
+    *builder.scalar_functions() = Some(functions.iter().cloned().chain(kept).collect());
     Ok(builder.build())
 }
+
+/// DataFusion's scalar functions that mean the same in Spark; the others are not there, so that a query that runs
+/// here is one that Spark knows.
+const KEPT: &[&str] = &["uuid"];
 
 fn config(settings: &SessionSettings) -> SessionConfig {
     let mut config = SessionConfig::new();
     let options = config.options_mut();
     options.execution.time_zone = Some(settings.time_zone.clone());
     options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.default_null_ordering = "nulls_min".to_owned();
     options.execution.parquet.schema_force_view_types = false;

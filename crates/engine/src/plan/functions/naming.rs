@@ -3,7 +3,8 @@
 //! Spark writes the expression back as text in its own way: `count(*)` is `count(1)`, `a <> b` is `(NOT (a = b))`,
 //! `substring(s, 2)` is `substring(s, 2, 2147483647)`. Downstream queries and sinks by name depend on it.
 //!
-//! What needs types is not known here: `date + 1` is named `(date + 1)`, where Spark says `date_add(date, 1)`.
+//! What needs types is not known here: with a column `day`, `day + 1` is named `(day + 1)`, where Spark says
+//! `date_add(day, 1)`.
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
@@ -165,6 +166,8 @@ impl Namer<'_> {
             BinaryOperator::MyIntegerDivide => format!("({a} div {b})"),
             BinaryOperator::Spaceship => format!("({a} <=> {b})"),
             BinaryOperator::Regexp | BinaryOperator::PGRegexMatch => format!("RLIKE({a}, {b})"),
+            BinaryOperator::Plus if is_date(left) && is_number(right) => format!("date_add({a}, {b})"),
+            BinaryOperator::Minus if is_date(left) && is_number(right) => format!("date_sub({a}, {b})"),
             BinaryOperator::Plus | BinaryOperator::Minus if is_time_shift(left, right) => format!("{a} {op} {b}"),
             _ => format!("({a} {op} {b})"),
         }
@@ -235,6 +238,7 @@ impl Namer<'_> {
         }
         let text = match (name.as_str(), parts.as_slice()) {
             ("if", [c, a, b]) => format!("(IF({c}, {a}, {b}))"),
+            ("convert_timezone", [to, e]) => format!("convert_timezone(current_timezone(), {to}, {e})"),
             ("isnull", [e]) => format!("({e} IS NULL)"),
             ("isnotnull", [e]) => format!("({e} IS NOT NULL)"),
             ("div", [a, b]) => format!("({a} div {b})"),
@@ -296,6 +300,14 @@ fn is_star(function: &Function) -> bool {
 fn is_distinct(function: &Function) -> bool {
     let FunctionArguments::List(list) = &function.args else { return false };
     list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
+}
+
+fn is_date(expr: &Expr) -> bool {
+    matches!(expr, Expr::TypedString(typed) if matches!(typed.data_type, DataType::Date))
+}
+
+fn is_number(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(..)))
 }
 
 /// An interval added to a time is written without brackets; to another interval, with.

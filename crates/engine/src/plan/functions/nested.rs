@@ -111,6 +111,7 @@ fn field_of(columns: &StructArray, name: &str) -> Result<ArrayRef> {
     }
 }
 
+/// Where places count from, and what becomes of one that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Index {
     Zero,

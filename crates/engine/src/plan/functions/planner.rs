@@ -17,21 +17,29 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, ScalarUDF};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator};
 
+use super::literal::NumberLiteral;
 use super::types;
+use crate::plan::datetime_pattern::zone::Zone;
 use crate::plan::ddl;
+
+const DAY_NANOS: i64 = 86_400_000_000_000;
 
 /// Plans operators and types as Spark does.
 #[derive(Debug)]
 pub(crate) struct SparkPlanner {
+    /// Whether the session's clocks can jump, so that a day is not always 24 hours.
+    clocks_jump: bool,
     functions: std::collections::HashMap<String, Arc<ScalarUDF>>,
 }
 
 impl SparkPlanner {
-    pub(crate) fn new(functions: &[Arc<ScalarUDF>]) -> Self {
-        Self { functions: functions.iter().map(|f| (f.name().to_owned(), Arc::clone(f))).collect() }
+    pub(crate) fn new(functions: &[Arc<ScalarUDF>], zone: Zone) -> Self {
+        let clocks_jump = !matches!(zone, Zone::Fixed(0) | Zone::Region(chrono_tz::UTC));
+        Self { clocks_jump, functions: functions.iter().map(|f| (f.name().to_owned(), Arc::clone(f))).collect() }
     }
 
     fn call(&self, name: &str, args: Vec<Expr>) -> Result<Expr> {
+        let args = args.into_iter().map(folded).collect();
         let function = self
             .functions
             .get(name)
@@ -63,13 +71,32 @@ impl SparkPlanner {
             }
             (_, DataType::Interval(_) | DataType::Duration(_), _)
             | (_, _, DataType::Interval(_) | DataType::Duration(_)) => return self.interval(name, raw, &left, &right),
-            (_, a, b) if types::is_timestamp(a) || types::is_timestamp(b) => {
-                return Ok(PlannerResult::Original(raw));
+            ("subtract", a, b) if is_time(a) && (is_time(b) || types::is_string(b)) => {
+                self.call("time_difference", vec![raw.left, raw.right])?
             }
-            (_, DataType::Date32, DataType::Date32) => return Ok(PlannerResult::Original(raw)),
+            (_, DataType::Decimal128(..), b) if types::is_integral(b) => {
+                let right = self.decimal(raw.right, b)?;
+                self.call(name, vec![raw.left, right])?
+            }
+            (_, a, DataType::Decimal128(..)) if types::is_integral(a) => {
+                let left = self.decimal(raw.left, a)?;
+                self.call(name, vec![left, raw.right])?
+            }
             _ => self.call(name, vec![raw.left, raw.right])?,
         };
         Ok(PlannerResult::Planned(planned))
+    }
+
+    /// An integer beside a decimal: a constant counts only its own digits.
+    fn decimal(&self, expr: Expr, from: &DataType) -> Result<Expr> {
+        if let Expr::Literal(value, _) = &expr
+            && let Ok(ScalarValue::Int64(Some(value))) = value.cast_to(&DataType::Int64)
+        {
+            let precision = types::digits(value.into()) as u8;
+            return Ok(Expr::Literal(ScalarValue::Decimal128(Some(value.into()), precision, 0), None));
+        }
+        let (precision, scale) = types::as_decimal(from).unwrap_or((types::MAX_PRECISION, 0));
+        self.cast(expr, from, &DataType::Decimal128(precision, scale))
     }
 
     /// A date and an interval of hours make an instant; a text beside an interval is one.
@@ -80,8 +107,14 @@ impl SparkPlanner {
         left: &DataType,
         right: &DataType,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
-        if !matches!(name, "add" | "subtract") {
-            return Ok(PlannerResult::Original(raw));
+        let is_interval = |side: &DataType| matches!(side, DataType::Interval(_));
+        match name {
+            "add" | "subtract" => {}
+            "divide" => return self.call("divide_interval", vec![raw.left, raw.right]).map(PlannerResult::Planned),
+            _ if is_interval(left) => {
+                return self.call("multiply_interval", vec![raw.left, raw.right]).map(PlannerResult::Planned);
+            }
+            _ => return self.call("multiply_interval", vec![raw.right, raw.left]).map(PlannerResult::Planned),
         }
         let becomes_instant =
             |side: &DataType, other: &Expr| types::is_string(side) || (*side == DataType::Date32 && !whole_days(other));
@@ -90,6 +123,11 @@ impl SparkPlanner {
         }
         if becomes_instant(right, &raw.left) {
             raw.right = self.cast(raw.right, right, &types::timestamp())?;
+        }
+        let is_moved = types::is_timestamp(left) || becomes_instant(left, &raw.right);
+        if self.clocks_jump && is_moved && !within_a_day(&raw.right) {
+            let back = Expr::Literal(ScalarValue::from(name == "subtract"), None);
+            return self.call("move_time", vec![raw.left, raw.right, back]).map(PlannerResult::Planned);
         }
         Ok(PlannerResult::Original(raw))
     }
@@ -108,13 +146,36 @@ impl SparkPlanner {
     }
 }
 
+fn is_time(data_type: &DataType) -> bool {
+    *data_type == DataType::Date32 || types::is_timestamp(data_type)
+}
+
+/// Whether an interval is a constant of less than a day, which is the same on all clocks.
+fn within_a_day(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _)
+        if interval.months == 0 && interval.days == 0 && interval.nanoseconds.abs() < DAY_NANOS)
+}
+
 /// Whether an interval has no part of a day.
 fn whole_days(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.nanoseconds == 0)
+    matches!(expr, Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.nanoseconds % DAY_NANOS == 0)
+}
+
+/// A literal that is written as a call, as a literal: the types of operators depend on constants.
+fn folded(expr: Expr) -> Expr {
+    if let Expr::ScalarFunction(function) = &expr
+        && function.name() == "typed_literal"
+        && let [Expr::Literal(text, _)] = function.args.as_slice()
+        && let Some(number) = text.try_as_str().flatten().and_then(NumberLiteral::parse)
+    {
+        return Expr::Literal(number.scalar(), None);
+    }
+    expr
 }
 
 impl ExprPlanner for SparkPlanner {
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let raw = RawBinaryExpr { op: raw.op, left: folded(raw.left), right: folded(raw.right) };
         let comparison = match raw.op {
             BinaryOperator::Plus => return self.arithmetic("add", raw, schema),
             BinaryOperator::Minus => return self.arithmetic("subtract", raw, schema),

@@ -44,6 +44,16 @@ const MICROS: i64 = 1_000_000;
 /// The zone of zero offset.
 pub(crate) const UTC: Zone = Zone::Region(chrono_tz::UTC);
 
+/// What clocks show at an instant, as microseconds since 1970.
+pub(crate) fn local_micros(micros: i64, zone: Zone) -> i64 {
+    if zone == UTC { micros } else { naive_micros(local_of(micros, zone)) }
+}
+
+/// The instant at which clocks show that many microseconds since 1970.
+pub(crate) fn instant_micros(local: i64, zone: Zone) -> i64 {
+    if zone == UTC { local } else { instant_of(naive_of(local), zone) }
+}
+
 /// An instant in text; without a zone it is local to the session's.
 pub(crate) fn timestamp(text: &str, session: Zone) -> Option<i64> {
     match session {
@@ -93,7 +103,8 @@ pub(crate) fn days_of(date: NaiveDate) -> i32 {
 /// Whether Spark has the cast at all.
 pub(crate) fn castable(from: &DataType, to: &DataType) -> bool {
     use DataType as D;
-    let number = |t: &D| types::as_decimal(t).is_some() || matches!(t, D::Float32 | D::Float64);
+    let unsigned = |t: &D| matches!(t, D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64);
+    let number = |t: &D| types::as_decimal(t).is_some() || matches!(t, D::Float32 | D::Float64) || unsigned(t);
     match (from, to) {
         (a, b) if a == b => true,
         (D::Null, _) | (_, D::Utf8) => true,
@@ -251,9 +262,9 @@ fn between_times(array: &ArrayRef, to: &DataType, zone: Zone) -> Result<ArrayRef
         (D::Timestamp(_, None), D::Date32) => {
             Arc::new(array.as_primitive::<TimestampMicrosecondType>().unary::<_, Date32Type>(|us| day(naive_of(us))))
         }
-        (D::Timestamp(_, Some(_)), D::Timestamp(_, None)) => Arc::new(micros(&|us| naive_micros(local_of(us, zone)))),
+        (D::Timestamp(_, Some(_)), D::Timestamp(_, None)) => Arc::new(micros(&|us| local_micros(us, zone))),
         (D::Timestamp(_, None), D::Timestamp(_, Some(_))) => {
-            Arc::new(micros(&|us| instant_of(naive_of(us), zone)).with_timezone("UTC"))
+            Arc::new(micros(&|us| instant_micros(us, zone)).with_timezone("UTC"))
         }
         _ if instants.is_some() => Arc::clone(array),
         _ => return arrow_cast(array, to, Mode::Ansi),

@@ -4,13 +4,16 @@ use std::fmt::Write as _;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, IntervalUnit, TimestampMicrosecondType,
+};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
 use datafusion::common::Result;
 
 use super::local_of;
 use crate::plan::datetime_pattern::zone::Zone;
+use crate::plan::functions::interval::SparkInterval;
 
 /// Every value of a column as text; NULL stays NULL.
 pub(crate) fn strings(array: &ArrayRef, zone: Zone) -> Result<StringArray> {
@@ -18,7 +21,7 @@ pub(crate) fn strings(array: &ArrayRef, zone: Zone) -> Result<StringArray> {
     let writer = Writer::new(array, zone)?;
     let mut text = String::new();
     for row in 0..array.len() {
-        if array.is_null(row) {
+        if array.is_null(row) || matches!(writer, Writer::Null) {
             builder.append_null();
             continue;
         }
@@ -41,6 +44,9 @@ enum Writer<'a> {
     List(&'a arrow::array::ListArray, Zone),
     Struct(&'a arrow::array::StructArray, Vec<Writer<'a>>),
     Map(&'a arrow::array::MapArray, Box<Writer<'a>>, Box<Writer<'a>>),
+    Interval(&'a arrow::array::IntervalMonthDayNanoArray),
+    /// A column of NULLs, which Arrow does not count as such.
+    Null,
     Other(ArrayRef),
 }
 
@@ -55,6 +61,8 @@ impl<'a> Writer<'a> {
             DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, tag) => {
                 Self::Timestamp(array.as_primitive::<TimestampMicrosecondType>(), tag.as_ref().map(|_| zone))
             }
+            DataType::Null => Self::Null,
+            DataType::Interval(IntervalUnit::MonthDayNano) => Self::Interval(array.as_primitive()),
             DataType::Binary => Self::Bytes(array.as_binary()),
             DataType::List(_) => Self::List(array.as_list(), zone),
             DataType::Struct(_) => {
@@ -80,6 +88,13 @@ impl<'a> Writer<'a> {
             Self::Date(array) => out.push_str(&date(array.value(row))),
             Self::Timestamp(array, Some(zone)) => out.push_str(&timestamp(array.value(row), *zone)),
             Self::Timestamp(array, None) => out.push_str(&timestamp_ntz(array.value(row))),
+            Self::Null => out.push_str("null"),
+            Self::Interval(array) => {
+                let interval = array.value(row);
+                let days = i64::from(interval.days) * 86_400_000_000;
+                let micros = days.saturating_add(interval.nanoseconds / 1000);
+                let _ = write!(out, "{}", SparkInterval::computed(interval.months, micros));
+            }
             Self::Bytes(array) => out.push_str(&String::from_utf8_lossy(array.value(row))),
             Self::Other(array) => out.push_str(array.as_string::<i32>().value(row)),
             Self::List(lists, zone) => {

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Int32Type, Int64Type};
 use chrono::{Datelike, Months, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use datafusion::common::Result;
 
-use super::super::cast::{date_of, days_of, instant_of, naive_micros, naive_of};
+use super::super::cast::{date_of, days_of, instant_micros, naive_micros, naive_of};
 use super::super::udf::{self, Arguments, Invocation, Spec, each, function};
 use super::super::{failure, types};
 use super::{dates, instants, is_local, locals};
@@ -157,7 +157,7 @@ fn date_trunc(call: &Invocation<'_>) -> Result<ArrayRef> {
             0 => first_of(naive_of(time).date(), &unit).map(|date| naive_micros(date.and_time(NaiveTime::MIN))),
             step => Some(time - time.rem_euclid(step)),
         };
-        Ok(cut.map(|cut| if local { cut } else { instant_of(naive_of(cut), zone) }))
+        Ok(cut.map(|cut| if local { cut } else { instant_micros(cut, zone) }))
     })?;
     if local {
         let local: ArrayRef = Arc::new(out);

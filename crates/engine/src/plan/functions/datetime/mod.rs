@@ -1,6 +1,7 @@
 //! Dates and instants: taken apart, cut off, moved, read and written. The session's zone says what clocks show.
 
 mod fields;
+mod intervals;
 mod patterns;
 mod shift;
 
@@ -19,7 +20,7 @@ use super::udf::{self, Invocation, Spec, function};
 
 /// The functions of this module and of those below it.
 pub(super) fn tables() -> impl Iterator<Item = &'static Spec> {
-    [TABLE, fields::TABLE, patterns::TABLE, shift::TABLE].into_iter().flatten()
+    [TABLE, fields::TABLE, intervals::TABLE, patterns::TABLE, shift::TABLE].into_iter().flatten()
 }
 
 const TABLE: &[Spec] = &[
@@ -68,6 +69,12 @@ fn today(args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> 
 fn zone_name(_: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
     let name = info.config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".to_owned());
     Ok(ExprSimplifyResult::Simplified(Expr::Literal(ScalarValue::from(name), None)))
+}
+
+/// A column of local times.
+pub(super) fn as_local(micros: Int64Array) -> Result<ArrayRef> {
+    let micros: ArrayRef = Arc::new(micros);
+    Ok(arrow::compute::cast(&micros, &types::timestamp_ntz())?)
 }
 
 /// Argument `i` as local times, in microseconds as if clocks showed UTC: instants by the session's zone, dates at

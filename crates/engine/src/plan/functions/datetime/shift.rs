@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array};
-use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use chrono::{Datelike, Months, NaiveDate, NaiveDateTime};
 use datafusion::common::Result;
 
-use super::super::cast::{date_of, days_of, instant_of, local_of, naive_micros, naive_of};
+use super::super::cast::{
+    date_of, days_of, instant_micros, instant_of, local_micros, local_of, naive_micros, naive_of,
+};
 use super::super::udf::{self, Arguments, Invocation, Spec, each, function};
 use super::super::{failure, types};
-use super::{dates, instants, is_local, locals};
+use super::{as_local, dates, instants, is_local, locals};
 use crate::plan::datetime_pattern::zone::Zone;
 
 pub(super) const TABLE: &[Spec] = &[
@@ -45,7 +46,7 @@ fn datediff(call: &Invocation<'_>) -> Result<ArrayRef> {
 }
 
 /// Moves by months; a day that the month does not have becomes its last.
-fn month_step(date: NaiveDate, months: i64) -> Option<NaiveDate> {
+pub(super) fn month_step(date: NaiveDate, months: i64) -> Option<NaiveDate> {
     let step = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
     if months < 0 { date.checked_sub_months(step) } else { date.checked_add_months(step) }
 }
@@ -134,11 +135,6 @@ fn make_timestamp(call: &Invocation<'_>, local: bool) -> Result<ArrayRef> {
     if local { as_local(micros) } else { Ok(instants(micros)) }
 }
 
-fn as_local(micros: Int64Array) -> Result<ArrayRef> {
-    let micros: ArrayRef = Arc::new(micros);
-    Ok(cast(&micros, &types::timestamp_ntz())?)
-}
-
 /// A unit as months or microseconds.
 fn unit(name: &str) -> Result<(i64, i64)> {
     Ok(match name.to_uppercase().as_str() {
@@ -158,6 +154,12 @@ fn unit(name: &str) -> Result<(i64, i64)> {
     })
 }
 
+/// The type of a moved time: its own if it is local, else an instant.
+pub(super) fn moved_type(arguments: &Arguments<'_>) -> Result<DataType> {
+    let data_type = arguments.of(0);
+    Ok(if is_local(&data_type) { data_type } else { types::timestamp() })
+}
+
 fn shifted_type(arguments: &Arguments<'_>) -> Result<DataType> {
     let data_type = arguments.of(2);
     Ok(if is_local(&data_type) { data_type } else { types::timestamp() })
@@ -172,7 +174,7 @@ fn timestampadd(call: &Invocation<'_>) -> Result<ArrayRef> {
         let overflow = || failure::data("DATETIME_OVERFLOW", format!("the time moved by {amount} {name} is out of range"));
         let (months, micros) = unit(name)?;
         let calendar = months > 0 || micros >= 86_400_000_000;
-        let start = if local || calendar { time } else { instant_of(naive_of(time), zone) };
+        let start = if local || calendar { time } else { instant_micros(time, zone) };
         let moved = if months > 0 {
             let moment = naive_of(start);
             let date = amount.checked_mul(months).and_then(|months| month_step(moment.date(), months));
@@ -181,21 +183,18 @@ fn timestampadd(call: &Invocation<'_>) -> Result<ArrayRef> {
             amount.checked_mul(micros).and_then(|by| start.checked_add(by))
         };
         let moved = moved.ok_or_else(overflow)?;
-        Ok(Some(if calendar && !local { instant_of(naive_of(moved), zone) } else { moved }))
+        Ok(Some(if calendar && !local { instant_micros(moved, zone) } else { moved }))
     })?;
     if local { as_local(out) } else { Ok(instants(out)) }
 }
 
-/// Whole units from the first time to the second, cut off toward zero.
+/// Whole units from the first time to the second by what clocks show, cut off toward zero.
 fn timestampdiff(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (units, from, to) = (call.strings(0)?, locals(call, 1)?, locals(call, 2)?);
-    let zone = call.zone;
     let out: Int64Array = each!(call.rows, (name = units, from = from, to = to) => {
         let (months, micros) = unit(name)?;
         if months == 0 {
-            let exact = micros < 86_400_000_000;
-            let time = |us: i64| if exact { instant_of(naive_of(us), zone) } else { us };
-            return Ok(Some((time(to) - time(from)) / micros));
+            return Ok(Some((to - from) / micros));
         }
         let (a, b) = (naive_of(from), naive_of(to));
         let mut whole = i64::from(b.year() - a.year()) * 12 + i64::from(b.month()) - i64::from(a.month());
@@ -219,7 +218,7 @@ fn between_zones(call: &Invocation<'_>, from_utc: bool) -> Result<ArrayRef> {
     let (times, names) = (call.timestamps(0)?, call.strings(1)?);
     let out: Int64Array = each!(call.rows, (time = times, name = names) => {
         let zone = zone(name)?;
-        Ok(Some(if from_utc { naive_micros(local_of(time, zone)) } else { instant_of(naive_of(time), zone) }))
+        Ok(Some(if from_utc { local_micros(time, zone) } else { instant_micros(time, zone) }))
     })?;
     Ok(instants(out))
 }
