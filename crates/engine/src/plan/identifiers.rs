@@ -564,7 +564,7 @@ mod tests {
     fn queries_inside_have_scopes_of_their_own() {
         check(
             "WITH W AS (SELECT userId AS Who FROM clicks) SELECT WHO FROM w ORDER BY who",
-            "WITH W AS (SELECT userId AS Who FROM clicks) SELECT Who AS WHO FROM W ORDER BY Who",
+            "WITH W AS (SELECT userId AS Who FROM clicks) SELECT Who AS WHO FROM W ORDER BY WHO",
             &["WHO"],
         );
         check(
