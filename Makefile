@@ -5,6 +5,9 @@
 CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
 # The demo and the tests share one build. PROFILE=release is faster to run and longer to build.
 PROFILE ?= dev
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+# Everything at once: built apart, binary and tests would each want their own RocksDB and DataFusion.
+BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help demo test ci fmt clippy deny doc bench setup build clean-demo
@@ -16,10 +19,11 @@ setup:           ## install what the build needs and is missing
 	@scripts/setup
 
 demo: setup      ## broker, producers, three pipelines, live in this terminal
-	$(CARGO) run --profile $(PROFILE) --bin highwater -- demo
+	$(BUILD)
+	$(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/highwater demo
 
 test: setup      ## all tests
-	$(CARGO) build --profile $(PROFILE) --bin highwater
+	$(BUILD)
 	$(CARGO) test --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --workspace
 
 build: setup     ## the binary, as it is released: target/release/highwater

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use crate::program::Running;
+use crate::program::{Finished, Running};
 
 /// A running broker.
 pub(crate) struct TestBroker {
     /// Where clients connect.
     pub(crate) address: String,
-    _process: Running,
+    process: Running,
 }
 
 impl TestBroker {
@@ -19,6 +19,17 @@ impl TestBroker {
         let line = process.wait_for("bootstrap address ");
         let rest = line.split("bootstrap address ").nth(1).expect("the line has the address");
         let address = rest.split(';').next().expect("split gives one part at least").to_owned();
-        Self { address, _process: process }
+        Self { address, process }
+    }
+
+    /// Ends it as Ctrl-C does.
+    pub(crate) fn interrupt(self) -> Finished {
+        self.process.interrupt()
+    }
+
+    /// Ends it at once, as a crash does.
+    pub(crate) fn kill(mut self) {
+        self.process.signal("KILL");
+        self.process.wait();
     }
 }

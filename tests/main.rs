@@ -1,6 +1,10 @@
 //! Tests of the whole: the binary as a user runs it, and the rules of the source tree.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is its job")]
+
 mod broker;
 mod cli;
+mod crash;
+mod pipelines;
 mod program;
 mod tidy;

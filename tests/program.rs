@@ -28,7 +28,8 @@ pub(crate) fn binary() -> &'static Path {
         let folder = test.parent().and_then(Path::parent).expect("a test stands two folders deep");
         let profile = if folder.ends_with("release") { "release" } else { "dev" };
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--bin", "highwater", "--profile", profile])
+            // All targets, as the tests themselves were built: other features would mean other dependencies.
+            .args(["build", "--quiet", "--workspace", "--all-targets", "--profile", profile])
             .current_dir(root())
             .env("CARGO_TARGET_DIR", folder.parent().expect("a profile stands in the target folder"))
             .status()

@@ -35,7 +35,7 @@ impl Source {
     }
 
     fn is_production(&self) -> bool {
-        self.name.starts_with("crates/") && !self.name.ends_with("/tests.rs") && !self.name.contains("/tests/")
+        self.name.starts_with("crates/") && !self.name.ends_with("tests.rs") && !self.name.contains("/tests/")
     }
 }
 

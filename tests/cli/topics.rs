@@ -118,3 +118,22 @@ fn generated_events_fill_a_topic() {
     let listed = succeed(folder.path(), &["topic", "list", at[0], at[1], "--output", "csv"]);
     assert_eq!(listed, "topic,partitions,records\np,3,5000\n");
 }
+
+#[test]
+fn a_broker_keeps_its_records_through_ctrl_c_and_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let produce = |broker: &TestBroker, line: &str| {
+        let sent = run_with_input(folder.path(), &["topic", "produce", "t", "--bootstrap", &broker.address], line);
+        assert_eq!(sent.code, 0, "{}", sent.stderr);
+    };
+    let broker = TestBroker::start(folder.path());
+    produce(&broker, "1\n2\n");
+    let ended = broker.interrupt();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let broker = TestBroker::start(folder.path());
+    produce(&broker, "3\n");
+    broker.kill();
+    let broker = TestBroker::start(folder.path());
+    let lines = succeed(folder.path(), &["topic", "consume", "t", "--bootstrap", &broker.address, "-e"]);
+    assert_eq!(lines, "1\n2\n3\n");
+}

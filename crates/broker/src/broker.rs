@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
-use crate::group::coordinator::Limits;
+use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
 use crate::group::service::Groups;
 use crate::handler::Context;

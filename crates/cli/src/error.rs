@@ -25,7 +25,10 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// A failed command.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct Failure(Box<Report>);
+
+#[derive(Debug)]
+struct Report {
     kind: Kind,
     message: String,
     place: Option<Place>,
@@ -87,40 +90,40 @@ impl Failure {
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), place: None, help: None, also: Vec::new() }
+        Self(Box::new(Report { kind, message: message.into(), place: None, help: None, also: Vec::new() }))
     }
 
     /// The same failure with its next step.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.0.help = Some(help.into());
         self
     }
 
     /// The same failure with the place it is about.
     #[must_use]
     pub(crate) fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
+        self.0.place = Some(place);
         self
     }
 
     /// The same failure with what it happened to in front: `query 'q': ...`.
     #[must_use]
     pub(crate) fn within(mut self, object: &str) -> Self {
-        self.message = format!("{object}: {}", self.message);
+        self.0.message = format!("{object}: {}", self.0.message);
         self
     }
 
     /// The same failure with others that happened beside it.
     #[must_use]
     pub(crate) fn and(mut self, others: impl IntoIterator<Item = Failure>) -> Self {
-        self.also.extend(others);
+        self.0.also.extend(others);
         self
     }
 
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self.kind {
+        ExitCode::from(match self.0.kind {
             Kind::Runtime => 1,
             Kind::Usage => 2,
             Kind::Invalid => 3,
@@ -131,15 +134,17 @@ impl Failure {
     pub(crate) fn render(&self, coloured: bool) -> String {
         let paint = Paint { coloured };
         let mut text = String::new();
-        self.render_one(&paint, &mut text);
-        for other in &self.also {
+        self.0.render(&paint, &mut text);
+        for other in &self.0.also {
             text.push('\n');
-            other.render_one(&paint, &mut text);
+            other.0.render(&paint, &mut text);
         }
         text
     }
+}
 
-    fn render_one(&self, paint: &Paint, out: &mut String) {
+impl Report {
+    fn render(&self, paint: &Paint, out: &mut String) {
         let _ = writeln!(out, "{} {}", paint.bold_red("error:"), redact(&self.message));
         if let Some(place) = &self.place {
             render_place(place, paint, out);

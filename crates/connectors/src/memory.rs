@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use highwater_engine::error::{EngineError, Result};
@@ -215,7 +215,7 @@ fn upsert(old: &[RecordBatch], new: &[RecordBatch], key_columns: &[String]) -> R
 /// The keys seen so far, as comparable bytes.
 #[derive(Default)]
 pub(crate) struct Keys {
-    converter: Option<RowConverter>,
+    converter: Option<(Vec<DataType>, RowConverter)>,
     known: std::collections::HashSet<OwnedRow>,
 }
 
@@ -240,13 +240,17 @@ impl Keys {
             .iter()
             .map(|name| Ok(Arc::clone(batch.column(batch.schema_ref().index_of(name)?))))
             .collect::<Result<Vec<_>>>()?;
-        let converter = match &mut self.converter {
+        let (types, converter) = match &mut self.converter {
             Some(converter) => converter,
-            empty => empty.insert(RowConverter::new(
-                columns.iter().map(|column| SortField::new(column.data_type().clone())).collect(),
-            )?),
+            empty => {
+                let types: Vec<DataType> = columns.iter().map(|column| column.data_type().clone()).collect();
+                let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
+                empty.insert((types, RowConverter::new(fields)?))
+            }
         };
-        let rows = converter.convert_columns(&columns)?;
+        // Files may hold the same type with other nullability inside.
+        let columns = columns.iter().zip(&*types).map(|(column, data_type)| cast(column, data_type));
+        let rows = converter.convert_columns(&columns.collect::<Result<Vec<_>, _>>()?)?;
         let mut mask = vec![true; batch.num_rows()];
         for (row, keep) in mask.iter_mut().enumerate().rev() {
             let key = rows.row(row).owned();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use highwater_engine::plan::catalog::ConnectorRegistry;
 
-use crate::kafka::KafkaConnector;
 use crate::console::ConsoleConnector;
 use crate::delta::DeltaConnector;
 use crate::file::FileConnector;
+use crate::kafka::KafkaConnector;
 use crate::memory::MemoryConnector;
 use crate::noop::NoopConnector;
 use crate::rate::{RateConnector, RateMicroBatchConnector};

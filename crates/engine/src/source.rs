@@ -144,4 +144,3 @@ pub struct DeadLetter {
     /// The record's bytes.
     pub value: Vec<u8>,
 }
-

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::coordinator::Token;
+use super::message::Token;
 
 /// Where a group stands; the names are Kafka's and are told to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -9,6 +9,7 @@
 //! Membership lives in memory only: after a restart members find themselves unknown and join
 //! again, which is what they do after any rebalance. Committed offsets live on the disk.
 
+pub(crate) mod message;
 pub(crate) mod member;
 pub(crate) mod coordinator;
 pub(crate) mod offsets;

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
-use super::coordinator::{Caller, Coordinator, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
+use super::coordinator::Coordinator;
+use super::message::{Caller, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
 use super::offsets::OffsetStore;
 use crate::clock::Clock;
 use kafka_protocol::ResponseError;

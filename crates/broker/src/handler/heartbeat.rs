@@ -3,7 +3,7 @@
 use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
 use super::{Context, code};
-use crate::group::coordinator::Caller;
+use crate::group::message::Caller;
 
 pub(super) fn handle(ctx: &Context, request: &HeartbeatRequest) -> HeartbeatResponse {
     let caller = Caller {

@@ -4,7 +4,7 @@ use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 
 use super::{Context, Peer, text};
-use crate::group::coordinator::Join;
+use crate::group::message::Join;
 use crate::group::service::Groups;
 use crate::protocol::frame::Frame;
 

@@ -9,7 +9,7 @@ use kafka_protocol::messages::offset_commit_response::{
 };
 
 use super::{Context, blocking, code};
-use crate::group::coordinator::Caller;
+use crate::group::message::Caller;
 use crate::group::offsets::{At, Committed};
 use crate::settings::FsyncMode;
 

@@ -3,7 +3,7 @@
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
 use super::{Context, text};
-use crate::group::coordinator::Sync;
+use crate::group::message::Sync;
 
 pub(super) async fn handle(ctx: &Context, request: SyncGroupRequest) -> SyncGroupResponse {
     let owned = |text: Option<kafka_protocol::protocol::StrBytes>| text.map(|text| text.to_string());

@@ -33,12 +33,12 @@ fn remember(value: &str) {
     if value.len() < MIN_LENGTH {
         return;
     }
-    if let Ok(mut values) = VALUES.lock() {
-        if !values.iter().any(|known| known == value) {
-            values.push(value.to_owned());
-            // The longest first, so that no part of it is left over.
-            values.sort_by_key(|known| std::cmp::Reverse(known.len()));
-        }
+    if let Ok(mut values) = VALUES.lock()
+        && !values.iter().any(|known| known == value)
+    {
+        values.push(value.to_owned());
+        // The longest first, so that no part of it is left over.
+        values.sort_by_key(|known| std::cmp::Reverse(known.len()));
     }
 }
 

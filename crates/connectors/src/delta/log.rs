@@ -89,7 +89,8 @@ impl DeltaLog {
                 builder = builder.with_version(version);
             }
             let table = builder.load().await?;
-            let views: Vec<_> = table.snapshot()?.snapshot().file_views(&*table.log_store(), None).try_collect().await?;
+            let views: Vec<_> =
+                table.snapshot()?.snapshot().file_views(&*table.log_store(), None).try_collect().await?;
             Ok((table, views))
         });
         let (table, views) = loaded.map_err(|error| self.failed("read", error))?;
@@ -181,8 +182,11 @@ impl DeltaLog {
     }
 
     fn refused(&self, feature: &str) -> EngineError {
-        EngineError::config(format!("the Delta table '{}' uses {feature}, which Highwater cannot read", self.root.display()))
-            .help("rewrite the table without the feature (REORG TABLE ... APPLY (PURGE), or a copy)")
+        EngineError::config(format!(
+            "the Delta table '{}' uses {feature}, which Highwater cannot read",
+            self.root.display()
+        ))
+        .help("rewrite the table without the feature (REORG TABLE ... APPLY (PURGE), or a copy)")
     }
 }
 
@@ -194,13 +198,15 @@ impl Snapshot {
             let log_store = table.log_store();
             table.snapshot()?.transaction_version(&*log_store, query_id).await
         });
-        let version = version.map_err(|error| EngineError::data("cannot read the Delta table's tokens").caused_by(error))?;
+        let version =
+            version.map_err(|error| EngineError::data("cannot read the Delta table's tokens").caused_by(error))?;
         Ok(version.and_then(|version| BatchId::try_from(version).ok()))
     }
 
     /// Refuses tables whose rules this writer does not know.
     pub(super) fn refuse_unwritable(&self) -> Result<()> {
-        let snapshot = self.state.snapshot().map_err(|error| EngineError::internal("a snapshot is empty").caused_by(error))?;
+        let snapshot =
+            self.state.snapshot().map_err(|error| EngineError::internal("a snapshot is empty").caused_by(error))?;
         PROTOCOL.can_write_to(snapshot.snapshot()).map_err(|error| {
             EngineError::config("the Delta table needs features Highwater cannot write")
                 .caused_by(error)
@@ -212,7 +218,8 @@ impl Snapshot {
 /// A data file of an `add` action.
 pub(super) fn data_file(add: &Value) -> Option<DataFile> {
     let values = add.get("partitionValues").and_then(Value::as_object);
-    let partition_values = values.into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned)));
+    let partition_values =
+        values.into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned)));
     Some(DataFile {
         path: unescape(add.get("path")?.as_str()?),
         size: add.get("size").and_then(Value::as_u64).unwrap_or_default(),
@@ -221,8 +228,9 @@ pub(super) fn data_file(add: &Value) -> Option<DataFile> {
     })
 }
 
-static RUNTIME: LazyLock<std::io::Result<Runtime>> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().thread_name("delta").build());
+static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().thread_name("delta").build()
+});
 
 /// Runs an asynchronous call to its end, also from within another runtime's task.
 fn block_on<T: Send>(future: impl Future<Output = Result<T, DeltaTableError>> + Send) -> Result<T, DeltaTableError> {

@@ -32,8 +32,10 @@ impl DataReader {
     pub(super) fn open(root: &Path, data: &DataFile, schema: &SchemaRef, partition_columns: &[String]) -> Result<Self> {
         let path = root.join(&data.path);
         let file = File::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => EngineError::data(format!("data file '{}' of the Delta table is gone", path.display()))
-                .help("it may have been vacuumed: start with a new checkpoint, or restore the file"),
+            std::io::ErrorKind::NotFound => {
+                EngineError::data(format!("data file '{}' of the Delta table is gone", path.display()))
+                    .help("it may have been vacuumed: start with a new checkpoint, or restore the file")
+            }
             _ => io_error("open", &path, error),
         })?;
         let stored: Vec<Field> = schema
@@ -69,7 +71,11 @@ impl DataReader {
 }
 
 /// The last row of each key, in the order they came.
-pub(super) fn last_of_each(batches: &[RecordBatch], key_columns: &[String], keys: &mut Keys) -> Result<Vec<RecordBatch>> {
+pub(super) fn last_of_each(
+    batches: &[RecordBatch],
+    key_columns: &[String],
+    keys: &mut Keys,
+) -> Result<Vec<RecordBatch>> {
     let mut kept = Vec::with_capacity(batches.len());
     for batch in batches.iter().rev() {
         kept.push(keys.keep_unknown(batch, key_columns, true)?);

@@ -72,7 +72,9 @@ impl DeltaOptions {
             None => Starting::Snapshot,
             Some(text) if text.eq_ignore_ascii_case("latest") => Starting::Latest,
             Some(text) => Starting::Version(text.parse().map_err(|_| {
-                EngineError::config(format!("{object}: option 'startingVersion' is '{text}', expected latest or a version number"))
+                EngineError::config(format!(
+                    "{object}: option 'startingVersion' is '{text}', expected latest or a version number"
+                ))
             })?),
         };
         let size = |key: &str, text: Option<&str>, default: u64| match text {
@@ -84,12 +86,18 @@ impl DeltaOptions {
         let options = Self {
             root: absolute(&PathBuf::from(path))?,
             starting,
-            max_files_per_trigger: reader.parsed("maxFilesPerTrigger", "a whole number above 0")?.unwrap_or(1000).max(1),
+            max_files_per_trigger: reader
+                .parsed("maxFilesPerTrigger", "a whole number above 0")?
+                .unwrap_or(1000)
+                .max(1),
             max_bytes_per_trigger: size("maxBytesPerTrigger", reader.text("maxBytesPerTrigger"), u64::MAX)?,
             ignore_deletes: reader.flag("ignoreDeletes", false)?,
             ignore_changes: reader.flag("ignoreChanges", false)?,
             skip_change_commits: reader.flag("skipChangeCommits", false)?,
-            compression: parquet_compression(&object, reader.text("compression").map(str::to_ascii_lowercase).as_deref())?,
+            compression: parquet_compression(
+                &object,
+                reader.text("compression").map(str::to_ascii_lowercase).as_deref(),
+            )?,
             checkpoint_interval: reader.parsed("checkpointInterval", "a whole number above 0")?.unwrap_or(10).max(1),
             target_file_size: size("targetFileSize", reader.text("targetFileSize"), 128 << 20)?,
         };

@@ -90,8 +90,10 @@ impl DeltaSink {
         let mut sink = Self { log, options, request, partition_columns, private, batch: None, orphans: Vec::new() };
         if let Some(snapshot) = sink.log.snapshot(None)? {
             snapshot.refuse_unwritable()?;
+            if sink.partition_columns.is_empty() {
+                sink.partition_columns.clone_from(&snapshot.partition_columns);
+            }
             sink.refuse_other_columns(&snapshot)?;
-            sink.partition_columns = snapshot.partition_columns;
         }
         Ok(sink)
     }
@@ -122,12 +124,26 @@ impl DeltaSink {
             self.request.schema.field_with_name(field.name()).is_err() && (!field.is_nullable() || self.merges())
         });
         if let Some(missing) = missing {
-            return Err(EngineError::config(format!("the query gives no column '{}', which {object} needs", missing.name()))
-                .help("add the column to the query"));
+            return Err(EngineError::config(format!(
+                "the query gives no column '{}', which {object} needs",
+                missing.name()
+            ))
+            .help("add the column to the query"));
+        }
+        if snapshot.partition_columns != self.partition_columns {
+            return Err(EngineError::config(format!(
+                "{object} is partitioned by ({}), found PARTITIONED BY ({})",
+                snapshot.partition_columns.join(", "),
+                self.partition_columns.join(", ")
+            ))
+            .help("give the table's own partition columns, or none"));
         }
         if snapshot.append_only && self.request.output_mode != OutputMode::Append {
-            return Err(EngineError::config(format!("{object} is append-only, found output mode {}", self.request.output_mode))
-                .help("use output mode append, or unset delta.appendOnly"));
+            return Err(EngineError::config(format!(
+                "{object} is append-only, found output mode {}",
+                self.request.output_mode
+            ))
+            .help("use output mode append, or unset delta.appendOnly"));
         }
         Ok(())
     }
@@ -183,7 +199,8 @@ impl DeltaSink {
         if snapshot.is_none() {
             actions.extend(self.creation(now_ms)?);
         }
-        let version = i64::try_from(batch_id).map_err(|error| EngineError::internal("a batch id is too large").caused_by(error))?;
+        let version = i64::try_from(batch_id)
+            .map_err(|error| EngineError::internal("a batch id is too large").caused_by(error))?;
         actions.push(json!({"txn": {"appId": self.request.query_id, "version": version, "lastUpdated": now_ms}}));
         actions.extend(prepared.removes.iter().cloned());
         actions.extend(prepared.adds.iter().cloned());
@@ -192,8 +209,13 @@ impl DeltaSink {
 
     /// `protocol` and `metaData` of a new table. All columns may be null: what a query computes can be.
     fn creation(&self, now_ms: i64) -> Result<[Value; 2]> {
-        let fields: Vec<Field> =
-            self.request.schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
+        let fields: Vec<Field> = self
+            .request
+            .schema
+            .fields()
+            .iter()
+            .map(|field| Field::new(field.name(), field.data_type().clone(), true))
+            .collect();
         let without_zone = fields.iter().any(|field| has_local_timestamp(field.data_type()));
         let schema = Schema::new(fields);
         let kernel: Result<StructType, _> = (&schema).try_into_kernel();
@@ -234,13 +256,14 @@ impl DeltaSink {
             }
             let version = snapshot.as_ref().map(|snapshot| snapshot.version);
             let builds_on_version = self.merges() || self.request.output_mode == OutputMode::Complete;
-            let stale = self.batch()?.prepared.as_ref().is_none_or(|prepared| builds_on_version && prepared.version != version);
+            let stale =
+                self.batch()?.prepared.as_ref().is_none_or(|prepared| builds_on_version && prepared.version != version);
             if stale {
                 let built = self.build(snapshot.as_ref())?;
                 self.batch()?.prepared = Some(built);
             }
-            let Some(prepared) = &self.batch()?.prepared.take() else { continue };
-            let actions = self.actions(batch_id, prepared, snapshot.as_ref())?;
+            let Some(prepared) = self.batch()?.prepared.take() else { continue };
+            let actions = self.actions(batch_id, &prepared, snapshot.as_ref())?;
             let next = version.map_or(0, |version| version + 1);
             if self.log.commit(next, &actions)? == Created::Yes {
                 if next > 0 && next % self.options.checkpoint_interval == 0 {
@@ -248,8 +271,7 @@ impl DeltaSink {
                 }
                 return Ok(true);
             }
-            let again = Prepared { version: prepared.version, adds: prepared.adds.clone(), removes: prepared.removes.clone() };
-            self.batch()?.prepared = Some(again);
+            self.batch()?.prepared = Some(prepared);
         }
     }
 
@@ -274,7 +296,9 @@ impl DeltaSink {
 
     fn read_intents(&self) -> Result<Vec<Intent>> {
         let mut intents = Vec::new();
-        for name in durable::file_names(&self.private)?.iter().filter(|name| !name.starts_with('.') && name.ends_with(".json")) {
+        for name in
+            durable::file_names(&self.private)?.iter().filter(|name| !name.starts_with('.') && name.ends_with(".json"))
+        {
             let path = self.private.join(name);
             let bytes = std::fs::read(&path).map_err(|error| io_error("read", &path, error))?;
             intents.push(serde_json::from_slice(&bytes).map_err(|error| {
@@ -308,7 +332,8 @@ impl Sink for DeltaSink {
         self.abort()?;
         let intent = Intent { batch_id, nonce: uuid::Uuid::new_v4().simple().to_string() };
         durable::create_dir(&self.private)?;
-        let bytes = serde_json::to_vec(&intent).map_err(|error| EngineError::internal("an intent has no JSON").caused_by(error))?;
+        let bytes = serde_json::to_vec(&intent)
+            .map_err(|error| EngineError::internal("an intent has no JSON").caused_by(error))?;
         durable::replace(&self.private.join(format!("{}.json", intent.nonce)), &bytes)?;
         let writer = DataWriter::new(&self.options, &self.request.schema, &self.partition_columns, &intent.nonce)?;
         self.batch = Some(Batch { id: batch_id, intent, writer, rows: Vec::new(), count: 0, prepared: None });
@@ -445,7 +470,7 @@ impl DataWriter {
         folders.sort_unstable();
         folders.dedup();
         folders.into_iter().try_for_each(durable::sync_dir)?;
-        Ok(std::mem::take(&mut self.adds))
+        Ok(self.adds.clone())
     }
 
     /// Removes all files of this writer.

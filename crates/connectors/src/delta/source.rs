@@ -75,7 +75,8 @@ impl DeltaSource {
     fn added_files(&self, version: u64) -> Result<Vec<DataFile>> {
         let actions = self.log.actions(version)?;
         let changes_data = |action: &Value| action.get("dataChange").and_then(Value::as_bool).unwrap_or(true);
-        let adds: Vec<&Value> = actions.iter().filter_map(|action| action.get("add")).filter(|add| changes_data(add)).collect();
+        let adds: Vec<&Value> =
+            actions.iter().filter_map(|action| action.get("add")).filter(|add| changes_data(add)).collect();
         let removes = actions.iter().filter_map(|action| action.get("remove")).any(changes_data);
         if removes && self.options.skip_change_commits {
             return Ok(Vec::new());
@@ -112,7 +113,11 @@ impl DeltaSource {
             let of_version = self.files(at.version, at.starting)?;
             let until = if at.version == end.version { end.index } else { of_version.len() };
             files.extend(of_version.iter().take(until).skip(at.index).cloned());
-            at = if at.version == end.version { end } else { Position { version: at.version + 1, index: 0, starting: false } };
+            at = if at.version == end.version {
+                end
+            } else {
+                Position { version: at.version + 1, index: 0, starting: false }
+            };
         }
         Ok(files)
     }

@@ -69,8 +69,13 @@ fn other_columns_are_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = path_of(&folder);
     let first = table(&definition("delta", Some(id_name()), &[("path", &path)]));
-    put(first.sink(request("q", id_name(), OutputMode::Append, &[])).expect("a sink").as_mut(), 0, &[rows(&[(1, "a")])]);
-    let text_id = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("name", DataType::Utf8, true)]));
+    put(
+        first.sink(request("q", id_name(), OutputMode::Append, &[])).expect("a sink").as_mut(),
+        0,
+        &[rows(&[(1, "a")])],
+    );
+    let text_id =
+        Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("name", DataType::Utf8, true)]));
     let error = first.sink(request("q", text_id, OutputMode::Append, &[])).err().expect("refused").to_string();
     assert!(error.contains("column 'id'") && error.contains("Int64") && error.contains("Utf8"), "{error}");
     let extra = Arc::new(Schema::new(vec![Field::new("age", DataType::Int64, true)]));

@@ -1,157 +1,168 @@
-//! Lines to rows and rows to lines: the one place where this connector meets a text format.
+//! Lines to rows and rows to lines: the one place where file tables meet the text formats.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, StringBuilder, new_null_array};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::array::{AsArray, RecordBatch, StringBuilder};
+use arrow::datatypes::{DataType, SchemaRef};
 use highwater_engine::error::{EngineError, Result};
 
 use super::options::{FileFormat, Mode, RecordOptions};
 use super::read::ReadPlan;
+use crate::format::{
+    Appended, CsvOptions, CsvWriteOptions, FormatError, JsonOptions, JsonWriteOptions, ParseMode, RecordDecoder,
+    csv_decoder, csv_encode_header, csv_encode_rows, json_decoder, json_encode_rows,
+};
 
 /// The column that takes the text of a record that does not parse, if the table has it.
 const CORRUPT_COLUMN: &str = "_corrupt_record";
 
 /// What became of a line.
 pub(crate) enum Line {
-    Row,
+    /// It gave this many rows: one, or for a JSON array one for each object.
+    Rows(usize),
     /// It did not parse; `gave_row` says whether it stands in the batch as a row of nulls.
-    Malformed {
-        gave_row: bool,
-        reason: String,
-    },
+    Malformed { gave_row: bool, reason: String },
 }
 
 /// Decodes the lines of one format.
-pub(crate) struct LineDecoder {
-    schema: SchemaRef,
-    /// The columns that are parsed: all but the corrupt-record column.
-    parsed: SchemaRef,
-    corrupt: Option<usize>,
-    format: FileFormat,
-    options: RecordOptions,
-    rows: Vec<RecordBatch>,
+pub(crate) enum LineDecoder {
+    Records(Box<dyn RecordDecoder>),
+    Text { schema: SchemaRef, lines: StringBuilder, count: usize },
 }
 
 impl LineDecoder {
     /// A decoder for the stored columns of a plan.
     pub(crate) fn new(plan: &ReadPlan) -> Result<Self> {
         let schema = SchemaRef::clone(&plan.layout.stored);
-        let options = plan.options.record.clone();
-        let name = options.corrupt_column.as_deref().unwrap_or(CORRUPT_COLUMN);
-        let corrupt = schema.index_of(name).ok();
-        let fields: Vec<_> = schema
-            .fields()
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| Some(*index) != corrupt)
-            .map(|(_, field)| Arc::clone(field))
-            .collect();
-        Ok(Self {
-            schema,
-            parsed: Arc::new(Schema::new(fields)),
-            corrupt,
-            format: plan.format,
-            options,
-            rows: Vec::new(),
-        })
+        let record = &plan.options.record;
+        let decoder = match plan.format {
+            FileFormat::Json => json_decoder(schema, json_options(record)),
+            FileFormat::Csv => {
+                let corrupt = corrupt_column(record);
+                let columns = plan.layout.file_columns.iter().filter(|name| **name != corrupt).cloned().collect();
+                csv_decoder(schema, csv_options(record, columns))
+            }
+            FileFormat::Text | FileFormat::Parquet => {
+                refuse_no_text(&schema)?;
+                return Ok(Self::Text { schema, lines: StringBuilder::new(), count: 0 });
+            }
+        };
+        decoder.map(Self::Records).map_err(refused)
     }
 
     /// Rows so far.
     pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+        match self {
+            Self::Records(decoder) => decoder.len(),
+            Self::Text { count, .. } => *count,
+        }
     }
 
     /// Takes a line.
     pub(crate) fn append(&mut self, line: &[u8]) -> Result<Line> {
-        match self.parse(line) {
-            Ok(row) => {
-                self.push(row, None)?;
-                Ok(Line::Row)
+        match self {
+            Self::Records(decoder) => {
+                let before = decoder.len();
+                Ok(match decoder.append(line).map_err(refused)? {
+                    Appended::Malformed { row, reason } => Line::Malformed { gave_row: row, reason },
+                    Appended::Row | Appended::Null => Line::Rows(decoder.len() - before),
+                })
             }
-            Err(reason) => {
-                let gave_row = self.options.mode == Mode::Permissive;
-                if gave_row {
-                    let nulls = self.parsed.fields().iter().map(|field| new_null_array(field.data_type(), 1)).collect();
-                    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
-                    let nulls = RecordBatch::try_new_with_options(SchemaRef::clone(&self.parsed), nulls, &options)?;
-                    self.push(nulls, Some(String::from_utf8_lossy(line).into_owned()))?;
-                }
-                Ok(Line::Malformed { gave_row, reason })
+            Self::Text { lines, count, .. } => {
+                lines.append_value(String::from_utf8_lossy(line));
+                *count += 1;
+                Ok(Line::Rows(1))
             }
         }
     }
 
     /// The rows so far.
     pub(crate) fn flush(&mut self) -> Result<RecordBatch> {
-        let rows = std::mem::take(&mut self.rows);
-        Ok(concat_batches(&self.schema, &rows)?)
-    }
-
-    fn push(&mut self, row: RecordBatch, corrupt: Option<String>) -> Result<()> {
-        let mut columns = row.columns().to_vec();
-        if let Some(index) = self.corrupt {
-            columns.insert(index, Arc::new(StringArray::from(vec![corrupt])) as ArrayRef);
-        }
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
-        self.rows.push(RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)?);
-        Ok(())
-    }
-
-    fn parse(&self, line: &[u8]) -> Result<RecordBatch, String> {
-        match self.format {
-            FileFormat::Json => self.parse_json(line),
-            FileFormat::Csv => self.parse_csv(line),
-            FileFormat::Text | FileFormat::Parquet => {
-                let mut text = StringBuilder::new();
-                text.append_value(String::from_utf8_lossy(line));
-                RecordBatch::try_new(SchemaRef::clone(&self.parsed), vec![Arc::new(text.finish())])
-                    .map_err(|e| e.to_string())
+        match self {
+            Self::Records(decoder) => decoder.flush().map_err(refused),
+            Self::Text { schema, lines, count } => {
+                *count = 0;
+                Ok(RecordBatch::try_new(SchemaRef::clone(schema), vec![Arc::new(lines.finish())])?)
             }
         }
     }
+}
 
-    fn parse_json(&self, line: &[u8]) -> Result<RecordBatch, String> {
-        match serde_json::from_slice::<serde::de::IgnoredAny>(line) {
-            Ok(_) if line.trim_ascii_start().starts_with(b"{") => {}
-            Ok(_) => return Err("the line is JSON but no object".to_owned()),
-            Err(error) => return Err(error.to_string()),
-        }
-        let builder = arrow::json::ReaderBuilder::new(SchemaRef::clone(&self.parsed)).with_batch_size(2);
-        let mut decoder = builder.build_decoder().map_err(|error| error.to_string())?;
-        decoder.decode(line).map_err(|error| error.to_string())?;
-        decoder.flush().map_err(|error| error.to_string())?.ok_or_else(|| "the line has no record".to_owned())
+fn corrupt_column(record: &RecordOptions) -> String {
+    record.corrupt_column.clone().unwrap_or_else(|| CORRUPT_COLUMN.to_owned())
+}
+
+fn parse_mode(mode: Mode) -> ParseMode {
+    match mode {
+        Mode::Permissive => ParseMode::Permissive,
+        // The reader itself fails, with the file and the line.
+        Mode::DropMalformed | Mode::FailFast => ParseMode::DropMalformed,
     }
+}
 
-    fn parse_csv(&self, line: &[u8]) -> Result<RecordBatch, String> {
-        let options = &self.options;
-        let mut builder = arrow::csv::ReaderBuilder::new(SchemaRef::clone(&self.parsed))
-            .with_batch_size(2)
-            .with_truncated_rows(false)
-            .with_delimiter(one_byte(options.separator.as_deref(), b','))
-            .with_quote(one_byte(options.quote.as_deref(), b'"'));
-        if let Some(escape) = &options.escape {
-            builder = builder.with_escape(one_byte(Some(escape), b'\\'));
+fn json_options(record: &RecordOptions) -> JsonOptions {
+    JsonOptions {
+        mode: parse_mode(record.mode),
+        timestamp_format: record.timestamp_format.clone(),
+        date_format: record.date_format.clone(),
+        column_name_of_corrupt_record: corrupt_column(record),
+        skip_blank_records: true,
+        explode_arrays: true,
+        ..JsonOptions::default()
+    }
+}
+
+fn csv_options(record: &RecordOptions, columns: Vec<String>) -> CsvOptions {
+    let defaults = CsvOptions::default();
+    CsvOptions {
+        mode: parse_mode(record.mode),
+        sep: separator(record),
+        quote: record.quote.as_deref().map_or(defaults.quote, |quote| quote.bytes().next()),
+        escape: record.escape.as_deref().and_then(|escape| escape.bytes().next()).unwrap_or(defaults.escape),
+        null_value: record.null_value.clone().unwrap_or_default(),
+        timestamp_format: record.timestamp_format.clone(),
+        date_format: record.date_format.clone(),
+        column_name_of_corrupt_record: corrupt_column(record),
+        line_columns: Some(columns),
+        skip_blank_records: true,
+        ..defaults
+    }
+}
+
+/// Spark writes a tab as `\t`.
+pub(super) fn separator(record: &RecordOptions) -> String {
+    record.separator.as_deref().unwrap_or(",").replace("\\t", "\t")
+}
+
+/// What a format says of an option or a column, as the table's error.
+fn refused(error: FormatError) -> EngineError {
+    match error {
+        FormatError::Type { .. } | FormatError::Option { .. } | FormatError::Pattern { .. } => {
+            EngineError::config("the table's options or columns do not fit its format").caused_by(error)
         }
-        if let Some(null) = &options.null_value {
-            let pattern =
-                regex::Regex::new(&format!("^{}$", regex::escape(null))).map_err(|error| error.to_string())?;
-            builder = builder.with_null_regex(pattern);
+        FormatError::Malformed { .. } | FormatError::Arrow(_) | FormatError::BatchTooLarge { .. } => {
+            EngineError::data("the records do not make a batch").caused_by(error)
         }
-        let mut decoder = builder.build_decoder();
-        let mut whole = line.to_vec();
-        whole.push(b'\n');
-        decoder.decode(&whole).map_err(|error| error.to_string())?;
-        decoder.decode(&[]).map_err(|error| error.to_string())?;
-        decoder.flush().map_err(|error| error.to_string())?.ok_or_else(|| "the line has no record".to_owned())
+    }
+}
+
+fn refuse_no_text(schema: &SchemaRef) -> Result<()> {
+    match schema.fields().iter().find(|field| *field.data_type() != DataType::Utf8) {
+        None => Ok(()),
+        Some(field) => Err(EngineError::config(format!(
+            "USING text has one STRING column, found '{}' of type {}",
+            field.name(),
+            field.data_type()
+        ))
+        .help("CAST it AS STRING, or use USING json or csv")),
     }
 }
 
 /// Encodes rows as the lines of one format.
-pub(crate) struct LineEncoder {
-    format: FileFormat,
-    options: RecordOptions,
+pub(crate) enum LineEncoder {
+    Json(JsonWriteOptions),
+    Csv(CsvWriteOptions),
+    Text,
 }
 
 impl LineEncoder {
@@ -159,40 +170,37 @@ impl LineEncoder {
     pub(crate) fn new(
         format: FileFormat,
         schema: &SchemaRef,
-        options: &RecordOptions,
+        record: &RecordOptions,
         output: &mut Vec<u8>,
     ) -> Result<Self> {
-        if format == FileFormat::Text && schema.fields().iter().any(|field| *field.data_type() != DataType::Utf8) {
-            return Err(EngineError::config("USING text writes a column that is not a string")
-                .help("CAST it AS STRING, or use USING json or csv"));
+        match format {
+            FileFormat::Json => Ok(Self::Json(JsonWriteOptions {
+                timestamp_format: record.timestamp_format.clone(),
+                date_format: record.date_format.clone(),
+                row_end: "\n".to_owned(),
+                ..JsonWriteOptions::default()
+            })),
+            FileFormat::Csv => {
+                let options = csv_write_options(record);
+                if record.header {
+                    csv_encode_header(schema.fields().iter().map(|field| field.name().as_str()), &options, output);
+                }
+                Ok(Self::Csv(options))
+            }
+            FileFormat::Text | FileFormat::Parquet => {
+                refuse_no_text(schema)?;
+                Ok(Self::Text)
+            }
         }
-        if format == FileFormat::Csv
-            && let Some(nested) = schema.fields().iter().find(|field| field.data_type().is_nested())
-        {
-            return Err(EngineError::config(format!(
-                "USING csv cannot hold column '{}', a {}",
-                nested.name(),
-                nested.data_type()
-            ))
-            .help("select its fields, or use USING json or parquet"));
-        }
-        if format == FileFormat::Csv && options.header {
-            csv_writer(options, true, output).write(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
-        }
-        Ok(Self { format, options: options.clone() })
     }
 
     /// Adds the lines of `rows` to `output`.
     pub(crate) fn encode(&mut self, rows: &RecordBatch, output: &mut Vec<u8>) -> Result<()> {
-        match self.format {
-            FileFormat::Json => {
-                let mut writer = arrow::json::LineDelimitedWriter::new(&mut *output);
-                writer.write(rows)?;
-                Ok(writer.finish()?)
-            }
-            FileFormat::Csv => Ok(csv_writer(&self.options, false, output).write(rows)?),
-            FileFormat::Text | FileFormat::Parquet => {
-                use arrow::array::AsArray;
+        let mut row_ends = Vec::with_capacity(rows.num_rows());
+        match self {
+            Self::Json(options) => json_encode_rows(rows, options, output, &mut row_ends).map_err(refused),
+            Self::Csv(options) => csv_encode_rows(rows, options, output, &mut row_ends).map_err(refused),
+            Self::Text => {
                 for line in rows.column(0).as_string::<i32>() {
                     output.extend_from_slice(line.unwrap_or_default().as_bytes());
                     output.push(b'\n');
@@ -203,23 +211,19 @@ impl LineEncoder {
     }
 }
 
-fn csv_writer<'a>(
-    options: &RecordOptions,
-    header: bool,
-    output: &'a mut Vec<u8>,
-) -> arrow::csv::Writer<&'a mut Vec<u8>> {
-    arrow::csv::WriterBuilder::new()
-        .with_header(header)
-        .with_delimiter(one_byte(options.separator.as_deref(), b','))
-        .with_quote(one_byte(options.quote.as_deref(), b'"'))
-        .with_null(options.null_value.clone().unwrap_or_default())
-        .build(output)
-}
-
-fn one_byte(option: Option<&str>, default: u8) -> u8 {
-    match option {
-        Some("\\t") => b'\t',
-        Some(text) => text.bytes().next().unwrap_or(default),
-        None => default,
+fn csv_write_options(record: &RecordOptions) -> CsvWriteOptions {
+    let defaults = CsvWriteOptions::default();
+    let byte = |option: &Option<String>, default: u8| {
+        option.as_deref().and_then(|text| text.bytes().next()).unwrap_or(default)
+    };
+    CsvWriteOptions {
+        sep: separator(record),
+        quote: byte(&record.quote, defaults.quote),
+        escape: byte(&record.escape, defaults.escape),
+        null_value: record.null_value.clone().unwrap_or_default(),
+        timestamp_format: record.timestamp_format.clone(),
+        date_format: record.date_format.clone(),
+        row_end: "\n".to_owned(),
+        ..defaults
     }
 }

@@ -153,7 +153,7 @@ fn merge_fields(kinds: &mut BTreeMap<String, Kind>, object: serde_json::Map<Stri
 
 fn csv_schema(options: &FileOptions, files: &[InputFile]) -> Result<Schema> {
     let record = &options.record;
-    let separator = record.separator.as_deref().unwrap_or(",").replace("\\t", "\t");
+    let separator = super::codec::separator(record);
     let quote = record.quote.as_deref().unwrap_or("\"").chars().next();
     let mut names: Option<Vec<String>> = None;
     let mut guesses: Vec<Guess> = Vec::new();

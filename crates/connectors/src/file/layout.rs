@@ -28,6 +28,8 @@ enum Column {
 /// How rows of the projected schema come out of stored columns and a file's path.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
+    /// The names of all columns in the files, by position.
+    pub(crate) file_columns: Vec<String>,
     /// The columns to decode.
     pub(crate) stored: SchemaRef,
     /// The columns of the result.
@@ -36,17 +38,18 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The layout of a projection. With `whole_rows` all stored columns are decoded (CSV goes by position), otherwise
-    /// only those that are asked for.
-    pub(crate) fn new(schema: &Schema, partition_columns: &[String], projection: &[usize], whole_rows: bool) -> Self {
+    /// The layout of a projection.
+    pub(crate) fn new(schema: &Schema, partition_columns: &[String], projection: &[usize]) -> Self {
         let is_stored = |name: &str| name != FILE_COLUMN && !partition_columns.iter().any(|column| column == name);
         let all_stored: Vec<usize> =
             (0..schema.fields().len()).filter(|i| is_stored(schema.field(*i).name())).collect();
-        let mut stored: Vec<usize> = match whole_rows {
-            true => all_stored.clone(),
-            false => projection.iter().copied().filter(|i| all_stored.contains(i)).collect(),
-        };
-        stored.dedup();
+        let file_columns = all_stored.iter().map(|index| schema.field(*index).name().clone()).collect();
+        let mut stored: Vec<usize> = Vec::new();
+        for index in projection {
+            if all_stored.contains(index) && !stored.contains(index) {
+                stored.push(*index);
+            }
+        }
         if stored.is_empty() {
             // Something must be decoded to count rows.
             stored.extend(all_stored.first());
@@ -65,7 +68,7 @@ impl Layout {
         let pick = |indices: &[usize]| -> SchemaRef {
             Arc::new(Schema::new(indices.iter().map(|index| schema.field(*index).clone()).collect::<Vec<Field>>()))
         };
-        Self { stored: pick(&stored), output: pick(projection), columns }
+        Self { file_columns, stored: pick(&stored), output: pick(projection), columns }
     }
 
     /// Puts output rows together.
@@ -110,6 +113,32 @@ pub(crate) fn partition_scalar(value: Option<&str>, data_type: &DataType) -> Res
     }
 }
 
+/// The schema with every field nullable at every level: what a record or a file lacks is null.
+pub(crate) fn nullable(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|field| nullable_field(field)).collect::<Vec<Field>>()))
+}
+
+fn nullable_field(field: &Field) -> Field {
+    Field::new(field.name(), nullable_type(field.data_type()), true)
+}
+
+fn nullable_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::List(item) => DataType::List(Arc::new(nullable_field(item))),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| nullable_field(field)).collect()),
+        // The entries and the keys of a map cannot be null.
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                let pair = vec![pair[0].as_ref().clone(), nullable_field(&pair[1])];
+                let entries = Field::new(entries.name(), DataType::Struct(pair.into()), false);
+                DataType::Map(Arc::new(entries), *sorted)
+            }
+            _ => data_type.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use arrow::array::{AsArray, Int64Array};
@@ -128,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_row_is_put_together_in_the_order_of_the_projection() {
-        let layout = Layout::new(&schema(), &["day".to_owned()], &[3, 2, 1], false);
+        let layout = Layout::new(&schema(), &["day".to_owned()], &[3, 2, 1]);
         assert_eq!(layout.stored.fields().len(), 1);
         let stored = RecordBatch::try_new(Arc::clone(&layout.stored), vec![Arc::new(Int64Array::from(vec![5]))]);
         let row = layout.assemble(&stored.expect("a batch"), "/t/day=1970-01-03/f.json").expect("a row");
@@ -139,14 +168,14 @@ mod tests {
 
     #[test]
     fn a_projection_without_columns_still_counts_rows() {
-        let layout = Layout::new(&schema(), &[], &[], false);
+        let layout = Layout::new(&schema(), &[], &[]);
         let stored = RecordBatch::try_new(Arc::clone(&layout.stored), vec![Arc::new(Int64Array::from(vec![1, 2]))]);
         assert_eq!(layout.assemble(&stored.expect("a batch"), "/t/f").expect("rows").num_rows(), 2);
     }
 
     #[test]
     fn a_folder_with_a_value_of_another_type_is_an_error() {
-        let layout = Layout::new(&schema(), &["day".to_owned()], &[0, 1], false);
+        let layout = Layout::new(&schema(), &["day".to_owned()], &[0, 1]);
         let stored = RecordBatch::try_new(Arc::clone(&layout.stored), vec![Arc::new(Int64Array::from(vec![5]))]);
         let error = layout.assemble(&stored.expect("a batch"), "/t/day=soon/f.json").expect_err("refused").to_string();
         assert!(error.contains("gives 'soon' for column 'day'"), "{error}");

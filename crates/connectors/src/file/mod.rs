@@ -63,7 +63,7 @@ impl Connector for FileConnector {
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
         let options = Arc::new(FileOptions::read(definition, self.0)?);
         let (schema, partition_columns) = match &definition.schema {
-            Some(schema) => (SchemaRef::clone(schema), definition.partition_columns.clone()),
+            Some(schema) => (layout::nullable(schema), definition.partition_columns.clone()),
             None => columns_found(self.0, &options, &definition.partition_columns)?,
         };
         Ok(Arc::new(FileTable {
@@ -103,11 +103,10 @@ struct FileTable {
 
 impl FileTable {
     fn plan(&self, projection: &[usize]) -> ReadPlan {
-        let whole_rows = self.format == FileFormat::Csv;
         ReadPlan {
             format: self.format,
             options: Arc::clone(&self.options),
-            layout: Layout::new(&self.schema, &self.partition_columns, projection, whole_rows),
+            layout: Layout::new(&self.schema, &self.partition_columns, projection),
         }
     }
 
@@ -191,8 +190,7 @@ impl FileTable {
         let (table, options) = (self.plan(&all), Arc::clone(&self.options));
         let (schema, partitions) = (SchemaRef::clone(&self.schema), self.partition_columns.clone());
         let open = move |projection: &[usize]| {
-            let whole_rows = table.format == FileFormat::Csv;
-            let layout = Layout::new(&schema, &partitions, projection, whole_rows);
+            let layout = Layout::new(&schema, &partitions, projection);
             let plan = ReadPlan { layout, ..table.clone() };
             let parallelism = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             Ok(read::readers(&plan, listing::list(&options)?, parallelism))

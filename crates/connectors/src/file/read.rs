@@ -166,10 +166,9 @@ impl FileReader {
             if self.skips(lines) {
                 continue;
             }
-            self.report.records += 1;
             self.report.size_bytes += lines.stored_bytes as u64;
             match decoder.append(lines.text())? {
-                Line::Row => {}
+                Line::Rows(rows) => self.report.records += rows as u64,
                 Line::Malformed { gave_row, reason } => self.malformed(lines, part, gave_row, reason)?,
             }
         }
@@ -198,6 +197,7 @@ impl FileReader {
             return Err(EngineError::data(format!("'{}', line {line} does not parse: {reason}", part.file.path))
                 .help("repair the line, or set 'mode' to PERMISSIVE or DROPMALFORMED"));
         }
+        self.report.records += 1;
         self.report.malformed += 1;
         self.report.dropped += u64::from(!gave_row);
         self.dead_letters.push(DeadLetter {

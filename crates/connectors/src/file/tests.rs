@@ -83,7 +83,7 @@ fn wide_schema() -> SchemaRef {
 #[test]
 fn what_is_written_is_read_back_by_streams_and_by_select() {
     let source_folder = tempfile::tempdir().expect("a folder");
-    let lines = "{\"id\":1,\"price\":2.5,\"paid\":true,\"at\":\"2025-01-01T10:00:00.123456Z\",\"name\":\"a,b \\\"c\\\"\"}\n{\"id\":2}\n";
+    let lines = "{\"id\":1,\"price\":2.5,\"paid\":true,\"at\":\"2025-01-01T10:00:00.123Z\",\"name\":\"a,b \\\"c\\\"\"}\n{\"id\":2}\n";
     drop_file(source_folder.path(), "in.json", lines, 0);
     let input = table(&definition("json", Some(wide_schema()), &[("path", &source_folder.path().to_string_lossy())]));
     let metadata = tempfile::tempdir().expect("a folder");
@@ -93,7 +93,7 @@ fn what_is_written_is_read_back_by_streams_and_by_select() {
     let mut readers = source.read(&OffsetRange { start, end }).expect("readers");
     let batch = readers[0].next_batch().expect("read").expect("rows");
     let expected = crate::contract::texts(std::slice::from_ref(&batch));
-    assert_eq!(expected[0], "1 2.5 true 2025-01-01T10:00:00.123456Z a,b \"c\"");
+    assert_eq!(expected[0], "1 2.5 true 2025-01-01T10:00:00.123Z a,b \"c\"");
     for (format, header) in [("json", "x"), ("csv", "true"), ("parquet", "x")] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = path_of(&folder);

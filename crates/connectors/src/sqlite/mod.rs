@@ -65,7 +65,9 @@ impl Connector for SqliteConnector {
         let busy_ms = reader.parsed("busyTimeoutMs", "milliseconds")?.unwrap_or(30_000);
         reader.finish()?;
         if !definition.partition_columns.is_empty() {
-            return Err(EngineError::config(format!("{object} has PARTITIONED BY, which SQLite has not")).help("leave it out"));
+            return Err(
+                EngineError::config(format!("{object} has PARTITIONED BY, which SQLite has not")).help("leave it out")
+            );
         }
         let path = crate::file::listing::absolute(Path::new(&path))?;
         let options = SqliteOptions { path, table, busy_timeout: Duration::from_millis(busy_ms) };

@@ -77,7 +77,8 @@ fn step(options: &SqliteOptions, schema: &SchemaRef, output: &SyncSender<Result<
     let failed = |error| options.failed("read", error);
     let names: Vec<String> = schema.fields().iter().map(|field| quoted(field.name())).collect();
     let list = if names.is_empty() { "NULL".to_owned() } else { names.join(", ") };
-    let mut statement = connection.prepare(&format!("SELECT {list} FROM {}", quoted(&options.table))).map_err(failed)?;
+    let mut statement =
+        connection.prepare(&format!("SELECT {list} FROM {}", quoted(&options.table))).map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     loop {
         let mut columns: Vec<Vec<Value>> = vec![Vec::new(); names.len()];
@@ -104,7 +105,9 @@ fn batch(schema: &SchemaRef, columns: Vec<Vec<Value>>, rows: usize) -> Result<Re
 /// SQLite values in the column's type: numbers as numbers, everything else by way of its text.
 fn array(values: Vec<Value>, field: &Field) -> Result<ArrayRef> {
     let found: ArrayRef = match field.data_type() {
-        other if other.is_integer() || *other == DataType::Boolean => Arc::new(values.iter().map(integer).collect::<Int64Array>()),
+        other if other.is_integer() || *other == DataType::Boolean => {
+            Arc::new(values.iter().map(integer).collect::<Int64Array>())
+        }
         other if other.is_floating() => Arc::new(values.iter().map(float).collect::<Float64Array>()),
         DataType::Binary => Arc::new(values.iter().map(bytes).collect::<BinaryArray>()),
         _ => Arc::new(values.iter().map(text).collect::<StringArray>()),

@@ -19,7 +19,6 @@ use highwater_engine::error::{EngineError, Result};
 use highwater_engine::sink::{BatchId, CommitReport, OutputMode, Sink, SinkRequest, SinkToken};
 
 use arrow::array::RecordBatch;
-use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::value::{Target, columns, targets};
@@ -80,7 +79,8 @@ impl SqliteSink {
 
     fn refuse_missing_columns(&self) -> Result<()> {
         let known = super::read::names(&self.connection, &self.options)?;
-        let missing = self.targets.iter().find(|target| !known.iter().any(|name| name.eq_ignore_ascii_case(&target.name)));
+        let missing =
+            self.targets.iter().find(|target| !known.iter().any(|name| name.eq_ignore_ascii_case(&target.name)));
         match missing {
             None => Ok(()),
             Some(target) => Err(EngineError::config(format!(
@@ -101,7 +101,7 @@ impl SqliteSink {
             {
                 let mut insert = transaction.prepare_cached(&format!("INSERT INTO temp.stage VALUES ({marks})"))?;
                 for row in 0..rows.num_rows() {
-                    insert.execute(params_from_iter(values.iter().map(|column| -> &Value { &column[row] })))?;
+                    insert.execute(params_from_iter(values.iter().map(|column| &column[row])))?;
                 }
             }
             transaction.commit()
@@ -109,7 +109,11 @@ impl SqliteSink {
         stage().map_err(|error| self.options.failed("stage rows of", error))
     }
 
-    fn stored_token(connection: &Connection, request: &SinkRequest, options: &SqliteOptions) -> rusqlite::Result<Option<BatchId>> {
+    fn stored_token(
+        connection: &Connection,
+        request: &SinkRequest,
+        options: &SqliteOptions,
+    ) -> rusqlite::Result<Option<BatchId>> {
         let sql = "SELECT batch_id FROM _highwater_batches WHERE query_id = ? AND table_name = ?";
         let token: Option<i64> =
             connection.query_row(sql, params![request.query_id, options.table], |row| row.get(0)).optional()?;
@@ -134,10 +138,16 @@ impl SqliteSink {
                     any_null.collect::<Vec<_>>().join(" OR "),
                     same.collect::<Vec<_>>().join(" AND ")
                 );
-                let set = names.iter().filter(|name| !self.keys.contains(name)).map(|name| format!("{0} = excluded.{0}", quoted(name)));
+                let set = names
+                    .iter()
+                    .filter(|name| !self.keys.contains(name))
+                    .map(|name| format!("{0} = excluded.{0}", quoted(name)));
                 let set = set.collect::<Vec<_>>().join(", ");
                 let action = if set.is_empty() { "DO NOTHING".to_owned() } else { format!("DO UPDATE SET {set}") };
-                let upsert = format!("{insert} WHERE true ORDER BY temp.stage.rowid ON CONFLICT ({}) {action}", list(&self.keys));
+                let upsert = format!(
+                    "{insert} WHERE true ORDER BY temp.stage.rowid ON CONFLICT ({}) {action}",
+                    list(&self.keys)
+                );
                 vec![delete, upsert]
             }
         }
@@ -171,7 +181,9 @@ impl SqliteSink {
     }
 
     fn clear_stage(&self) -> Result<()> {
-        self.connection.execute_batch("DELETE FROM temp.stage").map_err(|error| self.options.failed("stage rows of", error))
+        self.connection
+            .execute_batch("DELETE FROM temp.stage")
+            .map_err(|error| self.options.failed("stage rows of", error))
     }
 }
 
@@ -223,7 +235,9 @@ impl Sink for SqliteSink {
         };
         match self.transfer(batch_id, rows) {
             Ok(true) => {}
-            Ok(false) => tracing::warn!(batch_id, "the batch was committed by another run of this query: its rows are dropped"),
+            Ok(false) => {
+                tracing::warn!(batch_id, "the batch was committed by another run of this query: its rows are dropped")
+            }
             Err(error) => return Err(self.options.failed("write", error)),
         }
         self.clear_stage()?;

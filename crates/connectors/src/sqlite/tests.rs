@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
 use highwater_engine::error::EngineError;
 use highwater_engine::sink::OutputMode;
@@ -88,7 +91,8 @@ fn a_full_disk_writes_nothing_and_may_be_tried_again() {
         table: "t".to_owned(),
         busy_timeout: std::time::Duration::from_secs(1),
     };
-    let mut sink = super::sink::SqliteSink::open(options, request("q", id_name(), OutputMode::Append, &[])).expect("a sink");
+    let mut sink =
+        super::sink::SqliteSink::open(options, request("q", id_name(), OutputMode::Append, &[])).expect("a sink");
     put(&mut sink, 0, &[rows(&[(1, "a")])]);
     let large = "x".repeat(1 << 16);
     let many: Vec<(i64, &str)> = (0..64).map(|id| (id, large.as_str())).collect();

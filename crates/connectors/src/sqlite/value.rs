@@ -31,7 +31,9 @@ pub(super) fn targets(schema: &Schema) -> Vec<Target> {
                     });
                 }
             }
-            other => targets.push(Target { name: field.name().clone(), sql_type: sql_type(other), from: (index, None) }),
+            other => {
+                targets.push(Target { name: field.name().clone(), sql_type: sql_type(other), from: (index, None) })
+            }
         }
     }
     targets
@@ -41,7 +43,10 @@ pub(super) fn targets(schema: &Schema) -> Vec<Target> {
 fn is_window(field: &Field) -> bool {
     let DataType::Struct(fields) = field.data_type() else { return false };
     let is_time = |field: &Field| matches!(field.data_type(), DataType::Timestamp(..));
-    fields.len() == 2 && fields[0].name() == "start" && fields[1].name() == "end" && fields.iter().all(|field| is_time(field))
+    fields.len() == 2
+        && fields[0].name() == "start"
+        && fields[1].name() == "end"
+        && fields.iter().all(|field| is_time(field))
 }
 
 fn sql_type(data_type: &DataType) -> &'static str {
@@ -65,7 +70,10 @@ pub(super) fn columns(rows: &RecordBatch, targets: &[Target]) -> Result<Vec<Vec<
                 Some(field) => {
                     let parent = column.as_struct();
                     let mut part = values(parent.column(field))?;
-                    part.iter_mut().enumerate().filter(|(row, _)| parent.is_null(*row)).for_each(|(_, value)| *value = Value::Null);
+                    part.iter_mut()
+                        .enumerate()
+                        .filter(|(row, _)| parent.is_null(*row))
+                        .for_each(|(_, value)| *value = Value::Null);
                     Ok(part)
                 }
             }
@@ -76,13 +84,19 @@ pub(super) fn columns(rows: &RecordBatch, targets: &[Target]) -> Result<Vec<Vec<
 fn values(column: &ArrayRef) -> Result<Vec<Value>> {
     let or_null = |value: Option<Value>| value.unwrap_or(Value::Null);
     Ok(match column.data_type() {
-        DataType::Boolean => column.as_boolean().iter().map(|value| or_null(value.map(|value| Value::Integer(value.into())))).collect(),
-        other if other.is_integer() => {
-            cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().iter().map(|value| or_null(value.map(Value::Integer))).collect()
+        DataType::Boolean => {
+            column.as_boolean().iter().map(|value| or_null(value.map(|value| Value::Integer(value.into())))).collect()
         }
-        other if other.is_floating() => {
-            cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().iter().map(|value| or_null(value.map(Value::Real))).collect()
-        }
+        other if other.is_integer() => cast(column, &DataType::Int64)?
+            .as_primitive::<Int64Type>()
+            .iter()
+            .map(|value| or_null(value.map(Value::Integer)))
+            .collect(),
+        other if other.is_floating() => cast(column, &DataType::Float64)?
+            .as_primitive::<Float64Type>()
+            .iter()
+            .map(|value| or_null(value.map(Value::Real)))
+            .collect(),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             let column = cast(column, &DataType::Binary)?;
             let binary: &BinaryArray = column.as_binary();
@@ -103,8 +117,14 @@ fn timestamps(column: &ArrayRef) -> Result<Vec<Value>> {
     let zoned = matches!(column.data_type(), DataType::Timestamp(_, Some(_)));
     let format = if zoned { "%Y-%m-%dT%H:%M:%S%.6fZ" } else { "%Y-%m-%dT%H:%M:%S%.6f" };
     let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zoned.then(|| "UTC".into())))?;
-    let text = |micros| chrono::DateTime::from_timestamp_micros(micros).map(|time| Value::Text(time.format(format).to_string()));
-    Ok(micros.as_primitive::<TimestampMicrosecondType>().iter().map(|value| value.and_then(text).unwrap_or(Value::Null)).collect())
+    let text = |micros| {
+        chrono::DateTime::from_timestamp_micros(micros).map(|time| Value::Text(time.format(format).to_string()))
+    };
+    Ok(micros
+        .as_primitive::<TimestampMicrosecondType>()
+        .iter()
+        .map(|value| value.and_then(text).unwrap_or(Value::Null))
+        .collect())
 }
 
 fn json_texts(column: &ArrayRef) -> Result<Vec<Value>> {

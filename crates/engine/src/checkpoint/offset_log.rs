@@ -88,7 +88,7 @@ impl LogEntry for OffsetLogEntry {
         };
         let mut lines = vec![serde_json::to_string(&head)?];
         for end in &self.ends {
-            lines.push(end.as_ref().map_or_else(|| Ok("-".to_owned()), |end| serde_json::to_string(end))?);
+            lines.push(end.as_ref().map_or_else(|| Ok("-".to_owned()), serde_json::to_string)?);
         }
         Ok(lines)
     }

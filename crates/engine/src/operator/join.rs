@@ -123,12 +123,19 @@ impl StaticJoin {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(stream_rows.len()));
         let pairs = RecordBatch::try_new_with_options(Arc::clone(&self.pair_schema), columns, &options)?;
         let keep = condition.evaluate(&pairs)?.into_array(pairs.num_rows())?;
-        let keep: &BooleanArray = keep.as_boolean_opt().ok_or_else(|| EngineError::internal("a join condition is not BOOLEAN"))?;
+        let keep: &BooleanArray =
+            keep.as_boolean_opt().ok_or_else(|| EngineError::internal("a join condition is not BOOLEAN"))?;
         let keep_rows = |rows: &UInt32Array| -> Result<UInt32Array> { Ok(filter(rows, keep)?.as_primitive().clone()) };
         Ok((keep_rows(&stream_rows)?, keep_rows(&static_rows)?))
     }
 
-    fn pairs(&self, batch: &RecordBatch, table: &StaticTable, stream_rows: &UInt32Array, static_rows: &UInt32Array) -> Result<RecordBatch> {
+    fn pairs(
+        &self,
+        batch: &RecordBatch,
+        table: &StaticTable,
+        stream_rows: &UInt32Array,
+        static_rows: &UInt32Array,
+    ) -> Result<RecordBatch> {
         let width = batch.num_columns();
         let columns = self.output.iter().map(|column| {
             if *column < width {
@@ -194,9 +201,9 @@ impl StaticTable {
                 continue;
             }
             let key = stream_keys.row(row);
-            let found = self.index.find(hash_of(&stream_keys, row), |found| {
-                table_keys.row(found[0] as usize).as_ref() == key.as_ref()
-            });
+            let found = self
+                .index
+                .find(hash_of(&stream_keys, row), |found| table_keys.row(found[0] as usize).as_ref() == key.as_ref());
             for fixed in found.into_iter().flatten() {
                 stream_rows.push(number);
                 static_rows.push(*fixed);

@@ -12,7 +12,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, cast, ident};
+use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -33,6 +33,9 @@ pub(crate) trait Lookup {
 
     /// All names, for "did you mean".
     fn names(&self) -> Vec<String>;
+
+    /// Functions that connectors bring.
+    fn functions(&self) -> Vec<Arc<ScalarUDF>>;
 }
 
 /// What a name stands for.
@@ -63,8 +66,12 @@ pub(crate) struct PlannedQuery {
 }
 
 /// Plans one query.
-pub(crate) fn plan_query(query: &Cursor, tables: &dyn Lookup, settings: &session::SessionSettings) -> Result<PlannedQuery> {
-    let context = session::context(settings);
+pub(crate) fn plan_query(
+    query: &Cursor,
+    tables: &dyn Lookup,
+    settings: &session::SessionSettings,
+) -> Result<PlannedQuery> {
+    let context = session::context(settings, &tables.functions())?;
     let mut planner = Planner { context, tables, sources: Vec::new(), relations: 0, watermarks: 0, views: Vec::new() };
     let plan = planner.query(query)?;
     Ok(PlannedQuery { plan, sources: planner.sources, context: planner.context })
@@ -101,8 +108,12 @@ impl Planner<'_> {
         for reference in references {
             self.static_table(reference.table(), tokens)?;
         }
-        let DfStatement::Statement(statement) = statement else { return Err(EngineError::internal("a query is a statement")) };
-        let SqlStatement::Query(mut query) = *statement else { return Err(EngineError::internal("a query is a statement")) };
+        let DfStatement::Statement(statement) = statement else {
+            return Err(EngineError::internal("a query is a statement"));
+        };
+        let SqlStatement::Query(mut query) = *statement else {
+            return Err(EngineError::internal("a query is a statement"));
+        };
         session::prepare(&mut query, &self.context)?;
         let statement = DfStatement::Statement(Box::new(SqlStatement::Query(query)));
         let state = self.context.state();
@@ -196,7 +207,12 @@ impl Planner<'_> {
     }
 
     /// The input with the event time as a column of microseconds, and that column's name.
-    fn event_time(&mut self, input: LogicalPlan, clause: &WatermarkClause, span: Span) -> Result<(LogicalPlan, String)> {
+    fn event_time(
+        &mut self,
+        input: LogicalPlan,
+        clause: &WatermarkClause,
+        span: Span,
+    ) -> Result<(LogicalPlan, String)> {
         let place = clause.expr.first().map_or(span, span_of);
         let state = self.context.state();
         let dialect = session::dialect();
@@ -204,7 +220,7 @@ impl Planner<'_> {
             .with_tokens_with_locations(clause.expr.clone())
             .parse_expr()
             .map_err(|error| parse_error(&error, &clause.expr))?;
-        let parsed = session::prepare_expr(parsed, input.schema());
+        let parsed = session::prepare_expr(parsed, input.schema())?;
         let expr = state
             .create_logical_expr_from_sql_expr(
                 datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None },
@@ -225,12 +241,17 @@ impl Planner<'_> {
         };
         let data_type = datafusion::logical_expr::ExprSchemable::get_type(&expr, input.schema())?;
         let micros = match &data_type {
-            DataType::Timestamp(TimeUnit::Microsecond, _) if own_name.as_ref() == Some(&name) => return Ok((input, name)),
+            DataType::Timestamp(TimeUnit::Microsecond, _) if own_name.as_ref() == Some(&name) => {
+                return Ok((input, name));
+            }
             DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
             other => {
                 let found = super::ddl::type_name(other);
-                return Err(EngineError::query_at(place, format!("the event time '{name}' is {found}, expected TIMESTAMP"))
-                    .help("convert it, for example WATERMARK to_timestamp(text) AS event_time DELAY OF ..."));
+                return Err(EngineError::query_at(
+                    place,
+                    format!("the event time '{name}' is {found}, expected TIMESTAMP"),
+                )
+                .help("convert it, for example WATERMARK to_timestamp(text) AS event_time DELAY OF ..."));
             }
         };
         let expr = if data_type == micros { expr } else { cast(expr, micros) };
@@ -283,7 +304,10 @@ fn parse_error(error: &ParserError, tokens: &[TokenWithSpan]) -> EngineError {
     };
     let message = message.replacen("Expected:", "expected", 1).replace("found:", "found");
     let end = tokens.last().map(|token| Span { line: token.span.end.line, column: token.span.end.column, length: 1 });
-    match place.and_then(|(line, column)| tokens.iter().map(span_of).find(|s| (s.line, s.column) == (line, column)).or(end)).or(end) {
+    match place
+        .and_then(|(line, column)| tokens.iter().map(span_of).find(|s| (s.line, s.column) == (line, column)).or(end))
+        .or(end)
+    {
         Some(span) => EngineError::query_at(span, message),
         None => EngineError::query(message),
     }
@@ -307,7 +331,10 @@ fn place_of(name: &str, tokens: &[TokenWithSpan]) -> Option<Span> {
 pub(crate) fn located(error: DataFusionError, tokens: &[TokenWithSpan]) -> EngineError {
     let diagnostic = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let span = diagnostic.and_then(|span| {
-        tokens.iter().find(|t| t.span.start.line == span.start.line && t.span.start.column == span.start.column).map(span_of)
+        tokens
+            .iter()
+            .find(|t| t.span.start.line == span.start.line && t.span.start.column == span.start.column)
+            .map(span_of)
     });
     let root = error.find_root();
     if let DataFusionError::SchemaError(schema, _) = root
@@ -317,7 +344,8 @@ pub(crate) fn located(error: DataFusionError, tokens: &[TokenWithSpan]) -> Engin
         let mut names: Vec<&str> = valid_fields.iter().map(|field| field.name.as_str()).collect();
         names.dedup();
         let message = format!("column '{}' cannot be resolved", field.name);
-        let error = span.map_or_else(|| EngineError::query(message.clone()), |span| EngineError::query_at(span, message.clone()));
+        let error = span
+            .map_or_else(|| EngineError::query(message.clone()), |span| EngineError::query_at(span, message.clone()));
         return match nearest(&field.name, names.iter().copied()) {
             Some(near) => error.help(format!("did you mean '{near}'?")),
             None => error.help(format!("there are: {}", names.join(", "))),

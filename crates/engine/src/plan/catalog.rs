@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::ScalarUDF;
 
 use crate::error::{EngineError, Result, nearest};
 use crate::sink::{OutputMode, Sink, SinkRequest};
@@ -56,13 +57,24 @@ pub trait Table: Send + Sync {
     fn batch(&self) -> Result<Arc<dyn TableProvider>>;
 }
 
-/// Connectors by format.
+/// Connectors by format, and the SQL functions that need what connectors know (`from_json`).
 #[derive(Default, Clone)]
 pub struct ConnectorRegistry {
     connectors: BTreeMap<String, Arc<dyn Connector>>,
+    functions: Vec<Arc<ScalarUDF>>,
 }
 
 impl ConnectorRegistry {
+    /// Adds a function.
+    pub fn register_function(&mut self, function: Arc<ScalarUDF>) {
+        self.functions.push(function);
+    }
+
+    /// The functions.
+    pub fn functions(&self) -> &[Arc<ScalarUDF>] {
+        &self.functions
+    }
+
     /// Adds a connector; a later one of the same format replaces the earlier.
     pub fn register(&mut self, connector: Arc<dyn Connector>) {
         self.connectors.insert(connector.format().to_ascii_lowercase(), connector);
@@ -146,7 +158,9 @@ fn resolve_references(value: &str) -> Result<String, String> {
         out.push_str(before);
         match reference.split_once(':') {
             Some(("env", name)) => {
-                out.push_str(&std::env::var(name).map_err(|_| format!("the environment variable {name}, which is not set"))?);
+                out.push_str(
+                    &std::env::var(name).map_err(|_| format!("the environment variable {name}, which is not set"))?,
+                );
             }
             Some(("file", path)) => {
                 let text = std::fs::read_to_string(path).map_err(|error| format!("the file {path}: {error}"))?;
@@ -217,7 +231,10 @@ impl<'a> OptionReader<'a> {
     pub fn with_prefix(&mut self, prefix: &str) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for (key, value) in self.options.iter() {
-            if key.len() > prefix.len() && key.is_char_boundary(prefix.len()) && key[..prefix.len()].eq_ignore_ascii_case(prefix) {
+            if key.len() > prefix.len()
+                && key.is_char_boundary(prefix.len())
+                && key[..prefix.len()].eq_ignore_ascii_case(prefix)
+            {
                 self.known.push(key.to_owned());
                 found.push((key[prefix.len()..].to_owned(), value.to_owned()));
             }
@@ -227,7 +244,8 @@ impl<'a> OptionReader<'a> {
 
     /// Refuses the options nobody asked for, with the nearest known one.
     pub fn finish(self) -> Result<()> {
-        let unknown = self.options.iter().map(|(key, _)| key).find(|key| !self.known.iter().any(|k| k.eq_ignore_ascii_case(key)));
+        let unknown =
+            self.options.iter().map(|(key, _)| key).find(|key| !self.known.iter().any(|k| k.eq_ignore_ascii_case(key)));
         let Some(key) = unknown else { return Ok(()) };
         let error = EngineError::config(format!("{} has no option '{key}'", self.object));
         Err(match nearest(key, self.known.iter().map(String::as_str)) {

@@ -47,7 +47,9 @@ pub(crate) fn parse_interval_us(cursor: &mut Cursor, what: &str) -> Result<i64> 
         let number = match cursor.peek() {
             Some(Token::Number(number, _)) => number.clone(),
             Some(Token::SingleQuotedString(quoted) | Token::DoubleQuotedString(quoted)) => quoted.clone(),
-            _ if text.is_empty() => return Err(cursor.expected(&format!("a length of time for {what}, such as INTERVAL 10 SECONDS"))),
+            _ if text.is_empty() => {
+                return Err(cursor.expected(&format!("a length of time for {what}, such as INTERVAL 10 SECONDS")));
+            }
             _ => break,
         };
         cursor.advance();

@@ -134,15 +134,21 @@ impl Program {
         self.check_new(&table.name, span)?;
         if let Some(query) = table.query.take() {
             if table.kind == TableKind::External {
-                return Err(EngineError::query_at(span, format!("CREATE TABLE {} AS SELECT runs once, not as a stream", table.name))
-                    .help("write CREATE STREAMING TABLE ... AS SELECT, or CREATE MATERIALIZED VIEW ... AS SELECT"));
+                return Err(EngineError::query_at(
+                    span,
+                    format!("CREATE TABLE {} AS SELECT runs once, not as a stream", table.name),
+                )
+                .help("write CREATE STREAMING TABLE ... AS SELECT, or CREATE MATERIALIZED VIEW ... AS SELECT"));
             }
             let (name, target) = (table.name.clone(), Some(table.name.clone()));
             self.add_flow(Flow { name, target, query, by_name: true, file, span })?;
         }
         if matches!(table.kind, TableKind::External | TableKind::Sink) && table.format.is_none() {
-            return Err(EngineError::query_at(span, format!("table '{}' says nothing of where its rows are", table.name))
-                .help("add USING kafka, delta, json, ... and its OPTIONS"));
+            return Err(EngineError::query_at(
+                span,
+                format!("table '{}' says nothing of where its rows are", table.name),
+            )
+            .help("add USING kafka, delta, json, ... and its OPTIONS"));
         }
         self.tables.insert(key, (table, file));
         Ok(())

@@ -62,13 +62,43 @@ pub(crate) struct RewrittenQuery {
 
 /// Words that cannot be an alias after a relation.
 const AFTER_RELATION: [&str; 32] = [
-    "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "SEMI", "ANTI",
-    "NATURAL", "ON", "USING", "UNION", "EXCEPT", "INTERSECT", "MINUS", "LATERAL", "WINDOW", "CLUSTER", "DISTRIBUTE",
-    "SORT", "TABLESAMPLE", "PIVOT", "UNPIVOT", "QUALIFY", "OFFSET", "FETCH", "WATERMARK",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "JOIN",
+    "INNER",
+    "LEFT",
+    "RIGHT",
+    "FULL",
+    "CROSS",
+    "SEMI",
+    "ANTI",
+    "NATURAL",
+    "ON",
+    "USING",
+    "UNION",
+    "EXCEPT",
+    "INTERSECT",
+    "MINUS",
+    "LATERAL",
+    "WINDOW",
+    "CLUSTER",
+    "DISTRIBUTE",
+    "SORT",
+    "TABLESAMPLE",
+    "PIVOT",
+    "UNPIVOT",
+    "QUALIFY",
+    "OFFSET",
+    "FETCH",
+    "WATERMARK",
 ];
 
 /// Words after which the relations of a `FROM` are over.
-const ENDS_FROM: [&str; 10] = ["WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "SELECT", "ON"];
+const ENDS_FROM: [&str; 10] =
+    ["WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "SELECT", "ON"];
 
 /// Takes the special relations out of a query; `first` numbers the first placeholder.
 pub(crate) fn rewrite(query: &Cursor, first: usize) -> Result<RewrittenQuery> {
@@ -100,7 +130,11 @@ impl Rewriter {
         if at_relation && cursor.looks_at(&["STREAM"]) && starts_relation(cursor.peek_nth(1)) {
             return self.stream(cursor);
         }
-        if level.in_from && !at_relation && cursor.looks_at(&["WATERMARK"]) && cursor.peek_nth(1) != Some(&Token::Period) {
+        if level.in_from
+            && !at_relation
+            && cursor.looks_at(&["WATERMARK"])
+            && cursor.peek_nth(1) != Some(&Token::Period)
+        {
             return self.watermark_on_last(cursor);
         }
         self.copy(cursor);
@@ -143,7 +177,8 @@ impl Rewriter {
     fn stream(&mut self, cursor: &mut Cursor) -> Result<()> {
         let span = cursor.span();
         let first = cursor.advance().cloned();
-        let mut inner = if cursor.peek() == Some(&Token::LParen) { Some(cursor.parenthesised("after STREAM")?) } else { None };
+        let mut inner =
+            if cursor.peek() == Some(&Token::LParen) { Some(cursor.parenthesised("after STREAM")?) } else { None };
         let names = inner.as_mut().unwrap_or(cursor).object_name("the name of a table after STREAM")?;
         let name = names.last().cloned().unwrap_or_default();
         let mut options = Options::default();
@@ -178,7 +213,12 @@ impl Rewriter {
                     let name = word.value.clone();
                     (RelationInput::Table { name: name.clone(), options: Options::default() }, Some(name))
                 }
-                _ => return Err(EngineError::query_at(span, "WATERMARK stands after a table or a subquery in parentheses")),
+                _ => {
+                    return Err(EngineError::query_at(
+                        span,
+                        "WATERMARK stands after a table or a subquery in parentheses",
+                    ));
+                }
             }
         };
         let watermark = self.watermark(cursor)?;
@@ -199,7 +239,8 @@ impl Rewriter {
         if expr.is_at_end() {
             return Err(cursor.expected("the event time column after WATERMARK"));
         }
-        let alias = if cursor.eat(&["AS"]) { Some(cursor.identifier("the name of the event time column")?) } else { None };
+        let alias =
+            if cursor.eat(&["AS"]) { Some(cursor.identifier("the name of the event time column")?) } else { None };
         cursor.expect(&["DELAY", "OF"], "and an interval, such as DELAY OF INTERVAL 10 SECONDS, after WATERMARK")?;
         let span = cursor.span();
         let delay_us = parse_interval_us(cursor, "the watermark's delay")?;

@@ -141,13 +141,13 @@ fn parse_create(mut cursor: Cursor) -> Result<StatementKind> {
         TableKind::External
     } else {
         let words = ["TABLE", "STREAMING TABLE", "MATERIALIZED VIEW", "TEMPORARY VIEW", "FLOW", "SINK"];
-        return Err(cursor.expected("TABLE, STREAMING TABLE, MATERIALIZED VIEW, TEMPORARY VIEW, FLOW or SINK after CREATE").help(
-            match cursor.peek() {
+        return Err(cursor
+            .expected("TABLE, STREAMING TABLE, MATERIALIZED VIEW, TEMPORARY VIEW, FLOW or SINK after CREATE")
+            .help(match cursor.peek() {
                 Some(Token::Word(word)) => nearest(&word.value, words.iter().flat_map(|w| w.split(' ')))
                     .map_or("see the SQL reference".to_owned(), |near| format!("did you mean {near}?")),
                 _ => "see the SQL reference".to_owned(),
-            },
-        ));
+            }));
     };
     parse_table(cursor, kind, replace)
 }
@@ -255,7 +255,8 @@ fn parse_columns(cursor: &mut Cursor) -> Result<SchemaRef> {
     let start = cursor.span();
     let columns = cursor.parenthesised("before the columns")?;
     let at = if columns.is_at_end() { start } else { columns.span() };
-    let schema: Schema = ddl::parse_schema(columns.text()).map_err(|error| EngineError::query_at(at, error.to_string()))?;
+    let schema: Schema =
+        ddl::parse_schema(columns.text()).map_err(|error| EngineError::query_at(at, error.to_string()))?;
     Ok(schema.into())
 }
 

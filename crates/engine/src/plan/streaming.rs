@@ -188,8 +188,11 @@ impl Compiler {
 
     fn scan(&mut self, scan: &TableScan, mut steps: Vec<Step>, output: StageOutput) -> Result<()> {
         let Some((source, _)) = StreamScan::of(scan) else {
-            return Err(EngineError::query(format!("the rows of '{}' are joined to a stream as if it were one", scan.table_name))
-                .help(format!("read it with STREAM {}, or join it ON a condition", scan.table_name)));
+            return Err(EngineError::query(format!(
+                "the rows of '{}' are joined to a stream as if it were one",
+                scan.table_name
+            ))
+            .help(format!("read it with STREAM {}, or join it ON a condition", scan.table_name)));
         };
         for filter in scan.filters.iter().rev() {
             let predicate = self.physical(filter, &scan.projected_schema)?;
@@ -309,7 +312,8 @@ impl Compiler {
         }
         let planning = PhysicalPlanningContext::default();
         let lowered =
-            LoweredAggregateBuilder::new(expr, input, input.as_arrow(), self.session.execution_props(), &planning).build()?;
+            LoweredAggregateBuilder::new(expr, input, input.as_arrow(), self.session.execution_props(), &planning)
+                .build()?;
         let (function, filter) = (lowered.aggregate, lowered.filter);
         let exprs = function.expressions();
         let arg_types =
@@ -326,8 +330,11 @@ impl Compiler {
                 .help("join the stream with a static table, or write one side to a table and read it without STREAM"));
         }
         let Some(kind) = static_join_kind(join.join_type, left) else {
-            return Err(EngineError::query(format!("{} JOIN would have to keep rows of the static table until the stream ends", join.join_type))
-                .help("use INNER JOIN, or the outer join that keeps the stream's side"));
+            return Err(EngineError::query(format!(
+                "{} JOIN would have to keep rows of the static table until the stream ends",
+                join.join_type
+            ))
+            .help("use INNER JOIN, or the outer join that keeps the stream's side"));
         };
         let join = Arc::new(self.static_join(join, left, kind)?);
         self.joins.push(Arc::clone(&join));
@@ -336,9 +343,10 @@ impl Compiler {
     }
 
     fn static_join(&self, join: &Join, stream_is_left: bool, kind: StaticJoinKind) -> Result<StaticJoin> {
-        let (stream, fixed) =
-            if stream_is_left { (&join.left, &join.right) } else { (&join.right, &join.left) };
-        let key = |pair: &(Expr, Expr)| if stream_is_left { (pair.0.clone(), pair.1.clone()) } else { (pair.1.clone(), pair.0.clone()) };
+        let (stream, fixed) = if stream_is_left { (&join.left, &join.right) } else { (&join.right, &join.left) };
+        let key = |pair: &(Expr, Expr)| {
+            if stream_is_left { (pair.0.clone(), pair.1.clone()) } else { (pair.1.clone(), pair.0.clone()) }
+        };
         let keys: Vec<(Expr, Expr)> = join.on.iter().map(key).collect();
         let pair_schema = stream.schema().join(fixed.schema())?;
         let width = stream.schema().fields().len();
@@ -525,12 +533,20 @@ fn unsupported(what: &str, help: &str) -> EngineError {
 /// Why a node cannot run on a stream.
 fn refuse(plan: &LogicalPlan) -> EngineError {
     match plan {
-        LogicalPlan::Sort(_) => unsupported("ORDER BY", "use it on a GROUP BY in output mode complete, or order when you read the result"),
-        LogicalPlan::Limit(_) => unsupported("LIMIT", "use it on a GROUP BY in output mode complete, or limit when you read the result"),
-        LogicalPlan::Window(_) => unsupported("a window function with OVER (...)", "group by a time window: GROUP BY window(ts, '1 minute')"),
+        LogicalPlan::Sort(_) => {
+            unsupported("ORDER BY", "use it on a GROUP BY in output mode complete, or order when you read the result")
+        }
+        LogicalPlan::Limit(_) => {
+            unsupported("LIMIT", "use it on a GROUP BY in output mode complete, or limit when you read the result")
+        }
+        LogicalPlan::Window(_) => {
+            unsupported("a window function with OVER (...)", "group by a time window: GROUP BY window(ts, '1 minute')")
+        }
         LogicalPlan::Distinct(_) => unsupported("DISTINCT", "group by the columns in output mode update"),
         LogicalPlan::Unnest(_) => unsupported("explode", ""),
-        LogicalPlan::EmptyRelation(_) => EngineError::query("the query can give no rows, because its condition is never true"),
+        LogicalPlan::EmptyRelation(_) => {
+            EngineError::query("the query can give no rows, because its condition is never true")
+        }
         other => unsupported(&other.display().to_string(), ""),
     }
 }

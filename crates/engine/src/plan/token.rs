@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 
+use super::dialect::join_number_suffixes;
 use crate::error::{EngineError, Result, Span};
 
 /// The text of one file and its tokens without white space and comments.
@@ -25,7 +26,10 @@ impl TokenStream {
             let at = Span { line: error.location.line, column: error.location.column, length: 1 };
             EngineError::query_at(at, format!("the SQL text cannot be split into words: {}", error.message))
         })?;
-        let tokens = tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).collect();
+        let tokens = join_number_suffixes(tokens)
+            .into_iter()
+            .filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF))
+            .collect();
         Ok(Self { text: text.into(), tokens })
     }
 
@@ -228,9 +232,11 @@ impl Cursor {
     pub(crate) fn span(&self) -> Span {
         match self.stream.tokens.get(self.at).filter(|_| self.at < self.end) {
             Some(token) => span_of(token),
-            None => self.stream.tokens.get(self.end.wrapping_sub(1)).map_or(Span { line: 1, column: 1, length: 1 }, |t| {
-                Span { line: t.span.end.line, column: t.span.end.column, length: 1 }
-            }),
+            None => {
+                self.stream.tokens.get(self.end.wrapping_sub(1)).map_or(Span { line: 1, column: 1, length: 1 }, |t| {
+                    Span { line: t.span.end.line, column: t.span.end.column, length: 1 }
+                })
+            }
         }
     }
 

@@ -36,8 +36,10 @@ impl TimeWindow {
             return Err(EngineError::query("the window's size and slide must be longer than zero"));
         }
         if slide_us > size_us {
-            return Err(EngineError::query("the window's slide is longer than its size, so that rows would fall between windows")
-                .help("make the slide at most as long as the size"));
+            return Err(EngineError::query(
+                "the window's slide is longer than its size, so that rows would fall between windows",
+            )
+            .help("make the slide at most as long as the size"));
         }
         if start_us.abs() >= slide_us {
             return Err(EngineError::query("the window's start offset must be shorter than its slide"));
@@ -70,17 +72,16 @@ impl TimeWindow {
 
 /// The type of a window column whose times are of type `time`: `STRUCT<start, end>`.
 pub(crate) fn window_type(time: &DataType) -> DataType {
-    DataType::Struct(Fields::from(vec![
-        Field::new("start", time.clone(), true),
-        Field::new("end", time.clone(), true),
-    ]))
+    DataType::Struct(Fields::from(vec![Field::new("start", time.clone(), true), Field::new("end", time.clone(), true)]))
 }
 
 /// A window column from its starts.
 pub(crate) fn window_array(starts: &TimestampMicrosecondArray, size_us: i64) -> ArrayRef {
     let ends: TimestampMicrosecondArray = starts.unary(|start| start + size_us);
     let ends = ends.with_timezone_opt(starts.timezone().map(Arc::<str>::from));
-    let DataType::Struct(fields) = window_type(&DataType::Timestamp(TimeUnit::Microsecond, starts.timezone().map(Into::into))) else {
+    let DataType::Struct(fields) =
+        window_type(&DataType::Timestamp(TimeUnit::Microsecond, starts.timezone().map(Into::into)))
+    else {
         unreachable!("a window is a struct")
     };
     Arc::new(StructArray::new(fields, vec![Arc::new(starts.clone()), Arc::new(ends)], starts.nulls().cloned()))
@@ -157,7 +158,9 @@ impl ScalarUDFImpl for WindowFunction {
 
     fn coerce_types(&self, arg_types: &[DataType]) -> DfResult<Vec<DataType>> {
         if !(2..=4).contains(&arg_types.len()) {
-            return plan_err!("window takes a time, a size and optionally a slide and a start, e.g. window(ts, '1 minute')");
+            return plan_err!(
+                "window takes a time, a size and optionally a slide and a start, e.g. window(ts, '1 minute')"
+            );
         }
         let mut types = vec![time_type(&arg_types[0])?];
         types.resize(arg_types.len(), DataType::Utf8);
@@ -167,7 +170,8 @@ impl ScalarUDFImpl for WindowFunction {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let lengths: Vec<String> = args.args[1..].iter().map(literal_text).collect::<DfResult<_>>()?;
         let lengths: Vec<&str> = lengths.iter().map(String::as_str).collect();
-        let window = time_window(&lengths).map_err(|error| datafusion::error::DataFusionError::Plan(error.to_string()))?;
+        let window =
+            time_window(&lengths).map_err(|error| datafusion::error::DataFusionError::Plan(error.to_string()))?;
         if !window.is_tumbling() {
             return exec_err!("a sliding window(...) gives several rows; use it in GROUP BY");
         }
@@ -204,7 +208,9 @@ impl ScalarUDFImpl for WindowTimeFunction {
 
     fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
         match &arg_types[0] {
-            DataType::Struct(fields) if fields.len() == 2 && fields[1].name() == "end" => Ok(fields[1].data_type().clone()),
+            DataType::Struct(fields) if fields.len() == 2 && fields[1].name() == "end" => {
+                Ok(fields[1].data_type().clone())
+            }
             other => plan_err!("window_time takes a window column, STRUCT<start, end>, found {other}"),
         }
     }
@@ -229,7 +235,9 @@ fn time_type(found: &DataType) -> DfResult<DataType> {
         DataType::Date32 | DataType::Utf8 | DataType::Utf8View | DataType::Null => {
             Ok(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
         }
-        DataType::Struct(_) => plan_err!("window takes a time, found a window; write window(window_time(w), '2 minutes')"),
+        DataType::Struct(_) => {
+            plan_err!("window takes a time, found a window; write window(window_time(w), '2 minutes')")
+        }
         other => plan_err!("window takes a TIMESTAMP as its first argument, found {other}"),
     }
 }
@@ -252,7 +260,9 @@ pub(crate) fn name_windows(query: &mut ast::Query) {
         with.cte_tables.iter_mut().for_each(|cte| name_windows(&mut cte.query));
     }
     let window = name_windows_in_body(&mut query.body);
-    if let (Some(window), Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(keys), .. })) = (window, &mut query.order_by) {
+    if let (Some(window), Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(keys), .. })) =
+        (window, &mut query.order_by)
+    {
         keys.iter_mut().for_each(|key| substitute(&mut key.expr, &window));
     }
 }

@@ -27,7 +27,7 @@ use crate::checkpoint::{
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::plan::catalog::Table;
-use crate::plan::streaming::StreamingPlan;
+use crate::plan::streaming::{SourceStage, StreamingPlan};
 use crate::progress::ProgressListener;
 use crate::sink::{BatchId, Sink, SinkRequest};
 use crate::source::{Offset, Source, SourceRequest};
@@ -145,13 +145,7 @@ impl StreamingQuery {
         let checkpoint = CheckpointDir::open(&spec.checkpoint_location, spec.settings.durability)?;
         let checkpoint = checkpoint.start_run(&spec.name, clock.as_ref())?;
         let metadata = open_metadata(&spec, &checkpoint)?;
-        let mut sink = spec.target.sink(SinkRequest {
-            query_id: metadata.id.clone(),
-            query_name: spec.name.clone(),
-            schema: Arc::clone(&spec.plan.schema),
-            output_mode: spec.plan.output_mode,
-            key_columns: spec.plan.key_columns.clone(),
-        })?;
+        let mut sink = open_sink(&spec, &metadata)?;
         let token = sink.last_committed()?;
         let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
         let is_stateful = !spec.plan.aggregates.is_empty();
@@ -161,18 +155,16 @@ impl StreamingQuery {
             sink: token,
             state: if is_stateful { Some(StateVersions::read(&checkpoint)?) } else { None },
         };
-        let recovery =
-            plan_recovery(&facts).map_err(|error| error.explain(&spec.name, &spec.checkpoint_location))?;
+        let recovery = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, &spec.checkpoint_location))?;
         if let Some(note) = &recovery.note {
             tracing::warn!(query = spec.name, note, "recovery");
         }
-        let mut sources = Vec::new();
-        for (index, stage) in spec.plan.source_stages.iter().enumerate() {
-            let request = SourceRequest { projection: stage.projection.clone(), metadata_dir: checkpoint.source_dir(index)? };
-            sources.push(spec.plan.sources[stage.source].table.source(request)?);
-        }
-        let mut tracker =
-            WatermarkTracker::new(spec.plan.watermarks.clone(), spec.settings.watermark_policy, spec.settings.idle_timeout);
+        let sources = open_sources(&spec.plan, &checkpoint)?;
+        let mut tracker = WatermarkTracker::new(
+            spec.plan.watermarks.clone(),
+            spec.settings.watermark_policy,
+            spec.settings.idle_timeout,
+        );
         if let Some((_, commit)) = commits.latest()? {
             tracker.restore(&commit.watermarks, commit.next_batch_watermark_ms);
         }
@@ -302,7 +294,10 @@ impl StreamingQuery {
     /// Plans and runs the next batch, if there is anything to do.
     fn next(&mut self, until: Option<&[Offset]>) -> Result<bool> {
         let mut timer = Timer::start(&self.clock);
-        let ends = timer.phase(|d| &mut d.latest_offset, || plan_ends(&mut self.sources, &self.position, until, self.settings.trigger))?;
+        let ends = timer.phase(
+            |d| &mut d.latest_offset,
+            || plan_ends(&mut self.sources, &self.position, until, self.settings.trigger),
+        )?;
         let watermark_ms = self.tracker.watermark_ms();
         if ends == self.position && !self.needs_empty_batch(watermark_ms) {
             return Ok(false);
@@ -335,15 +330,14 @@ impl StreamingQuery {
         let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, entry, jobs, write_sink))?;
         self.dead_letters.write(batch, &outcome.dead_letters)?;
         self.tracker.observe(&outcome.event_times, &behind, entry.batch_timestamp_ms);
-        let commit = CommitLogEntry {
-            next_batch_watermark_ms: self.tracker.watermark_ms(),
-            watermarks: self.tracker.save(),
-        };
+        let commit =
+            CommitLogEntry { next_batch_watermark_ms: self.tracker.watermark_ms(), watermarks: self.tracker.save() };
         if let Some(state) = &mut self.state {
             let note = write_note(&commit)?;
             timer.phase(|d| &mut d.state_commit, || state.commit(batch, &mut self.operators, note))?;
         }
-        let report = timer.phase(|d| &mut d.sink_commit, || if write_sink { self.sink.commit() } else { Ok(Default::default()) })?;
+        let report = timer
+            .phase(|d| &mut d.sink_commit, || if write_sink { self.sink.commit() } else { Ok(Default::default()) })?;
         timer.phase(|d| &mut d.commit_offsets, || self.commits.add(batch, &commit))?;
         self.position = entry.ends.iter().flatten().cloned().collect();
         for (source, end) in self.sources.iter_mut().zip(&self.position) {
@@ -380,7 +374,13 @@ impl StreamingQuery {
     }
 
     /// Reads and computes the batch and stages its rows in the sink.
-    fn compute(&mut self, batch: BatchId, entry: &OffsetLogEntry, jobs: Vec<ReadJob>, write_sink: bool) -> Result<BatchOutcome> {
+    fn compute(
+        &mut self,
+        batch: BatchId,
+        entry: &OffsetLogEntry,
+        jobs: Vec<ReadJob>,
+        write_sink: bool,
+    ) -> Result<BatchOutcome> {
         self.plan.joins.iter().for_each(|join| join.refresh());
         let watermarks = if self.tracker.is_active() {
             BatchWatermarks {
@@ -463,11 +463,29 @@ fn plan_ends(
     Ok(ends)
 }
 
+fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
+    spec.target.sink(SinkRequest {
+        query_id: metadata.id.clone(),
+        query_name: spec.name.clone(),
+        schema: Arc::clone(&spec.plan.schema),
+        output_mode: spec.plan.output_mode,
+        key_columns: spec.plan.key_columns.clone(),
+    })
+}
+
+fn open_sources(plan: &StreamingPlan, checkpoint: &CheckpointDir) -> Result<Vec<Box<dyn Source>>> {
+    let open = |(index, stage): (usize, &SourceStage)| {
+        let metadata_dir = checkpoint.source_dir(index)?;
+        let request = SourceRequest { projection: stage.projection.clone(), metadata_dir };
+        plan.sources[stage.source].table.source(request)
+    };
+    plan.source_stages.iter().enumerate().map(open).collect()
+}
+
 fn open_metadata(spec: &QuerySpec, checkpoint: &CheckpointDir) -> Result<Metadata> {
     let operators: BTreeMap<String, String> =
         spec.plan.aggregates.iter().map(|stage| (stage.spec.id.clone(), stage.spec.fingerprint())).collect();
-    let identity =
-        QueryIdentity { query_name: spec.name.clone(), target: spec.target_description.clone(), operators };
+    let identity = QueryIdentity { query_name: spec.name.clone(), target: spec.target_description.clone(), operators };
     let is_new = Metadata::read(checkpoint)?.is_none();
     let (metadata, changes) = Metadata::create_or_read(checkpoint, &identity)?;
     if is_new || changes.is_empty() {
@@ -487,10 +505,10 @@ fn write_note(entry: &CommitLogEntry) -> Result<serde_json::Value> {
 
 fn read_note(note: &serde_json::Value) -> Result<CommitLogEntry> {
     let watermarks = note.get("watermarks").and_then(serde_json::Value::as_object).cloned().unwrap_or_default();
-    let next_batch_watermark_ms = note
-        .get("nextBatchWatermarkMs")
-        .and_then(serde_json::Value::as_i64)
-        .ok_or_else(|| EngineError::data("the state has no note of its batch").help("restore the checkpoint from a backup"))?;
+    let next_batch_watermark_ms =
+        note.get("nextBatchWatermarkMs").and_then(serde_json::Value::as_i64).ok_or_else(|| {
+            EngineError::data("the state has no note of its batch").help("restore the checkpoint from a backup")
+        })?;
     Ok(CommitLogEntry { next_batch_watermark_ms, watermarks })
 }
 

@@ -10,15 +10,15 @@ mod pipeline;
 mod progress;
 mod state;
 mod storage;
+mod tables;
 mod trigger;
 mod watermark;
 #[cfg(test)]
 mod tests;
 
 pub use execution::QuerySettings;
-pub use pipeline::{
-    FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline, select,
-};
+pub use pipeline::{FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
 pub use storage::{QueryState, StoredQuery, request_stop, stored_queries};
+pub use tables::select;
 pub use trigger::Trigger;
 pub use watermark::WatermarkPolicy;

@@ -4,14 +4,12 @@
 //! thread. A flow that ends by itself and reads a table that another flow fills starts when that one is done, so that
 //! one run carries rows through the whole chain.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
@@ -20,25 +18,19 @@ use parking_lot::{Condvar, Mutex};
 
 use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
 use super::storage::{StatusWriter, Storage};
+use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
-use crate::plan::analysis::{Found, Lookup, PlannedQuery, plan_query};
+use crate::plan::analysis::PlannedQuery;
 use crate::plan::batch::collect;
-use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition, resolve_secrets};
+use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition};
 use crate::plan::logical::is_streaming;
-use crate::plan::program::{Flow, Program, ScriptError, ScriptFile};
-use crate::plan::session::SessionSettings;
-use crate::plan::statement::{CreateTable, TableKind};
+use crate::plan::program::{Flow, Program, ScriptError};
+use crate::plan::statement::TableKind;
 use crate::plan::streaming::{StreamingPlan, streaming_plan};
 use crate::progress::{ProgressListener, StreamingQueryProgress};
 use crate::sink::{OutputMode, SinkRequest, SinkToken};
-
-/// Formats whose tables are files: a table of ours without a path gets one in the storage folder.
-const FILE_FORMATS: [&str; 5] = ["delta", "parquet", "json", "csv", "text"];
-
-/// The option that sets a target's output mode; ours, not the connector's.
-const OUTPUT_MODE: &str = "outputMode";
 
 /// Settings of a pipeline.
 #[derive(Debug, Clone)]
@@ -276,7 +268,11 @@ fn spawn(task: Task) -> Result<JoinHandle<Result<()>>> {
 }
 
 /// The completions a flow that ends by itself waits for.
-fn upstream(flow: &PlannedFlow, writers: &[(Option<String>, Arc<Completion>)], own: &Arc<Completion>) -> Vec<Arc<Completion>> {
+fn upstream(
+    flow: &PlannedFlow,
+    writers: &[(Option<String>, Arc<Completion>)],
+    own: &Arc<Completion>,
+) -> Vec<Arc<Completion>> {
     let is_whole = matches!(flow.work, Work::Whole(_));
     if !flow.description.trigger.ends() && !is_whole {
         return Vec::new();
@@ -323,19 +319,25 @@ fn align(plan: LogicalPlan, declared: Option<&SchemaRef>, by_name: bool) -> Resu
     };
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     if by_name {
-        let stranger = names.iter().find(|name| !declared.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name)));
+        let stranger =
+            names.iter().find(|name| !declared.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name)));
         if let Some(name) = stranger {
             let columns: Vec<&str> = declared.fields().iter().map(|field| field.name().as_str()).collect();
             return Err(EngineError::query(format!("the query gives column '{name}', which the target does not have"))
                 .help(format!("the target has: {}", columns.join(", "))));
         }
     } else if names.len() != declared.fields().len() {
-        return Err(EngineError::query(format!("the query gives {} columns, the target has {}", names.len(), declared.fields().len()))
-            .help("select as many columns as the target has, or match them by name: INSERT INTO t BY NAME SELECT ..."));
+        return Err(EngineError::query(format!(
+            "the query gives {} columns, the target has {}",
+            names.len(),
+            declared.fields().len()
+        ))
+        .help("select as many columns as the target has, or match them by name: INSERT INTO t BY NAME SELECT ..."));
     }
     let mut columns = Vec::new();
     for (place, field) in declared.fields().iter().enumerate() {
-        let at = if by_name { names.iter().position(|name| name.eq_ignore_ascii_case(field.name())) } else { Some(place) };
+        let at =
+            if by_name { names.iter().position(|name| name.eq_ignore_ascii_case(field.name())) } else { Some(place) };
         let expr = match at.map(found) {
             Some((expr, data_type)) if &data_type == field.data_type() => expr,
             Some((expr, _)) => cast(expr, field.data_type().clone()),
@@ -344,140 +346,6 @@ fn align(plan: LogicalPlan, declared: Option<&SchemaRef>, by_name: bool) -> Resu
         columns.push(expr.alias(field.name()));
     }
     Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
-}
-
-/// The tables of a program.
-struct Tables {
-    program: Program,
-    connectors: ConnectorRegistry,
-    session: SessionSettings,
-    default_format: String,
-    storage: Storage,
-    opened: Mutex<BTreeMap<String, Arc<dyn Table>>>,
-}
-
-thread_local! {
-    /// Streaming tables whose columns are being worked out, to notice a circle.
-    static OPENING: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Tables {
-    fn new(program: Program, settings: &PipelineSettings, connectors: ConnectorRegistry) -> Self {
-        let time_zone = settings.configuration.get("spark.sql.session.timeZone");
-        Self {
-            program,
-            connectors,
-            session: time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings { time_zone: zone.clone() }),
-            default_format: settings.default_format.clone(),
-            storage: Storage::new(&settings.storage),
-            opened: Mutex::default(),
-        }
-    }
-
-    fn plan(&self, flow: &Flow) -> Result<PlannedQuery> {
-        plan_query(&flow.query, self, &self.session)
-    }
-
-    fn file_of(&self, table: &str) -> usize {
-        self.program.tables.get(&table.to_lowercase()).map_or(0, |(_, file)| *file)
-    }
-
-    fn format_of(&self, table: &CreateTable) -> String {
-        table.format.clone().unwrap_or_else(|| self.default_format.clone())
-    }
-
-    fn table(&self, name: &str) -> Result<Arc<dyn Table>> {
-        let key = name.to_lowercase();
-        if let Some(table) = self.opened.lock().get(&key) {
-            return Ok(Arc::clone(table));
-        }
-        let definition = self.definition(&key)?;
-        let table = self.connectors.get(&definition.format)?.table(&resolve_secrets(&definition)?)?;
-        self.opened.lock().insert(key, Arc::clone(&table));
-        Ok(table)
-    }
-
-    /// A table's definition with its path and its columns.
-    fn definition(&self, key: &str) -> Result<TableDefinition> {
-        let Some((table, _)) = self.program.tables.get(key) else {
-            return Err(EngineError::internal(format!("table '{key}' is not in the program")));
-        };
-        let format = self.format_of(table);
-        let is_ours = matches!(table.kind, TableKind::Streaming | TableKind::Materialized);
-        let mut options: crate::plan::catalog::Options =
-            table.options.iter().filter(|(key, _)| !key.eq_ignore_ascii_case(OUTPUT_MODE)).collect();
-        if is_ours && options.get("path").is_none() && FILE_FORMATS.contains(&format.as_str()) {
-            options.set("path", self.storage.table_path(&table.name).display().to_string());
-        }
-        let schema = match &table.columns {
-            Some(columns) => Some(Arc::clone(columns)),
-            None if is_ours => Some(self.columns_from_flow(table)?),
-            None => None,
-        };
-        Ok(TableDefinition {
-            name: table.name.clone(),
-            format,
-            schema,
-            options,
-            partition_columns: table.partition_columns.clone(),
-        })
-    }
-
-    /// The columns of a table of ours that declares none: those of the first flow that fills it.
-    fn columns_from_flow(&self, table: &CreateTable) -> Result<SchemaRef> {
-        let fills = |flow: &&Flow| flow.target.as_ref().is_some_and(|target| target.eq_ignore_ascii_case(&table.name));
-        let Some(flow) = self.program.flows.iter().find(fills) else {
-            return Err(EngineError::query(format!("no flow fills table '{}', and it declares no columns", table.name))
-                .help("add AS SELECT ..., or CREATE FLOW f AS INSERT INTO the table"));
-        };
-        let circle = OPENING.with_borrow(|opening| opening.contains(&table.name));
-        if circle {
-            return Err(EngineError::query_at(flow.span, format!("table '{}' is filled from itself", table.name))
-                .help("declare its columns: CREATE STREAMING TABLE name (column TYPE, ...)"));
-        }
-        OPENING.with_borrow_mut(|opening| opening.push(table.name.clone()));
-        let planned = self.plan(flow);
-        OPENING.with_borrow_mut(|opening| opening.pop());
-        Ok(nullable(planned?.plan.schema().as_arrow()))
-    }
-
-    /// Definitions of all tables, for the catalog; secrets stay references.
-    fn definitions(&self) -> Result<Vec<TableDefinition>> {
-        let mut definitions = Vec::new();
-        for (key, (table, _)) in &self.program.tables {
-            let mut definition = self.definition(key)?;
-            if definition.schema.is_none() && table.kind != TableKind::Sink {
-                definition.schema = Some(self.table(key)?.schema()).filter(|schema| !schema.fields().is_empty());
-            }
-            definitions.push(definition);
-        }
-        Ok(definitions)
-    }
-}
-
-fn nullable(schema: &arrow::datatypes::Schema) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
-}
-
-impl Lookup for Tables {
-    fn lookup(&self, name: &str) -> Result<Option<Found>> {
-        if let Some((_, query)) = self.program.views.get(&name.to_lowercase()) {
-            return Ok(Some(Found::View(query.clone())));
-        }
-        match self.program.tables.get(&name.to_lowercase()) {
-            Some((table, _)) => {
-                let is_ours = matches!(table.kind, TableKind::Streaming | TableKind::Materialized);
-                Ok(Some(Found::Table { table: self.table(name)?, may_be_missing: is_ours }))
-            }
-            None => Ok(None),
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        let tables = self.program.tables.values().map(|(table, _)| table.name.clone());
-        tables.chain(self.program.views.values().map(|(name, _)| name.clone())).collect()
-    }
 }
 
 /// Tells several listeners.
@@ -544,8 +412,11 @@ impl Task {
 
     fn work(self) -> Result<()> {
         if !self.waits_for.iter().all(|upstream| upstream.wait()) {
-            return Err(EngineError::unavailable(format!("query '{}' did not run, because a query that fills its source failed", self.flow.description.name))
-                .help("see the other query's error"));
+            return Err(EngineError::unavailable(format!(
+                "query '{}' did not run, because a query that fills its source failed",
+                self.flow.description.name
+            ))
+            .help("see the other query's error"));
         }
         match self.flow.work {
             Work::Stream(spec) => StreamingQuery::open(*spec, self.clock, self.listener, self.control)?.run(),
@@ -620,51 +491,12 @@ impl RunningPipeline {
     pub fn wait(self) -> Result<(), Vec<QueryFailure>> {
         let mut failures = Vec::new();
         for query in self.running {
-            let outcome = query.thread.join().unwrap_or_else(|_| Err(EngineError::internal("the query's thread panicked")));
+            let outcome =
+                query.thread.join().unwrap_or_else(|_| Err(EngineError::internal("the query's thread panicked")));
             if let Err(error) = outcome {
                 failures.push(QueryFailure { query: query.name, error });
             }
         }
         if failures.is_empty() { Ok(()) } else { Err(failures) }
-    }
-}
-
-/// Runs a query over the tables of a storage folder.
-pub fn select(sql: &str, storage: &Path, connectors: &ConnectorRegistry) -> Result<(SchemaRef, Vec<RecordBatch>), ScriptError> {
-    let script = ScriptFile { name: "query".to_owned(), text: sql.to_owned() };
-    let program = Program::parse(std::slice::from_ref(&script))?;
-    let stored = StoredTables { tables: Storage::new(storage).tables()?, connectors };
-    let run = || {
-        let [flow] = program.flows.as_slice() else {
-            return Err(EngineError::query("expected one query").help("write for example SELECT * FROM t"));
-        };
-        if flow.target.is_some() {
-            return Err(EngineError::query_at(flow.span, "a table cannot be written to here").help("use highwater run"));
-        }
-        let planned = plan_query(&flow.query, &stored, &SessionSettings::default())?;
-        if is_streaming(&planned.plan) {
-            return Err(EngineError::query_at(flow.span, "a stream has no end to show").help("read the table without STREAM, or use highwater run -e"));
-        }
-        let schema = Arc::new(planned.plan.schema().as_arrow().clone());
-        let rows = collect(&planned.context.state(), planned.plan)?;
-        Ok((schema as SchemaRef, rows))
-    };
-    run().map_err(|error| program.locate(0, error))
-}
-
-struct StoredTables<'a> {
-    tables: Vec<TableDefinition>,
-    connectors: &'a ConnectorRegistry,
-}
-
-impl Lookup for StoredTables<'_> {
-    fn lookup(&self, name: &str) -> Result<Option<Found>> {
-        let Some(definition) = self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name)) else { return Ok(None) };
-        let table = self.connectors.get(&definition.format)?.table(&resolve_secrets(definition)?)?;
-        Ok(Some(Found::Table { table, may_be_missing: false }))
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.tables.iter().map(|table| table.name.clone()).collect()
     }
 }

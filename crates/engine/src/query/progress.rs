@@ -46,7 +46,8 @@ impl Timer {
 
 /// ISO-8601 with milliseconds in UTC, as Spark prints times.
 pub(crate) fn iso_ms(ms: i64) -> String {
-    DateTime::from_timestamp_millis(ms).map_or_else(String::new, |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    DateTime::from_timestamp_millis(ms)
+        .map_or_else(String::new, |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 /// The progress of a batch that is committed.

@@ -32,7 +32,13 @@ impl QueryState {
         let mut operators = Vec::new();
         for (index, stage) in spec.plan.aggregates.iter().enumerate() {
             let open = |worker| {
-                AggregateOperator::open(Arc::clone(&stage.spec), Arc::clone(&store), index, (worker, workers), budget_bytes)
+                AggregateOperator::open(
+                    Arc::clone(&stage.spec),
+                    Arc::clone(&store),
+                    index,
+                    (worker, workers),
+                    budget_bytes,
+                )
             };
             operators.push((0..workers).map(open).collect::<Result<Vec<_>>>()?);
         }

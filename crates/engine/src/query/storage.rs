@@ -146,7 +146,9 @@ impl Storage {
                     .help("delete it: the next run writes it anew")
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(EngineError::unavailable(format!("catalog '{}' cannot be read", path.display())).caused_by(error)),
+            Err(error) => {
+                Err(EngineError::unavailable(format!("catalog '{}' cannot be read", path.display())).caused_by(error))
+            }
         }
     }
 
@@ -165,7 +167,8 @@ impl StoredTable {
     fn definition(self) -> Result<TableDefinition> {
         let schema = self.columns.map(|columns| ddl::parse_schema(&columns)).transpose();
         let schema: Option<Schema> = schema.map_err(|error| {
-            EngineError::data(format!("table '{}' in the catalog has columns that cannot be read", self.name)).caused_by(error)
+            EngineError::data(format!("table '{}' in the catalog has columns that cannot be read", self.name))
+                .caused_by(error)
         })?;
         Ok(TableDefinition {
             name: self.name,
@@ -198,7 +201,8 @@ pub fn stored_queries(storage: &Path) -> Result<Vec<StoredQuery>> {
         }
     };
     let mut queries = Vec::new();
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json")) {
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"))
+    {
         let bytes = fs::read(&path).map_err(|error| {
             EngineError::unavailable(format!("'{}' cannot be read", path.display())).caused_by(error)
         })?;
@@ -230,9 +234,8 @@ pub fn request_stop(storage: &Path, query: &str) -> Result<()> {
         return Err(EngineError::config(format!("query '{}' is not running", found.name)));
     }
     let path = Storage::new(storage).stop_path(&found.name);
-    fs::write(&path, b"").map_err(|error| {
-        EngineError::unavailable(format!("'{}' cannot be written", path.display())).caused_by(error)
-    })
+    fs::write(&path, b"")
+        .map_err(|error| EngineError::unavailable(format!("'{}' cannot be written", path.display())).caused_by(error))
 }
 
 /// Whether a process exists. Only a hint for people: what protects a checkpoint is its lock.

@@ -83,7 +83,8 @@ fn late_rows_are_left_out_and_counted() {
         .forget_progress()
         .add("ev", &rows(&[("late", 1, 3), ("late", 1, 4), ("a", 1, 27)]))
         .process();
-    let dropped: u64 = script.progress().iter().flat_map(|p| &p.state_operators).map(|s| s.num_rows_dropped_by_watermark).sum();
+    let dropped: u64 =
+        script.progress().iter().flat_map(|p| &p.state_operators).map(|s| s.num_rows_dropped_by_watermark).sum();
     assert_eq!(dropped, 2);
     script.add("ev", &rows(&[("a", 1, 30)])).process().check("out", &["{start: 00:00:20, end: 00:00:30} 3"]);
 }
@@ -146,7 +147,11 @@ fn approximate_and_other_functions_run_on_boxed_accumulators() {
 fn results_do_not_depend_on_threads_or_memory() {
     let input: Vec<String> = (0..40)
         .map(|batch: i64| {
-            (0..50).map(|n: i64| row(&format!("k{}", (batch * 7 + n * 13) % 97), n, u32::try_from(batch * 20 + n).unwrap()) + "\n").collect()
+            (0..50)
+                .map(|n: i64| {
+                    row(&format!("k{}", (batch * 7 + n * 13) % 97), n, u32::try_from(batch * 20 + n).unwrap()) + "\n"
+                })
+                .collect()
         })
         .collect();
     let run = |parallelism: usize, memory: usize| {
@@ -299,7 +304,8 @@ fn what_is_wrong_is_said_with_its_place_and_a_way_out() {
 
 #[test]
 fn a_checkpoint_of_another_query_is_refused() {
-    let mut script = update("SELECT k, count(*) AS n FROM STREAM ev GROUP BY k").add("ev", &rows(&[("a", 1, 0)])).process();
+    let mut script =
+        update("SELECT k, count(*) AS n FROM STREAM ev GROUP BY k").add("ev", &rows(&[("a", 1, 0)])).process();
     script = script.change(
         "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test;
          CREATE SINK out USING test OPTIONS (outputMode 'update');

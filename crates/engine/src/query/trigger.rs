@@ -54,8 +54,10 @@ impl FromStr for Trigger {
             "real-time" | "realtime" => Ok(Self::RealTime),
             other => {
                 let interval = parse_duration_us(other, "the trigger").map_err(|_| {
-                    EngineError::config(format!("the trigger is '{text}', expected available-now, once, real-time or an interval"))
-                        .help("write for example --trigger '5 seconds'")
+                    EngineError::config(format!(
+                        "the trigger is '{text}', expected available-now, once, real-time or an interval"
+                    ))
+                    .help("write for example --trigger '5 seconds'")
                 })?;
                 Ok(Self::ProcessingTime(Duration::from_micros(u64::try_from(interval).unwrap_or(0))))
             }

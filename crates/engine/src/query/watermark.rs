@@ -54,14 +54,7 @@ pub(crate) struct WatermarkTracker {
 
 impl WatermarkTracker {
     pub(crate) fn new(specs: Vec<WatermarkSpec>, policy: WatermarkPolicy, idle_timeout: Duration) -> Self {
-        Self {
-            specs,
-            policy,
-            idle_timeout,
-            partitions: BTreeMap::new(),
-            watermarks_ms: BTreeMap::new(),
-            global_ms: 0,
-        }
+        Self { specs, policy, idle_timeout, partitions: BTreeMap::new(), watermarks_ms: BTreeMap::new(), global_ms: 0 }
     }
 
     /// The watermark for the next batch, in milliseconds since 1970; 0 until a row was seen.
@@ -134,6 +127,12 @@ fn source_max(
     let holds = |name: &String, partition: &Partition| {
         behind.contains(name) || (idle_ms > 0 && now_ms.saturating_sub(partition.seen_ms) < idle_ms)
     };
+    // A partition that has rows and was not read at all may hold anything.
+    let source = |name: &str| name.split('/').next().map(str::to_owned);
+    let own = partitions.keys().next().and_then(|name| source(name));
+    if behind.iter().any(|name| source(name) == own && !partitions.contains_key(name)) {
+        return None;
+    }
     let held = partitions.iter().filter(|(name, partition)| holds(name, partition)).map(|(_, p)| p.max_us).min();
     held.or_else(|| partitions.values().map(|partition| partition.max_us).max())
 }
@@ -164,29 +163,38 @@ mod tests {
     #[test]
     fn the_largest_time_of_a_source_counts_as_in_spark() {
         let mut tracker = tracker(1, 0);
-        tracker.observe(&seen(&[(0, "t-0", 100), (0, "t-1", 30)]), &behind(&[]), 0);
+        tracker.observe(&seen(&[(0, "0/t-0", 100), (0, "0/t-1", 30)]), &behind(&[]), 0);
         assert_eq!(tracker.watermark_ms(), 90_000);
-        tracker.observe(&seen(&[(0, "t-0", 50)]), &behind(&[]), 0);
+        tracker.observe(&seen(&[(0, "0/t-0", 50)]), &behind(&[]), 0);
         assert_eq!(tracker.watermark_ms(), 90_000, "it never goes back");
     }
 
     #[test]
     fn a_partition_with_a_backlog_holds_it() {
         let mut tracker = tracker(1, 0);
-        tracker.observe(&seen(&[(0, "t-0", 100), (0, "t-1", 30)]), &behind(&["t-1"]), 0);
+        tracker.observe(&seen(&[(0, "0/t-0", 100), (0, "0/t-1", 30)]), &behind(&["0/t-1"]), 0);
         assert_eq!(tracker.watermark_ms(), 20_000);
-        tracker.observe(&seen(&[(0, "t-1", 40)]), &behind(&[]), 0);
+        tracker.observe(&seen(&[(0, "0/t-1", 40)]), &behind(&[]), 0);
         assert_eq!(tracker.watermark_ms(), 90_000);
+    }
+
+    #[test]
+    fn a_partition_that_was_not_read_yet_holds_it_too() {
+        let mut tracker = tracker(1, 0);
+        tracker.observe(&seen(&[(0, "0/t-0", 100)]), &behind(&["0/t-1"]), 0);
+        assert_eq!(tracker.watermark_ms(), 0);
+        tracker.observe(&seen(&[(0, "0/t-0", 110)]), &behind(&["1/other"]), 0);
+        assert_eq!(tracker.watermark_ms(), 100_000);
     }
 
     #[test]
     fn a_quiet_partition_holds_it_until_it_counts_as_idle() {
         let mut tracker = tracker(1, 5);
-        tracker.observe(&seen(&[(0, "t-0", 100), (0, "t-1", 30)]), &behind(&[]), 1_000);
+        tracker.observe(&seen(&[(0, "0/t-0", 100), (0, "0/t-1", 30)]), &behind(&[]), 1_000);
         assert_eq!(tracker.watermark_ms(), 20_000);
-        tracker.observe(&seen(&[(0, "t-0", 110)]), &behind(&[]), 5_999);
+        tracker.observe(&seen(&[(0, "0/t-0", 110)]), &behind(&[]), 5_999);
         assert_eq!(tracker.watermark_ms(), 20_000);
-        tracker.observe(&seen(&[(0, "t-0", 120)]), &behind(&[]), 6_000);
+        tracker.observe(&seen(&[(0, "0/t-0", 120)]), &behind(&[]), 6_000);
         assert_eq!(tracker.watermark_ms(), 110_000);
     }
 

@@ -28,6 +28,8 @@ mod rocks;
 mod settings;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod store_tests;
 mod versions;
 
 pub use changes::{Change, ChangeSet};

@@ -57,7 +57,7 @@ impl Rocks {
         &self,
         operator: usize,
         keys: &[impl AsRef<[u8]>],
-        f: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>,
+        mut f: impl FnMut(usize, Option<&[u8]>) -> Result<()>,
     ) -> Result<()> {
         let family = self.family(operator)?;
         let sorted = keys.is_sorted_by(|a, b| a.as_ref() <= b.as_ref());
@@ -73,7 +73,7 @@ impl Rocks {
         &self,
         operator: usize,
         (from, to): (&[u8], &[u8]),
-        f: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+        mut f: impl FnMut(&[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
         if from >= to {
             return Ok(());

@@ -184,7 +184,9 @@ fn local_files(folder: &Path) -> Result<BTreeMap<String, u64>> {
         let entry = entry.map_err(failed)?;
         let metadata = entry.metadata().map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if metadata.is_file() && name != "LOCK" && !name.starts_with("LOG") {
+        // RocksDB's own log of writes is not used and empty; its texts for people and its lock are not state.
+        let beside = name == "LOCK" || name.starts_with("LOG") || (name.ends_with(".log") && metadata.len() == 0);
+        if metadata.is_file() && !beside {
             files.insert(name, metadata.len());
         }
     }

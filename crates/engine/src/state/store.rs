@@ -13,7 +13,7 @@ use super::changelog::{self, ChangelogHead, ChangelogVisitor};
 use super::changes::{ChangeSet, Rows};
 use super::rocks::Rocks;
 use super::snapshot::{self, Snapshot, SnapshotFile, SnapshotHead};
-use super::versions::{SinceSnapshot, StateVersions, Surplus, snapshot_due};
+use super::versions::{RestorePath, SinceSnapshot, StateVersions, Surplus, snapshot_due};
 use crate::checkpoint::CheckpointDir;
 use crate::checkpoint::store::io_error;
 use crate::error::{EngineError, Result};
@@ -114,7 +114,8 @@ struct Book {
 }
 
 impl StateStore {
-    /// Restores the state after batch `version` (empty for none) into `local_dir`, where leftovers are removed.
+    /// Restores the state after batch `version` (empty for none) into `local_dir`, where leftovers are removed. An
+    /// earlier store of the same folder must have been dropped.
     ///
     /// Opened for writing, it also removes changelogs and snapshots of later batches: those will be run again, and
     /// must not be taken for what the new run wrote.
@@ -126,34 +127,18 @@ impl StateStore {
         version: Option<BatchId>,
     ) -> Result<(Self, RestoreReport)> {
         let mut versions = StateVersions::read(checkpoint)?;
-        let path = match version {
-            None => None,
-            Some(version) => Some(
-                versions.restore_path(version).map_err(|missing| missing_changelog(checkpoint, version, missing))?,
-            ),
-        };
+        let path = version.map(|version| restore_path(checkpoint, &versions, version)).transpose()?;
         let database = prepare_local(local_dir)?;
-        let base = match path.as_ref().and_then(|path| path.snapshot) {
-            None => None,
-            Some(base) => {
-                let snapshot = Snapshot::read(checkpoint, base)?;
-                snapshot.restore(checkpoint, &database)?;
-                Some(snapshot)
-            }
-        };
-        let (mut rocks, dropped) = Rocks::open(&database, settings, operators)?;
-        let mut report = RestoreReport {
-            snapshot: base.as_ref().map(|base| base.head.batch_id),
-            size_bytes: base.as_ref().map_or(0, Snapshot::size_bytes),
-            note: base.as_ref().map_or(serde_json::Value::Null, |base| base.head.note.clone()),
-            dropped_operators: dropped,
-            ..Default::default()
-        };
-        if let Some(path) = path {
-            for batch in path.changelogs {
-                apply_changelog(checkpoint, batch, &mut rocks, operators, &mut report)?;
-                report.size_bytes += versions.changelogs.get(&batch).copied().unwrap_or(0);
-            }
+        let base = path.as_ref().and_then(|path| path.snapshot);
+        let base = base.map(|base| Snapshot::read(checkpoint, base)).transpose()?;
+        if let Some(base) = &base {
+            base.restore(checkpoint, &database)?;
+        }
+        let (mut rocks, dropped_operators) = Rocks::open(&database, settings, operators)?;
+        let mut report = RestoreReport { dropped_operators, ..RestoreReport::of(base.as_ref()) };
+        for batch in path.map(|path| path.changelogs).into_iter().flatten() {
+            apply_changelog(checkpoint, batch, &mut rocks, operators, &mut report)?;
+            report.size_bytes += versions.changelogs.get(&batch).copied().unwrap_or(0);
         }
         if checkpoint.run().is_some() {
             let newer = versions.newer_than(version);
@@ -184,7 +169,7 @@ impl StateStore {
     /// The values of `keys`, in their order. Sorted keys are read faster.
     pub fn multi_get(&self, operator: usize, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut values = Vec::with_capacity(keys.len());
-        self.multi_get_with(operator, keys, &mut |_, value| {
+        self.multi_get_with(operator, keys, |_, value| {
             values.push(value.map(<[u8]>::to_vec));
             Ok(())
         })?;
@@ -196,7 +181,7 @@ impl StateStore {
         &self,
         operator: usize,
         keys: &[impl AsRef<[u8]>],
-        f: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>,
+        f: impl FnMut(usize, Option<&[u8]>) -> Result<()>,
     ) -> Result<()> {
         self.rocks.multi_get(operator, keys, f)
     }
@@ -206,7 +191,7 @@ impl StateStore {
         &self,
         operator: usize,
         range: (&[u8], &[u8]),
-        f: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+        f: impl FnMut(&[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
         self.rocks.scan(operator, range, f)
     }
@@ -295,6 +280,7 @@ impl StateStore {
 
     /// Removes what is not needed to restore `keep_from` or anything newer.
     pub fn prune(&self, keep_from: BatchId) -> Result<()> {
+        self.checkpoint.writable()?;
         let mut book = self.book.lock();
         let surplus = book.versions.surplus(keep_from);
         book.unused_files |= !surplus.snapshots.is_empty();
@@ -326,6 +312,17 @@ impl StateStore {
         metrics.changelog_bytes = book.since_snapshot().changelog_bytes;
         metrics.snapshot_bytes = book.snapshot_bytes;
         metrics
+    }
+}
+
+impl RestoreReport {
+    fn of(base: Option<&Snapshot>) -> Self {
+        Self {
+            snapshot: base.map(|base| base.head.batch_id),
+            size_bytes: base.map_or(0, Snapshot::size_bytes),
+            note: base.map(|base| base.head.note.clone()).unwrap_or_default(),
+            ..Default::default()
+        }
     }
 }
 
@@ -374,10 +371,12 @@ fn remove(checkpoint: &CheckpointDir, versions: &mut StateVersions, surplus: &Su
     Ok(())
 }
 
-fn missing_changelog(checkpoint: &CheckpointDir, version: BatchId, missing: BatchId) -> EngineError {
-    let address = checkpoint.store().address(&changelog::file_name(missing));
-    EngineError::data(format!("the state after batch {version} cannot be restored: {address} is missing"))
-        .help("restore this file from a backup, or give the query a new checkpoint location to start over")
+fn restore_path(checkpoint: &CheckpointDir, versions: &StateVersions, version: BatchId) -> Result<RestorePath> {
+    versions.restore_path(version).map_err(|missing| {
+        let address = checkpoint.store().address(&changelog::file_name(missing));
+        EngineError::data(format!("the state after batch {version} cannot be restored: {address} is missing"))
+            .help("restore this file from a backup, or give the query a new checkpoint location to start over")
+    })
 }
 
 fn apply_changelog(

@@ -68,7 +68,7 @@ impl StreamScript {
         script.sql = sql.to_owned();
         let error = script.open().err()?;
         let help = error.error.next_step().map(|help| format!("; help: {help}")).unwrap_or_default();
-        Some(format!("{}{help}", error.to_string().trim_start_matches("test.sql:")))
+        Some(format!("{}{help}", error.to_string().trim_start_matches("test.sql:").trim_start()))
     }
 
     /// Goes on with other SQL on the same checkpoint.
@@ -138,7 +138,11 @@ impl StreamScript {
         let running = pipeline.start(Arc::clone(&self.progress) as Arc<dyn ProgressListener>);
         let outcome = running.map_err(|error| error.to_string())?.wait();
         outcome.map_err(|failures| {
-            failures.iter().map(|failure| format!("{}: {}", failure.query, failure.error)).collect::<Vec<_>>().join("; ")
+            failures
+                .iter()
+                .map(|failure| format!("{}: {}", failure.query, failure.error))
+                .collect::<Vec<_>>()
+                .join("; ")
         })
     }
 
@@ -179,7 +183,10 @@ impl StreamScript {
 /// The rows as text: columns separated by spaces, timestamps without the date they all share.
 #[expect(clippy::expect_used, reason = "a test kit asserts")]
 fn texts(rows: &RecordBatch) -> Vec<String> {
-    let options = FormatOptions::default().with_null("null").with_timestamp_format(Some("%H:%M:%S")).with_timestamp_tz_format(Some("%H:%M:%S"));
+    let options = FormatOptions::default()
+        .with_null("null")
+        .with_timestamp_format(Some("%H:%M:%S"))
+        .with_timestamp_tz_format(Some("%H:%M:%S"));
     let columns: Vec<ArrayFormatter<'_>> = rows
         .columns()
         .iter()

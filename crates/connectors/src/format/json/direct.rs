@@ -3,7 +3,7 @@
 use super::super::column::{Column, Values};
 use super::super::text::Times;
 use super::full::{Fit, FullParser, date};
-use super::scan::{Unusual, colon, double, integer, literal, skip, string, unescape, white_space};
+use super::scan::{Unusual, colon, double, integer, is_ascii, literal, skip, string, unescape, white_space};
 use super::shape::Shape;
 use super::{JsonDecoder, Members};
 
@@ -23,37 +23,46 @@ pub(super) struct Keys {
 /// What stands between the value before and the value of a key: `,"user_id":`, with its white space.
 #[derive(Debug)]
 struct ExpectedKey {
+    /// The text and its mask, if it is short enough to be compared in words.
+    words: [u64; WORDS],
+    masks: [u64; WORDS],
     text: Box<[u8]>,
     name: Box<[u8]>,
-    /// The text and its mask in words, if it is short enough.
-    words: Option<[(u64, u64); WORDS]>,
     column: Option<usize>,
 }
 
 impl ExpectedKey {
     fn new(text: &[u8], name: &[u8], column: Option<usize>) -> Self {
-        let words = (text.len() <= PREFIX_BYTES).then(|| {
-            std::array::from_fn(|i| {
-                let word = |byte: &dyn Fn(usize) -> u8| u64::from_le_bytes(std::array::from_fn(|j| byte(i * 8 + j)));
-                let value = word(&|at| text.get(at).copied().unwrap_or(0));
-                (value, word(&|at| if at < text.len() { 0xff } else { 0 }))
-            })
-        });
-        Self { text: text.into(), name: name.into(), words, column }
+        let word = |i: usize, byte: &dyn Fn(usize) -> u8| u64::from_le_bytes(std::array::from_fn(|j| byte(i * 8 + j)));
+        Self {
+            words: std::array::from_fn(|i| word(i, &|at| text.get(at).copied().unwrap_or(0))),
+            masks: std::array::from_fn(|i| word(i, &|at| if at < text.len() { 0xff } else { 0 })),
+            text: text.into(),
+            name: name.into(),
+            column,
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn stands_at(&self, record: &[u8], at: usize) -> bool {
         let Some(rest) = record.get(at..) else { return false };
-        let (Some(words), Some((bytes, _))) = (&self.words, rest.split_first_chunk::<PREFIX_BYTES>()) else {
-            return rest.starts_with(&self.text);
-        };
-        let mut difference = 0;
-        for (i, (value, mask)) in words.iter().enumerate() {
-            let word: [u8; 8] = std::array::from_fn(|j| bytes[i * 8 + j]);
-            difference |= (u64::from_le_bytes(word) ^ value) & mask;
+        if self.text.len() <= PREFIX_BYTES / 2
+            && let Some(bytes) = rest.first_chunk::<{ PREFIX_BYTES / 2 }>()
+        {
+            return self.differs::<{ WORDS / 2 }>(bytes.as_chunks().0) == 0;
         }
-        difference == 0
+        if self.text.len() <= PREFIX_BYTES
+            && let Some(bytes) = rest.first_chunk::<PREFIX_BYTES>()
+        {
+            return self.differs::<WORDS>(bytes.as_chunks().0) == 0;
+        }
+        rest.starts_with(&self.text)
+    }
+
+    #[inline(always)]
+    fn differs<const N: usize>(&self, bytes: &[[u8; 8]]) -> u64 {
+        let word = |i: usize| (u64::from_le_bytes(bytes[i]) ^ self.words[i]) & self.masks[i];
+        (0..N.min(bytes.len())).fold(0, |difference, i| difference | word(i))
     }
 }
 
@@ -67,7 +76,7 @@ impl JsonDecoder {
     /// Appends a plain record. After `Unusual` the columns may hold values past the last row.
     #[inline]
     pub(super) fn append_direct(&mut self, record: &[u8]) -> Result<(), Unusual> {
-        if !record.is_ascii() && std::str::from_utf8(record).is_err() {
+        if !is_ascii(record) && std::str::from_utf8(record).is_err() {
             return Err(Unusual);
         }
         let (mut at, mut key, mut filled, mut guessed) = (0, 0, 0, true);
@@ -184,7 +193,7 @@ fn read(column: &mut Column, shape: &Shape, times: &mut Times, record: &[u8], at
                 unescape(text.raw, &mut plain);
                 column.push_bytes(&plain);
             } else {
-                column.push_bytes(text.raw);
+                column.push_text_of(record, at + 1, text.end - 1);
             }
             return Ok(text.end);
         }

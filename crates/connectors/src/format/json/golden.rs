@@ -312,3 +312,23 @@ fn keys_of_a_map_that_come_twice_stay_twice() {
     let batch = decoder.flush().expect("a batch");
     assert_eq!(arrow::array::AsArray::as_map(batch.column(0)).value_length(0), 3);
 }
+
+/// Records made to fool a guess learned from the first of each pair.
+#[test]
+fn a_guess_never_hides_a_syntax_error() {
+    for (learned, record) in [
+        ("{\"a\":1}", "{\"b\":1{\"a\":2}"),
+        ("{\"a\":1}", " {\"a\":2}"),
+        ("{\"a\":1,\"g\":2}", ",\"g\":2}"),
+        ("{\"a\":1,\"g\":2}", "{\"a\":1,\"g\":2,\"g\":3}"),
+        ("{\"a\":1,\"g\":2}", "{,\"g\":2}"),
+        ("{\"a\":1,\"g\":2}", "{\"a\":1"),
+        ("{\"a\":1,\"g\":2}", "{\"g\":2,\"a\":1,\"g\":5}"),
+        ("{\"a\":1, \"g\":2}", "{\"a\":1 \"g\":2}"),
+        ("{\"a\":1}", "}"),
+        ("{}", "{}{\"a\":1}"),
+    ] {
+        let records = [learned, learned, record, record].map(|text| text.as_bytes().to_vec());
+        assert!(check_paths_agree(&records, ParseMode::Permissive).is_ok(), "{record} after {learned}");
+    }
+}

@@ -33,8 +33,21 @@ fn is_stop(b: u8) -> bool {
     (b == b'"') | (b == b'\\') | (b < 0x20)
 }
 
-/// The position of the next quote, backslash or control character.
+/// Whether a record is all ASCII, and so valid UTF-8: in words, the last ones overlapping, where the standard library
+/// goes on byte by byte.
 #[inline]
+pub(super) fn is_ascii(record: &[u8]) -> bool {
+    const HIGH_BITS: u128 = u128::from_le_bytes([0x80; 16]);
+    let word = |chunk: &[u8; 16]| u128::from_le_bytes(*chunk);
+    let (chunks, _) = record.as_chunks::<16>();
+    match record.last_chunk::<16>() {
+        Some(last) => chunks.iter().fold(word(last), |bits, chunk| bits | word(chunk)) & HIGH_BITS == 0,
+        None => record.is_ascii(),
+    }
+}
+
+/// The position of the next quote, backslash or control character.
+#[inline(always)]
 fn next_stop(record: &[u8], mut at: usize) -> Option<usize> {
     while let Some((chunk, _)) = record.get(at..).and_then(|rest| rest.split_first_chunk::<16>()) {
         let before = bytes_before_stop(chunk);
@@ -48,7 +61,7 @@ fn next_stop(record: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// A string; `at` is behind its opening quote.
-#[inline]
+#[inline(always)]
 pub(super) fn string(record: &[u8], at: usize) -> Result<Text<'_>, Unusual> {
     let stop = next_stop(record, at).ok_or(Unusual)?;
     if record[stop] == b'"' {
@@ -140,9 +153,70 @@ fn digits(record: &[u8], at: usize) -> Result<usize, Unusual> {
     if end > at { Ok(end) } else { Err(Unusual) }
 }
 
+/// Up to seven digits at once: how many there are, and the number they make. Numbers vary in length from record to
+/// record, which a loop over digits would pay for with a mispredicted branch each.
+struct Run {
+    len: usize,
+    value: u64,
+}
+
+/// The digits at `at`, or `None` if there may be more than seven, or the record ends too soon to look at eight bytes.
+#[inline(always)]
+fn short_run(record: &[u8], at: usize) -> Option<Run> {
+    const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
+    const HIGH_NIBBLES: u64 = u64::from_le_bytes([0xf0; 8]);
+    const SIXES: u64 = u64::from_le_bytes([6; 8]);
+    let word = u64::from_le_bytes(*record.get(at..)?.first_chunk::<8>()?);
+    // A digit has the high nibble 3, and still has it after six is added. A carry can only spoil bytes behind one that
+    // is no digit.
+    let no_digit = ((word & HIGH_NIBBLES) ^ ZEROS) | ((word.wrapping_add(SIXES) & HIGH_NIBBLES) ^ ZEROS);
+    let len = no_digit.trailing_zeros() as usize / 8;
+    if len == 0 || len == 8 {
+        return None;
+    }
+    // The digits move to the end, zeros before them; then pairs, fours and eights are joined (Lemire 2018).
+    let digits = (word ^ ZEROS) << (64 - 8 * len);
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let even = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(100 + (1_000_000 << 32));
+    let odd = (pairs >> 16 & 0x0000_00ff_0000_00ff).wrapping_mul(1 + (10_000 << 32));
+    Some(Run { len, value: even.wrapping_add(odd) >> 32 })
+}
+
+/// A short number without exponent, which most are: its digits as one integer, how many of them are behind the point,
+/// and the position behind it.
+#[inline(always)]
+fn short_number(record: &[u8], at: usize) -> Option<(u64, usize, usize)> {
+    let whole = short_run(record, at)?;
+    if whole.len > 1 && record[at] == b'0' {
+        return None;
+    }
+    let end = at + whole.len;
+    match record.get(end) {
+        Some(b'.') => {}
+        Some(b'e' | b'E') => return None,
+        _ => return Some((whole.value, 0, end)),
+    }
+    let fraction = short_run(record, end + 1)?;
+    let end = end + 1 + fraction.len;
+    if let Some(b'e' | b'E') = record.get(end) {
+        return None;
+    }
+    Some((whole.value * SHORT_POWERS[fraction.len] + fraction.value, fraction.len, end))
+}
+
+const SHORT_POWERS: [u64; 8] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
+
 /// A number that is skipped.
 #[inline]
 pub(super) fn number(record: &[u8], at: usize) -> Result<usize, Unusual> {
+    let unsigned = at + usize::from(record.get(at) == Some(&b'-'));
+    match short_number(record, unsigned) {
+        Some((_, _, end)) => Ok(end),
+        None => any_number(record, at),
+    }
+}
+
+fn any_number(record: &[u8], at: usize) -> Result<usize, Unusual> {
     let whole = at + usize::from(record.get(at) == Some(&b'-'));
     let mut end = digits(record, whole)?;
     if record[whole] == b'0' && end > whole + 1 {
@@ -163,6 +237,10 @@ pub(super) fn number(record: &[u8], at: usize) -> Result<usize, Unusual> {
 pub(super) fn integer(record: &[u8], at: usize) -> Result<(i64, usize), Unusual> {
     let negative = record.get(at) == Some(&b'-');
     let start = at + usize::from(negative);
+    if let Some((value, 0, end)) = short_number(record, start) {
+        let value = value as i64;
+        return Ok((if negative { -value } else { value }, end));
+    }
     let mut end = start;
     let mut value: i64 = 0;
     while let Some(digit) = record.get(end).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
@@ -184,6 +262,17 @@ pub(super) fn integer(record: &[u8], at: usize) -> Result<(i64, usize), Unusual>
 pub(super) fn double(record: &[u8], at: usize) -> Result<(f64, usize), Unusual> {
     let negative = record.get(at) == Some(&b'-');
     let start = at + usize::from(negative);
+    if let Some((mantissa, places, end)) = short_number(record, start)
+        && let Some(value) = exact_f64(mantissa, -(places as i32))
+    {
+        return Ok((if negative { -value } else { value }, end));
+    }
+    let (value, end) = long_double(record, at, start)?;
+    Ok((if negative { -value } else { value }, end))
+}
+
+/// The size of a number of any length; `start` is behind its sign.
+fn long_double(record: &[u8], at: usize, start: usize) -> Result<(f64, usize), Unusual> {
     let mut mantissa: u64 = 0;
     let mut take = |from: usize| {
         let mut end = from;
@@ -213,15 +302,10 @@ pub(super) fn double(record: &[u8], at: usize) -> Result<(f64, usize), Unusual> 
         && !matches!(record.get(end), Some(b'e' | b'E'))
         && let Some(value) = exact_f64(mantissa, exponent)
     {
-        return Ok((if negative { -value } else { value }, end));
+        return Ok((value, end));
     }
-    slow_double(record, at)
-}
-
-#[cold]
-fn slow_double(record: &[u8], at: usize) -> Result<(f64, usize), Unusual> {
-    let end = number(record, at)?;
-    let text = std::str::from_utf8(&record[at..end]).map_err(|_| Unusual)?;
+    let end = any_number(record, at)?;
+    let text = std::str::from_utf8(&record[start..end]).map_err(|_| Unusual)?;
     Ok((text.parse().map_err(|_| Unusual)?, end))
 }
 
@@ -236,7 +320,7 @@ pub(super) fn literal(record: &[u8], at: usize, word: &[u8]) -> Result<usize, Un
 #[inline]
 pub(super) fn skip(record: &[u8], at: usize) -> Result<usize, Unusual> {
     match record.get(at) {
-        Some(b'"') => Ok(string(record, at + 1)?.end),
+        Some(b'"') => skip_string(record, at + 1),
         Some(b'-' | b'0'..=b'9') => number(record, at),
         Some(b'{' | b'[') => nested(record, at),
         Some(b't') => literal(record, at, b"true"),
@@ -244,6 +328,13 @@ pub(super) fn skip(record: &[u8], at: usize) -> Result<usize, Unusual> {
         Some(b'n') => literal(record, at, b"null"),
         _ => Err(Unusual),
     }
+}
+
+/// A string that is not needed; `at` is behind its opening quote.
+#[inline(always)]
+fn skip_string(record: &[u8], at: usize) -> Result<usize, Unusual> {
+    let stop = next_stop(record, at).ok_or(Unusual)?;
+    if record[stop] == b'"' { Ok(stop + 1) } else { Ok(escaped_string(record, at, stop)?.end) }
 }
 
 /// The open brackets around a position: one bit each, set for an object.
@@ -409,6 +500,19 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_that_is_not_ascii_is_seen_anywhere() {
+        for len in 0..70 {
+            let mut record = vec![b'x'; len];
+            assert!(is_ascii(&record));
+            for at in 0..len {
+                record[at] = 0x80;
+                assert!(!is_ascii(&record), "{at} of {len}");
+                record[at] = b'x';
+            }
+        }
+    }
+
+    #[test]
     fn depth_is_bounded_like_sparks() {
         let nest = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert!(skip(nest(MAX_DEPTH - 1).as_bytes(), 0).is_ok());
@@ -443,6 +547,24 @@ mod tests {
                 (text.parse::<f64>().expect("a number").to_bits(), text.len()),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn integers_of_every_length() {
+        for len in 1..=19 {
+            let text = &"9283746501928374650"[..len];
+            for (sign, tail) in [("", ""), ("-", ","), ("", "}        "), ("-", ",\"next\":1}")] {
+                let record = format!("{sign}{text}{tail}");
+                let expected =
+                    if len > 18 { Err(Unusual) } else { Ok((format!("{sign}{text}").parse(), sign.len() + len)) };
+                assert_eq!(integer(record.as_bytes(), 0).map(|(value, end)| (Ok(value), end)), expected, "{record}");
+            }
+        }
+        for text in
+            ["", "-", "x", "01,       ", "1.5,      ", "1e5,      ", "-01", "1.5", "1e5", "/1234567", ":1234567"]
+        {
+            assert_eq!(integer(text.as_bytes(), 0), Err(Unusual), "{text}");
         }
     }
 

@@ -10,8 +10,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, Int64Array,
-    PrimitiveArray, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, Int64Array, PrimitiveArray, StringArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
@@ -290,9 +289,9 @@ pub(super) fn by_hand(function: &str, args: &[DataType], result: &DataType) -> O
     match (function, arg, result) {
         ("count", _, DataType::Int64) => Some(Box::<Count>::default()),
         ("avg", Some(DataType::Float64), DataType::Float64) => Some(Box::<AverageDouble>::default()),
-        ("sum", Some(DataType::Int64), DataType::Int64) => Some(fold::<Int64Type>(result, |a, b| {
-            a.checked_add(b).ok_or_else(|| overflow("BIGINT"))
-        })),
+        ("sum", Some(DataType::Int64), DataType::Int64) => {
+            Some(fold::<Int64Type>(result, |a, b| a.checked_add(b).ok_or_else(|| overflow("BIGINT"))))
+        }
         ("sum", Some(DataType::Float64), DataType::Float64) => Some(fold::<Float64Type>(result, |a, b| Ok(a + b))),
         ("min" | "max", Some(arg), result) if arg == result => extreme(function == "max", result),
         _ => None,

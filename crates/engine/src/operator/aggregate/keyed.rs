@@ -123,7 +123,12 @@ impl Keyer {
         Ok(Some((take_record_batch(&batch, &UInt32Array::from(rows))?, starts.into())))
     }
 
-    fn partition(&mut self, batch: &RecordBatch, buckets: Option<&TimestampMicrosecondArray>, late_rows: u64) -> Result<Keyed> {
+    fn partition(
+        &mut self,
+        batch: &RecordBatch,
+        buckets: Option<&TimestampMicrosecondArray>,
+        late_rows: u64,
+    ) -> Result<Keyed> {
         let rows = batch.num_rows();
         let keys = evaluate(&self.spec.keys, batch)?;
         let columns = evaluate(&self.spec.columns, batch)?;

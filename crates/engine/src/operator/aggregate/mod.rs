@@ -21,8 +21,8 @@ use std::sync::Arc;
 use arrow::array::BooleanArray;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::RowConverter;
-use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 pub(crate) use keyed::{KeyedBatch, Keyer};
 pub(crate) use operator::AggregateOperator;
@@ -127,7 +127,12 @@ impl FunctionSpec {
     }
 
     /// Gives the rows of a keyed batch to this function's accumulator.
-    fn update(&self, accumulator: &mut dyn Accumulator, columns: &[arrow::array::ArrayRef], slots: &[u32]) -> Result<()> {
+    fn update(
+        &self,
+        accumulator: &mut dyn Accumulator,
+        columns: &[arrow::array::ArrayRef],
+        slots: &[u32],
+    ) -> Result<()> {
         let args: Vec<_> = self.args.iter().map(|at| Arc::clone(&columns[*at])).collect();
         let Some(filter) = self.filter else { return accumulator.update(&args, slots) };
         let filter: &BooleanArray = arrow::array::AsArray::as_boolean(&columns[filter]);

@@ -98,7 +98,7 @@ impl AggregateOperator {
         let mut stored: BTreeMap<i64, u64> = BTreeMap::new();
         let (from, to) = key::bucket_range(i64::MIN, key::NEVER);
         let owns = |shard: u8| usize::from(shard) * self.workers / 256 == self.worker;
-        self.store.scan(self.index, (&from, &to), &mut |bytes, _| {
+        self.store.scan(self.index, (&from, &to), |bytes, _| {
             let (bucket, shard, _) = key::decode(bytes)?;
             if owns(shard) {
                 *stored.entry(bucket).or_default() += 1;
@@ -138,8 +138,12 @@ impl AggregateOperator {
                     Some(entry) => entry,
                     None => {
                         if !bucket.has_room(key.len()) {
-                            return Err(EngineError::unavailable("one window has more than 4 GiB of keys in memory on one worker")
-                                .help("give the query a smaller memory budget, so that groups move to disk, or more workers"));
+                            return Err(EngineError::unavailable(
+                                "one window has more than 4 GiB of keys in memory on one worker",
+                            )
+                            .help(
+                                "give the query a smaller memory budget, so that groups move to disk, or more workers",
+                            ));
                         }
                         let entry = bucket.insert(hash, key, self.slots.take());
                         if bucket.on_disk {
@@ -258,7 +262,8 @@ impl AggregateOperator {
             let parser = self.keys.parser();
             let keys = entries.iter().map(|entry| parser.parse(bucket.key(*entry)));
             let keys = if self.spec.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
-            let results = self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect::<Result<_>>()?;
+            let results =
+                self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect::<Result<_>>()?;
             emit(output(&self.spec, time, keys, results, entries.len())?)?;
         }
         Ok(())
@@ -269,9 +274,10 @@ impl AggregateOperator {
         let (from, to) = key::bucket_range(time, time + 1);
         let store = Arc::clone(&self.store);
         let mut page = StoredPage::default();
-        store.scan(self.index, (&from, &to), &mut |stored_key, value| {
+        store.scan(self.index, (&from, &to), |stored_key, value| {
             let (_, shard, group_key) = key::decode(stored_key)?;
-            let in_memory = self.buckets.get(&time).is_some_and(|bucket| bucket.find(key_hash(group_key), group_key).is_some());
+            let in_memory =
+                self.buckets.get(&time).is_some_and(|bucket| bucket.find(key_hash(group_key), group_key).is_some());
             if in_memory || usize::from(shard) * self.workers / 256 != self.worker {
                 return Ok(());
             }
@@ -376,7 +382,12 @@ impl AggregateOperator {
             let values = if columns.is_empty() { None } else { Some(self.states.convert_columns(&columns)?) };
             for (row, entry) in entries.iter().enumerate() {
                 stored_key.clear();
-                key::encode(time, shard_of_hash(bucket.entries[*entry as usize].hash), bucket.key(*entry), &mut stored_key);
+                key::encode(
+                    time,
+                    shard_of_hash(bucket.entries[*entry as usize].hash),
+                    bucket.key(*entry),
+                    &mut stored_key,
+                );
                 let value = values.as_ref().map(|values| values.row(row));
                 changes.push_put(&stored_key, value.as_ref().map_or(&[][..], |value| value.as_ref()));
             }
@@ -474,10 +485,19 @@ fn merge_states(
 }
 
 /// The output rows of some groups of one bucket.
-fn output(spec: &AggregateSpec, time: i64, keys: Vec<ArrayRef>, results: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+fn output(
+    spec: &AggregateSpec,
+    time: i64,
+    keys: Vec<ArrayRef>,
+    results: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch> {
     let mut columns = keys;
     if let Some(window) = &spec.window {
-        columns.insert(window.position, time_column(spec.output_schema.field(window.position).data_type(), time, window, rows));
+        columns.insert(
+            window.position,
+            time_column(spec.output_schema.field(window.position).data_type(), time, window, rows),
+        );
     }
     columns.extend(results);
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));

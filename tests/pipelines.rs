@@ -1,0 +1,103 @@
+//! Pipelines from SQL text to tables, through the binary.
+
+use std::fs;
+use std::path::Path;
+
+use crate::broker::TestBroker;
+use crate::program::{run, succeed};
+
+const EVENTS: &str = r#"{"id":"a","kind":"click","amount":1.5,"ts":"2024-01-01T00:00:05Z"}
+{"id":"b","kind":"buy","amount":20.0,"ts":"2024-01-01T00:00:15Z"}
+not json at all
+{"id":"c","kind":"click","amount":3,"ts":"2024-01-01T00:02:15Z"}
+"#;
+
+fn write(folder: &Path, name: &str, text: &str) {
+    fs::write(folder.join(name), text).unwrap();
+}
+
+#[test]
+fn from_a_topic_to_a_delta_table_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = TestBroker::start(folder.path());
+    let address = broker.address.clone();
+    write(folder.path(), "events.json", EVENTS);
+    succeed(folder.path(), &["topic", "create", "shop.events.raw", "--bootstrap", &address, "--partitions", "2"]);
+    succeed(folder.path(), &["topic", "produce", "shop.events.raw", "events.json", "--bootstrap", &address]);
+    let sql = format!(
+        "CREATE TABLE ev (id STRING, kind STRING, amount DOUBLE, ts TIMESTAMP) USING kafka OPTIONS (
+            kafka.bootstrap.servers '{address}', subscribe 'shop.events.raw', startingOffsets 'earliest',
+            'value.format' = 'json', mode 'DROPMALFORMED');
+         CREATE STREAMING TABLE per_minute AS
+            SELECT window.start AS w, kind, count(*) AS n, sum(amount) AS amount
+            FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS GROUP BY window(ts, '1 minute'), kind;"
+    );
+    write(folder.path(), "q.sql", &sql);
+    let run = ["run", "q.sql", "--storage", "st", "--trigger", "available-now"];
+    succeed(folder.path(), &run);
+    let query = ["sql", "SELECT kind, n, amount FROM per_minute ORDER BY kind", "--storage", "st", "--output", "csv"];
+    let expected = "kind,n,amount\nbuy,1,20.0\nclick,1,1.5\n";
+    assert_eq!(succeed(folder.path(), &query), expected);
+    // Nothing new: nothing changes.
+    succeed(folder.path(), &run);
+    assert_eq!(succeed(folder.path(), &query), expected);
+    // The record that is no JSON was dropped, and kept with its reason.
+    let letters = folder.path().join("st/checkpoints/per_minute/dead_letters");
+    let kept = fs::read_to_string(fs::read_dir(letters).unwrap().next().unwrap().unwrap().path()).unwrap();
+    assert!(kept.contains("not json at all"), "{kept}");
+}
+
+#[test]
+fn a_query_without_a_table_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "events.json", EVENTS);
+    let sql = "CREATE TABLE ev (id STRING, kind STRING) USING json OPTIONS (path 'events.json', mode 'DROPMALFORMED');
+        SELECT kind, count(*) AS n FROM STREAM ev GROUP BY kind";
+    let shown = succeed(folder.path(), &["run", "-e", sql, "--storage", "st", "--trigger", "once"]);
+    assert!(shown.contains("click") && shown.contains('2'), "{shown}");
+}
+
+#[test]
+fn broken_sql_is_shown_with_a_caret() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "q.sql",
+        "CREATE TABLE ev (id STRING) USING json OPTIONS (path 'x');\nCREATE STREAMING TABLE t AS SELECT idd FROM STREAM ev;\n",
+    );
+    let finished = run(folder.path(), &["run", "q.sql"]);
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    for part in ["q.sql:2:36", "column 'idd' cannot be resolved", "^^^", "did you mean 'id'?"] {
+        assert!(finished.stderr.contains(part), "'{part}' is not in\n{}", finished.stderr);
+    }
+}
+
+#[test]
+fn an_unknown_option_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let sql =
+        "CREATE TABLE ev (id STRING) USING json OPTIONS (path 'x', maxFilesPerTriger '1'); SELECT * FROM STREAM ev";
+    let finished = run(folder.path(), &["run", "-e", sql]);
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    assert!(finished.stderr.contains("maxFilesPerTrigger"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_checkpoint_of_another_query_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "events.json", EVENTS);
+    let sql = |query: &str| {
+        format!(
+            "CREATE TABLE ev (id STRING, kind STRING) USING json OPTIONS (path 'events.json', mode 'DROPMALFORMED');
+             CREATE SINK out USING sqlite OPTIONS (path 'out.db', table 't', outputMode 'update');
+             CREATE FLOW f AS INSERT INTO out {query}"
+        )
+    };
+    write(folder.path(), "q.sql", &sql("SELECT kind, count(*) AS n FROM STREAM ev GROUP BY kind"));
+    let arguments = ["run", "q.sql", "--storage", "st", "--trigger", "available-now"];
+    succeed(folder.path(), &arguments);
+    write(folder.path(), "q.sql", &sql("SELECT id, kind, count(*) AS n FROM STREAM ev GROUP BY id, kind"));
+    let finished = run(folder.path(), &arguments);
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    assert!(finished.stderr.contains("groups its rows differently"), "{}", finished.stderr);
+}
