@@ -1,4 +1,4 @@
-//! The only place that reads time. Tests give the engine a [`crate::testing::ManualClock`] instead.
+//! The only place that reads time. Tests give the engine a manual one (`testing`) instead.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
