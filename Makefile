@@ -10,7 +10,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test ci fmt clippy deny doc bench setup build clean-demo
+.PHONY: help demo test ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,9 +43,6 @@ deny:            ## one arrow, licences, advisories (where cargo-deny is install
 
 doc:             ## the documentation of the code, without broken links
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
-
-bench: setup     ## measurements
-	$(CARGO) run --release -p highwater-benches --
 
 clean-demo:      ## forget what the demo has kept
 	rm -rf highwater-demo

@@ -101,3 +101,16 @@ fn a_checkpoint_of_another_query_is_refused() {
     assert_eq!(finished.code, 3, "{}", finished.stderr);
     assert!(finished.stderr.contains("groups its rows differently"), "{}", finished.stderr);
 }
+
+#[test]
+fn from_json_takes_values_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "lines.txt", EVENTS);
+    let sql = "CREATE TABLE lines (value STRING) USING text OPTIONS (path 'lines.txt');
+        CREATE STREAMING TABLE t AS SELECT j.kind AS kind, j.amount AS amount
+        FROM (SELECT from_json(CAST(value AS STRING), 'kind STRING, amount DOUBLE') AS j FROM STREAM lines);";
+    write(folder.path(), "q.sql", sql);
+    succeed(folder.path(), &["run", "q.sql", "--storage", "st", "--trigger", "available-now"]);
+    let query = ["sql", "SELECT * FROM t ORDER BY amount", "--storage", "st", "--output", "csv"];
+    assert_eq!(succeed(folder.path(), &query), "kind,amount\n,\nclick,1.5\nclick,3.0\nbuy,20.0\n");
+}

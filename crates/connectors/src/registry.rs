@@ -7,6 +7,7 @@ use highwater_engine::plan::catalog::ConnectorRegistry;
 use crate::console::ConsoleConnector;
 use crate::delta::DeltaConnector;
 use crate::file::FileConnector;
+use crate::format::functions;
 use crate::kafka::KafkaConnector;
 use crate::memory::MemoryConnector;
 use crate::noop::NoopConnector;
@@ -27,5 +28,6 @@ pub fn connectors() -> ConnectorRegistry {
     registry.register(Arc::new(ConsoleConnector));
     registry.register(Arc::new(MemoryConnector));
     registry.register(Arc::new(NoopConnector));
+    registry.register_function(functions::from_json());
     registry
 }

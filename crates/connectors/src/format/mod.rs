@@ -17,6 +17,7 @@
 mod column;
 pub mod csv;
 mod csv_encode;
+pub(crate) mod functions;
 mod java;
 pub mod json;
 mod json_encode;
