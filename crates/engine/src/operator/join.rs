@@ -16,6 +16,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 
+use super::evaluate;
 use crate::error::{EngineError, Result};
 use crate::plan::batch::collect;
 
@@ -194,7 +195,7 @@ impl StaticTable {
             }
             return Ok((stream_rows.into(), static_rows.into()));
         };
-        let columns = evaluate(batch, keys)?;
+        let columns = evaluate(keys, batch)?;
         let stream_keys = converter(&columns)?.convert_columns(&columns)?;
         for (row, number) in (0..batch.num_rows()).zip(0_u32..) {
             if columns.iter().any(|column| column.is_null(row)) {
@@ -215,16 +216,12 @@ impl StaticTable {
 
 /// The rows that have all their keys, and the keys as bytes.
 fn with_keys(rows: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<(RecordBatch, Rows)> {
-    let columns = evaluate(rows, keys)?;
+    let columns = evaluate(keys, rows)?;
     let present: BooleanArray =
         (0..rows.num_rows()).map(|row| Some(columns.iter().all(|column| column.is_valid(row)))).collect();
     let columns = columns.iter().map(|column| filter(column, &present)).collect::<Result<Vec<_>, _>>()?;
     let keys = converter(&columns)?.convert_columns(&columns)?;
     Ok((filter_record_batch(rows, &present)?, keys))
-}
-
-fn evaluate(batch: &RecordBatch, exprs: &[Arc<dyn PhysicalExpr>]) -> Result<Vec<ArrayRef>> {
-    exprs.iter().map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
 }
 
 fn converter(columns: &[ArrayRef]) -> Result<RowConverter> {

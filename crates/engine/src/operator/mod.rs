@@ -7,3 +7,15 @@
 pub(crate) mod aggregate;
 pub(crate) mod join;
 pub(crate) mod stateless;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::error::Result;
+
+/// The columns that expressions give for a batch.
+pub(crate) fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    exprs.iter().map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
+}

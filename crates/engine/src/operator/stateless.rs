@@ -8,6 +8,7 @@ use arrow::compute::{filter_record_batch, max, min};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::evaluate;
 use super::join::StaticJoin;
 use crate::error::{EngineError, Result};
 
@@ -29,10 +30,7 @@ impl Step {
     fn apply(&self, batch: RecordBatch, seen: &mut EventTimes) -> Result<RecordBatch> {
         match self {
             Self::Project { exprs, schema } => {
-                let columns = exprs
-                    .iter()
-                    .map(|expr| Ok(expr.evaluate(&batch)?.into_array(batch.num_rows())?))
-                    .collect::<Result<Vec<_>>>()?;
+                let columns = evaluate(exprs, &batch)?;
                 let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
                 Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
             }

@@ -89,7 +89,7 @@ pub(crate) fn window_array(starts: &TimestampMicrosecondArray, size_us: i64) -> 
 
 /// The event time and the window of a call of `window`, if `expr` is one.
 pub(crate) fn window_call(expr: &Expr) -> Option<Result<(&Expr, TimeWindow)>> {
-    let Expr::ScalarFunction(function) = expr.clone_free() else { return None };
+    let Expr::ScalarFunction(function) = without_alias(expr) else { return None };
     if function.func.name() != WindowFunction::NAME {
         return None;
     }
@@ -107,17 +107,10 @@ pub(crate) fn window_call(expr: &Expr) -> Option<Result<(&Expr, TimeWindow)>> {
     })
 }
 
-/// Lets [`window_call`] look through an alias.
-trait CloneFree {
-    fn clone_free(&self) -> &Expr;
-}
-
-impl CloneFree for Expr {
-    fn clone_free(&self) -> &Expr {
-        match self {
-            Expr::Alias(alias) => alias.expr.clone_free(),
-            other => other,
-        }
+fn without_alias(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => without_alias(&alias.expr),
+        other => other,
     }
 }
 

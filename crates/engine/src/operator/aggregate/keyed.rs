@@ -18,6 +18,7 @@ use arrow::row::{RowConverter, SortField};
 
 use super::{AggregateSpec, NO_EXPIRY};
 use crate::error::{EngineError, Result};
+use crate::operator::evaluate;
 
 /// Rows of one worker's keys, ready to be looked up.
 #[derive(Debug, Default)]
@@ -176,10 +177,6 @@ pub(crate) fn worker_of(hash: u64, workers: usize) -> usize {
 /// A converter between key columns and key bytes.
 pub(super) fn row_converter(types: &[arrow::datatypes::DataType]) -> Result<RowConverter> {
     Ok(RowConverter::new(types.iter().map(|data_type| SortField::new(data_type.clone())).collect())?)
-}
-
-fn evaluate(exprs: &[super::PhysicalExprRef], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs.iter().map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
 }
 
 #[cfg(test)]
