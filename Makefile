@@ -10,7 +10,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test bench ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,6 +28,9 @@ test: setup      ## all tests
 
 build: setup     ## the binary, as it is released: target/release/highwater
 	$(CARGO) build --release --bin highwater
+
+bench: build     ## Highwater and Apache Spark side by side; BENCH="--no-spark --work b" chooses
+	python3 benches/run.py --binary $(TARGET)/release/highwater $(BENCH)
 
 ci: setup fmt clippy deny doc test   ## exactly what CI runs
 

@@ -28,8 +28,8 @@ use super::parquet::ParquetFile;
 
 /// Rows of one batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
-/// Text files above this size are read in several parts.
-const SPLIT_BYTES: u64 = 64 << 20;
+/// Parts of text files are between these sizes: enough of them for all readers, and not more seeks than that takes.
+const SPLIT_BYTES: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
 
 /// All that is the same for the files of one read.
 #[derive(Debug, Clone)]
@@ -51,7 +51,9 @@ struct FilePart {
 ///
 /// They all carry the same partition name: files are not a partition that could fall silent and hold back a watermark.
 pub(crate) fn readers(plan: &ReadPlan, files: Vec<InputFile>, parallelism: usize) -> Vec<Box<dyn PartitionReader>> {
-    let parts: Vec<FilePart> = files.into_iter().flat_map(|file| split(plan.format, file)).collect();
+    let size: u64 = files.iter().map(|file| file.size).sum();
+    let part_bytes = (size / parallelism.max(1) as u64 + 1).clamp(*SPLIT_BYTES.start(), *SPLIT_BYTES.end());
+    let parts: Vec<FilePart> = files.into_iter().flat_map(|file| split(plan.format, file, part_bytes)).collect();
     let mut groups: Vec<(u64, VecDeque<FilePart>)> =
         vec![(0, VecDeque::new()); parts.len().clamp(1, parallelism.max(1))];
     for part in parts {
@@ -67,16 +69,16 @@ pub(crate) fn readers(plan: &ReadPlan, files: Vec<InputFile>, parallelism: usize
         .collect()
 }
 
-fn split(format: FileFormat, file: InputFile) -> Vec<FilePart> {
-    if format == FileFormat::Parquet || compressed(&file.path) || file.size <= SPLIT_BYTES {
+fn split(format: FileFormat, file: InputFile, part_bytes: u64) -> Vec<FilePart> {
+    if format == FileFormat::Parquet || compressed(&file.path) || file.size <= part_bytes {
         return vec![FilePart { start: 0, end: u64::MAX, file }];
     }
-    let parts = file.size.div_ceil(SPLIT_BYTES);
+    let parts = file.size.div_ceil(part_bytes);
     (0..parts)
         .map(|part| FilePart {
-            start: part * SPLIT_BYTES,
+            start: part * part_bytes,
             // The file may have grown since it was listed: the last part has no end.
-            end: if part + 1 == parts { u64::MAX } else { (part + 1) * SPLIT_BYTES },
+            end: if part + 1 == parts { u64::MAX } else { (part + 1) * part_bytes },
             file: file.clone(),
         })
         .collect()

@@ -362,9 +362,6 @@ impl AggregateOperator {
         let times: Vec<i64> = self.buckets.keys().copied().collect();
         for time in times {
             let unflushed = self.buckets.get_mut(&time).map(Bucket::take_unflushed).unwrap_or_default();
-            if let (false, Some(bucket)) = (unflushed.is_empty(), self.buckets.get_mut(&time)) {
-                bucket.on_disk = true;
-            }
             self.put_entries(time, &unflushed, changes)?;
         }
         Ok(())
