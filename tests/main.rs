@@ -5,6 +5,7 @@
 mod broker;
 mod cli;
 mod crash;
+mod outage;
 mod pipelines;
 mod program;
 mod tidy;
