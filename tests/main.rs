@@ -5,6 +5,7 @@
 mod broker;
 mod cli;
 mod crash;
+mod damage;
 mod outage;
 mod pipelines;
 mod program;
