@@ -33,7 +33,7 @@ fn table(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> R
 fn source(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> Result<Box<dyn Source>> {
     let table = table(broker, schema, options)?;
     let projection = (0..table.schema().fields().len()).collect();
-    table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir() })
+    table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir(), may_be_missing: false })
 }
 
 fn producer(broker: &str, codec: &str) -> BaseProducer {
@@ -158,7 +158,8 @@ fn values_are_decoded_into_declared_columns() {
     for (mode, rows, dropped) in [("PERMISSIVE", 20, 0), ("DROPMALFORMED", 19, 1)] {
         let options = [("subscribe", "decoded"), ("startingOffsets", "earliest"), ("mode", mode)];
         let table = table(broker.address(), Some(schema.clone()), &options).unwrap();
-        let request = SourceRequest { projection: vec![3, 1, 2], metadata_dir: std::env::temp_dir() };
+        let request =
+            SourceRequest { projection: vec![3, 1, 2], metadata_dir: std::env::temp_dir(), may_be_missing: false };
         let mut source = table.source(request).unwrap();
         let (start, end) = (offset(json!({"decoded": {"0": 0}})), offset(json!({"decoded": {"0": 20}})));
         let mut readers = source.read(&OffsetRange { start, end }).unwrap();

@@ -52,6 +52,8 @@ pub(crate) enum Found {
 
 /// A source of a planned query.
 pub(crate) struct PlannedSource {
+    /// A query of this program fills the table, and may not have done so yet.
+    pub(crate) may_be_missing: bool,
     /// The table's name.
     pub(crate) name: String,
     /// The table.
@@ -164,7 +166,9 @@ impl Planner<'_> {
             RelationInput::Table { name, options } => {
                 refuse_options(options, relation.span)?;
                 match self.tables.lookup(name)?.ok_or_else(|| self.unknown_table(name, Some(relation.span)))? {
-                    Found::Table { table, .. } if relation.is_stream => self.stream(name, table)?,
+                    Found::Table { table, may_be_missing } if relation.is_stream => {
+                        self.stream(name, table, may_be_missing)?
+                    }
                     Found::Table { table, may_be_missing } => {
                         let table = Arc::new(LiveTable::open(table, may_be_missing)?);
                         LogicalPlanBuilder::scan(name.as_str(), provider_as_source(table), None)?.build()?
@@ -179,13 +183,13 @@ impl Planner<'_> {
         }
     }
 
-    fn stream(&mut self, name: &str, table: Arc<dyn Table>) -> Result<LogicalPlan> {
+    fn stream(&mut self, name: &str, table: Arc<dyn Table>, may_be_missing: bool) -> Result<LogicalPlan> {
         let scan = StreamScan { index: self.sources.len(), name: name.to_owned(), schema: table.schema() };
         if scan.schema.fields().is_empty() {
             return Err(EngineError::query(format!("'{name}' has no columns, so it cannot be read as a stream"))
                 .help("give the table its columns: CREATE TABLE name (column TYPE, ...) USING ..."));
         }
-        self.sources.push(PlannedSource { name: name.to_owned(), table });
+        self.sources.push(PlannedSource { name: name.to_owned(), table, may_be_missing });
         Ok(LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(scan)), None)?.build()?)
     }
 
