@@ -6,6 +6,7 @@ mod broker;
 mod cli;
 mod crash;
 mod damage;
+mod disk;
 mod outage;
 mod pipelines;
 mod program;
