@@ -186,11 +186,10 @@ fn a_missing_topic_is_named_with_its_neighbour() {
     broker.create_topic("payments", 1);
     let mut source = source(broker.address(), None, &[("subscribe", "paymnets")]).unwrap();
     let error = source.initial_offset().unwrap_err();
-    assert_eq!(error.to_string(), "Kafka topic 'paymnets' does not exist");
-    assert_eq!(
-        error.next_step(),
-        Some("did you mean 'payments'? Otherwise create it: highwater topic create paymnets")
-    );
+    let address = broker.address();
+    assert_eq!(error.to_string(), format!("Kafka topic 'paymnets' does not exist on {address}"));
+    let create = format!("highwater topic create paymnets --bootstrap {address}");
+    assert_eq!(error.next_step(), Some(format!("did you mean 'payments'? Otherwise create it: {create}").as_str()));
 }
 
 #[test]

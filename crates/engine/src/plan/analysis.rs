@@ -306,15 +306,23 @@ fn parse_error(error: &ParserError, tokens: &[TokenWithSpan]) -> EngineError {
         Some((message, place)) => (message.to_owned(), parse_place(place)),
         None => (text, None),
     };
-    let message = message.replacen("Expected:", "expected", 1).replace("found:", "found");
     let end = tokens.last().map(|token| Span { line: token.span.end.line, column: token.span.end.column, length: 1 });
-    match place
-        .and_then(|(line, column)| tokens.iter().map(span_of).find(|s| (s.line, s.column) == (line, column)).or(end))
-        .or(end)
-    {
+    let span = place.and_then(|place| place_of_found(&message, place, tokens)).or(end);
+    let message = message.replacen("Expected:", "expected", 1).replacen("Expected ", "expected ", 1);
+    let message = message.replace("found: EOF", "found the end of the query").replace("found:", "found");
+    match span {
         Some(span) => EngineError::query_at(span, message),
         None => EngineError::query(message),
     }
+}
+
+/// The token at the place of an error; where the parser has gone one too far, the one that its message names.
+fn place_of_found(message: &str, place: (u64, u64), tokens: &[TokenWithSpan]) -> Option<Span> {
+    let at = tokens.iter().map(span_of).position(|span| (span.line, span.column) == place)?;
+    let found = message.rsplit_once("found: ").map(|(_, found)| found);
+    let names = |token: &TokenWithSpan| found.is_some_and(|found| token.token.to_string() == found);
+    let before = at.checked_sub(1).filter(|before| !names(&tokens[at]) && names(&tokens[*before]));
+    Some(span_of(&tokens[before.unwrap_or(at)]))
 }
 
 fn parse_place(text: &str) -> Option<(u64, u64)> {
