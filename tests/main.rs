@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod damage;
 mod disk;
+mod examples;
 mod malformed;
 mod outage;
 mod pipelines;
