@@ -6,6 +6,7 @@ mod broker;
 mod cli;
 mod crash;
 mod damage;
+mod demo;
 mod disk;
 mod examples;
 mod malformed;
