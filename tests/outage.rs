@@ -100,3 +100,39 @@ fn a_query_without_a_broker_ends_when_it_is_told_twice() {
     succeed(folder.path(), &again);
     assert_eq!(succeed(folder.path(), &TOTALS), expected(2000));
 }
+
+#[test]
+fn a_query_that_writes_to_kafka_goes_on_when_the_broker_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = TestBroker::start_on_own_port(folder.path());
+    let sql = format!(
+        "CREATE TABLE numbers USING rate OPTIONS (rowsPerSecond '100');
+         CREATE SINK out USING kafka OPTIONS (
+            kafka.bootstrap.servers '{}', topic 'out', 'value.format' = 'json');
+         CREATE FLOW f AS INSERT INTO out SELECT value FROM STREAM numbers;",
+        broker.address
+    );
+    fs::write(folder.path().join("q.sql"), sql).unwrap();
+    let mut query = start_query(folder.path());
+    let values = |broker: &TestBroker| -> Vec<u64> {
+        let consume = ["topic", "consume", "out", "-e", "--bootstrap", &broker.address];
+        let lines = run(folder.path(), &consume).stdout;
+        let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].as_u64().unwrap();
+        lines.lines().map(value).collect()
+    };
+    let before = eventually("rows in the topic", || Some(values(&broker)).filter(|values| !values.is_empty()));
+    broker.crash();
+    query.wait_for("no Kafka broker answers; trying again");
+    broker.restart();
+    query.wait_for("Kafka answers again");
+    let more = || Some(values(&broker)).filter(|values| values.iter().max() > before.iter().max());
+    eventually("more rows in the topic", more);
+    let ended = query.interrupt();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("librdkafka"), "{}", ended.stderr);
+    // Without transactions a row may be there twice; none may be missing.
+    let mut found = values(&broker);
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found, (0..found.len() as u64).collect::<Vec<_>>());
+}
