@@ -13,7 +13,7 @@ use crate::program::{root, succeed};
 /// The projects a test below runs; a new one must have its own.
 const TESTED: [&str; 5] = ["access-log", "fraud", "iot", "sensor-readings", "user-behaviour"];
 
-/// Half a minute of events, a tenth of them out of order and none late.
+/// Half a minute of events, out of order by up to a second and none late.
 const EVENTS: [&str; 12] = [
     "--count",
     "3000",

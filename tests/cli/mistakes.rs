@@ -112,6 +112,21 @@ fn a_query_of_a_topic_that_does_not_exist() {
 }
 
 #[test]
+fn a_stream_over_a_delta_table_that_nobody_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let sql = "CREATE TABLE d (id STRING) USING delta OPTIONS (path 'nowhere');
+         CREATE STREAMING TABLE a AS SELECT id FROM STREAM d;";
+    let finished = run_sql(&folder, sql);
+    let error = format!(
+        "error: query 'a': table d (USING delta): '{}' is no Delta table, it has no _delta_log\nhelp: check the path; a \
+         table is created by the first batch that is written to it\n",
+        folder.join("nowhere").display()
+    );
+    assert_eq!((finished.code, finished.stderr), (1, error));
+}
+
+#[test]
 fn options_that_do_not_exist() {
     let query = "CREATE STREAMING TABLE a AS SELECT id FROM STREAM ev;";
     check_sql(

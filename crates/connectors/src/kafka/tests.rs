@@ -278,7 +278,7 @@ fn topics_are_made_described_and_deleted() {
 
     admin.delete_topics(&["described".to_owned()]).unwrap();
     let error = admin.delete_topics(&["described".to_owned()]).unwrap_err();
-    assert_eq!(error.to_string(), "Kafka topic 'described' does not exist");
+    assert_eq!(error.to_string(), format!("Kafka topic 'described' does not exist on {}", broker.address()));
 }
 
 #[test]
