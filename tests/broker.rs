@@ -1,25 +1,70 @@
 //! A broker for one test: the product's own, on a free port, ended with the test.
 
-use std::path::Path;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::program::{Finished, Running};
+use crate::program::{Finished, Running, highwater, run_with_input, with_small_files};
 
 /// A running broker.
 pub(crate) struct TestBroker {
     /// Where clients connect.
     pub(crate) address: String,
+    folder: PathBuf,
     process: Running,
 }
 
 impl TestBroker {
     /// Starts one that keeps its data in `folder`.
     pub(crate) fn start(folder: &Path) -> Self {
-        let arguments = ["broker", "--listen", "127.0.0.1:0", "--data", "broker", "--fsync", "os"];
-        let mut process = Running::start(folder, &arguments);
+        Self::over(folder, "broker")
+    }
+
+    /// Starts one over data that is there, in a folder below `folder`.
+    pub(crate) fn over(folder: &Path, data: &str) -> Self {
+        Self::listening(folder, Running::start(folder, &arguments("127.0.0.1:0", data)))
+    }
+
+    /// Starts one whose files stay smaller than `blocks` of the shell's.
+    pub(crate) fn with_small_files(folder: &Path, blocks: u32) -> Self {
+        let command = highwater(folder, &arguments("127.0.0.1:0", "broker"));
+        Self::listening(folder, Running::spawn(with_small_files(&command, blocks)))
+    }
+
+    /// Starts one on a port that stays free while it is down: none of those the system hands out.
+    pub(crate) fn start_on_own_port(folder: &Path) -> Self {
+        // No two tests of this process look at the same port.
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("it is below 10,000");
+        let mut ports = (0..1000).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed));
+        let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let port = ports.find(is_free).expect("one of a thousand ports is free");
+        Self::listening(folder, Running::start(folder, &arguments(&format!("127.0.0.1:{port}"), "broker")))
+    }
+
+    fn listening(folder: &Path, mut process: Running) -> Self {
         let line = process.wait_for("bootstrap address ");
         let rest = line.split("bootstrap address ").nth(1).expect("the line has the address");
         let address = rest.split(';').next().expect("split gives one part at least").to_owned();
-        Self { address, process }
+        Self { address, folder: folder.to_owned(), process }
+    }
+
+    /// Sends lines to a topic, as one batch where they are few.
+    pub(crate) fn produce(&self, topic: &str, lines: &str) {
+        let arguments = ["topic", "produce", topic, "--bootstrap", &self.address, "--compression", "none"];
+        let sent = run_with_input(&self.folder, &arguments, lines);
+        assert_eq!(sent.code, 0, "{}", sent.stderr);
+    }
+
+    /// Waits for a line of its log.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        self.process.wait_for(text)
+    }
+
+    /// Starts it again where it was, after [`TestBroker::crash`].
+    pub(crate) fn restart(&mut self) {
+        let process = Running::start(&self.folder, &arguments(&self.address, "broker"));
+        *self = Self::listening(&self.folder, process);
     }
 
     /// Ends it as Ctrl-C does.
@@ -27,9 +72,18 @@ impl TestBroker {
         self.process.interrupt()
     }
 
-    /// Ends it at once, as a crash does.
-    pub(crate) fn kill(mut self) {
+    /// Ends it at once, as a power cut does.
+    pub(crate) fn crash(&mut self) {
         self.process.signal("KILL");
         self.process.wait();
     }
+
+    /// Ends it at once and for good.
+    pub(crate) fn kill(mut self) {
+        self.crash();
+    }
+}
+
+fn arguments<'a>(listen: &'a str, data: &'a str) -> [&'a str; 7] {
+    ["broker", "--listen", listen, "--data", data, "--fsync", "os"]
 }

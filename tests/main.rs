@@ -5,6 +5,12 @@
 mod broker;
 mod cli;
 mod crash;
+mod damage;
+mod demo;
+mod disk;
+mod examples;
+mod malformed;
+mod outage;
 mod pipelines;
 mod program;
 mod tidy;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::broker::TestBroker;
-use crate::program::{run, succeed};
+use crate::program::{Running, eventually, run, succeed};
 
 const EVENTS: &str = r#"{"id":"a","kind":"click","amount":1.5,"ts":"2024-01-01T00:00:05Z"}
 {"id":"b","kind":"buy","amount":20.0,"ts":"2024-01-01T00:00:15Z"}
@@ -113,4 +113,88 @@ fn from_json_takes_values_apart() {
     succeed(folder.path(), &["run", "q.sql", "--storage", "st", "--trigger", "available-now"]);
     let query = ["sql", "SELECT * FROM t ORDER BY amount", "--storage", "st", "--output", "csv"];
     assert_eq!(succeed(folder.path(), &query), "kind,amount\n,\nclick,1.5\nclick,3.0\nbuy,20.0\n");
+}
+
+/// Tables that read each other as streams, all started at once over nothing.
+fn check_chain(format: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let sql = format!(
+        "CREATE TABLE ev (id STRING, kind STRING, amount DOUBLE, ts TIMESTAMP) USING json
+            OPTIONS (path 'in', mode 'DROPMALFORMED');
+         CREATE STREAMING TABLE bought USING {format} PARTITIONED BY (kind) AS SELECT id, amount, ts, kind FROM STREAM ev;
+         CREATE STREAMING TABLE doubled USING {format} AS SELECT id, amount * 2 AS amount, kind FROM STREAM bought;
+         CREATE SINK totals USING sqlite OPTIONS (path 'out.db', table 'totals', outputMode 'update');
+         CREATE FLOW totals_flow AS INSERT INTO totals
+            SELECT kind, count(*) AS n, sum(amount) AS amount FROM STREAM doubled GROUP BY kind;"
+    );
+    write(folder.path(), "q.sql", &sql);
+    fs::create_dir(folder.path().join("in")).unwrap();
+    let run = ["run", "q.sql", "--storage", "st", "--trigger", "100 milliseconds"];
+    let query = ["sql", "SELECT kind, n, amount FROM totals ORDER BY kind", "--storage", "st", "--output", "csv"];
+    let wait_for = |expected: &str| {
+        eventually(expected, || (crate::program::run(folder.path(), &query).stdout == expected).then_some(()));
+    };
+    let started = |running: &mut Running| {
+        let list = ["query", "list", "--storage", "st", "--output", "csv"];
+        eventually("three running queries", || {
+            let listed = crate::program::run(folder.path(), &list).stdout;
+            (listed.matches("running").count() == 3).then_some(())
+        });
+        assert!(running.is_running(), "a query that waits for its table has not failed");
+    };
+    let mut running = Running::start(folder.path(), &run);
+    started(&mut running);
+    write(&folder.path().join("in"), "1.json", EVENTS);
+    wait_for("kind,n,amount\nbuy,1,40.0\nclick,2,9.0\n");
+    assert_eq!(running.interrupt().code, 0);
+    let mut running = Running::start(folder.path(), &run);
+    started(&mut running);
+    write(&folder.path().join("in"), "2.json", EVENTS);
+    wait_for("kind,n,amount\nbuy,2,80.0\nclick,4,18.0\n");
+    assert_eq!(running.interrupt().code, 0);
+}
+
+#[test]
+fn a_chain_of_delta_tables_starts_over_nothing() {
+    check_chain("delta");
+}
+
+#[test]
+fn a_chain_of_parquet_tables_starts_over_nothing() {
+    check_chain("parquet");
+}
+
+#[test]
+fn a_chain_without_any_row_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("in")).unwrap();
+    let sql = "CREATE TABLE ev (id STRING) USING json OPTIONS (path 'in');
+        CREATE STREAMING TABLE a AS SELECT id FROM STREAM ev;
+        CREATE STREAMING TABLE b AS SELECT id FROM STREAM a;";
+    write(folder.path(), "q.sql", sql);
+    let run = ["run", "q.sql", "--storage", "st", "--trigger", "available-now"];
+    succeed(folder.path(), &run);
+    write(&folder.path().join("in"), "1.json", "{\"id\":\"x\"}\n");
+    succeed(folder.path(), &run);
+    assert_eq!(succeed(folder.path(), &["sql", "SELECT * FROM b", "--storage", "st", "--output", "csv"]), "id\nx\n");
+}
+
+#[test]
+fn a_query_that_fails_beside_others_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("in")).unwrap();
+    fs::create_dir(folder.path().join("bad")).unwrap();
+    let sql = "CREATE TABLE ev (id STRING) USING json OPTIONS (path 'in');
+        CREATE TABLE bad (id STRING) USING json OPTIONS (path 'bad', mode 'FAILFAST');
+        CREATE STREAMING TABLE a AS SELECT id FROM STREAM ev;
+        CREATE STREAMING TABLE b AS SELECT id FROM STREAM bad;";
+    write(folder.path(), "q.sql", sql);
+    write(&folder.path().join("bad"), "1.json", "no json\n");
+    let mut running =
+        Running::start(folder.path(), &["run", "q.sql", "--storage", "st", "--trigger", "100 milliseconds"]);
+    let told = running.wait_for("failed, the other queries go on: ");
+    assert!(told.contains("ERROR") && told.contains("query=\"b\"") && told.contains("bad/1.json"), "{told}");
+    let ended = running.interrupt();
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("error: query 'b': "), "{}", ended.stderr);
 }

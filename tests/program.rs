@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take on a busy machine before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How often a test looks whether what it waits for has happened.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The root of the source tree.
 pub(crate) fn root() -> &'static Path {
@@ -84,6 +87,34 @@ pub(crate) fn succeed(folder: &Path, arguments: &[&str]) -> String {
     finished.stdout
 }
 
+/// The same program, which may write no file larger than `blocks` of the shell's: what a full disk is to it, for any
+/// user and on any file system.
+pub(crate) fn with_small_files(command: &Command, blocks: u32) -> Command {
+    let mut limited = Command::new("sh");
+    let script = format!("ulimit -f {blocks}; trap '' XFSZ; exec \"$0\" \"$@\"");
+    limited.args(["-c", &script]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    limited.current_dir(command.get_current_dir().expect("the command has its folder"));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
+/// Looks again and again until there is something to see.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{what}: not in {PATIENCE:?}");
+        std::thread::sleep(LOOK);
+    }
+}
+
 /// Runs a command with `input` on its stdin.
 pub(crate) fn run_with_input(folder: &Path, arguments: &[&str], input: &str) -> Finished {
     let mut child = highwater(folder, arguments)
@@ -108,8 +139,12 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a command; its stderr is read line by line.
     pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child =
-            highwater(folder, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        Self::spawn(highwater(folder, arguments))
+    }
+
+    /// Starts a command that was made elsewhere.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("stderr is piped");
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -124,8 +159,9 @@ impl Running {
 
     /// Waits for a line of stderr that contains `text`, and gives it.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     self.seen.push_str(&line);
                     self.seen.push('\n');
@@ -136,6 +172,11 @@ impl Running {
                 Err(_) => panic!("no line with '{text}' came; stderr so far:\n{}", self.seen),
             }
         }
+    }
+
+    /// Whether it has not ended by itself.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_none())
     }
 
     /// Sends a signal by its name, such as INT.

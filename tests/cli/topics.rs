@@ -93,14 +93,19 @@ fn a_port_in_use_and_a_folder_in_use_are_told_apart() {
     let broker = TestBroker::start(folder.path());
     let port = run(folder.path(), &["broker", "--listen", &broker.address, "--data", "other"]);
     assert_eq!(port.code, 1);
-    assert!(
-        port.stderr.contains(&format!("cannot listen on {}: the address is already in use", broker.address)),
-        "{}",
-        port.stderr
+    let (host, number) = broker.address.rsplit_once(':').unwrap();
+    let next = number.parse::<u16>().unwrap().wrapping_add(1).max(1024);
+    let taken = format!(
+        "error: cannot listen on {}: the address is already in use; stop the other process or choose another address \
+         with `--listen` (for example `--listen {host}:{next}`, or port 0 for any free one)\n",
+        broker.address
     );
+    assert_eq!(port.stderr, taken);
     let data = run(folder.path(), &["broker", "--listen", "127.0.0.1:0", "--data", "broker"]);
     assert_eq!(data.code, 1);
-    assert!(data.stderr.contains("is in use by another broker"), "{}", data.stderr);
+    let locked = "error: data directory broker is in use by another broker; stop that one, or give this one a \
+         directory of its own with `--data`\n";
+    assert_eq!(data.stderr, locked);
     let open = run(folder.path(), &["broker", "--listen", "0.0.0.0:0", "--data", "other"]);
     assert_eq!(open.code, 2);
     assert!(open.stderr.contains("only loopback"), "{}", open.stderr);

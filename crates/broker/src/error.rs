@@ -64,7 +64,7 @@ pub enum BrokerError {
     /// Another process owns the data directory.
     #[error(
         "data directory {} is in use by another broker; stop that one, or give this one a \
-         directory of its own with `--data-dir`", directory.display()
+         directory of its own with `--data`", directory.display()
     )]
     DataDirInUse {
         /// The directory.
@@ -75,7 +75,7 @@ pub enum BrokerError {
         "topic {topic} partition {partition} is damaged: {} at position {position}: {reason}. \
          Data behind it would be lost, so the broker does not start. Restore the file from a \
          backup; or move the partition's directory away to start it empty; or start once with \
-         `corrupt_log = \"truncate\"` to give up everything from that position on", file.display()
+         `--truncate-corrupt-logs` to give up everything from that position on", file.display()
     )]
     CorruptLog {
         /// Topic of the damaged partition.

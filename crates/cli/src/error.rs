@@ -110,7 +110,9 @@ impl Failure {
     /// The same failure with what it happened to in front: `query 'q': ...`.
     #[must_use]
     pub(crate) fn within(mut self, object: &str) -> Self {
-        self.0.message = format!("{object}: {}", self.0.message);
+        if !self.0.message.starts_with(object) {
+            self.0.message = format!("{object}: {}", self.0.message);
+        }
         self
     }
 

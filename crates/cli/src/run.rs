@@ -4,6 +4,7 @@
 //!   Project ──open──> Pipeline ──start──> RunningPipeline ──watch──> done, stopped (Ctrl-C), aborted (Ctrl-C again)
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +25,10 @@ use crate::signals::Interrupt;
 
 /// How often a watched run is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long queries may take to drop their batch. One that hangs in a call to the outside is then left where it is:
+/// whatever it was doing, the next start finds and repairs it.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The exit code of a run that was aborted: the shell's for an interrupt.
 pub(crate) const ABORTED: u8 = 130;
@@ -130,30 +135,47 @@ impl Run {
         mut each: impl FnMut(&Board),
     ) -> Result<ExitCode> {
         let mut stopping = false;
-        let mut aborting = false;
-        while !self.is_finished() {
+        let mut aborting: Option<Instant> = None;
+        let mut told = BTreeSet::new();
+        while !self.is_finished() && aborting.is_none_or(|since| since.elapsed() < GRACE) {
             view.refresh(Utc::now());
             each(&self.board);
+            tell_failures(&self.board, &mut told);
             if interrupt.requested() && !stopping {
                 stopping = true;
                 tracing::info!("finishing the current batch; Ctrl-C again aborts it");
                 self.stop();
             }
-            if interrupt.insisted() && !aborting {
-                aborting = true;
+            if interrupt.insisted() && aborting.is_none() {
+                aborting = Some(Instant::now());
                 tracing::warn!("aborting; the next start repeats the unfinished batch");
                 self.running.iter().for_each(RunningPipeline::abort);
             }
             std::thread::sleep(LOOK);
         }
         view.finish(Utc::now());
-        let (board, began) = (self.board(), self.began);
-        let failures = self.wait();
-        if aborting {
+        if aborting.is_some() {
             return Ok(ExitCode::from(ABORTED));
         }
+        let (board, began) = (self.board(), self.began);
+        let failures = self.wait();
         summarise(&board, began);
         failed(failures)
+    }
+}
+
+/// Says at once that a query has failed while others go on; at the end of the run its error is told in full.
+fn tell_failures(board: &Board, told: &mut BTreeSet<String>) {
+    let lines = board.lines();
+    if lines.iter().all(|(_, line)| line.ended.is_some()) {
+        return;
+    }
+    for (query, line) in lines {
+        if let Some(Some(error)) = line.ended
+            && told.insert(query.clone())
+        {
+            tracing::error!(query, "failed, the other queries go on: {error}");
+        }
     }
 }
 

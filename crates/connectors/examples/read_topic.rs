@@ -89,7 +89,8 @@ fn read(
         partition_columns: Vec::new(),
     };
     let table = KafkaConnector.table(&definition)?;
-    let mut source = table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir() })?;
+    let mut source =
+        table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir(), may_be_missing: false })?;
     let range = OffsetRange { start: source.initial_offset()?, end: source.latest_offset()? };
     let mut records = 0;
     for mut reader in source.read(&range)? {

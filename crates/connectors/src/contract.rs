@@ -50,7 +50,7 @@ pub(crate) fn request(query_id: &str, schema: SchemaRef, output_mode: OutputMode
 /// What the planner would ask a source of all columns for.
 pub(crate) fn all_columns(table: &dyn Table, metadata_dir: &Path) -> SourceRequest {
     let projection = (0..table.schema().fields().len()).collect();
-    SourceRequest { projection, metadata_dir: metadata_dir.to_owned() }
+    SourceRequest { projection, metadata_dir: metadata_dir.to_owned(), may_be_missing: false }
 }
 
 /// The rows of a query over `t`, each as text, sorted.

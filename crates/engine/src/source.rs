@@ -46,6 +46,8 @@ pub struct SourceRequest {
     /// A local folder that belongs to this source of this query, for the few sources that must keep a log of their
     /// own (files seen). It is inside the checkpoint location.
     pub metadata_dir: PathBuf,
+    /// A query of this pipeline fills the table: while it is not there it is a stream without rows, and no mistake.
+    pub may_be_missing: bool,
 }
 
 /// A stream of rows with positions.

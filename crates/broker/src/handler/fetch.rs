@@ -160,19 +160,20 @@ fn read(wanted: &Wanted, limits: ReadLimits) -> PartitionData {
         Ok(records) => {
             data.with_high_watermark(high_watermark).with_last_stable_offset(high_watermark).with_records(Some(records))
         }
-        Err(error) => refuse(data, refusal(wanted, &error)),
+        Err(error) => refuse(data, refusal(partition, wanted.offset, &error)),
     }
 }
 
-fn refusal(wanted: &Wanted, error: &ReadError) -> ResponseError {
+fn refusal(partition: &Partition, offset: i64, error: &ReadError) -> ResponseError {
+    let (topic, partition) = (partition.topic(), partition.index());
     match error {
         ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
         ReadError::Corrupt { .. } => {
-            tracing::error!(partition = wanted.index, offset = wanted.offset, %error, "fetch failed");
+            tracing::error!(topic, partition, offset, %error, "records cannot be read");
             ResponseError::CorruptMessage
         }
         ReadError::Io(_) => {
-            tracing::error!(partition = wanted.index, offset = wanted.offset, %error, "fetch failed");
+            tracing::error!(topic, partition, offset, %error, "records cannot be read");
             ResponseError::KafkaStorageError
         }
     }

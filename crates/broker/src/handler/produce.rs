@@ -138,7 +138,7 @@ fn refuse_append(topic: &str, partition: i32, error: AppendError) -> Refused {
         AppendError::Failed | AppendError::Io(_) => ResponseError::KafkaStorageError,
     };
     if kind == ResponseError::KafkaStorageError {
-        tracing::error!(topic, partition, %error, "append failed");
+        tracing::error!(topic, partition, %error, "records cannot be stored: check the disk of the data folder");
     }
     Refused { error: kind, reason: error.to_string() }
 }

@@ -71,7 +71,7 @@ pub(crate) enum ReadError {
     OutOfRange { offset: i64, start: i64, end: i64 },
     #[error(
         "{} is damaged at position {position}: {reason}; stop the broker and restore the file from a backup, or start \
-         it with `corrupt_log = \"truncate\"` to give up everything from there on", path.display()
+         it with `--truncate-corrupt-logs` to give up everything from there on", path.display()
     )]
     Corrupt { path: PathBuf, position: u64, reason: BatchError },
     #[error(transparent)]
@@ -100,6 +100,10 @@ impl Partition {
             waiters: Waiters::default(),
             deleted: AtomicBool::new(false),
         })
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
     }
 
     pub(crate) fn index(&self) -> i32 {

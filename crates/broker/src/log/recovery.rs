@@ -14,7 +14,8 @@
 //! end above the checkpoint with nothing valid behind it, in this segment or a later one. It was
 //! never acknowledged as durable and is cut off. Everything else is corrupt: cutting there would
 //! lose records silently, so the broker refuses to start and says where, unless it was told to
-//! give the rest up.
+//! give the rest up. Told so it verifies every batch there is, those below the checkpoint too: what
+//! rots on the disk is otherwise only found when somebody reads it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -149,7 +150,12 @@ impl Recovery<'_> {
         let whole_below = next_base.is_some_and(|next| next <= checkpoint.recovery_offset);
         let path = file_path(self.dir, base, "log");
         let named = |source| BrokerError::Io { action: "read", path: path.clone(), source };
-        let quick_from = if whole_below || next_base.is_none() { checkpoint.recovery_offset } else { base };
+        let quick_from = match self.policy {
+            // Whoever gives damage up wants all of it found, also that in what was flushed long ago.
+            CorruptLogPolicy::Truncate => base,
+            CorruptLogPolicy::Refuse if whole_below || next_base.is_none() => checkpoint.recovery_offset,
+            CorruptLogPolicy::Refuse => base,
+        };
         let mut segment = Segment::open_before(self.dir, base, quick_from, self.now_ms).map_err(named)?;
         let invalid = match self.adopt_rest(&mut segment).map_err(named)? {
             None => self.ends_where_expected(&segment, next_base, checkpoint),

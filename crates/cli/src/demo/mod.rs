@@ -43,6 +43,9 @@ const PARTITIONS: i32 = 2;
 /// The demo's topics forget after an hour.
 const RETENTION: (&str, &str) = ("retention.ms", "3600000");
 
+/// Where the alerts are.
+const ALERTS: &str = "payments.fraud.suspected";
+
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -71,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let outcome = run_on(&data, &bootstrap, arguments, began, &interrupt);
     broker.shutdown()?;
     if outcome.is_ok() {
-        tracing::info!("everything is kept in {}; 'highwater demo' goes on from here", arguments.data.display());
+        show_what_is_kept(&arguments.data);
     }
     outcome
 }
@@ -154,9 +157,24 @@ impl FirstResults {
 
 /// How to look at each result, in another terminal.
 fn show_the_way(data: &Path, bootstrap: &str) {
-    let data = data.display();
     tracing::info!("the broker is at {bootstrap}; look at the results in another terminal:");
-    tracing::info!("  alerts   highwater topic consume payments.fraud.suspected --bootstrap {bootstrap}");
+    tracing::info!("  alerts   highwater topic consume {ALERTS} --bootstrap {bootstrap}");
+    show_tables(data);
+    tracing::info!("  queries  highwater query list --storage {}/iot/data", data.display());
+    tracing::info!("Ctrl-C ends the demo; it goes on where it was when it is started again");
+}
+
+/// How to look at each result when the demo has ended.
+fn show_what_is_kept(data: &Path) {
+    let shown = data.display();
+    tracing::info!("everything is kept in {shown}; look at the results:");
+    tracing::info!("  alerts   highwater broker --data {shown}/broker, then highwater topic consume {ALERTS}");
+    show_tables(data);
+    tracing::info!("'highwater demo --data {shown}' goes on from here");
+}
+
+fn show_tables(data: &Path) {
+    let data = data.display();
     tracing::info!(
         "  traffic  sqlite3 -box {data}/page-traffic.db \
          'SELECT title, sum(views) AS views FROM page_traffic GROUP BY title ORDER BY views DESC'"
@@ -165,6 +183,4 @@ fn show_the_way(data: &Path, bootstrap: &str) {
         "  devices  highwater sql 'SELECT * FROM device_windows ORDER BY window_start DESC LIMIT 10' \
          --storage {data}/iot/data"
     );
-    tracing::info!("  queries  highwater query list --storage {data}/iot/data");
-    tracing::info!("Ctrl-C ends the demo; it goes on where it was when it is started again");
 }

@@ -49,7 +49,7 @@ impl Counter {
         self.drawn = Instant::now();
         if let Some(bar) = &self.bar {
             bar.set_message(self.summary());
-            bar.tick();
+            screen::draw(std::slice::from_ref(bar));
         }
     }
 

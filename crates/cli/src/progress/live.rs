@@ -61,10 +61,7 @@ impl LiveView {
     /// Leaves the last picture on the screen and goes below it.
     pub(crate) fn finish(mut self, now: DateTime<Utc>) {
         if let Some(bars) = self.bars.take() {
-            let lines = board::block(&self.board.lines(), now);
-            for bar in draw(bars, &lines) {
-                bar.finish();
-            }
+            screen::leave(&bars, &board::block(&self.board.lines(), now));
         }
     }
 }
@@ -75,8 +72,8 @@ fn draw(mut bars: Vec<ProgressBar>, lines: &[String]) -> Vec<ProgressBar> {
     }
     for (bar, line) in bars.iter().zip(lines) {
         bar.set_message(line.clone());
-        bar.tick();
     }
+    screen::draw(&bars);
     bars
 }
 

@@ -1,6 +1,6 @@
 //! The one live block of this process's terminal, and the way past it for everyone else who writes there.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -19,8 +19,37 @@ pub(crate) fn is_live() -> bool {
 /// Runs `write`, which prints lines, with the block out of the way.
 pub(crate) fn above<R>(write: impl FnOnce() -> R) -> R {
     match BLOCK.get() {
-        Some(block) => block.suspend(write),
+        Some(block) => {
+            let written = block.suspend(write);
+            park();
+            written
+        }
         None => write(),
+    }
+}
+
+/// Draws the lines of the block as they are now.
+pub(crate) fn draw(lines: &[ProgressBar]) {
+    lines.iter().for_each(ProgressBar::tick);
+    park();
+}
+
+/// Takes the block away and leaves `lines` in its place, as text that stays.
+pub(crate) fn leave(bars: &[ProgressBar], lines: &[String]) {
+    bars.iter().for_each(ProgressBar::finish_and_clear);
+    above(|| {
+        let mut text = lines.join("\n");
+        text.push('\n');
+        // Nowhere is left to say that stderr is gone.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    });
+}
+
+/// Puts the cursor at the start of the block's last line. At its end, where a draw leaves it, the terminal's `^C` would
+/// go to a new line, and everything after it would be drawn one line too low.
+fn park() {
+    if is_live() {
+        let _ = io::stderr().lock().write_all(b"\r");
     }
 }
 

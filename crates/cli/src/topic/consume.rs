@@ -9,13 +9,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{Cluster, Connection};
 use super::format::{self, Layout};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::output::stdout_failure;
 use crate::signals::Interrupt;
 
@@ -82,6 +82,17 @@ impl FromStr for Start {
     }
 }
 
+impl Arguments {
+    /// The failure of an error that came in a record's place.
+    fn failure(&self, error: &KafkaError) -> Failure {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::InvalidMessage) {
+            return self.cluster.failure(error);
+        }
+        Failure::runtime(format!("records of topic '{}' on {} are damaged", self.topic, self.cluster.bootstrap))
+            .help("the broker's log says in which file and where; -o N goes on at a later offset")
+    }
+}
+
 /// Prints records until there is a reason to end.
 pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<()> {
     let consumer = open(arguments)?;
@@ -107,7 +118,10 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<()> {
                     break;
                 }
             }
-            Some(Err(error)) => return Err(arguments.cluster.failure(&error)),
+            Some(Err(error)) => {
+                out.flush().map_err(stdout_failure)?;
+                return Err(arguments.failure(&error));
+            }
         }
     }
     out.flush().map_err(stdout_failure)?;
@@ -173,7 +187,7 @@ fn all_ended(consumer: &BaseConsumer<Connection>, ended: &BTreeSet<i32>, cluster
 
 fn commit(consumer: &BaseConsumer<Connection>, cluster: &Cluster) -> Result<()> {
     match consumer.commit_consumer_state(CommitMode::Sync) {
-        Ok(()) | Err(KafkaError::ConsumerCommit(rdkafka::error::RDKafkaErrorCode::NoOffset)) => Ok(()),
+        Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
         Err(error) => Err(cluster.failure(&error)),
     }
 }

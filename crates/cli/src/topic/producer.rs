@@ -177,6 +177,11 @@ impl TopicProducer {
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
                 failure.help("send smaller records, or raise message.max.bytes here (-X) and on the topic")
             }
+            Some(RDKafkaErrorCode::MessageTimedOut) => Failure::runtime(format!(
+                "a record to topic '{}' was not acknowledged by {} in time",
+                self.topic, self.cluster.bootstrap
+            ))
+            .help("see whether the broker is still up and what its log says; what was acknowledged before is in the topic"),
             _ => failure,
         }
     }

@@ -152,8 +152,11 @@ impl Table for DeltaTable {
     }
 
     fn source(&self, request: SourceRequest) -> Result<Box<dyn Source>> {
-        self.refuse_missing()?;
-        Ok(Box::new(source::DeltaSource::open(self.options.clone(), &self.schema, &request.projection)?))
+        if !request.may_be_missing {
+            self.refuse_missing()?;
+        }
+        let columns = (self.schema.as_ref(), self.partition_columns.as_slice());
+        Ok(Box::new(source::DeltaSource::open(self.options.clone(), columns, &request.projection)?))
     }
 
     fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {

@@ -9,6 +9,9 @@
 //! path. A commit that removes rows cannot be told as new rows: it is an error, or with `ignoreDeletes` (whole files
 //! removed), `ignoreChanges` (rewritten files come again) or `skipChangeCommits` left out, as in Delta. Columns that a
 //! later version adds are not seen before the query is changed.
+//!
+//! A table that another query of the pipeline has yet to write has no version: the stream waits at the start of
+//! version 0. Once it was past that, a table that is not there is gone, which is an error.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,6 +34,9 @@ struct Position {
     starting: bool,
 }
 
+/// Where a table begins that has no version yet.
+const BEGINNING: Position = Position { version: 0, index: 0, starting: false };
+
 /// The stream.
 pub(super) struct DeltaSource {
     log: DeltaLog,
@@ -42,18 +48,24 @@ pub(super) struct DeltaSource {
 }
 
 impl DeltaSource {
-    pub(super) fn open(options: DeltaOptions, schema: &Schema, projection: &[usize]) -> Result<Self> {
+    /// The stream of a table; of one that is not there yet, with the columns and partition columns it will have.
+    pub(super) fn open(options: DeltaOptions, columns: (&Schema, &[String]), projection: &[usize]) -> Result<Self> {
         let log = DeltaLog::new(&options.root);
-        let partition_columns = log.snapshot(None)?.map(|snapshot| snapshot.partition_columns).unwrap_or_default();
-        let schema = Arc::new(schema.project(projection)?);
+        let snapshot = log.snapshot(None)?;
+        let partition_columns = snapshot.map_or_else(|| columns.1.to_vec(), |snapshot| snapshot.partition_columns);
+        let schema = Arc::new(columns.0.project(projection)?);
         Ok(Self { log, options, schema, partition_columns, cached: None })
     }
 
-    fn latest(&self) -> Result<u64> {
-        self.log.latest_version()?.ok_or_else(|| {
-            EngineError::data(format!("the Delta table '{}' is gone", self.log.root().display()))
-                .help("restore the table, or start with a new checkpoint")
-        })
+    fn gone(&self) -> EngineError {
+        EngineError::data(format!("the Delta table '{}' is gone", self.log.root().display()))
+            .help("restore the table, or start with a new checkpoint")
+    }
+
+    /// Behind the newest version; the beginning, while there is none.
+    fn end(&self) -> Result<Position> {
+        let latest = self.log.latest_version()?;
+        Ok(latest.map_or(BEGINNING, |latest| Position { version: latest + 1, ..BEGINNING }))
     }
 
     /// The files a position counts.
@@ -130,22 +142,29 @@ impl Source for DeltaSource {
 
     fn initial_offset(&mut self) -> Result<Offset> {
         Ok(offset(match self.options.starting {
-            Starting::Snapshot => Position { version: self.latest()?, index: 0, starting: true },
-            Starting::Latest => Position { version: self.latest()? + 1, index: 0, starting: false },
-            Starting::Version(version) => Position { version, index: 0, starting: false },
+            Starting::Snapshot => match self.log.latest_version()? {
+                Some(version) => Position { version, index: 0, starting: true },
+                None => BEGINNING,
+            },
+            Starting::Latest => self.end()?,
+            Starting::Version(version) => Position { version, ..BEGINNING },
         }))
     }
 
     fn latest_offset(&mut self) -> Result<Offset> {
-        Ok(offset(Position { version: self.latest()? + 1, index: 0, starting: false }))
+        self.end().map(offset)
     }
 
     fn plan_batch(&mut self, start: &Offset, until: Option<&Offset>) -> Result<Offset> {
-        let latest = self.latest()?;
         let until = until.map(position).transpose()?;
         let (max_files, max_bytes) = (self.options.max_files_per_trigger, self.options.max_bytes_per_trigger);
         let (mut taken, mut bytes) = (0usize, 0u64);
         let mut at = position(start)?;
+        let latest = match self.log.latest_version()? {
+            Some(latest) => latest,
+            None if at == BEGINNING => return Ok(start.clone()),
+            None => return Err(self.gone()),
+        };
         while at.version <= latest && until.is_none_or(|until| (at.version, at.index) < (until.version, until.index)) {
             let stop = until.filter(|until| until.version == at.version).map(|until| until.index);
             let files = self.files(at.version, at.starting)?;

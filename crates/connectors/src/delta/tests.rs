@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use highwater_engine::sink::{OutputMode, SinkToken};
-use highwater_engine::source::{Offset, OffsetRange, Source};
+use highwater_engine::source::{Offset, OffsetRange, Source, SourceRequest};
 use tempfile::TempDir;
 
 use crate::contract::{all_columns, check, definition, drain, id_name, put, request, rows, select, table};
@@ -118,6 +118,28 @@ fn next(source: &mut dyn Source, at: &mut Offset) -> Vec<String> {
     let range = OffsetRange { start: at.clone(), end: end.clone() };
     *at = end;
     drain(source.read(&range).expect("readers"))
+}
+
+#[test]
+fn a_stream_waits_for_a_table_that_is_yet_to_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = path_of(&folder);
+    let written = table(&definition("delta", Some(id_name()), &[("path", &path)]));
+    let request = all_columns(written.as_ref(), folder.path());
+    let refused = written.source(request.clone()).err().expect("nobody writes it").to_string();
+    assert!(refused.ends_with("is no Delta table, it has no _delta_log"), "{refused}");
+    let mut source = written.source(SourceRequest { may_be_missing: true, ..request }).expect("a source");
+    let mut at = source.initial_offset().expect("initial");
+    assert_eq!(source.latest_offset().expect("latest"), at);
+    assert_eq!(next(source.as_mut(), &mut at), [""; 0]);
+    let mut sink = written.sink(crate::contract::request("q", id_name(), OutputMode::Append, &[])).expect("a sink");
+    put(sink.as_mut(), 0, &[rows(&[(1, "a")])]);
+    put(sink.as_mut(), 1, &[rows(&[(2, "b")])]);
+    assert_eq!(next(source.as_mut(), &mut at), ["1 a", "2 b"]);
+    // What was there and is not any more is gone, whoever writes it.
+    fs::remove_dir_all(&path).expect("removed");
+    let gone = source.plan_batch(&at, None).expect_err("gone").to_string();
+    assert!(gone.ends_with("is gone"), "{gone}");
 }
 
 #[test]

@@ -15,6 +15,14 @@ use std::path::{Path, PathBuf};
 
 use highwater_engine::error::{EngineError, Result};
 
+/// The way out of a full disk.
+pub(crate) const FREE_SPACE: &str =
+    "free some space on that disk, then start the query again: no row is lost or written twice";
+
+/// The way out of what else a disk refuses.
+pub(crate) const CHECK_DISK: &str =
+    "check that disk and its limits, then start the query again: no row is lost or written twice";
+
 /// What [`write_new`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Created {
@@ -107,10 +115,10 @@ pub(crate) fn io_error(action: &str, path: &Path, error: io::Error) -> EngineErr
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory => {
             EngineError::config(message).caused_by(error).help("check the path and its permissions")
         }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => EngineError::unavailable(message)
-            .caused_by(error)
-            .help("free some space on that disk; the batch is retried"),
-        _ => EngineError::unavailable(message).caused_by(error),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            EngineError::unavailable(message).caused_by(error).help(FREE_SPACE)
+        }
+        _ => EngineError::unavailable(message).caused_by(error).help(CHECK_DISK),
     }
 }
 

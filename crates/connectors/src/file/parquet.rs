@@ -14,6 +14,7 @@ use highwater_engine::error::{EngineError, Result};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::durable::io_error;
@@ -97,21 +98,27 @@ pub(crate) fn file_schema(path: &Path) -> Result<Schema> {
 }
 
 /// A Parquet writer of one file.
-pub(crate) fn writer(file: File, schema: SchemaRef, compression: Compression) -> Result<ArrowWriter<File>> {
+pub(crate) fn writer(
+    path: &Path,
+    file: File,
+    schema: SchemaRef,
+    compression: Compression,
+) -> Result<ArrowWriter<File>> {
     let properties = WriterProperties::builder()
         .set_compression(compression)
         .set_created_by(concat!("highwater ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
-    ArrowWriter::try_new(file, schema, Some(properties)).map_err(write_error)
+    ArrowWriter::try_new(file, schema, Some(properties)).map_err(|error| write_error(path, error))
 }
 
-/// What the Parquet writer says, by what to do about it.
-pub(crate) fn write_error(error: parquet::errors::ParquetError) -> EngineError {
+/// What the Parquet writer says of a file, by what to do about it: what the system refused comes through it wrapped.
+pub(crate) fn write_error(path: &Path, error: ParquetError) -> EngineError {
     match error {
-        parquet::errors::ParquetError::External(_) => {
-            EngineError::unavailable("cannot write a Parquet file").caused_by(error)
-        }
-        _ => EngineError::data("cannot write a Parquet file").caused_by(error),
+        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
+            Ok(error) => io_error("write", path, *error),
+            Err(cause) => EngineError::unavailable(format!("cannot write '{}'", path.display())).caused_by(cause),
+        },
+        error => EngineError::data(format!("cannot write '{}'", path.display())).caused_by(error),
     }
 }
 

@@ -40,7 +40,7 @@ impl PartWriter {
         let file = File::create_new(path).map_err(|error| io_error("create", path, error))?;
         let body = match format {
             FileFormat::Parquet => {
-                Body::Parquet(Box::new(writer(file, SchemaRef::clone(schema), options.compression)?))
+                Body::Parquet(Box::new(writer(path, file, SchemaRef::clone(schema), options.compression)?))
             }
             _ => {
                 let mut buffer = Vec::new();
@@ -68,7 +68,7 @@ impl PartWriter {
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.rows += rows.num_rows() as u64;
         match &mut self.body {
-            Body::Parquet(writer) => writer.write(rows).map_err(write_error),
+            Body::Parquet(writer) => writer.write(rows).map_err(|error| write_error(&self.path, error)),
             Body::Lines { file, encoder, buffer } => {
                 encoder.encode(rows, buffer)?;
                 file.write_all(buffer).map_err(|error| io_error("write", &self.path, error))?;
@@ -82,7 +82,11 @@ impl PartWriter {
     pub(crate) fn finish(self) -> Result<FinishedPart> {
         let failed = |error| io_error("write", &self.path, error);
         let file = match self.body {
-            Body::Parquet(writer) => writer.into_inner().map_err(write_error)?,
+            Body::Parquet(mut writer) => {
+                // Not `into_inner`, which makes a text of what the system said.
+                writer.finish().map_err(|error| write_error(&self.path, error))?;
+                writer.inner().try_clone().map_err(failed)?
+            }
             Body::Lines { mut file, buffer, .. } => {
                 file.write_all(&buffer).map_err(failed)?;
                 file.into_inner().map_err(|error| failed(error.into_error()))?

@@ -61,8 +61,9 @@ pub fn partitions_that_must_exist(client: &Client, options: &KafkaOptions) -> Re
 pub fn missing_topic(client: &Client, topic: &str) -> EngineError {
     let topics = client.all_topics().unwrap_or_default();
     let near = nearest(topic, topics.iter().filter(|topic| !topic.internal).map(|topic| &*topic.name));
-    let create = format!("create it: highwater topic create {topic}");
-    EngineError::config(format!("Kafka topic '{topic}' does not exist")).help(match near {
+    let bootstrap = client.settings().bootstrap.join(",");
+    let create = format!("create it: highwater topic create {topic} --bootstrap {bootstrap}");
+    EngineError::config(format!("Kafka topic '{topic}' does not exist on {bootstrap}")).help(match near {
         Some(near) => format!("did you mean '{near}'? Otherwise {create}"),
         None => create,
     })

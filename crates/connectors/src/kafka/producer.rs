@@ -1,14 +1,16 @@
 //! librdkafka's producer, set up for whole batches: idempotent, compressed, bounded, and with its errors collected.
 //!
 //! The queue inside is limited; when it is full the caller waits, so that memory stays bounded and a slow broker
-//! slows the query. A record the broker refused is remembered and fails the batch at the next flush.
+//! slows the query. A record the broker refused is remembered and fails the batch at the next flush. Of an outage the
+//! user is told once, and once of its end; librdkafka's own words, a line for each try, are for debugging.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use highwater_engine::error::{EngineError, Result};
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
@@ -19,7 +21,7 @@ const QUEUE_WAIT: Duration = Duration::from_millis(100);
 /// How often delivery reports are handled while records are sent.
 const RECORDS_PER_POLL: u64 = 1024;
 
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 10] = [
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("compression.type", "lz4"),
@@ -29,6 +31,8 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("queue.buffering.max.messages", "500000"),
     ("queue.buffering.max.kbytes", "131072"),
     ("delivery.report.only.error", "true"),
+    // A broker that is back is not left waiting for ten seconds.
+    ("reconnect.backoff.max.ms", "1000"),
 ];
 
 /// The keys of Java clients that mean nothing here; Spark refuses most of them, too.
@@ -81,13 +85,33 @@ pub struct RecordProducer {
     sent: u64,
 }
 
-/// The first record the broker refused since the last look.
+/// What the client says beside its work.
 #[derive(Default)]
 pub struct Deliveries {
+    /// The first record the broker refused since the last look.
     failed: Mutex<Option<(String, KafkaError)>>,
+    /// The user was told that no broker answers.
+    is_outage_told: AtomicBool,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(Code::AllBrokersDown) if !self.is_outage_told.swap(true, Ordering::Relaxed) => {
+                tracing::warn!("no Kafka broker answers; trying again until the batch is written or takes too long");
+            }
+            Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut) => {
+                tracing::debug!(%error, reason, "librdkafka");
+            }
+            _ => tracing::error!("the Kafka client fails: {error}: {reason}"),
+        }
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
@@ -137,8 +161,13 @@ impl RecordProducer {
 
     /// Waits until the broker has all records.
     pub fn flush(&self) -> Result<()> {
+        let had_records = self.producer.in_flight_count() > 0;
         let flushed = self.producer.flush(self.limit);
         self.check_deliveries()?;
+        let told = &self.producer.context().is_outage_told;
+        if had_records && flushed.is_ok() && told.swap(false, Ordering::Relaxed) {
+            tracing::info!("Kafka answers again");
+        }
         flushed.map_err(|error| {
             EngineError::unavailable(format!(
                 "{}: Kafka did not acknowledge the batch within {:?}",

@@ -165,8 +165,11 @@ impl Rows {
     }
 
     fn malformed_value(&self, offset: i64, error: impl std::fmt::Display) -> EngineError {
-        EngineError::data(format!("the value of {} at offset {offset} cannot be read: {error}", self.partition))
-            .help("set 'mode' = 'PERMISSIVE' or 'DROPMALFORMED' to send such records to the dead letters")
+        let TopicPartition { topic, partition } = &self.partition;
+        EngineError::data(format!("topic {topic}, partition {partition}, offset {offset}: {error}")).help(
+            "set the table's 'mode' to 'PERMISSIVE' or 'DROPMALFORMED', which send such records to the dead letters, \
+             and start the query again: it goes on with this record",
+        )
     }
 
     fn corrupt(&self, offset: i64, malformed: Malformed) -> ReadError {

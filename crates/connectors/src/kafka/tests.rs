@@ -33,7 +33,7 @@ fn table(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> R
 fn source(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> Result<Box<dyn Source>> {
     let table = table(broker, schema, options)?;
     let projection = (0..table.schema().fields().len()).collect();
-    table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir() })
+    table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir(), may_be_missing: false })
 }
 
 fn producer(broker: &str, codec: &str) -> BaseProducer {
@@ -158,7 +158,8 @@ fn values_are_decoded_into_declared_columns() {
     for (mode, rows, dropped) in [("PERMISSIVE", 20, 0), ("DROPMALFORMED", 19, 1)] {
         let options = [("subscribe", "decoded"), ("startingOffsets", "earliest"), ("mode", mode)];
         let table = table(broker.address(), Some(schema.clone()), &options).unwrap();
-        let request = SourceRequest { projection: vec![3, 1, 2], metadata_dir: std::env::temp_dir() };
+        let request =
+            SourceRequest { projection: vec![3, 1, 2], metadata_dir: std::env::temp_dir(), may_be_missing: false };
         let mut source = table.source(request).unwrap();
         let (start, end) = (offset(json!({"decoded": {"0": 0}})), offset(json!({"decoded": {"0": 20}})));
         let mut readers = source.read(&OffsetRange { start, end }).unwrap();
@@ -185,11 +186,10 @@ fn a_missing_topic_is_named_with_its_neighbour() {
     broker.create_topic("payments", 1);
     let mut source = source(broker.address(), None, &[("subscribe", "paymnets")]).unwrap();
     let error = source.initial_offset().unwrap_err();
-    assert_eq!(error.to_string(), "Kafka topic 'paymnets' does not exist");
-    assert_eq!(
-        error.next_step(),
-        Some("did you mean 'payments'? Otherwise create it: highwater topic create paymnets")
-    );
+    let address = broker.address();
+    assert_eq!(error.to_string(), format!("Kafka topic 'paymnets' does not exist on {address}"));
+    let create = format!("highwater topic create paymnets --bootstrap {address}");
+    assert_eq!(error.next_step(), Some(format!("did you mean 'payments'? Otherwise create it: {create}").as_str()));
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn topics_are_made_described_and_deleted() {
 
     admin.delete_topics(&["described".to_owned()]).unwrap();
     let error = admin.delete_topics(&["described".to_owned()]).unwrap_err();
-    assert_eq!(error.to_string(), "Kafka topic 'described' does not exist");
+    assert_eq!(error.to_string(), format!("Kafka topic 'described' does not exist on {}", broker.address()));
 }
 
 #[test]

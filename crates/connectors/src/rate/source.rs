@@ -344,7 +344,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(Hand(AtomicI64::new(1_000_000)));
         let open = || {
-            let request = SourceRequest { projection: vec![0, 1], metadata_dir: folder.path().to_owned() };
+            let request =
+                SourceRequest { projection: vec![0, 1], metadata_dir: folder.path().to_owned(), may_be_missing: false };
             let speed = Speed { rows_per_second: 7, ramp_up_seconds: 2 };
             RateSource::open(speed, 3, Arc::clone(&clock) as Arc<dyn Clock>, &rate_schema(), request).expect("opened")
         };
@@ -367,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_micro_batch_has_its_rows_and_its_time() {
-        let request = SourceRequest { projection: vec![0, 1], metadata_dir: PathBuf::new() };
+        let request = SourceRequest { projection: vec![0, 1], metadata_dir: PathBuf::new(), may_be_missing: false };
         let steps = Steps { rows_per_batch: 3, start_ms: 1000, advance_ms: 50 };
         let mut source = MicroBatchSource::new(steps, 2, &rate_schema(), request).expect("a source");
         let first = source.initial_offset().expect("initial");

@@ -37,6 +37,7 @@ use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
 use rusqlite::{Connection, ErrorCode};
 
+use crate::file::durable::{CHECK_DISK, FREE_SPACE};
 use crate::file::options::local_path;
 use crate::file::provider::ReadersTable;
 use crate::noop::ALL_MODES;
@@ -136,14 +137,12 @@ impl SqliteOptions {
     fn failed(&self, verb: &str, error: rusqlite::Error) -> EngineError {
         let message = format!("cannot {verb} table '{}' of '{}'", self.table, self.path.display());
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => EngineError::unavailable(message)
-                .caused_by(error)
-                .help("free some space on that disk; nothing of the batch was written, and it is retried"),
+            Some(ErrorCode::DiskFull) => EngineError::unavailable(message).caused_by(error).help(FREE_SPACE),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => EngineError::unavailable(message)
                 .caused_by(error)
                 .help("another program holds the database: let it finish, or raise 'busyTimeoutMs'"),
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::FileLockingProtocolFailed) => {
-                EngineError::unavailable(message).caused_by(error)
+                EngineError::unavailable(message).caused_by(error).help(CHECK_DISK)
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::NotADatabase) => {
                 EngineError::config(message).caused_by(error).help("check the path and its permissions")

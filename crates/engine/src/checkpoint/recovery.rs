@@ -148,8 +148,9 @@ impl RecoveryError {
                  checkpoint location and an empty target"
             }
             Self::SinkBehind { .. } => {
-                "the target was emptied or restored from a backup: restore the checkpoint of the same time, or start \
-                 over with a new checkpoint location"
+                "the target is another one than before, was emptied or was restored from a backup: go back to the old \
+                 target, restore the checkpoint of the same time, or give the query another name or another --storage, \
+                 so that it starts over"
             }
             Self::StateAhead { .. } => {
                 "the checkpoint was put together from two backups: restore one whole backup, or start over with a new \

@@ -52,6 +52,8 @@ pub(crate) enum Found {
 
 /// A source of a planned query.
 pub(crate) struct PlannedSource {
+    /// A query of this program fills the table, and may not have done so yet.
+    pub(crate) may_be_missing: bool,
     /// The table's name.
     pub(crate) name: String,
     /// The table.
@@ -164,7 +166,9 @@ impl Planner<'_> {
             RelationInput::Table { name, options } => {
                 refuse_options(options, relation.span)?;
                 match self.tables.lookup(name)?.ok_or_else(|| self.unknown_table(name, Some(relation.span)))? {
-                    Found::Table { table, .. } if relation.is_stream => self.stream(name, table)?,
+                    Found::Table { table, may_be_missing } if relation.is_stream => {
+                        self.stream(name, table, may_be_missing)?
+                    }
                     Found::Table { table, may_be_missing } => {
                         let table = Arc::new(LiveTable::open(table, may_be_missing)?);
                         LogicalPlanBuilder::scan(name.as_str(), provider_as_source(table), None)?.build()?
@@ -179,13 +183,13 @@ impl Planner<'_> {
         }
     }
 
-    fn stream(&mut self, name: &str, table: Arc<dyn Table>) -> Result<LogicalPlan> {
+    fn stream(&mut self, name: &str, table: Arc<dyn Table>, may_be_missing: bool) -> Result<LogicalPlan> {
         let scan = StreamScan { index: self.sources.len(), name: name.to_owned(), schema: table.schema() };
         if scan.schema.fields().is_empty() {
             return Err(EngineError::query(format!("'{name}' has no columns, so it cannot be read as a stream"))
                 .help("give the table its columns: CREATE TABLE name (column TYPE, ...) USING ..."));
         }
-        self.sources.push(PlannedSource { name: name.to_owned(), table });
+        self.sources.push(PlannedSource { name: name.to_owned(), table, may_be_missing });
         Ok(LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(scan)), None)?.build()?)
     }
 
@@ -302,15 +306,23 @@ fn parse_error(error: &ParserError, tokens: &[TokenWithSpan]) -> EngineError {
         Some((message, place)) => (message.to_owned(), parse_place(place)),
         None => (text, None),
     };
-    let message = message.replacen("Expected:", "expected", 1).replace("found:", "found");
     let end = tokens.last().map(|token| Span { line: token.span.end.line, column: token.span.end.column, length: 1 });
-    match place
-        .and_then(|(line, column)| tokens.iter().map(span_of).find(|s| (s.line, s.column) == (line, column)).or(end))
-        .or(end)
-    {
+    let span = place.and_then(|place| place_of_found(&message, place, tokens)).or(end);
+    let message = message.replacen("Expected:", "expected", 1).replacen("Expected ", "expected ", 1);
+    let message = message.replace("found: EOF", "found the end of the query").replace("found:", "found");
+    match span {
         Some(span) => EngineError::query_at(span, message),
         None => EngineError::query(message),
     }
+}
+
+/// The token at the place of an error; where the parser has gone one too far, the one that its message names.
+fn place_of_found(message: &str, place: (u64, u64), tokens: &[TokenWithSpan]) -> Option<Span> {
+    let at = tokens.iter().map(span_of).position(|span| (span.line, span.column) == place)?;
+    let found = message.rsplit_once("found: ").map(|(_, found)| found);
+    let names = |token: &TokenWithSpan| found.is_some_and(|found| token.token.to_string() == found);
+    let before = at.checked_sub(1).filter(|before| !names(&tokens[at]) && names(&tokens[*before]));
+    Some(span_of(&tokens[before.unwrap_or(at)]))
 }
 
 fn parse_place(text: &str) -> Option<(u64, u64)> {

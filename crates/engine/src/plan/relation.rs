@@ -175,10 +175,10 @@ impl Rewriter {
 
     /// `STREAM name`, `STREAM(name)`, with options and watermark.
     fn stream(&mut self, cursor: &mut Cursor) -> Result<()> {
-        let span = cursor.span();
         let first = cursor.advance().cloned();
         let mut inner =
             if cursor.peek() == Some(&Token::LParen) { Some(cursor.parenthesised("after STREAM")?) } else { None };
+        let span = inner.as_ref().unwrap_or(cursor).span();
         let names = inner.as_mut().unwrap_or(cursor).object_name("the name of a table after STREAM")?;
         let name = names.last().cloned().unwrap_or_default();
         let mut options = Options::default();

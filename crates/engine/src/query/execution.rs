@@ -478,8 +478,9 @@ fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
 fn open_sources(plan: &StreamingPlan, checkpoint: &CheckpointDir) -> Result<Vec<Box<dyn Source>>> {
     let open = |(index, stage): (usize, &SourceStage)| {
         let metadata_dir = checkpoint.source_dir(index)?;
-        let request = SourceRequest { projection: stage.projection.clone(), metadata_dir };
-        plan.sources[stage.source].table.source(request)
+        let source = &plan.sources[stage.source];
+        let projection = stage.projection.clone();
+        source.table.source(SourceRequest { projection, metadata_dir, may_be_missing: source.may_be_missing })
     };
     plan.source_stages.iter().enumerate().map(open).collect()
 }

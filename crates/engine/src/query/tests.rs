@@ -265,7 +265,7 @@ fn what_is_wrong_is_said_with_its_place_and_a_way_out() {
     );
     check_refusal(
         "CREATE FLOW f AS INSERT INTO out SELECT k FROM STREAM evv",
-        "3:48: table or view 'evv' is not defined; help: did you mean 'ev'?",
+        "3:55: table or view 'evv' is not defined; help: did you mean 'ev'?",
     );
     check_refusal(
         "CREATE FLOW f AS INSERT INTO outt SELECT k FROM STREAM ev",

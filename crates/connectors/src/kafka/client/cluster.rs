@@ -133,6 +133,8 @@ const METADATA_MAX_VERSION: i16 = 9;
 const LIST_OFFSETS_MAX_VERSION: i16 = 7;
 const MAX_IDLE_CONNECTIONS: usize = 16;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+/// After how many failures of one call in a row the user is told.
+const TOLD_AFTER: u32 = 2;
 
 impl Client {
     /// A client that has asked nothing yet.
@@ -230,7 +232,10 @@ impl Client {
         loop {
             match call() {
                 Err(error) => retry.pause(self, error)?,
-                done => return done,
+                done => {
+                    retry.succeeded();
+                    return done;
+                }
             }
         }
     }
@@ -421,6 +426,7 @@ impl Client {
 pub struct Retry {
     deadline_ns: u64,
     backoff: Duration,
+    failures: u32,
 }
 
 impl Retry {
@@ -428,7 +434,7 @@ impl Retry {
     pub fn new(client: &Client) -> Self {
         let limit = u64::try_from(client.settings().retry_limit.as_nanos()).unwrap_or(u64::MAX);
         let deadline_ns = client.clock().monotonic_ns().saturating_add(limit);
-        Self { deadline_ns, backoff: client.settings().retry_backoff }
+        Self { deadline_ns, backoff: client.settings().retry_backoff, failures: 0 }
     }
 
     /// Waits before the next try after `error`, or gives it back if there is no point in one. What is known of the
@@ -438,11 +444,25 @@ impl Retry {
         if !error.is_transient() || client.clock().monotonic_ns().saturating_add(wait_ns) > self.deadline_ns {
             return Err(error);
         }
-        tracing::debug!(%error, backoff_ms = self.backoff.as_millis(), "Kafka call failed, trying again");
+        self.failures += 1;
+        // The first failure may be a connection that was closed while it was idle; the next one is news.
+        if self.failures == TOLD_AFTER && error.is_outage() {
+            let limit_s = client.settings().retry_limit.as_secs();
+            tracing::warn!("{error}; trying again for up to {limit_s} s");
+        } else {
+            tracing::debug!(%error, backoff_ms = self.backoff.as_millis(), "Kafka call failed, trying again");
+        }
         client.forget();
         client.clock().sleep(self.backoff);
         self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
         Ok(())
+    }
+
+    /// Tells whoever was told of an outage that it is over.
+    pub fn succeeded(&self) {
+        if self.failures >= TOLD_AFTER {
+            tracing::info!("Kafka answers again");
+        }
     }
 }
 

@@ -109,6 +109,11 @@ impl ClientError {
         }
     }
 
+    /// Whether nobody answers at all.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Disconnected { .. })
+    }
+
     /// The broker's code, if it gave one.
     pub fn code(&self) -> Option<ResponseError> {
         match self {

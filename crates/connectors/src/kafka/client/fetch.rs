@@ -199,7 +199,10 @@ impl PartitionFetcher {
         let mut retry = Retry::new(&self.client);
         loop {
             match self.fetch_once() {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    retry.succeeded();
+                    return Ok(());
+                }
                 Err(error) => {
                     self.asked_for = None;
                     self.connection = None;
@@ -264,6 +267,8 @@ impl PartitionFetcher {
         match ResponseError::try_from_code(data.error_code) {
             None => Ok(data),
             Some(ResponseError::OffsetOutOfRange) => Err(self.out_of_range()),
+            // Kafka calls it retriable, for producers; what a broker has damaged on its disk stays damaged.
+            Some(ResponseError::CorruptMessage) => Err(self.corrupt("the broker cannot read them from its disk")),
             Some(code) => Err(ClientError::Refused { what: what(), code }),
         }
     }
