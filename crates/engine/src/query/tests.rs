@@ -320,3 +320,48 @@ fn a_flow_may_choose_its_output_mode() {
     script.settings.flows.entry("f".to_owned()).or_default().output_mode = Some(OutputMode::Update);
     script.add("ev", &rows(&[("a", 1, 0)])).process().check("out", &["a 1"]);
 }
+
+#[test]
+fn the_current_time_is_that_of_the_batch() {
+    // The clock of the script begins at 2023-11-14T22:13:20Z.
+    flow("SELECT k, now() AS n, current_timestamp() AS t, CAST(current_date() AS STRING) AS d FROM STREAM ev WHERE ts < now()")
+        .add("ev", &rows(&[("late", 1, 0)]).replace("2024", "2023"))
+        .add("ev", &rows(&[("early", 1, 0)]))
+        .process()
+        .check("out", &["late 22:13:20 22:13:20 2023-11-14"])
+        .advance(Duration::from_secs(2 * 3600))
+        .add("ev", &rows(&[("later", 1, 0)]).replace("2024", "2023"))
+        .process()
+        .check("out", &["late 22:13:20 22:13:20 2023-11-14", "later 00:13:20 00:13:20 2023-11-15"]);
+}
+
+#[test]
+fn the_whole_result_is_computed_at_the_time_of_its_batch() {
+    complete("SELECT k, count(*) AS n, current_timestamp() AS t FROM STREAM ev GROUP BY k ORDER BY k")
+        .add("ev", &rows(&[("a", 1, 0)]))
+        .process()
+        .check("out", &["a 1 22:13:20"])
+        .advance(Duration::from_secs(60))
+        .add("ev", &rows(&[("a", 1, 0)]))
+        .process()
+        .check("out", &["a 2 22:14:20"]);
+}
+
+#[test]
+fn a_batch_that_is_run_again_has_the_time_it_had() {
+    let sql = |value: &str| {
+        format!(
+            "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test; CREATE SINK out USING test;
+             CREATE FLOW f AS INSERT INTO out SELECT k, {value} AS x, current_timestamp() AS t FROM STREAM ev"
+        )
+    };
+    let mut script = StreamScript::new(&sql("1 / v")).add("ev", &rows(&[("a", 0, 0)]));
+    script = script.process_fails("DIVIDE_BY_ZERO").advance(Duration::from_secs(3600));
+    script
+        .change(&sql("v"))
+        .process()
+        .check("out", &["a 0 22:13:20"])
+        .add("ev", &rows(&[("b", 1, 0)]))
+        .process()
+        .check("out", &["a 0 22:13:20", "b 1 23:13:20"]);
+}

@@ -17,6 +17,7 @@
 
 mod arithmetic;
 mod arrays;
+pub(crate) mod batch_time;
 mod calls;
 mod cast;
 mod conditional;
