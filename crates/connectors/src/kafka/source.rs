@@ -143,11 +143,7 @@ pub fn readers(
     let mut readers: Vec<Box<dyn PartitionReader>> = Vec::new();
     for (partition, from) in start {
         let Some(to) = end.get(partition).filter(|to| *to > from) else { continue };
-        let parts = match options.min_partitions {
-            Some(min_parts) => split_range(*from, *to, total, min_parts),
-            None => vec![(*from, *to)],
-        };
-        for (from, to) in parts {
+        for (from, to) in split_range(*from, *to, total, options.part_limits) {
             let fetcher = PartitionFetcher::new(client.clone(), partition.clone(), from, to);
             let decoder = decoding.decoder()?;
             let layout = decoding.layout().clone();

@@ -405,3 +405,32 @@ fn a_transaction_makes_a_batch_and_its_token_visible_together() {
     assert_eq!(successor.last_committed().unwrap(), SinkToken::Committed(1));
     assert_eq!(values_of(&address, &topic), ["a", "b", "c"]);
 }
+
+#[test]
+fn readers_have_no_more_records_than_allowed() {
+    let broker = TestBroker::start();
+    broker.create_topic("parts", 1);
+    produce(&producer(broker.address(), "none"), "parts", 0, (0..10).map(|i| i.to_string()));
+    let options = [("subscribe", "parts"), ("startingOffsets", "earliest"), ("maxRecordsPerPartition", "4")];
+    let mut source = source(broker.address(), None, &options).unwrap();
+    let range = OffsetRange { start: offset(json!({"parts": {"0": 0}})), end: offset(json!({"parts": {"0": 10}})) };
+    let mut records = Vec::new();
+    for mut reader in source.read(&range).unwrap() {
+        while reader.next_batch().unwrap().is_some() {}
+        records.push(reader.report().records);
+    }
+    assert_eq!(records, [3, 3, 4]);
+}
+
+#[test]
+fn offsets_are_asked_for_as_often_as_the_options_say() {
+    let broker = TestBroker::start_embedded();
+    broker.create_topic("gone", 1);
+    let options = [("subscribe", "gone"), ("fetchOffset.numRetries", "2"), ("fetchOffset.retryIntervalMs", "1")];
+    let mut source = source(broker.address(), None, &options).unwrap();
+    source.latest_offset().unwrap();
+    drop(broker);
+    // With the client's own limit this would take a minute.
+    let error = source.latest_offset().unwrap_err();
+    assert!(matches!(error, EngineError::Unavailable(_)), "{error:?}");
+}
