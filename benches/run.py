@@ -181,7 +181,7 @@ def measure(given, name, events, broker, files, scratch):
         print(f"  per CPU second Highwater does {ours / theirs:.1f} times what warm Spark does, from the same files")
     results = {json.dumps(one["result"]) for rounds in runs.values() for one in rounds}
     if len(results) != 1:
-        sys.exit(f"the results of work {name} differ: {sorted(results)}")
+        sys.exit(f"the results of work {name} differ: " + json.dumps({source: [one["result"] for one in rounds] for source, rounds in runs.items()}))
     print(f"  the same result in all runs: {results.pop()}\n", flush=True)
 
 

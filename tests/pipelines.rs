@@ -47,6 +47,34 @@ fn from_a_topic_to_a_delta_table_and_back() {
     assert!(kept.contains("not json at all"), "{kept}");
 }
 
+/// Two topics are read side by side in small batches, one of them ten hours behind the other in event time: nothing of
+/// it may be late only because the other one was read first.
+#[test]
+fn a_backlog_is_not_late() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = TestBroker::start(folder.path());
+    let address = broker.address.clone();
+    for (topic, hour) in [("fast", 10), ("slow", 0)] {
+        let events: String =
+            (0..20).map(|minute| format!("{{\"ts\":\"2024-01-01T{hour:02}:{minute:02}:30Z\"}}\n")).collect();
+        write(folder.path(), topic, &events);
+        succeed(folder.path(), &["topic", "create", topic, "--bootstrap", &address, "--partitions", "1"]);
+        succeed(folder.path(), &["topic", "produce", topic, topic, "--bootstrap", &address]);
+    }
+    let sql = format!(
+        "CREATE TABLE ev (ts TIMESTAMP) USING kafka OPTIONS (kafka.bootstrap.servers '{address}', subscribe 'fast,slow',
+            startingOffsets 'earliest', 'value.format' = 'json', maxOffsetsPerTrigger '4');
+         CREATE STREAMING TABLE per_minute AS SELECT window.start AS w, count(*) AS n
+            FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS GROUP BY window(ts, '1 minute');"
+    );
+    write(folder.path(), "q.sql", &sql);
+    succeed(folder.path(), &["run", "q.sql", "--storage", "st", "--trigger", "available-now"]);
+    let query =
+        ["sql", "SELECT count(*) AS windows, sum(n) AS n FROM per_minute", "--storage", "st", "--output", "csv"];
+    // The last minute is still open.
+    assert_eq!(succeed(folder.path(), &query), "windows,n\n39,39\n");
+}
+
 #[test]
 fn a_query_without_a_table_is_shown() {
     let folder = tempfile::tempdir().unwrap();

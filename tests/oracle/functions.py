@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Asks a real Spark 4.3 for the type, value and column name of every expression in functions.txt.
+"""Asks a real Spark 4.3 for the type, value and column name of every expression in a file, functions.txt by default.
 
     functions.py sc://127.0.0.1:15002 > functions.tsv
+    functions.py sc://127.0.0.1:15002 json_functions.txt > json_functions.tsv
 
 Columns of the answer, separated by tabs, with \\\\, \\t and \\n escaped: the session's time zone, what is selected from
 (empty: nothing), the expression, its type, its value as Spark's cast to STRING writes it (NULL for no value) or
@@ -53,7 +54,8 @@ def answer(spark, relation, expression):
 
 def main():
     spark = SparkSession.builder.remote(sys.argv[1]).getOrCreate()
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "functions.txt")
+    file = sys.argv[2] if len(sys.argv) > 2 else "functions.txt"
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), file)
     for zone, relation, expression in cases(path):
         spark.conf.set("spark.sql.session.timeZone", zone)
         fields = [zone, relation, expression, *answer(spark, relation, expression)]

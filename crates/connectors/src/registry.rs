@@ -28,6 +28,6 @@ pub fn connectors() -> ConnectorRegistry {
     registry.register(Arc::new(ConsoleConnector));
     registry.register(Arc::new(MemoryConnector));
     registry.register(Arc::new(NoopConnector));
-    registry.register_function(functions::from_json());
+    functions::all().into_iter().for_each(|function| registry.register_function(function));
     registry
 }

@@ -121,6 +121,19 @@ impl EngineError {
         }
     }
 
+    /// The same error, out of another one that carried it and keeps it.
+    fn carried(&self) -> Self {
+        match self {
+            Self::Query(p) => {
+                Self::Query(Box::new(QueryProblem { message: p.message.clone(), help: p.help.clone(), span: p.span }))
+            }
+            Self::Config(p) => Self::Config(p.carried()),
+            Self::Unavailable(p) => Self::Unavailable(p.carried()),
+            Self::Data(p) => Self::Data(p.carried()),
+            Self::Internal(p) => Self::Internal(p.carried()),
+        }
+    }
+
     /// The place in the SQL text, if the error has one.
     pub fn span(&self) -> Option<Span> {
         match self {
@@ -133,6 +146,11 @@ impl EngineError {
 impl Problem {
     fn boxed(message: impl Into<String>) -> Box<Self> {
         Box::new(Self { message: message.into(), help: None, source: None })
+    }
+
+    /// The cause becomes part of the message.
+    fn carried(&self) -> Box<Self> {
+        Box::new(Self { message: self.to_string(), help: self.help.clone(), source: None })
     }
 }
 
@@ -165,6 +183,9 @@ impl From<datafusion::error::DataFusionError> for EngineError {
         use datafusion::error::DataFusionError as E;
         let message = error.strip_backtrace();
         match error.find_root() {
+            E::External(inner) if inner.is::<Self>() => {
+                inner.downcast_ref().map_or_else(|| Self::data(message), Self::carried)
+            }
             E::Plan(text) | E::NotImplemented(text) => Self::query(text.clone()),
             E::SchemaError(inner, _) => Self::query(inner.to_string()),
             E::SQL(inner, _) => Self::query(inner.to_string()),

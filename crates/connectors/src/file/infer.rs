@@ -14,16 +14,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use highwater_engine::error::Result;
-use serde_json::Value;
 
 use super::durable::io_error;
 use super::listing::{InputFile, partition_values};
 use super::options::{FileFormat, FileOptions, Mode};
 use super::parquet;
+use crate::format::json::infer::{Kind, kind_of, merge_fields};
 
 /// The columns of `files`, and which of them are partition columns; none if there is nothing to look at.
 pub(crate) fn infer(
@@ -56,10 +55,8 @@ fn json_schema(options: &FileOptions, files: &[InputFile]) -> Result<Schema> {
     let mut kinds = BTreeMap::new();
     let mut malformed = false;
     for file in files {
-        each_line(file, |line| match serde_json::from_slice::<Value>(line) {
-            Ok(Value::Object(object)) => {
-                merge_fields(&mut kinds, object);
-            }
+        each_line(file, |line| match kind_of(line) {
+            Ok(Kind::Object(fields)) => merge_fields(&mut kinds, fields),
             _ => malformed |= !line.trim_ascii().is_empty(),
         })?;
     }
@@ -70,85 +67,6 @@ fn json_schema(options: &FileOptions, files: &[InputFile]) -> Result<Schema> {
     let fields: Vec<Field> =
         kinds.into_iter().filter_map(|(name, kind)| Some(Field::new(name, kind.data_type()?, true))).collect();
     Ok(Schema::new(fields))
-}
-
-/// What the values of a JSON field have in common.
-#[derive(Debug, Clone, PartialEq)]
-enum Kind {
-    Null,
-    Boolean,
-    Integer,
-    Float,
-    Text,
-    List(Box<Kind>),
-    Object(BTreeMap<String, Kind>),
-}
-
-impl Kind {
-    fn of(value: Value) -> Self {
-        match value {
-            Value::Null => Self::Null,
-            Value::Bool(_) => Self::Boolean,
-            Value::Number(number) if number.is_i64() => Self::Integer,
-            Value::Number(_) => Self::Float,
-            Value::String(_) => Self::Text,
-            Value::Array(items) => Self::List(Box::new(items.into_iter().map(Self::of).fold(Self::Null, Self::merge))),
-            Value::Object(object) => {
-                let mut fields = BTreeMap::new();
-                merge_fields(&mut fields, object);
-                Self::Object(fields)
-            }
-        }
-    }
-
-    fn merge(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Null, kind) | (kind, Self::Null) => kind,
-            (Self::Integer, Self::Float) | (Self::Float, Self::Integer) => Self::Float,
-            (Self::List(a), Self::List(b)) => Self::List(Box::new(a.merge(*b))),
-            (Self::Object(mut a), Self::Object(b)) => {
-                for (name, kind) in b {
-                    let merged = a.remove(&name).map_or_else(|| kind.clone(), |known| known.merge(kind.clone()));
-                    a.insert(name, merged);
-                }
-                Self::Object(a)
-            }
-            (a, b) if a == b => a,
-            _ => Self::Text,
-        }
-    }
-
-    /// The SQL type; none for an object without fields, which Spark leaves out.
-    fn data_type(self) -> Option<DataType> {
-        Some(match self {
-            Self::Null | Self::Text => DataType::Utf8,
-            Self::Boolean => DataType::Boolean,
-            Self::Integer => DataType::Int64,
-            Self::Float => DataType::Float64,
-            Self::List(item) => DataType::List(Arc::new(Field::new("item", item.data_type()?, true))),
-            Self::Object(fields) => {
-                let fields: Vec<Field> = fields
-                    .into_iter()
-                    .filter_map(|(name, kind)| Some(Field::new(name, kind.data_type()?, true)))
-                    .collect();
-                if fields.is_empty() {
-                    return None;
-                }
-                DataType::Struct(fields.into())
-            }
-        })
-    }
-}
-
-fn merge_fields(kinds: &mut BTreeMap<String, Kind>, object: serde_json::Map<String, Value>) {
-    for (name, value) in object {
-        let kind = Kind::of(value);
-        let merged = match kinds.remove(&name) {
-            Some(known) => known.merge(kind),
-            None => kind,
-        };
-        kinds.insert(name, merged);
-    }
 }
 
 fn csv_schema(options: &FileOptions, files: &[InputFile]) -> Result<Schema> {
@@ -282,27 +200,6 @@ fn each_line(file: &InputFile, mut visit: impl FnMut(&[u8])) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn kind(lines: &[&str]) -> String {
-        let mut kinds = BTreeMap::new();
-        for line in lines {
-            if let Ok(Value::Object(object)) = serde_json::from_str(line) {
-                merge_fields(&mut kinds, object);
-            }
-        }
-        let fields: Vec<String> =
-            kinds.into_iter().map(|(name, kind)| format!("{name} {:?}", kind.data_type())).collect();
-        fields.join(", ")
-    }
-
-    #[test]
-    fn json_types_merge_as_in_spark() {
-        assert_eq!(kind(&[r#"{"b":1,"a":true}"#, r#"{"b":2.5}"#]), "a Some(Boolean), b Some(Float64)");
-        assert_eq!(kind(&[r#"{"a":1}"#, r#"{"a":"x"}"#]), "a Some(Utf8)");
-        assert_eq!(kind(&[r#"{"a":null}"#]), "a Some(Utf8)");
-        assert_eq!(kind(&[r#"{"a":{}}"#]), "a None");
-        assert!(kind(&[r#"{"a":[]}"#, r#"{"a":[{"x":1}]}"#]).contains("Struct"));
-    }
 
     #[test]
     fn csv_values_may_be_quoted() {

@@ -20,19 +20,20 @@ mod direct;
 mod full;
 #[cfg(test)]
 mod golden;
+pub(crate) mod infer;
 mod scan;
 mod shape;
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatchOptions;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use chrono_tz::Tz;
 
 use self::direct::Keys;
 use self::full::Parsed;
-use self::shape::Members;
+use self::shape::{Members, Shape};
 use super::column::{Column, Value, columns, nullable};
 use super::text::Times;
 use super::{Appended, FormatError, ParseMode, RecordDecoder, check_size};
@@ -84,12 +85,28 @@ pub fn json_decoder(schema: SchemaRef, options: JsonOptions) -> Result<Box<dyn R
     Ok(Box::new(JsonDecoder::new(&schema, options)?))
 }
 
+/// A decoder of documents that are one value each, an array or a map (or a struct): batches of that column alone.
+///
+/// There is no corrupt-record column beside it; a document that does not fit is null.
+pub(super) fn json_value_decoder(
+    data_type: &DataType,
+    options: JsonOptions,
+) -> Result<Box<dyn RecordDecoder>, FormatError> {
+    let schema = Schema::new(vec![Field::new("value", data_type.clone(), true)]);
+    let options = JsonOptions { column_name_of_corrupt_record: String::new(), ..options };
+    let mut decoder = JsonDecoder::new(&schema, options)?;
+    decoder.root = decoder.members.shapes.first().cloned();
+    Ok(Box::new(decoder))
+}
+
 /// How many bytes of records may come between two looks at the size of the columns.
 const BYTES_BETWEEN_CHECKS: usize = 1 << 26;
 
 struct JsonDecoder {
     schema: SchemaRef,
     members: Members,
+    /// The record as a whole, if it is not an object with a member for each column.
+    root: Option<Shape>,
     columns: Vec<Column>,
     corrupt_column: Option<usize>,
     times: Times,
@@ -112,6 +129,7 @@ impl JsonDecoder {
         )?;
         Ok(Self {
             members: Members::new(&fields, "", corrupt_column.map(|_| corrupt_name))?,
+            root: None,
             columns: columns(&fields, "")?,
             schema: Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
             corrupt_column,
@@ -126,7 +144,11 @@ impl JsonDecoder {
     #[cold]
     fn append_unusual(&mut self, record: &[u8]) -> Result<Appended, FormatError> {
         self.columns.iter_mut().for_each(|column| column.truncate(self.rows));
-        match full::parse(record, &self.members, &mut self.times, self.options.explode_arrays) {
+        let parsed = match &self.root {
+            None => full::parse(record, &self.members, &mut self.times, self.options.explode_arrays),
+            Some(shape) => full::parse_value(record, shape, &mut self.times),
+        };
+        match parsed {
             Parsed::Blank => {
                 if !self.options.skip_blank_records {
                     self.append_null();
@@ -180,7 +202,7 @@ impl RecordDecoder for JsonDecoder {
             self.bytes_since_check = 0;
             check_size(&self.columns)?;
         }
-        if self.append_direct(record).is_err() {
+        if self.root.is_some() || self.append_direct(record).is_err() {
             return self.append_unusual(record);
         }
         self.rows += 1;

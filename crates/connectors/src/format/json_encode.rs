@@ -78,6 +78,29 @@ pub fn json_encode_rows(
     Ok(())
 }
 
+/// Appends each value of a column of structs, arrays or maps to `out`, and the position behind it to `ends`; a null is
+/// written as `null`.
+pub(super) fn json_encode_values(
+    column: &ArrayRef,
+    options: &JsonWriteOptions,
+    out: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) -> Result<(), FormatError> {
+    let formats = TimeFormats::new(
+        options.session_time_zone,
+        options.timestamp_format.as_ref(),
+        options.timestamp_ntz_format.as_ref(),
+        options.date_format.as_ref(),
+    )?;
+    let writer = Writer { formats, ignore_null_fields: options.ignore_null_fields };
+    let values = Values::new(column, "value")?;
+    for row in 0..column.len() {
+        writer.value(column.as_ref(), &values, row, out);
+        ends.push(out.len());
+    }
+    Ok(())
+}
+
 /// How dates and times are written.
 pub(super) struct TimeFormats {
     session: Tz,

@@ -170,6 +170,7 @@ pub(super) struct Times {
     last_day: ([u8; 10], i64),
 }
 
+const FIRST_DAY: ([u8; 10], i64) = (*b"1970-01-01", 0);
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -185,8 +186,13 @@ impl Times {
             timestamp: pattern("timestampFormat", timestamp)?,
             timestamp_ntz: pattern("timestampNTZFormat", timestamp_ntz)?,
             date: pattern("dateFormat", date)?,
-            last_day: (*b"1970-01-01", 0),
+            last_day: FIRST_DAY,
         })
+    }
+
+    /// For texts in which nothing is read as a time.
+    pub(super) fn none() -> Self {
+        Self { session: Tz::UTC, timestamp: None, timestamp_ntz: None, date: None, last_day: FIRST_DAY }
     }
 
     /// Microseconds of a timestamp with time zone.

@@ -27,11 +27,22 @@ pub fn records_between(start: &PartitionOffsets, end: &PartitionOffsets) -> u64 
     start.iter().map(|(partition, from)| backlog(*from, end.get(partition))).fold(0, u64::saturating_add)
 }
 
-/// Cuts `[start, end)` into parts so that all ranges together have about `min_parts`, the larger the more.
-pub fn split_range(start: i64, end: i64, total: u64, min_parts: usize) -> Vec<(i64, i64)> {
+/// Into how many parts the ranges of a batch are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PartLimits {
+    /// All ranges together have about so many parts at least, the larger the more.
+    pub min_parts: Option<usize>,
+    /// No part has more records than this.
+    pub max_records: Option<u64>,
+}
+
+/// Cuts `[start, end)`, one of the ranges that have `total` records together.
+pub fn split_range(start: i64, end: i64, total: u64, limits: PartLimits) -> Vec<(i64, i64)> {
     let size = backlog(start, Some(&end));
-    let parts = (size as f64 / total.max(1) as f64 * min_parts as f64).round() as u64;
-    let parts = parts.clamp(1, size.max(1));
+    let share = |parts: usize| (size as f64 / total.max(1) as f64 * parts as f64).round() as u64;
+    let by_number = limits.min_parts.map_or(1, share);
+    let by_size = limits.max_records.map_or(1, |records| size.div_ceil(records.max(1)));
+    let parts = by_number.max(by_size).clamp(1, size.max(1));
     let cut = |part: u64| {
         let offset = u128::from(size) * u128::from(part) / u128::from(parts);
         start.saturating_add_unsigned(u64::try_from(offset).unwrap_or(u64::MAX))
@@ -82,8 +93,23 @@ mod tests {
 
     #[test]
     fn a_range_is_cut_into_its_share_of_the_parts() {
-        assert_eq!(split_range(10, 20, 10, 3), [(10, 13), (13, 16), (16, 20)]);
-        assert_eq!(split_range(0, 10, 100, 4), [(0, 10)]);
-        assert_eq!(split_range(0, 2, 2, 8), [(0, 1), (1, 2)]);
+        let split = |start, end, total, min_parts| {
+            split_range(start, end, total, PartLimits { min_parts: Some(min_parts), max_records: None })
+        };
+        assert_eq!(split(10, 20, 10, 3), [(10, 13), (13, 16), (16, 20)]);
+        assert_eq!(split(0, 10, 100, 4), [(0, 10)]);
+        assert_eq!(split(0, 2, 2, 8), [(0, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn no_part_is_larger_than_allowed() {
+        let split = |end, min_parts, max| {
+            split_range(0, end, u64::try_from(end).unwrap(), PartLimits { min_parts, max_records: Some(max) })
+        };
+        assert_eq!(split(10, None, 4), [(0, 3), (3, 6), (6, 10)]);
+        assert_eq!(split(10, None, 10), [(0, 10)]);
+        assert_eq!(split(4, Some(1), 1), [(0, 1), (1, 2), (2, 3), (3, 4)]);
+        assert_eq!(split(4, Some(2), 3), [(0, 2), (2, 4)]);
+        assert_eq!(split(0, None, 1), [(0, 0)]);
     }
 }

@@ -25,7 +25,7 @@ pub mod token;
 pub mod sink;
 pub mod admin;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +57,9 @@ impl Connector for KafkaConnector {
 
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
         let options = Arc::new(KafkaOptions::parse(definition)?);
+        for (option, reason) in &options.without_effect {
+            tracing::warn!(table = definition.name, option, "this option has no effect here: {reason}");
+        }
         let decoding = Decoding::of_table(definition.schema.as_ref(), &options)?;
         let client = Client::new(options.client.clone(), Arc::new(SystemClock));
         let name = definition.name.clone();

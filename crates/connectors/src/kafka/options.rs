@@ -2,6 +2,18 @@
 //!
 //! Keys that begin with `kafka.` are the client's own, in the words of Kafka's documentation; the ones our reading
 //! client has use for are read here, all of them go to the producer. Anything else that is unknown is refused.
+//!
+//! Where Spark's words mean something else here:
+//!
+//! | option | here |
+//! |---|---|
+//! | `maxRecordsPerPartition` | a reader has at most so many records; one partition may have several readers |
+//! | `fetchOffset.numRetries` | how often topics and offsets are asked for again; without it, for `kafka.default.api.timeout.ms` |
+//! | `fetchOffset.retryIntervalMs` | the pause between those tries; without it, `kafka.retry.backoff.ms`, doubling |
+//! | `groupIdPrefix`, `kafka.group.id` | no effect: there is no consumer group, the checkpoint has the position |
+//! | `kafkaConsumer.pollTimeoutMs` | no effect: `kafka.request.timeout.ms` and `kafka.default.api.timeout.ms` are the limits |
+//!
+//! What has no effect is logged when the table is opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +23,7 @@ use highwater_engine::plan::catalog::{OptionReader, TableDefinition};
 use regex::Regex;
 
 use super::client::cluster::{ClientSettings, TopicPartition};
+use super::limits::PartLimits;
 use super::offsets::{self, PartitionOffsets};
 
 /// Everything a table's definition says about Kafka.
@@ -36,8 +49,8 @@ pub struct KafkaOptions {
     pub min_offsets_per_trigger: Option<u64>,
     /// How long `min_offsets_per_trigger` may hold a batch back.
     pub max_trigger_delay: Duration,
-    /// Readers a batch has at least, if it has as many records.
-    pub min_partitions: Option<usize>,
+    /// How many readers a batch has: `minPartitions`, `maxRecordsPerPartition`.
+    pub part_limits: PartLimits,
     /// Whether the table has a column of headers.
     pub include_headers: bool,
     /// The topic rows are written to when they name none.
@@ -52,6 +65,8 @@ pub struct KafkaOptions {
     pub format: FormatOptions,
     /// All `kafka.` options, without the prefix.
     pub passed_through: Vec<(String, String)>,
+    /// Options that were given and change nothing, each with the reason.
+    pub without_effect: Vec<(&'static str, &'static str)>,
 }
 
 /// What to read.
@@ -150,8 +165,11 @@ impl KafkaOptions {
             min_offsets_per_trigger: positive(&object, &mut reader, "minOffsetsPerTrigger")?,
             max_trigger_delay: duration(&object, &mut reader, "maxTriggerDelay")?
                 .unwrap_or(Duration::from_secs(15 * 60)),
-            min_partitions: positive(&object, &mut reader, "minPartitions")?
-                .map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
+            part_limits: PartLimits {
+                min_parts: positive(&object, &mut reader, "minPartitions")?
+                    .map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
+                max_records: positive(&object, &mut reader, "maxRecordsPerPartition")?,
+            },
             include_headers: reader.flag("includeHeaders", false)?,
             topic: reader.text("topic").map(str::to_owned),
             transactional: choice(
@@ -169,14 +187,10 @@ impl KafkaOptions {
                 &[("json", ValueFormat::Json), ("csv", ValueFormat::Csv), ("raw", ValueFormat::Raw)],
             )?,
             format: format_options(&mut reader),
+            without_effect: without_effect(&mut reader, &passed_through),
             passed_through,
             object: object.clone(),
         };
-        for accepted in
-            ["groupIdPrefix", "kafkaConsumer.pollTimeoutMs", "fetchOffset.retryIntervalMs", "maxRecordsPerPartition"]
-        {
-            reader.text(accepted);
-        }
         reader.finish()?;
         options.check()
     }
@@ -330,9 +344,28 @@ fn client_settings(
     if let Some(bytes) = number("max.partition.fetch.bytes")? {
         settings.fetch_max_bytes = i32::try_from(bytes).unwrap_or(i32::MAX).max(1);
     }
-    // Spark counts tries of offset requests; ours are limited by time alone.
-    reader.parsed::<u32>("fetchOffset.numRetries", "a whole number")?;
+    settings.lookup_retries = reader.parsed("fetchOffset.numRetries", "a whole number")?;
+    settings.lookup_interval =
+        reader.parsed("fetchOffset.retryIntervalMs", "a whole number of milliseconds")?.map(Duration::from_millis);
     Ok(settings)
+}
+
+/// What of the options changes nothing, with the reason.
+fn without_effect(
+    reader: &mut OptionReader<'_>,
+    passed_through: &[(String, String)],
+) -> Vec<(&'static str, &'static str)> {
+    const NO_GROUP: &str = "there is no consumer group, the checkpoint has the position";
+    const NO_POLL: &str = "kafka.request.timeout.ms and kafka.default.api.timeout.ms limit how long reading takes";
+    let mut found: Vec<(&'static str, &'static str)> =
+        [("groupIdPrefix", NO_GROUP), ("kafkaConsumer.pollTimeoutMs", NO_POLL)]
+            .into_iter()
+            .filter(|(key, _)| reader.text(key).is_some())
+            .collect();
+    if passed_through.iter().any(|(key, _)| key.eq_ignore_ascii_case("group.id")) {
+        found.push(("kafka.group.id", NO_GROUP));
+    }
+    found
 }
 
 /// Splits a list of `host:port`.
@@ -464,16 +497,25 @@ mod tests {
     }
 
     #[test]
-    fn accepted_without_effect_or_passed_through() {
+    fn options_of_spark_are_taken_or_said_to_have_no_effect() {
         let options = parse(&[
             ("subscribePattern", "pay.*"),
             ("kafka.some.future.key", "x"),
             ("kafkaConsumer.pollTimeoutMs", "1000"),
             ("fetchOffset.numRetries", "5"),
+            ("fetchOffset.retryIntervalMs", "20"),
             ("groupIdPrefix", "p"),
+            ("kafka.group.id", "g"),
             ("maxTriggerDelay", "2 minutes"),
+            ("minPartitions", "3"),
+            ("maxRecordsPerPartition", "1000"),
         ])
         .unwrap();
+        let names: Vec<&str> = options.without_effect.iter().map(|(key, _)| *key).collect();
+        assert_eq!(names, ["groupIdPrefix", "kafkaConsumer.pollTimeoutMs", "kafka.group.id"]);
+        assert_eq!(options.client.lookup_retries, Some(5));
+        assert_eq!(options.client.lookup_interval, Some(Duration::from_millis(20)));
+        assert_eq!(options.part_limits, PartLimits { min_parts: Some(3), max_records: Some(1000) });
         assert_eq!(options.max_trigger_delay, Duration::from_secs(120));
         assert!(options.passed_through.contains(&("some.future.key".to_owned(), "x".to_owned())));
         let Some(Selection::Pattern(pattern)) = options.selection else { panic!("a pattern") };

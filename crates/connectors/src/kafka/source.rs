@@ -42,6 +42,13 @@ impl KafkaSource {
         Ok(self.client.positions(partitions, Position::Latest)?)
     }
 
+    /// `from` with the partitions that are new since, and where the topics end now.
+    fn up_to_latest(&self, from: &Offset) -> Result<(PartitionOffsets, PartitionOffsets)> {
+        let latest = self.latest()?;
+        let from = self.with_new_partitions(&from_offset(from, &self.options.object)?, &latest)?;
+        Ok((from, latest))
+    }
+
     /// Adds the partitions of `end` that are new: they are read from their first record on.
     fn with_new_partitions(&self, start: &PartitionOffsets, end: &PartitionOffsets) -> Result<PartitionOffsets> {
         let new: Vec<_> = end.keys().filter(|partition| !start.contains_key(partition)).cloned().collect();
@@ -123,10 +130,14 @@ impl Source for KafkaSource {
         readers(&self.client, &self.options, &self.decoding, &start, &end)
     }
 
+    fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {
+        let (from, latest) = self.up_to_latest(from)?;
+        let has_rows = |(partition, end): &(&_, &i64)| from.get(*partition).is_some_and(|from| from < *end);
+        Ok(latest.iter().filter(has_rows).map(|(partition, _)| partition.to_string()).collect())
+    }
+
     fn records_behind(&mut self, from: &Offset) -> Result<Option<u64>> {
-        let from = from_offset(from, &self.options.object)?;
-        let latest = self.latest()?;
-        let from = self.with_new_partitions(&from, &latest)?;
+        let (from, latest) = self.up_to_latest(from)?;
         Ok(Some(records_between(&from, &latest)))
     }
 }
@@ -143,11 +154,7 @@ pub fn readers(
     let mut readers: Vec<Box<dyn PartitionReader>> = Vec::new();
     for (partition, from) in start {
         let Some(to) = end.get(partition).filter(|to| *to > from) else { continue };
-        let parts = match options.min_partitions {
-            Some(min_parts) => split_range(*from, *to, total, min_parts),
-            None => vec![(*from, *to)],
-        };
-        for (from, to) in parts {
+        for (from, to) in split_range(*from, *to, total, options.part_limits) {
             let fetcher = PartitionFetcher::new(client.clone(), partition.clone(), from, to);
             let decoder = decoding.decoder()?;
             let layout = decoding.layout().clone();

@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use highwater_engine::error::Result;
+use highwater_engine::source::ReadReport;
 
 use super::client::cluster::{Client, TopicPartition};
 use super::decode::Decoding;
@@ -100,13 +101,23 @@ impl PartitionStream for KafkaPartitionStream {
 
 impl KafkaTableProvider {
     /// Reads a range until `send` says that nobody listens.
+    ///
+    /// There is no checkpoint that could keep dead letters: a malformed value is a row of nulls, or an error, or it is
+    /// dropped, as `mode` says, and the log has how many there were.
     fn read(&self, start: &PartitionOffsets, end: &PartitionOffsets, send: impl Fn(RecordBatch) -> bool) -> Result<()> {
         for mut reader in readers(&self.client, &self.options, &self.decoding, start, end)? {
-            while let Some(batch) = reader.next_batch()? {
+            let mut is_heard = true;
+            while is_heard && let Some(batch) = reader.next_batch()? {
                 reader.take_dead_letters();
-                if !send(batch) {
-                    return Ok(());
-                }
+                is_heard = send(batch);
+            }
+            let ReadReport { malformed, dropped, .. } = reader.report();
+            if malformed > 0 {
+                let (table, partition) = (&self.options.object, reader.partition());
+                tracing::warn!(table, partition, malformed, dropped, "values of a topic could not be read");
+            }
+            if !is_heard {
+                return Ok(());
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use super::admin::{Admin, NewTopic};
 
 /// A broker that lives as long as the value.
-pub(super) struct TestBroker {
+pub(crate) struct TestBroker {
     address: String,
     embedded: Option<Embedded>,
 }
@@ -22,7 +22,7 @@ struct Embedded {
 
 impl TestBroker {
     /// The broker of the environment, or a fresh one.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         match std::env::var("HIGHWATER_TEST_KAFKA") {
             Ok(address) => Self { address, embedded: None },
             Err(_) => Self::start_embedded(),
@@ -30,7 +30,7 @@ impl TestBroker {
     }
 
     /// A fresh broker.
-    pub(super) fn start_embedded() -> Self {
+    pub(crate) fn start_embedded() -> Self {
         let data_dir = TempDir::new().unwrap();
         let settings = BrokerSettings {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -43,17 +43,17 @@ impl TestBroker {
         Self { address, embedded: Some(Embedded { runtime, broker, _data_dir: data_dir }) }
     }
 
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// Makes a topic.
-    pub(super) fn create_topic(&self, topic: &str, partitions: i32) {
+    pub(crate) fn create_topic(&self, topic: &str, partitions: i32) {
         self.create_topic_with(topic, partitions, &[]);
     }
 
     /// Makes a topic with settings of its own.
-    pub(super) fn create_topic_with(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
+    pub(crate) fn create_topic_with(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
         let configs: BTreeMap<String, String> =
             configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let topic = NewTopic { name: topic.to_owned(), partitions: Some(partitions), configs, ..NewTopic::default() };
@@ -61,7 +61,7 @@ impl TestBroker {
     }
 
     /// Removes what the topics' retention no longer keeps.
-    pub(super) fn enforce_retention(&self) {
+    pub(crate) fn enforce_retention(&self) {
         if let Some(Embedded { runtime, broker, .. }) = &self.embedded {
             runtime.block_on(broker.enforce_retention());
         }

@@ -98,6 +98,8 @@ fn each_codec_is_read_in_exact_ranges() {
             assert_eq!(report.records, expected.len() as u64);
         }
         assert_eq!(source.records_behind(&offset(json!({ &topic: {"0": 400} }))).unwrap(), Some(600));
+        assert_eq!(source.partitions_behind(&offset(json!({ &topic: {"0": 999} }))).unwrap(), [format!("{topic}-0")]);
+        assert!(source.partitions_behind(&offset(json!({ &topic: {"0": 1000} }))).unwrap().is_empty());
     }
 }
 
@@ -404,4 +406,83 @@ fn a_transaction_makes_a_batch_and_its_token_visible_together() {
     successor.commit().unwrap();
     assert_eq!(successor.last_committed().unwrap(), SinkToken::Committed(1));
     assert_eq!(values_of(&address, &topic), ["a", "b", "c"]);
+}
+
+/// What `sql` gives over a table `t` of a topic, a row a line.
+fn select(table: &dyn Table, sql: &str) -> Result<Vec<String>> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let context = datafusion::prelude::SessionContext::new();
+    context.register_table("t", table.batch()?)?;
+    let batches = runtime.block_on(async { context.sql(sql).await?.collect().await })?;
+    let shown = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
+    let rows = shown.lines().filter(|line| line.starts_with('|')).skip(1);
+    Ok(rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(" ")).collect())
+}
+
+#[test]
+fn a_topic_is_a_static_table() {
+    let broker = TestBroker::start();
+    broker.create_topic("still", 2);
+    let producer = producer(broker.address(), "none");
+    produce(&producer, "still", 0, ["{\"a\":1}", "{oops", "{\"a\":\"x\"}", "{\"a\":4}"].map(str::to_owned));
+    produce(&producer, "still", 1, ["{\"a\":5}".to_owned()]);
+    let fields = [
+        Field::new("a", DataType::Int32, true),
+        Field::new("_corrupt_record", DataType::Utf8, true),
+        Field::new("_partition", DataType::Int32, true),
+        Field::new("_offset", DataType::Int64, true),
+    ];
+    let schema: SchemaRef = Arc::new(Schema::new(fields.to_vec()));
+    let open = |mode: &str| {
+        let options = [("subscribe", "still"), ("value.format", "json"), ("mode", mode)];
+        table(broker.address(), Some(schema.clone()), &options).unwrap()
+    };
+    let all = "SELECT * FROM t ORDER BY _partition, _offset";
+    assert_eq!(
+        select(&*open("PERMISSIVE"), all).unwrap(),
+        ["1  0 0", " {oops 0 1", " {\"a\":\"x\"} 0 2", "4  0 3", "5  1 0"]
+    );
+    // Records that do not parse count where nothing of their values is read.
+    assert_eq!(select(&*open("PERMISSIVE"), "SELECT count(*) FROM t").unwrap(), ["5"]);
+    assert_eq!(select(&*open("DROPMALFORMED"), all).unwrap(), ["1  0 0", "4  0 3", "5  1 0"]);
+
+    let error = select(&*open("FAILFAST"), all).unwrap_err();
+    let expected = "the value of still-0 at offset 1 cannot be read: malformed record in FAILFAST mode: ";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    assert!(matches!(error, EngineError::Data(_)), "{error:?}");
+
+    // What came after a scan began is seen by the next one.
+    let still = open("PERMISSIVE");
+    assert_eq!(select(&*still, "SELECT max(_offset) FROM t").unwrap(), ["3"]);
+    produce(&producer, "still", 0, ["{\"a\":6}".to_owned()]);
+    assert_eq!(select(&*still, "SELECT max(_offset) FROM t WHERE a > 5").unwrap(), ["4"]);
+}
+
+#[test]
+fn readers_have_no_more_records_than_allowed() {
+    let broker = TestBroker::start();
+    broker.create_topic("parts", 1);
+    produce(&producer(broker.address(), "none"), "parts", 0, (0..10).map(|i| i.to_string()));
+    let options = [("subscribe", "parts"), ("startingOffsets", "earliest"), ("maxRecordsPerPartition", "4")];
+    let mut source = source(broker.address(), None, &options).unwrap();
+    let range = OffsetRange { start: offset(json!({"parts": {"0": 0}})), end: offset(json!({"parts": {"0": 10}})) };
+    let mut records = Vec::new();
+    for mut reader in source.read(&range).unwrap() {
+        while reader.next_batch().unwrap().is_some() {}
+        records.push(reader.report().records);
+    }
+    assert_eq!(records, [3, 3, 4]);
+}
+
+#[test]
+fn offsets_are_asked_for_as_often_as_the_options_say() {
+    let broker = TestBroker::start_embedded();
+    broker.create_topic("gone", 1);
+    let options = [("subscribe", "gone"), ("fetchOffset.numRetries", "2"), ("fetchOffset.retryIntervalMs", "1")];
+    let mut source = source(broker.address(), None, &options).unwrap();
+    source.latest_offset().unwrap();
+    drop(broker);
+    // With the client's own limit this would take a minute.
+    let error = source.latest_offset().unwrap_err();
+    assert!(matches!(error, EngineError::Unavailable(_)), "{error:?}");
 }

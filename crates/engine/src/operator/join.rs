@@ -17,6 +17,7 @@ use hashbrown::HashTable;
 use parking_lot::Mutex;
 
 use super::evaluate;
+use super::normal::normalized;
 use crate::error::{EngineError, Result};
 use crate::plan::batch::collect;
 
@@ -195,7 +196,7 @@ impl StaticTable {
             }
             return Ok((stream_rows.into(), static_rows.into()));
         };
-        let columns = evaluate(keys, batch)?;
+        let columns = normalized(evaluate(keys, batch)?)?;
         let stream_keys = converter(&columns)?.convert_columns(&columns)?;
         for (row, number) in (0..batch.num_rows()).zip(0_u32..) {
             if columns.iter().any(|column| column.is_null(row)) {
@@ -216,7 +217,7 @@ impl StaticTable {
 
 /// The rows that have all their keys, and the keys as bytes.
 fn with_keys(rows: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<(RecordBatch, Rows)> {
-    let columns = evaluate(keys, rows)?;
+    let columns = normalized(evaluate(keys, rows)?)?;
     let present: BooleanArray =
         (0..rows.num_rows()).map(|row| Some(columns.iter().all(|column| column.is_valid(row)))).collect();
     let columns = columns.iter().map(|column| filter(column, &present)).collect::<Result<Vec<_>, _>>()?;

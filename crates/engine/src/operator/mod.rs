@@ -6,6 +6,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod join;
+mod normal;
 pub(crate) mod stateless;
 
 use std::sync::Arc;

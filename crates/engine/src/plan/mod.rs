@@ -14,6 +14,7 @@ pub mod window;
 pub(crate) mod analysis;
 pub(crate) mod batch;
 pub(crate) mod interval;
+pub(crate) mod json_fields;
 pub(crate) mod live;
 pub(crate) mod logical;
 pub mod program;

@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 
 use super::analysis::{PlannedQuery, PlannedSource};
 use super::batch::collect;
+use super::functions::batch_time::BatchTime;
 use super::logical::{StreamScan, WatermarkNode, is_streaming};
 use super::window::{TimeWindow, WindowFunction, window_call};
 use crate::error::{EngineError, Result};
@@ -82,6 +83,8 @@ pub(crate) struct StreamingPlan {
     pub(crate) watermarks: Vec<WatermarkSpec>,
     /// Static sides to be read again for each batch.
     pub(crate) joins: Vec<Arc<StaticJoin>>,
+    /// The time of the batch under way, for its expressions.
+    pub(crate) batch_time: Arc<BatchTime>,
     /// What runs over the whole result in complete mode.
     pub(crate) whole_result: Option<WholeResult>,
     pub(crate) output_mode: OutputMode,
@@ -114,8 +117,10 @@ const RESULT_TABLE: &str = "__aggregate";
 /// Makes the streaming plan of a query.
 pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
     let session = query.context.state();
-    let optimized = session.optimize(&query.plan)?;
-    let schema = Arc::new(unqualified(query.plan.schema()));
+    let batch_time = Arc::new(BatchTime::default());
+    let plan = batch_time.put_into(query.plan)?;
+    let optimized = session.optimize(&plan)?;
+    let schema = Arc::new(unqualified(plan.schema()));
     let mut compiler = Compiler {
         session,
         output_mode,
@@ -143,6 +148,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
         aggregates: compiler.aggregates,
         watermarks: compiler.watermarks,
         joins: compiler.joins,
+        batch_time,
         whole_result,
         output_mode,
         schema,

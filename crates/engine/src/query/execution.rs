@@ -381,6 +381,7 @@ impl StreamingQuery {
         jobs: Vec<ReadJob>,
         write_sink: bool,
     ) -> Result<BatchOutcome> {
+        self.plan.batch_time.set(entry.batch_timestamp_ms);
         self.plan.joins.iter().for_each(|join| join.refresh());
         let watermarks = if self.tracker.is_active() {
             BatchWatermarks {

@@ -44,12 +44,10 @@ thread_local! {
 
 impl Tables {
     pub(super) fn new(program: Program, settings: &PipelineSettings, connectors: ConnectorRegistry) -> Self {
-        let time_zone = settings.configuration.get("spark.sql.session.timeZone");
         Self {
             program,
             connectors,
-            session: time_zone
-                .map_or_else(SessionSettings::default, |zone| SessionSettings { time_zone: zone.clone() }),
+            session: session_settings(&settings.configuration),
             default_format: settings.default_format.clone(),
             storage: Storage::new(&settings.storage),
             opened: Mutex::default(),
@@ -140,6 +138,11 @@ impl Tables {
     }
 }
 
+fn session_settings(configuration: &BTreeMap<String, String>) -> SessionSettings {
+    let time_zone = configuration.get("spark.sql.session.timeZone");
+    time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings { time_zone: zone.clone() })
+}
+
 pub(super) fn nullable(schema: &arrow::datatypes::Schema) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
@@ -185,7 +188,7 @@ pub fn select(
         if flow.target.is_some() {
             return Err(EngineError::query_at(flow.span, "a table cannot be written to here").help("use highwater run"));
         }
-        let planned = plan_query(&flow.query, &stored, &SessionSettings::default())?;
+        let planned = plan_query(&flow.query, &stored, &session_settings(&program.configuration))?;
         if is_streaming(&planned.plan) {
             return Err(EngineError::query_at(flow.span, "a stream has no end to show")
                 .help("read the table without STREAM, or use highwater run -e"));

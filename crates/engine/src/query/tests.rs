@@ -320,3 +320,113 @@ fn a_flow_may_choose_its_output_mode() {
     script.settings.flows.entry("f".to_owned()).or_default().output_mode = Some(OutputMode::Update);
     script.add("ev", &rows(&[("a", 1, 0)])).process().check("out", &["a 1"]);
 }
+
+#[test]
+fn the_current_time_is_that_of_the_batch() {
+    // The clock of the script begins at 2023-11-14T22:13:20Z.
+    flow("SELECT k, now() AS n, current_timestamp() AS t, CAST(current_date() AS STRING) AS d FROM STREAM ev WHERE ts < now()")
+        .add("ev", &rows(&[("late", 1, 0)]).replace("2024", "2023"))
+        .add("ev", &rows(&[("early", 1, 0)]))
+        .process()
+        .check("out", &["late 22:13:20 22:13:20 2023-11-14"])
+        .advance(Duration::from_secs(2 * 3600))
+        .add("ev", &rows(&[("later", 1, 0)]).replace("2024", "2023"))
+        .process()
+        .check("out", &["late 22:13:20 22:13:20 2023-11-14", "later 00:13:20 00:13:20 2023-11-15"]);
+}
+
+#[test]
+fn the_whole_result_is_computed_at_the_time_of_its_batch() {
+    complete("SELECT k, count(*) AS n, current_timestamp() AS t FROM STREAM ev GROUP BY k ORDER BY k")
+        .add("ev", &rows(&[("a", 1, 0)]))
+        .process()
+        .check("out", &["a 1 22:13:20"])
+        .advance(Duration::from_secs(60))
+        .add("ev", &rows(&[("a", 1, 0)]))
+        .process()
+        .check("out", &["a 2 22:14:20"]);
+}
+
+#[test]
+fn a_batch_that_is_run_again_has_the_time_it_had() {
+    let sql = |value: &str| {
+        format!(
+            "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test; CREATE SINK out USING test;
+             CREATE FLOW f AS INSERT INTO out SELECT k, {value} AS x, current_timestamp() AS t FROM STREAM ev"
+        )
+    };
+    let mut script = StreamScript::new(&sql("1 / v")).add("ev", &rows(&[("a", 0, 0)]));
+    script = script.process_fails("DIVIDE_BY_ZERO").advance(Duration::from_secs(3600));
+    script
+        .change(&sql("v"))
+        .process()
+        .check("out", &["a 0 22:13:20"])
+        .add("ev", &rows(&[("b", 1, 0)]))
+        .process()
+        .check("out", &["a 0 22:13:20", "b 1 23:13:20"]);
+}
+
+const DOUBLES: &str = "CREATE TABLE ev (k STRING, d DOUBLE) USING test;
+CREATE TABLE names (x DOUBLE, name STRING) USING test;
+CREATE SINK out USING test OPTIONS (outputMode 'update');
+";
+
+/// Spark 4.3: one group `0.0` and one `NaN`.
+#[test]
+fn zeros_of_either_sign_and_all_nans_are_one_key_each() {
+    for (key, shown) in [("d", "{}"), ("array(d)", "[{}]"), ("named_struct('x', d)", "{x: {}}")] {
+        let value = "CASE WHEN k = 'n' THEN CAST('NaN' AS DOUBLE) WHEN k = 'm' THEN -CAST('NaN' AS DOUBLE) ELSE d END";
+        let query = format!(
+            "SELECT key, count(*) AS n FROM (SELECT {key} AS key FROM (SELECT k, {value} AS d FROM STREAM ev)) GROUP BY key"
+        );
+        StreamScript::new(&format!("{DOUBLES} CREATE FLOW f AS INSERT INTO out {query}"))
+            .add(
+                "ev",
+                "{\"k\":\"z\",\"d\":0.0}\n{\"k\":\"z\",\"d\":-0.0}\n{\"k\":\"n\",\"d\":1.0}\n{\"k\":\"m\",\"d\":1.0}",
+            )
+            .process()
+            .check("out", &[&format!("{} 2", shown.replace("{}", "0.0")), &format!("{} 2", shown.replace("{}", "NaN"))])
+            .add("ev", "{\"k\":\"z\",\"d\":-0.0}")
+            .process()
+            .check(
+                "out",
+                &[
+                    &format!("{} 2", shown.replace("{}", "0.0")),
+                    &format!("{} 2", shown.replace("{}", "NaN")),
+                    &format!("{} 3", shown.replace("{}", "0.0")),
+                ],
+            );
+    }
+}
+
+#[test]
+fn zeros_of_either_sign_and_all_nans_join() {
+    StreamScript::new(&format!(
+        "{DOUBLES} CREATE FLOW f AS INSERT INTO out SELECT e.k, n.name FROM
+         (SELECT k, CASE WHEN k = 'n' THEN -CAST('NaN' AS DOUBLE) ELSE d END AS d FROM STREAM ev) e
+         JOIN (SELECT CASE WHEN name = 'nan' THEN CAST('NaN' AS DOUBLE) ELSE x END AS x, name FROM names) n ON e.d = n.x"
+    ))
+    .add("names", "{\"x\":0.0,\"name\":\"zero\"}\n{\"x\":1.0,\"name\":\"nan\"}")
+    .add("ev", "{\"k\":\"z\",\"d\":-0.0}\n{\"k\":\"n\",\"d\":2.0}")
+    .process()
+    .check("out", &["n nan", "z zero"]);
+}
+
+#[test]
+fn a_sum_that_overflows_ends_the_query() {
+    let overflow = "[ARITHMETIC_OVERFLOW] sum overflows BIGINT";
+    for memory in [1 << 30, 1] {
+        let mut script = update("SELECT k, sum(v) AS s FROM STREAM ev GROUP BY k");
+        script.settings.query.state_memory_bytes = memory;
+        let mut script = script
+            .add("ev", &rows(&[("a", i64::MAX, 0), ("b", i64::MIN, 0)]))
+            .process()
+            .check("out", &["a 9223372036854775807", "b -9223372036854775808"])
+            .add("ev", &rows(&[("a", 1, 0)]));
+        // Starting again changes nothing: the batch is the same.
+        script = script.process_fails(overflow).process_fails(overflow);
+        script.check("out", &["a 9223372036854775807", "b -9223372036854775808"]);
+    }
+    let smaller = "SELECT CAST(sum(CAST(v AS INT)) AS STRING) AS s FROM STREAM ev";
+    update(smaller).add("ev", &rows(&[("a", 2_147_483_647, 0), ("a", 1, 0)])).process().check("out", &["2147483648"]);
+}

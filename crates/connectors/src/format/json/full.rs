@@ -46,7 +46,7 @@ pub(super) struct SyntaxError {
 }
 
 /// A kind of token that is no punctuation.
-enum Scalar<'a> {
+pub(super) enum Scalar<'a> {
     Text(Vec<u8>),
     Integer(&'a [u8]),
     Fraction(&'a [u8]),
@@ -65,19 +65,30 @@ pub(super) struct FullParser<'a> {
 
 /// Reads a record. With `arrays`, an array at its top is a row for each element.
 pub(super) fn parse(record: &[u8], members: &Members, times: &mut Times, arrays: bool) -> Parsed {
+    with_parser(record, times, |parser| parser.record(members, arrays)).unwrap_or_else(Parsed::Malformed)
+}
+
+/// Reads a record that is one value, an array or a map: a row of that value alone.
+pub(super) fn parse_value(record: &[u8], shape: &Shape, times: &mut Times) -> Parsed {
+    with_parser(record, times, |parser| parser.single(shape)).unwrap_or_else(Parsed::Malformed)
+}
+
+/// Hands a parser of a record to `read`; the error says where and why reading stopped.
+pub(super) fn with_parser<T>(
+    record: &[u8],
+    times: &mut Times,
+    read: impl FnOnce(&mut FullParser<'_>) -> Result<T, SyntaxError>,
+) -> Result<T, String> {
     let valid = match std::str::from_utf8(record) {
         Ok(_) => record.len(),
         Err(error) => error.valid_up_to(),
     };
     let mut parser = FullParser { record: &record[..valid], at: 0, depth: 0, times, misfit: None };
-    match parser.record(members, arrays) {
+    read(&mut parser).map_err(|error| match error.at {
         // Bytes behind the object do not count, so that they need not be text.
-        Ok(parsed) => parsed,
-        Err(error) if error.at >= valid && valid < record.len() => {
-            Parsed::Malformed(format!("byte {valid} is not valid UTF-8"))
-        }
-        Err(error) => Parsed::Malformed(parser.describe(&error)),
-    }
+        at if at >= valid && valid < record.len() => format!("byte {valid} is not valid UTF-8"),
+        _ => parser.describe(&error),
+    })
 }
 
 impl<'a> FullParser<'a> {
@@ -102,6 +113,26 @@ impl<'a> FullParser<'a> {
         }
         self.skip()?;
         Ok(Parsed::Malformed("the record is no JSON object".to_owned()))
+    }
+
+    fn single(&mut self, shape: &Shape) -> Result<Parsed, SyntaxError> {
+        let fit = match (self.peek(), shape) {
+            (None, _) if self.record.len() == self.at => return Ok(Parsed::Blank),
+            // As in Spark, an object where an array of structs is wanted is an array of one.
+            (Some(b'{'), Shape::List(item)) if matches!(**item, Shape::Struct(_)) => match self.value(item)? {
+                Fit::Good(value) => Fit::Good(Value::List(vec![value])),
+                Fit::Partial(value) => Fit::Partial(Value::List(vec![value])),
+                Fit::Bad => Fit::Bad,
+            },
+            _ => self.value(shape)?,
+        };
+        let misfit = self.misfit.take();
+        let misfit = || misfit.unwrap_or_else(|| format!("the record does not fit, expected {}", shape.expected()));
+        Ok(match fit {
+            Fit::Good(value) => Parsed::Rows(vec![vec![value]], None),
+            Fit::Partial(value) => Parsed::Rows(vec![vec![value]], Some(misfit())),
+            Fit::Bad => Parsed::Malformed(misfit()),
+        })
     }
 
     fn rows(&mut self, members: &Members) -> Result<Parsed, SyntaxError> {
@@ -232,7 +263,10 @@ impl<'a> FullParser<'a> {
     }
 
     /// Calls `each` at every element of the array that begins here.
-    fn elements(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), SyntaxError>) -> Result<(), SyntaxError> {
+    pub(super) fn elements(
+        &mut self,
+        mut each: impl FnMut(&mut Self) -> Result<(), SyntaxError>,
+    ) -> Result<(), SyntaxError> {
         self.open()?;
         if self.peek() != Some(b']') {
             loop {
@@ -249,7 +283,7 @@ impl<'a> FullParser<'a> {
     }
 
     /// Calls `each` with the key at every value of the object that begins here.
-    fn object(
+    pub(super) fn object(
         &mut self,
         mut each: impl FnMut(&mut Self, Vec<u8>) -> Result<(), SyntaxError>,
     ) -> Result<(), SyntaxError> {
@@ -336,12 +370,12 @@ impl<'a> FullParser<'a> {
     }
 
     /// The byte behind white space.
-    fn peek(&mut self) -> Option<u8> {
+    pub(super) fn peek(&mut self) -> Option<u8> {
         self.at = white_space(self.record, self.at);
         self.record.get(self.at).copied()
     }
 
-    fn scalar(&mut self) -> Result<Scalar<'a>, SyntaxError> {
+    pub(super) fn scalar(&mut self) -> Result<Scalar<'a>, SyntaxError> {
         match self.peek() {
             Some(quote @ (b'"' | b'\'')) => return self.text(quote).map(Scalar::Text),
             Some(b'0'..=b'9' | b'-' | b'+') => return self.number(),
@@ -463,7 +497,7 @@ pub(super) fn date(times: &Times, text: &[u8]) -> Option<i32> {
     times.date(text).or_else(|| if times.has_date_pattern() { None } else { parsed(text) })
 }
 
-fn parsed<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+pub(super) fn parsed<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 

@@ -89,6 +89,10 @@ pub struct ClientSettings {
     pub retry_limit: Duration,
     /// The pause before the first new try; it doubles up to a second.
     pub retry_backoff: Duration,
+    /// How often topics and offsets are asked for again, instead of a time limit.
+    pub lookup_retries: Option<u32>,
+    /// The pause between those tries, which then stays the same.
+    pub lookup_interval: Option<Duration>,
     /// The most a broker may send in one answer for one partition.
     pub fetch_max_bytes: i32,
     /// How long a broker may wait for records before it sends an empty answer.
@@ -103,6 +107,8 @@ impl Default for ClientSettings {
             read_committed: true,
             retry_limit: Duration::from_secs(60),
             retry_backoff: Duration::from_millis(100),
+            lookup_retries: None,
+            lookup_interval: None,
             fetch_max_bytes: 2 << 20,
             fetch_max_wait: Duration::from_millis(500),
         }
@@ -171,7 +177,7 @@ impl Client {
 
     /// All topics of the cluster.
     pub fn all_topics(&self) -> ClientResult<Vec<TopicMetadata>> {
-        self.retrying(|| {
+        self.looking_up(|| {
             let response = self.metadata_once(None)?;
             Ok(response.topics.iter().filter(|topic| topic.error_code == 0).filter_map(topic_metadata).collect())
         })
@@ -179,7 +185,7 @@ impl Client {
 
     /// These topics; one that does not exist is left out. Asks again while one is being made or elected.
     pub fn topics(&self, names: &[Arc<str>]) -> ClientResult<Vec<TopicMetadata>> {
-        self.retrying(|| {
+        self.looking_up(|| {
             let response = self.metadata_once(Some(names))?;
             let mut found = Vec::with_capacity(names.len());
             for topic in &response.topics {
@@ -202,7 +208,7 @@ impl Client {
         wanted: &[(TopicPartition, Position)],
     ) -> ClientResult<BTreeMap<TopicPartition, Option<i64>>> {
         let mut found = BTreeMap::new();
-        self.retrying(|| {
+        self.looking_up(|| {
             let missing: Vec<_> = wanted.iter().filter(|(partition, _)| !found.contains_key(partition)).collect();
             for (leader, wanted) in self.by_leader(&missing)? {
                 self.offsets_of_leader(leader, &wanted, &mut found)?;
@@ -227,8 +233,16 @@ impl Client {
     }
 
     /// Runs `call` until it succeeds, fails for good, or the retry limit has passed.
-    pub fn retrying<T>(&self, mut call: impl FnMut() -> ClientResult<T>) -> ClientResult<T> {
-        let mut retry = Retry::new(self);
+    pub fn retrying<T>(&self, call: impl FnMut() -> ClientResult<T>) -> ClientResult<T> {
+        self.retry(Retry::new(self), call)
+    }
+
+    /// The same for a look at topics or offsets, which has limits of its own.
+    fn looking_up<T>(&self, call: impl FnMut() -> ClientResult<T>) -> ClientResult<T> {
+        self.retry(Retry::of_lookup(self), call)
+    }
+
+    fn retry<T>(&self, mut retry: Retry, mut call: impl FnMut() -> ClientResult<T>) -> ClientResult<T> {
         loop {
             match call() {
                 Err(error) => retry.pause(self, error)?,
@@ -422,10 +436,13 @@ impl Client {
     }
 }
 
-/// Counts the time that is left for new tries of one call.
+/// Counts the time or the tries that are left for one call.
 pub struct Retry {
     deadline_ns: u64,
     backoff: Duration,
+    longest_backoff: Duration,
+    /// Tries that are left, where they are counted and not the time.
+    tries: Option<u32>,
     failures: u32,
 }
 
@@ -434,14 +451,34 @@ impl Retry {
     pub fn new(client: &Client) -> Self {
         let limit = u64::try_from(client.settings().retry_limit.as_nanos()).unwrap_or(u64::MAX);
         let deadline_ns = client.clock().monotonic_ns().saturating_add(limit);
-        Self { deadline_ns, backoff: client.settings().retry_backoff, failures: 0 }
+        let backoff = client.settings().retry_backoff;
+        Self { deadline_ns, backoff, longest_backoff: LONGEST_BACKOFF, tries: None, failures: 0 }
+    }
+
+    fn of_lookup(client: &Client) -> Self {
+        let settings = client.settings();
+        let retry = Self { tries: settings.lookup_retries, ..Self::new(client) };
+        match settings.lookup_interval {
+            Some(interval) => Self { backoff: interval, longest_backoff: interval, ..retry },
+            None => retry,
+        }
+    }
+
+    /// Whether there may be another try after a pause; counts it.
+    fn may_try_again(&mut self, client: &Client) -> bool {
+        if let Some(tries) = &mut self.tries {
+            let left = tries.checked_sub(1);
+            *tries = left.unwrap_or(0);
+            return left.is_some();
+        }
+        let wait_ns = u64::try_from(self.backoff.as_nanos()).unwrap_or(u64::MAX);
+        client.clock().monotonic_ns().saturating_add(wait_ns) <= self.deadline_ns
     }
 
     /// Waits before the next try after `error`, or gives it back if there is no point in one. What is known of the
     /// cluster is forgotten: the trouble may be that it changed.
     pub fn pause(&mut self, client: &Client, error: ClientError) -> ClientResult<()> {
-        let wait_ns = u64::try_from(self.backoff.as_nanos()).unwrap_or(u64::MAX);
-        if !error.is_transient() || client.clock().monotonic_ns().saturating_add(wait_ns) > self.deadline_ns {
+        if !error.is_transient() || !self.may_try_again(client) {
             return Err(error);
         }
         self.failures += 1;
@@ -454,7 +491,7 @@ impl Retry {
         }
         client.forget();
         client.clock().sleep(self.backoff);
-        self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
+        self.backoff = (self.backoff * 2).min(self.longest_backoff);
         Ok(())
     }
 

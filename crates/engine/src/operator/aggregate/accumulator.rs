@@ -292,6 +292,9 @@ pub(super) fn by_hand(function: &str, args: &[DataType], result: &DataType) -> O
         ("sum", Some(DataType::Int64), DataType::Int64) => {
             Some(fold::<Int64Type>(result, |a, b| a.checked_add(b).ok_or_else(|| overflow("BIGINT"))))
         }
+        ("sum", Some(DataType::Decimal128(..)), DataType::Decimal128(..)) => {
+            Some(fold::<Decimal128Type>(result, |a, b| decimal_sum(a, b).ok_or_else(|| overflow("DECIMAL"))))
+        }
         ("sum", Some(DataType::Float64), DataType::Float64) => Some(fold::<Float64Type>(result, |a, b| Ok(a + b))),
         ("min" | "max", Some(arg), result) if arg == result => extreme(function == "max", result),
         _ => None,
@@ -345,8 +348,17 @@ fn extreme_number(is_max: bool, data_type: &DataType) -> Option<Box<dyn Accumula
     }
 }
 
+/// The sum of two decimals of one scale, if it has no more than 38 digits. A sum has ten digits more than what it
+/// adds up, so that a narrower one cannot overflow.
+fn decimal_sum(a: i128, b: i128) -> Option<i128> {
+    const LIMIT: u128 = 10_u128.pow(38);
+    a.checked_add(b).filter(|sum| sum.unsigned_abs() < LIMIT)
+}
+
 fn overflow(data_type: &str) -> EngineError {
-    EngineError::data(format!("sum overflows {data_type}"))
+    let condition =
+        if data_type == "BIGINT" { "ARITHMETIC_OVERFLOW" } else { "NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION" };
+    EngineError::data(format!("[{condition}] sum overflows {data_type}"))
         .help("cast the argument to a wider type, for example sum(CAST(x AS DECIMAL(38, 0)))")
 }
 
@@ -417,6 +429,7 @@ mod tests {
         let decimals: ArrayRef =
             Arc::new(Decimal128Array::from(vec![150, 250]).with_precision_and_scale(10, 2).unwrap());
         check("max", &decimals, &DataType::Decimal128(10, 2), "1.50 2.50 ");
+        check("sum", &decimals, &DataType::Decimal128(20, 2), "1.50 2.50 ");
     }
 
     #[test]
@@ -424,6 +437,14 @@ mod tests {
         let mut sum = by_hand("sum", &[DataType::Int64], &DataType::Int64).unwrap();
         sum.grow(1);
         let error = sum.update(&[ints(&[Some(i64::MAX), Some(1)])], &[0, 0]).unwrap_err();
-        assert_eq!(error.to_string(), "sum overflows BIGINT");
+        assert_eq!(error.to_string(), "[ARITHMETIC_OVERFLOW] sum overflows BIGINT");
+
+        let (arg, result) = (DataType::Decimal128(38, 0), DataType::Decimal128(38, 0));
+        let most: ArrayRef =
+            Arc::new(Decimal128Array::from(vec![10_i128.pow(38) - 1, 1]).with_precision_and_scale(38, 0).unwrap());
+        let mut sum = by_hand("sum", &[arg], &result).unwrap();
+        sum.grow(1);
+        let error = sum.update(&[most], &[0, 0]).unwrap_err();
+        assert_eq!(error.to_string(), "[NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION] sum overflows DECIMAL");
     }
 }

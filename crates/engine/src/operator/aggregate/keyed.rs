@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Keys are compared and stored as bytes (Arrow's row format, which keeps their order); the window is not part of
-//! them, because state is kept a window at a time.
+//! them, because state is kept a window at a time. Doubles are made normal first, so that equal keys are equal bytes.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use arrow::row::{RowConverter, SortField};
 use super::{AggregateSpec, NO_EXPIRY};
 use crate::error::{EngineError, Result};
 use crate::operator::evaluate;
+use crate::operator::normal::normalized;
 
 /// Rows of one worker's keys, ready to be looked up.
 #[derive(Debug, Default)]
@@ -131,7 +132,7 @@ impl Keyer {
         late_rows: u64,
     ) -> Result<Keyed> {
         let rows = batch.num_rows();
-        let keys = evaluate(&self.spec.keys, batch)?;
+        let keys = normalized(evaluate(&self.spec.keys, batch)?)?;
         let columns = evaluate(&self.spec.columns, batch)?;
         let keys = if keys.is_empty() { None } else { Some(self.converter.convert_columns(&keys)?) };
         let mut batches: Vec<KeyedBatch> = (0..self.workers).map(|_| KeyedBatch::default()).collect();

@@ -13,10 +13,12 @@
 //! DataFusion's own expressions there.
 //!
 //! DataFusion's functions stay where they agree with Spark. It refuses: legacy (non-ANSI) arithmetic, intervals as
-//! columns with Spark's interval types, collations, and `from_json` and its like, which need the format decoders.
+//! columns with Spark's interval types, and collations. `from_json` and its like need the format decoders: connectors
+//! bring them.
 
 mod arithmetic;
 mod arrays;
+pub(crate) mod batch_time;
 mod calls;
 mod cast;
 mod conditional;
@@ -51,6 +53,7 @@ pub use lower::lower_expr;
 pub use naming::spark_column_name;
 
 use super::identifiers::{self, TableColumns};
+use super::json_fields::JsonFields;
 use crate::error::{EngineError, Result};
 
 /// What of Spark's session settings expressions depend on.
@@ -75,6 +78,7 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
     let mut builder = SessionStateBuilder::new()
         .with_config(config(settings))
         .with_default_features()
+        .with_optimizer_rule(Arc::new(JsonFields))
         .with_type_planner(Arc::new(planner::SparkTypes));
     let functions = table::functions();
     let planner = planner::SparkPlanner::new(functions, zone);

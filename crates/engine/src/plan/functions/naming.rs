@@ -244,6 +244,7 @@ impl Namer<'_> {
             ("div", [a, b]) => format!("({a} div {b})"),
             ("positive", [e]) => format!("(+ {e})"),
             ("log", [e]) => format!("LOG(E(), {e})"),
+            ("from_json", [_, schema, ..]) if is_map(schema) => "entries".to_owned(),
             ("datepart", [field, e]) => format!("datepart({field} FROM {e})"),
             ("ltrim", [what, from]) => format!("TRIM(LEADING {what} FROM {from})"),
             ("rtrim", [what, from]) => format!("TRIM(TRAILING {what} FROM {from})"),
@@ -362,10 +363,16 @@ fn defaults(name: &str, given: usize) -> &'static [&'static str] {
     }
 }
 
-/// How many arguments Spark shows; the flag "ignore nulls" is not among them.
+/// Whether a schema is that of a map, whose documents Spark calls by another name.
+fn is_map(schema: &str) -> bool {
+    schema.trim_start().get(..3).is_some_and(|start| start.eq_ignore_ascii_case("map"))
+}
+
+/// How many arguments Spark shows; the flag "ignore nulls" is not among them, nor are the schema and options of JSON.
 fn shown(name: &str, given: usize) -> usize {
     match name {
         "first" | "first_value" | "last" | "last_value" | "any_value" => given.min(1),
+        "from_json" | "to_json" | "schema_of_json" => given.min(1),
         _ => given,
     }
 }
