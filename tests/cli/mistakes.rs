@@ -25,6 +25,24 @@ fn an_unreachable_broker() {
 }
 
 #[test]
+fn a_sum_that_does_not_fit_its_type() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("highwater-data")).unwrap();
+    let of = |sum: &str, from: &str| format!("SELECT {sum} AS s FROM VALUES {from} AS t(k, x)");
+    let whole = "(1, 9223372036854775807L), (1, 1L)";
+    let decimal = "(1, 99999999999999999999999999999999999999BD), (1, 1BD)";
+    for (sum, from, rest) in
+        [("sum(x)", whole, ""), ("sum(x)", whole, " GROUP BY k"), ("sum(x)", decimal, " GROUP BY k")]
+    {
+        let finished = run(folder.path(), &["sql", &format!("{}{rest}", of(sum, from))]);
+        assert_eq!(finished.code, 1, "{}", finished.stderr);
+        assert!(finished.stderr.contains("use try_sum to get NULL"), "{}", finished.stderr);
+    }
+    let tried = succeed(folder.path(), &["sql", &of("try_sum(x)", whole), "--output", "csv"]);
+    assert_eq!(tried, "s\n\n");
+}
+
+#[test]
 fn a_client_property_that_does_not_exist() {
     check(
         &["topic", "list", "-X", "fetch.speed=fast"],

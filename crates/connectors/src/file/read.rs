@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +30,11 @@ use super::parquet::ParquetFile;
 /// Rows of one batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
 /// Parts of text files are between these sizes: enough of them for all readers, and not more seeks than that takes.
-const SPLIT_BYTES: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
+const SPLIT_BYTES: RangeInclusive<u64> = 4 << 20..=64 << 20;
+/// Bytes asked of a file at once.
+const READ_BYTES: usize = 1 << 17;
+/// A longer line is an error: whatever it is, it is no file of lines.
+const LONGEST_LINE_BYTES: usize = 256 << 20;
 
 /// All that is the same for the files of one read.
 #[derive(Debug, Clone)]
@@ -260,10 +265,14 @@ enum Failure {
     Other(EngineError),
 }
 
-/// The lines of a part, one at a time in one buffer.
+/// The lines of a part, one at a time, where they lie in the buffer.
 struct Lines {
-    reader: Box<dyn BufRead + Send>,
-    line: Vec<u8>,
+    reader: Box<dyn Read + Send>,
+    /// What was read and may not be used up yet: `unread` of it.
+    buffer: Vec<u8>,
+    unread: Range<usize>,
+    /// The current line in the buffer, with its end.
+    line: Range<usize>,
     /// Where the next line begins, in bytes of the (uncompressed) file.
     next_start: u64,
     /// Lines of this part so far.
@@ -280,14 +289,16 @@ impl Lines {
         // One byte back, so that a line that begins exactly at `start` is ours.
         let from = part.start.saturating_sub(1);
         file.seek(SeekFrom::Start(from)).map_err(|error| io_error("read", path, error))?;
-        let reader: Box<dyn BufRead + Send> = if compressed(&part.file.path) {
-            Box::new(BufReader::with_capacity(1 << 17, flate2::read::MultiGzDecoder::new(file)))
+        let reader: Box<dyn Read + Send> = if compressed(&part.file.path) {
+            Box::new(flate2::read::MultiGzDecoder::new(file))
         } else {
-            Box::new(BufReader::with_capacity(1 << 17, file))
+            Box::new(file)
         };
         let mut lines = Self {
             reader,
-            line: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+            unread: 0..0,
+            line: 0..0,
             next_start: from,
             count: 0,
             stored_bytes: 0,
@@ -312,23 +323,63 @@ impl Lines {
     }
 
     fn read_line(&mut self, part: &FilePart) -> Result<bool> {
-        self.line.clear();
-        let read = self.reader.read_until(b'\n', &mut self.line);
-        let read = read.map_err(|error| match error.kind() {
-            ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
-                EngineError::data(format!("'{}' is not a whole gzip file", part.file.path)).caused_by(error)
+        let mut searched = 0;
+        let length = loop {
+            let unread = &self.buffer[self.unread.clone()];
+            if let Some(newline) = memchr::memchr(b'\n', &unread[searched..]) {
+                break searched + newline + 1;
             }
-            _ => io_error("read", Path::new(&part.file.path), error),
-        })?;
-        self.stored_bytes = read;
-        self.next_start += read as u64;
-        self.count += u64::from(read > 0);
-        Ok(read > 0)
+            searched = unread.len();
+            if !self.fill(part)? {
+                break searched;
+            }
+        };
+        self.line = self.unread.start..self.unread.start + length;
+        self.unread.start += length;
+        self.stored_bytes = length;
+        self.next_start += length as u64;
+        self.count += u64::from(length > 0);
+        Ok(length > 0)
+    }
+
+    /// Reads more behind what is unread; false at the end.
+    fn fill(&mut self, part: &FilePart) -> Result<bool> {
+        let path = &part.file.path;
+        self.buffer.copy_within(self.unread.clone(), 0);
+        self.unread = 0..self.unread.len();
+        if self.unread.end == LONGEST_LINE_BYTES {
+            return Err(EngineError::data(format!(
+                "'{path}' has a line of more than {LONGEST_LINE_BYTES} bytes at byte {}",
+                self.next_start
+            ))
+            .help("expected one record a line: write the file with line ends"));
+        }
+        if self.unread.end == self.buffer.len() {
+            self.buffer.resize((self.buffer.len() * 2).min(LONGEST_LINE_BYTES), 0);
+        }
+        loop {
+            match self.reader.read(&mut self.buffer[self.unread.end..]) {
+                Ok(read) => {
+                    self.unread.end += read;
+                    return Ok(read > 0);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(match error.kind() {
+                        ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
+                            EngineError::data(format!("'{path}' is not a whole gzip file")).caused_by(error)
+                        }
+                        _ => io_error("read", Path::new(path), error),
+                    });
+                }
+            }
+        }
     }
 
     /// The line without its end.
     fn text(&self) -> &[u8] {
-        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let line = &self.buffer[self.line.clone()];
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         line.strip_suffix(b"\r").unwrap_or(line)
     }
 
@@ -350,7 +401,7 @@ impl Lines {
             if buffer.is_empty() {
                 return Ok(newlines + 1);
             }
-            newlines += buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
+            newlines += memchr::memchr_iter(b'\n', buffer).count() as u64;
             let used = buffer.len();
             before.consume(used);
         }

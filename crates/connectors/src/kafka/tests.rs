@@ -447,7 +447,7 @@ fn a_topic_is_a_static_table() {
     assert_eq!(select(&*open("DROPMALFORMED"), all).unwrap(), ["1  0 0", "4  0 3", "5  1 0"]);
 
     let error = select(&*open("FAILFAST"), all).unwrap_err();
-    let expected = "the value of still-0 at offset 1 cannot be read: malformed record in FAILFAST mode: ";
+    let expected = "topic still, partition 0, offset 1: malformed record in FAILFAST mode: ";
     assert!(error.to_string().starts_with(expected), "{error}");
     assert!(matches!(error, EngineError::Data(_)), "{error:?}");
 

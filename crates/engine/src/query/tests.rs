@@ -414,7 +414,7 @@ fn zeros_of_either_sign_and_all_nans_join() {
 
 #[test]
 fn a_sum_that_overflows_ends_the_query() {
-    let overflow = "[ARITHMETIC_OVERFLOW] sum overflows BIGINT";
+    let overflow = "[ARITHMETIC_OVERFLOW] sum overflows BIGINT; use try_sum to get NULL";
     for memory in [1 << 30, 1] {
         let mut script = update("SELECT k, sum(v) AS s FROM STREAM ev GROUP BY k");
         script.settings.query.state_memory_bytes = memory;
@@ -427,6 +427,12 @@ fn a_sum_that_overflows_ends_the_query() {
         script = script.process_fails(overflow).process_fails(overflow);
         script.check("out", &["a 9223372036854775807", "b -9223372036854775808"]);
     }
+    update("SELECT k, try_sum(v) AS s FROM STREAM ev GROUP BY k")
+        .add("ev", &rows(&[("a", i64::MAX, 0), ("b", 1, 0)]))
+        .process()
+        .add("ev", &rows(&[("a", 1, 0), ("b", 2, 0)]))
+        .process()
+        .check("out", &["a 9223372036854775807", "a null", "b 1", "b 3"]);
     let smaller = "SELECT CAST(sum(CAST(v AS INT)) AS STRING) AS s FROM STREAM ev";
     update(smaller).add("ev", &rows(&[("a", 2_147_483_647, 0), ("a", 1, 0)])).process().check("out", &["2147483648"]);
 }

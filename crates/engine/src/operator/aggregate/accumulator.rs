@@ -13,9 +13,10 @@ use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, Int64Array, PrimitiveArray, StringArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Float64Type, Int64Type};
 
 use crate::error::{EngineError, Result};
+use crate::plan::functions::sum::{self, add_decimal};
 
 /// The state of one aggregate function for all groups.
 pub(crate) trait Accumulator: Send {
@@ -290,10 +291,10 @@ pub(super) fn by_hand(function: &str, args: &[DataType], result: &DataType) -> O
         ("count", _, DataType::Int64) => Some(Box::<Count>::default()),
         ("avg", Some(DataType::Float64), DataType::Float64) => Some(Box::<AverageDouble>::default()),
         ("sum", Some(DataType::Int64), DataType::Int64) => {
-            Some(fold::<Int64Type>(result, |a, b| a.checked_add(b).ok_or_else(|| overflow("BIGINT"))))
+            Some(fold::<Int64Type>(result, |a, b| i64::checked_add(a, b).ok_or_else(|| overflow(&DataType::Int64))))
         }
         ("sum", Some(DataType::Decimal128(..)), DataType::Decimal128(..)) => {
-            Some(fold::<Decimal128Type>(result, |a, b| decimal_sum(a, b).ok_or_else(|| overflow("DECIMAL"))))
+            Some(fold::<Decimal128Type>(result, |a, b| add_decimal(a, b).ok_or_else(|| overflow(&WIDEST))))
         }
         ("sum", Some(DataType::Float64), DataType::Float64) => Some(fold::<Float64Type>(result, |a, b| Ok(a + b))),
         ("min" | "max", Some(arg), result) if arg == result => extreme(function == "max", result),
@@ -348,17 +349,11 @@ fn extreme_number(is_max: bool, data_type: &DataType) -> Option<Box<dyn Accumula
     }
 }
 
-/// The sum of two decimals of one scale, if it has no more than 38 digits. A sum has ten digits more than what it
-/// adds up, so that a narrower one cannot overflow.
-fn decimal_sum(a: i128, b: i128) -> Option<i128> {
-    const LIMIT: u128 = 10_u128.pow(38);
-    a.checked_add(b).filter(|sum| sum.unsigned_abs() < LIMIT)
-}
+/// The decimal that has most digits.
+const WIDEST: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
 
-fn overflow(data_type: &str) -> EngineError {
-    let condition =
-        if data_type == "BIGINT" { "ARITHMETIC_OVERFLOW" } else { "NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION" };
-    EngineError::data(format!("[{condition}] sum overflows {data_type}"))
+fn overflow(data_type: &DataType) -> EngineError {
+    EngineError::data(sum::overflow(data_type))
         .help("cast the argument to a wider type, for example sum(CAST(x AS DECIMAL(38, 0)))")
 }
 
@@ -437,7 +432,7 @@ mod tests {
         let mut sum = by_hand("sum", &[DataType::Int64], &DataType::Int64).unwrap();
         sum.grow(1);
         let error = sum.update(&[ints(&[Some(i64::MAX), Some(1)])], &[0, 0]).unwrap_err();
-        assert_eq!(error.to_string(), "[ARITHMETIC_OVERFLOW] sum overflows BIGINT");
+        assert_eq!(error.to_string(), "[ARITHMETIC_OVERFLOW] sum overflows BIGINT; use try_sum to get NULL");
 
         let (arg, result) = (DataType::Decimal128(38, 0), DataType::Decimal128(38, 0));
         let most: ArrayRef =
@@ -445,6 +440,9 @@ mod tests {
         let mut sum = by_hand("sum", &[arg], &result).unwrap();
         sum.grow(1);
         let error = sum.update(&[most], &[0, 0]).unwrap_err();
-        assert_eq!(error.to_string(), "[NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION] sum overflows DECIMAL");
+        assert_eq!(
+            error.to_string(),
+            "[NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION] sum overflows DECIMAL; use try_sum to get NULL"
+        );
     }
 }

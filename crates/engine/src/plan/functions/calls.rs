@@ -164,7 +164,7 @@ fn aggregate(mut function: Function, name: &str, args: Vec<Expr>) -> Result<Expr
             call("get_field", [Expr::Function(found), text_literal("value".to_owned())])
         }
         ("sum" | "try_sum", [value]) => {
-            Expr::Function(renamed(with_args(function, [call("summand", [value.clone()])]), "sum"))
+            Expr::Function(renamed(with_args(function, [call("summand", [value.clone()])]), name))
         }
         ("avg" | "mean" | "try_avg", [value]) => {
             let sum = renamed(with_args(function.clone(), [call("addend", [value.clone()])]), "sum");

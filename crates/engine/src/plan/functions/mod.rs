@@ -36,6 +36,7 @@ mod nested;
 mod planner;
 mod regex;
 mod strings;
+pub(crate) mod sum;
 mod table;
 mod types;
 mod udf;
@@ -46,8 +47,10 @@ mod tests;
 use std::sync::Arc;
 
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::Query;
+use datafusion_spark::function::aggregate::try_sum::SparkTrySum;
 
 pub use lower::lower_expr;
 pub use naming::spark_column_name;
@@ -84,6 +87,10 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
     let planner = planner::SparkPlanner::new(functions, zone);
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(planner));
     let kept = datafusion::functions::all_default_functions().into_iter().filter(|f| KEPT.contains(&f.name()));
+    builder
+        .aggregate_functions()
+        .get_or_insert_default()
+        .extend([sum::sum(), Arc::new(AggregateUDF::from(SparkTrySum::new()))]);
     *builder.scalar_functions() = Some(functions.iter().cloned().chain(kept).collect());
     Ok(builder.build())
 }
