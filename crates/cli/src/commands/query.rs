@@ -66,8 +66,10 @@ fn list(storage: &Path, format: Format) -> Result<()> {
         let of = |query: &StoredQuery| query.last_progress.as_ref().and_then(value);
         Arc::new(queries.iter().map(of).collect::<UInt64Array>())
     };
-    let rate: Float64Array =
-        queries.iter().map(|query| query.last_progress.as_ref().map(|last| last.input_rows_per_second)).collect();
+    let rate: Float64Array = queries
+        .iter()
+        .map(|query| query.last_progress.as_ref().map(|last| last.input_rows_per_second.round()))
+        .collect();
     let watermark = |query: &StoredQuery| query.last_progress.as_ref()?.event_time.watermark.clone();
     let rows = RecordBatch::try_from_iter_with_nullable([
         ("query", text(|query| Some(query.name.clone())), false),

@@ -129,6 +129,8 @@ pub(crate) struct StreamingQuery {
     last_watermark_ms: i64,
     first_step: Step,
     last_start_ms: i64,
+    /// When the last batch of this run began, by the monotonic clock.
+    last_start_ns: Option<u64>,
     clock: Arc<dyn Clock>,
     listener: Arc<dyn ProgressListener>,
     control: Arc<Control>,
@@ -194,6 +196,7 @@ impl StreamingQuery {
             last_watermark_ms: 0,
             first_step: recovery.next,
             last_start_ms: clock.now_ms(),
+            last_start_ns: None,
             clock,
             listener,
             control,
@@ -520,6 +523,11 @@ fn read_note(note: &serde_json::Value) -> Result<CommitLogEntry> {
 impl StreamingQuery {
     pub(super) fn source_mut(&mut self, index: usize) -> &mut dyn Source {
         self.sources[index].as_mut()
+    }
+
+    /// Notes when this batch began, and says when the one before it did.
+    pub(super) fn replace_start(&mut self, start_ns: u64) -> Option<u64> {
+        self.last_start_ns.replace(start_ns)
     }
 
     pub(super) fn identity(&self) -> (String, String, String) {

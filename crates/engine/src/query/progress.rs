@@ -38,10 +38,13 @@ impl Timer {
     fn finish(mut self) -> (DurationMs, f64) {
         let total_ns = self.clock.monotonic_ns().saturating_sub(self.start_ns);
         self.durations.trigger_execution = total_ns / 1_000_000;
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let seconds = total_ns as f64 / 1e9;
-        (self.durations, seconds)
+        (self.durations, seconds_of(total_ns))
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a time for people")]
+fn seconds_of(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }
 
 /// ISO-8601 with milliseconds in UTC, as Spark prints times.
@@ -59,9 +62,12 @@ pub(crate) fn progress_of(
     report: CommitReport,
     timer: Timer,
 ) -> Result<StreamingQueryProgress> {
+    let start_ns = timer.start_ns;
     let (duration_ms, seconds) = timer.finish();
+    // The first batch has no trigger before it: what it read came in while it ran.
+    let since_last = query.replace_start(start_ns).map_or(seconds, |last_ns| seconds_of(start_ns - last_ns));
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = |rows: u64| if seconds > 0.0 { rows as f64 / seconds } else { 0.0 };
+    let rate = |rows: u64, seconds: f64| if seconds > 0.0 { rows as f64 / seconds } else { 0.0 };
     let mut sources = Vec::new();
     for (index, reads) in outcome.reads.iter().enumerate() {
         let end = entry.ends.get(index).cloned().flatten();
@@ -74,10 +80,10 @@ pub(crate) fn progress_of(
             description: source.description(),
             start_offset: entry.starts.get(index).cloned().flatten().map(|offset| offset.0).unwrap_or_default(),
             end_offset: end.as_ref().map(|offset| offset.0.clone()).unwrap_or_default(),
-            latest_offset: end.map(|offset| offset.0).unwrap_or_default(),
+            latest_offset: source.latest_offset()?.0,
             num_input_rows: reads.records,
-            input_rows_per_second: rate(reads.records),
-            processed_rows_per_second: rate(reads.records),
+            input_rows_per_second: rate(reads.records, since_last),
+            processed_rows_per_second: rate(reads.records, seconds),
             num_input_bytes: reads.size_bytes,
             num_malformed_records: reads.malformed,
             records_behind,
@@ -93,8 +99,8 @@ pub(crate) fn progress_of(
         batch_id: batch,
         batch_duration: duration_ms.trigger_execution,
         num_input_rows: rows,
-        input_rows_per_second: rate(rows),
-        processed_rows_per_second: rate(rows),
+        input_rows_per_second: rate(rows, since_last),
+        processed_rows_per_second: rate(rows, seconds),
         duration_ms,
         event_time: event_time(query, entry, outcome),
         state_operators: state_operators(query, outcome, duration_ms.state_commit),
