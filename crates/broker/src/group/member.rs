@@ -62,6 +62,21 @@ impl Member {
     }
 }
 
+/// The topics of a subscription as consumers write it: a version, then names with their lengths.
+fn subscribed_topics(subscription: &[u8]) -> Option<Vec<&[u8]>> {
+    let (_version, rest) = subscription.split_at_checked(2)?;
+    let (count, mut rest) = rest.split_first_chunk()?;
+    let mut topics = Vec::new();
+    for _ in 0..i32::from_be_bytes(*count) {
+        let (length, behind) = rest.split_first_chunk()?;
+        let length = usize::try_from(i16::from_be_bytes(*length)).ok()?;
+        let (topic, behind) = behind.split_at_checked(length)?;
+        topics.push(topic);
+        rest = behind;
+    }
+    Some(topics)
+}
+
 /// A consumer group.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
@@ -84,6 +99,14 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn is_idle(&self) -> bool {
         self.members.is_empty() && self.pending.is_empty()
+    }
+
+    /// Whether a member may read a topic: one whose subscription is not understood may read any.
+    pub(crate) fn may_read(&self, topic: &str) -> bool {
+        let reads = |(_, subscription): &Protocol| {
+            subscribed_topics(subscription).is_none_or(|topics| topics.contains(&topic.as_bytes()))
+        };
+        self.members.values().any(|member| member.protocols.iter().any(reads))
     }
 
     pub(crate) fn all_joined(&self) -> bool {
@@ -121,5 +144,21 @@ impl Group {
         let sessions = self.members.values().filter(|member| !member.is_waiting());
         let sessions = sessions.map(|member| member.session_deadline_ms);
         sessions.chain(self.pending.values().copied()).chain(self.deadline_ms).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscriptions_are_read_and_broken_ones_are_not() {
+        let whole = b"\0\x03\0\0\0\x02\0\x01a\0\x02bc\xff\xff\xff\xff";
+        assert_eq!(subscribed_topics(whole), Some(vec![&b"a"[..], b"bc"]));
+        for cut in 0..13 {
+            assert_eq!(subscribed_topics(&whole[..cut]), None, "cut {cut}");
+        }
+        assert_eq!(subscribed_topics(b"\0\0\x7f\xff\xff\xff\0\0"), None, "a count that nothing stands behind");
+        assert_eq!(subscribed_topics(b"\0\0\0\0\0\x01\xff\xff"), None, "a negative length");
     }
 }

@@ -108,6 +108,15 @@ impl OffsetStore {
         self.write(Entry { group: group.to_owned(), commits: None, removed: Some(Vec::new()), at_ms: now_ms })
     }
 
+    /// Forgets some offsets of a group. Blocks on the disk.
+    pub(crate) fn remove(&self, group: &str, removed: Vec<At>, now_ms: i64) -> io::Result<()> {
+        // An empty list would say: all of the group.
+        if removed.is_empty() {
+            return Ok(());
+        }
+        self.write(Entry { group: group.to_owned(), commits: None, removed: Some(removed), at_ms: now_ms })
+    }
+
     /// Forgets every group's offsets of a topic, which is gone. Blocks on the disk.
     pub(crate) fn remove_topic(&self, topic: &str, now_ms: i64) -> io::Result<()> {
         let mut doomed = Vec::new();

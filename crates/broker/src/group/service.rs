@@ -1,6 +1,6 @@
 //! Drives the coordinator: gives it the time, holds the requests that wait, and fires its timers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::coordinator::Coordinator;
 use super::message::{Caller, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
-use super::offsets::OffsetStore;
+use super::offsets::{At, OffsetStore};
 use crate::clock::Clock;
 use kafka_protocol::ResponseError;
 
@@ -32,6 +32,9 @@ struct Inner {
     joins: HashMap<Token, oneshot::Sender<Result<Joined, JoinRefused>>>,
     syncs: HashMap<Token, oneshot::Sender<Result<Synced, ResponseError>>>,
 }
+
+/// What consumers call the type of their protocols.
+const CONSUMER: &str = "consumer";
 
 /// Longest sleep of the timer, so that a clock that is moved by hand is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -117,6 +120,30 @@ impl Groups {
         }
         self.offsets.remove_group(group, self.clock.wall_ms()).map_err(|error| {
             tracing::error!(group, %error, "group not deleted");
+            ResponseError::CoordinatorNotAvailable
+        })
+    }
+
+    /// Those of `topics` that members of a group may be reading.
+    pub(crate) fn topics_in_use<'a>(
+        &self,
+        group: &str,
+        topics: impl Iterator<Item = &'a str>,
+    ) -> Result<BTreeSet<&'a str>, ResponseError> {
+        let has_offsets = self.offsets.has_group(group);
+        self.look(|coordinator| match coordinator.group(group) {
+            None if !has_offsets => Err(ResponseError::GroupIdNotFound),
+            Some(group) if !group.is_idle() && group.protocol_type != CONSUMER => Err(ResponseError::NonEmptyGroup),
+            Some(group) if !group.is_idle() => Ok(topics.filter(|topic| group.may_read(topic)).collect()),
+            _ => Ok(BTreeSet::new()),
+        })
+    }
+
+    /// Forgets some offsets of a group, durably. Blocks.
+    pub(crate) fn forget_offsets(&self, group: &str, doomed: Vec<At>) -> Result<(), ResponseError> {
+        let removed = self.offsets.remove(group, doomed, self.clock.wall_ms()).and_then(|()| self.offsets.sync());
+        removed.map_err(|error| {
+            tracing::error!(group, %error, "offsets not deleted: check the disk of the data folder");
             ResponseError::CoordinatorNotAvailable
         })
     }

@@ -15,7 +15,10 @@ use super::{Context, blocking, text};
 use crate::log::config::{self, Overrides};
 use crate::log::topics::TopicError;
 
-const SET: i8 = 0;
+/// Why settings are not altered.
+pub(super) type Refused = (ResponseError, String);
+
+pub(super) const SET: i8 = 0;
 const DELETE: i8 = 1;
 
 pub(super) async fn handle(
@@ -36,30 +39,35 @@ pub(super) async fn handle(
     IncrementalAlterConfigsResponse::default().with_responses(responses)
 }
 
-fn alter(ctx: &Context, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), (ResponseError, String)> {
-    let refuse = |error: TopicError| (error.code(), error.to_string());
-    if resource.resource_type != TOPIC {
-        let reason = "only topic settings can be altered; the broker's are given at its start".to_owned();
-        return Err((ResponseError::InvalidRequest, reason));
-    }
-    let name = &*resource.resource_name;
-    let unknown = || refuse(TopicError::Unknown { name: name.to_owned() });
-    let mut overrides = ctx.topics.get(name).ok_or_else(unknown)?.overrides();
+fn alter(ctx: &Context, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Refused> {
+    let mut overrides = topic_overrides(ctx, resource.resource_type, &resource.resource_name)?;
     for change in &resource.configs {
         apply(&mut overrides, &change.name, change.config_operation, change.value.as_deref())?;
     }
-    if validate_only {
-        return Ok(());
-    }
-    ctx.topics.set_overrides(name, overrides).map_err(refuse)
+    store(ctx, &resource.resource_name, overrides, validate_only)
 }
 
-fn apply(
-    overrides: &mut Overrides,
-    name: &str,
-    operation: i8,
-    value: Option<&str>,
-) -> Result<(), (ResponseError, String)> {
+/// The settings a topic has of its own.
+pub(super) fn topic_overrides(ctx: &Context, resource_type: i8, name: &str) -> Result<Overrides, Refused> {
+    if resource_type != TOPIC {
+        let reason = "only topic settings can be altered; the broker's are given at its start".to_owned();
+        return Err((ResponseError::InvalidRequest, reason));
+    }
+    let unknown = || refuse(&TopicError::Unknown { name: name.to_owned() });
+    ctx.topics.get(name).ok_or_else(unknown).map(|topic| topic.overrides())
+}
+
+/// Gives a topic its settings, unless they were only to be checked.
+pub(super) fn store(ctx: &Context, name: &str, overrides: Overrides, validate_only: bool) -> Result<(), Refused> {
+    if validate_only { Ok(()) } else { ctx.topics.set_overrides(name, overrides).map_err(|error| refuse(&error)) }
+}
+
+fn refuse(error: &TopicError) -> Refused {
+    (error.code(), error.to_string())
+}
+
+/// Sets or unsets one setting.
+pub(super) fn apply(overrides: &mut Overrides, name: &str, operation: i8, value: Option<&str>) -> Result<(), Refused> {
     match (operation, value) {
         (SET, Some(value)) => {
             config::check(name, value).map_err(|reason| (ResponseError::InvalidConfig, reason))?;

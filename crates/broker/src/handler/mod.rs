@@ -28,11 +28,15 @@ mod offset_fetch;
 mod list_groups;
 mod describe_groups;
 mod delete_groups;
+mod offset_delete;
 mod create_topics;
 mod delete_topics;
+mod delete_records;
+mod describe_log_dirs;
 mod create_partitions;
 mod describe_configs;
 mod incremental_alter_configs;
+mod alter_configs;
 mod describe_cluster;
 
 use std::sync::Arc;
@@ -93,10 +97,14 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
         ApiKey::ListGroups => to.encode(&list_groups::handle(ctx, &frame.decode()?)),
         ApiKey::DescribeGroups => to.encode(&describe_groups::handle(ctx, frame.decode()?, frame.version)),
         ApiKey::DeleteGroups => to.encode(&delete_groups::handle(ctx, frame.decode()?).await),
+        ApiKey::OffsetDelete => to.encode(&offset_delete::handle(ctx, frame.decode()?).await),
         ApiKey::CreateTopics => to.encode(&create_topics::handle(ctx, frame.decode()?).await),
         ApiKey::DeleteTopics => to.encode(&delete_topics::handle(ctx, frame.decode()?, frame.version).await),
+        ApiKey::DeleteRecords => to.encode(&delete_records::handle(ctx, frame.decode()?).await),
+        ApiKey::DescribeLogDirs => to.encode(&describe_log_dirs::handle(ctx, frame.decode()?)),
         ApiKey::CreatePartitions => to.encode(&create_partitions::handle(ctx, frame.decode()?).await),
         ApiKey::DescribeConfigs => to.encode(&describe_configs::handle(ctx, frame.decode()?)),
+        ApiKey::AlterConfigs => to.encode(&alter_configs::handle(ctx, frame.decode()?).await),
         ApiKey::IncrementalAlterConfigs => to.encode(&incremental_alter_configs::handle(ctx, frame.decode()?).await),
         ApiKey::DescribeCluster => to.encode(&describe_cluster::handle(ctx, &frame.decode()?)),
         key => Err(FrameError::Version { key, version: frame.version }),

@@ -78,6 +78,15 @@ pub(crate) enum ReadError {
     Io(#[from] io::Error),
 }
 
+/// Why records were not deleted.
+#[derive(Debug, Error)]
+pub(crate) enum DeleteError {
+    #[error("offset {offset} is outside the log, which can be read up to {end}")]
+    OutOfRange { offset: i64, end: i64 },
+    #[error(transparent)]
+    Failed(#[from] BrokerError),
+}
+
 /// The fsync a produce waited for failed.
 #[derive(Debug, Error)]
 #[error("the fsync failed")]
@@ -184,8 +193,9 @@ impl Partition {
     }
 
     fn note_flushed(&self, offset: i64, rolled: bool) {
-        self.flushed.send_modify(|flushed| flushed.offset = flushed.offset.max(offset));
+        // Readable before it is acknowledged: whoever was told that a record is stored may read it at once.
         self.high_watermark.fetch_max(offset, Ordering::AcqRel);
+        self.flushed.send_modify(|flushed| flushed.offset = flushed.offset.max(offset));
         self.waiters.wake();
         if rolled {
             let mut log = self.log.write();
@@ -273,6 +283,27 @@ impl Partition {
             tracing::error!(topic = %self.topic, partition = self.index, %error, "retention failed");
         }
         self.waiters.wake();
+    }
+
+    /// Deletes the records before `offset`; answers where the log begins now. Blocks.
+    pub(crate) fn delete_before(&self, offset: i64) -> Result<i64, DeleteError> {
+        // One writer of the checkpoint at a time.
+        let _one_at_a_time = self.flushing.lock();
+        let end = self.high_watermark();
+        if offset < 0 || offset > end {
+            return Err(DeleteError::OutOfRange { offset, end });
+        }
+        let mut log = self.log.write();
+        log.delete_before(offset)?;
+        let start = log.start_offset();
+        drop(log);
+        self.waiters.wake();
+        Ok(start)
+    }
+
+    /// Bytes of the log.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.log.read().size_bytes()
     }
 
     /// Ends the partition in good order. Blocks.

@@ -67,12 +67,15 @@ pub(crate) struct PartitionLog {
     /// Closed files whose last bytes may not be on the disk yet.
     unsynced: Vec<Arc<File>>,
     failed: bool,
+    /// As it was last written.
+    checkpoint: Checkpoint,
 }
 
 impl PartitionLog {
     /// Opens or creates the log in the recovery's directory.
     pub(crate) fn open(recovery: Recovery<'_>, config: LogConfig, max_producers: usize) -> Result<Self, BrokerError> {
         let segments = recovery.open_segments()?;
+        let checkpoint = Checkpoint::read(recovery.dir);
         let mut log = Self {
             dir: recovery.dir.to_owned(),
             config,
@@ -81,7 +84,12 @@ impl PartitionLog {
             producers: ProducerState::default(),
             unsynced: Vec::new(),
             failed: false,
+            checkpoint,
         };
+        if checkpoint.start_offset > log.next_offset() {
+            // A crash took the end of the log, also what was deleted: records that come now must not count as deleted.
+            log.write_checkpoint(Checkpoint { start_offset: log.next_offset(), ..checkpoint })?;
+        }
         log.restore_producers(recovery.now_ms).map_err(io_at("read the producers of", recovery.dir))?;
         Ok(log)
     }
@@ -91,7 +99,7 @@ impl PartitionLog {
     }
 
     pub(crate) fn start_offset(&self) -> i64 {
-        self.segments[0].base_offset()
+        self.segments[0].base_offset().max(self.checkpoint.start_offset)
     }
 
     pub(crate) fn next_offset(&self) -> i64 {
@@ -223,7 +231,7 @@ impl PartitionLog {
     pub(crate) fn find_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ScanError> {
         for segment in &self.segments {
             if segment.newest().is_some_and(|newest| newest.timestamp >= timestamp)
-                && let Some(found) = segment.find_time(timestamp)?
+                && let Some(found) = segment.find_time(timestamp, self.start_offset())?
             {
                 return Ok(Some(found));
             }
@@ -266,7 +274,34 @@ impl PartitionLog {
 
     /// Writes everything that makes the next start quick. The files are synced already.
     pub(crate) fn checkpoint(&mut self, recovery_offset: i64) -> Result<(), BrokerError> {
-        Checkpoint { recovery_offset }.write(&self.dir)
+        self.write_checkpoint(Checkpoint { recovery_offset, ..self.checkpoint })
+    }
+
+    fn write_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), BrokerError> {
+        checkpoint.write(&self.dir)?;
+        self.checkpoint = checkpoint;
+        Ok(())
+    }
+
+    /// Deletes the records before `offset`, durably. Segments go as wholes: of the one that holds `offset` only the
+    /// reading stops.
+    pub(crate) fn delete_before(&mut self, offset: i64) -> Result<(), BrokerError> {
+        if offset <= self.start_offset() {
+            return Ok(());
+        }
+        self.write_checkpoint(Checkpoint { start_offset: offset, ..self.checkpoint })?;
+        while self.segments.len() > 1 && self.segments[0].next_offset() <= offset {
+            if let Some(segment) = self.segments.pop_front() {
+                tracing::info!(file = %segment.path().display(), size_bytes = segment.size_bytes(), "segment deleted");
+                segment.delete().map_err(io_at("remove a segment in", &self.dir))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(Segment::size_bytes).sum()
     }
 
     /// Ends the log in good order; nothing can be appended after it.

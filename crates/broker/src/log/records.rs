@@ -16,19 +16,19 @@ use super::segment::TimedOffset;
 /// Unpacked bytes looked at in one batch before giving up on it.
 const MAX_UNPACKED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
-/// The first record of a batch that is not older than `timestamp`.
+/// The first record of a batch that is not older than `timestamp` and not before `from`.
 ///
 /// If the records cannot be read the batch itself is answered: it does hold a record that new,
 /// so a reader that starts there misses nothing.
-pub(crate) fn first_not_older(header: &BatchHeader, batch: &[u8], timestamp: i64) -> Option<TimedOffset> {
-    let whole = TimedOffset { timestamp: header.max_timestamp, offset: header.base_offset };
+pub(crate) fn first_not_older(header: &BatchHeader, batch: &[u8], timestamp: i64, from: i64) -> Option<TimedOffset> {
+    let whole = TimedOffset { timestamp: header.max_timestamp, offset: header.base_offset.max(from) };
     if header.is_log_append_time() {
         return (header.max_timestamp >= timestamp).then_some(whole);
     }
-    search(header, batch, timestamp).unwrap_or(Some(whole))
+    search(header, batch, timestamp, from).unwrap_or(Some(whole))
 }
 
-fn search(header: &BatchHeader, batch: &[u8], timestamp: i64) -> io::Result<Option<TimedOffset>> {
+fn search(header: &BatchHeader, batch: &[u8], timestamp: i64, from: i64) -> io::Result<Option<TimedOffset>> {
     let codec = header.codec().map_err(io::Error::other)?;
     let mut records = BufReader::new(unpack(codec, &batch[HEADER_SIZE..])?.take(MAX_UNPACKED_BYTES));
     for _ in 0..header.record_count {
@@ -38,7 +38,7 @@ fn search(header: &BatchHeader, batch: &[u8], timestamp: i64) -> io::Result<Opti
         body.read_exact(&mut attributes)?;
         let time = header.base_timestamp.saturating_add(read_varint(&mut body)?);
         let offset = header.base_offset.saturating_add(read_varint(&mut body)?);
-        if time >= timestamp {
+        if time >= timestamp && offset >= from {
             return Ok(Some(TimedOffset { timestamp: time, offset }));
         }
         let rest = body.limit();

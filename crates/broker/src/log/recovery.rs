@@ -31,10 +31,14 @@ use crate::settings::CorruptLogPolicy;
 
 const CHECKPOINT: Kind = Kind { name: "checkpoint", holds: "up to where the partition was flushed" };
 
-/// What was known to be on the disk, written after a segment is closed and at a clean stop.
+/// What was known of the log, written after a segment is closed, at a clean stop, and when records are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
+    /// Everything below is on the disk.
     pub(crate) recovery_offset: i64,
+    /// Everything below was deleted, also where its segment is still there.
+    #[serde(default)]
+    pub(crate) start_offset: i64,
 }
 
 impl Checkpoint {
@@ -43,7 +47,7 @@ impl Checkpoint {
     }
 
     /// The checkpoint in `dir`. A damaged one is as good as none: then everything is verified.
-    fn read(dir: &Path) -> Self {
+    pub(crate) fn read(dir: &Path) -> Self {
         match sealed::read(&Self::path(dir), CHECKPOINT) {
             Ok(checkpoint) => checkpoint.unwrap_or_default(),
             Err(error) => {
@@ -231,7 +235,7 @@ impl Recovery<'_> {
         );
         file.set_len(position).and_then(|()| file.sync_all()).map_err(io_at("truncate", path))?;
         if verdict == Verdict::Corrupt {
-            Checkpoint { recovery_offset: segment.next_offset() }.write(self.dir)?;
+            Checkpoint { recovery_offset: segment.next_offset(), ..checkpoint }.write(self.dir)?;
         }
         Ok(())
     }

@@ -266,19 +266,19 @@ impl Segment {
         Ok(self.size_bytes - entry.map_or(0, |entry| u64::from(entry.position)))
     }
 
-    /// The first record that is not older than `timestamp`.
-    pub(crate) fn find_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ScanError> {
+    /// The first record that is not older than `timestamp` and not before `from`.
+    pub(crate) fn find_time(&self, timestamp: i64, from: i64) -> Result<Option<TimedOffset>, ScanError> {
         let file = self.file()?;
         let entry = self.times.last_where(|entry| entry.timestamp < timestamp)?;
         let start = entry.map_or(self.base_offset, |entry| self.base_offset + i64::from(entry.relative_offset));
         let mut scanner = Scanner::headers(&file, self.position_of(&file, start)?, self.size_bytes);
         while let Some(found) = scanner.next()? {
-            if found.header.max_timestamp < timestamp {
+            if found.header.max_timestamp < timestamp || found.header.last_offset() < from {
                 continue;
             }
             let mut batch = vec![0; found.header.size_bytes];
             file.read_exact_at(&mut batch, found.position)?;
-            if let Some(record) = records::first_not_older(&found.header, &batch, timestamp) {
+            if let Some(record) = records::first_not_older(&found.header, &batch, timestamp, from) {
                 return Ok(Some(record));
             }
         }

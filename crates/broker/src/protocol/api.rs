@@ -49,7 +49,11 @@ pub(crate) const SERVED: &[Served] = &[
     serve(ApiKey::CreatePartitions, 0, 3),
     serve(ApiKey::DeleteGroups, 0, 2),
     serve(ApiKey::IncrementalAlterConfigs, 0, 1),
+    serve(ApiKey::AlterConfigs, 0, 2),
     serve(ApiKey::DescribeCluster, 0, 2),
+    serve(ApiKey::DeleteRecords, 0, 2),
+    serve(ApiKey::DescribeLogDirs, 1, 4),
+    serve(ApiKey::OffsetDelete, 0, 0),
 ];
 
 impl Served {

@@ -180,6 +180,13 @@ fn shape(key: ApiKey) -> Option<Request> {
         ApiKey::CreatePartitions => request![flexible 2:
             f(structs![f(TEXT), f(I32), f(structs![f(I32S)])]), f(I32), f(BOOL)],
         ApiKey::DeleteGroups => request![flexible 2: f(TEXTS)],
+        ApiKey::AlterConfigs => request![flexible 2:
+            f(structs![f(I8), f(TEXT), f(structs![f(TEXT), f(TEXT)])]), f(BOOL)],
+        ApiKey::DeleteRecords => request![flexible 2:
+            f(structs![f(TEXT), f(structs![f(I32), f(I64)])]), f(I32)],
+        ApiKey::DescribeLogDirs => request![flexible 2: f(structs![f(TEXT), f(I32S)])],
+        // Never flexible in its only version.
+        ApiKey::OffsetDelete => request![flexible 1: f(TEXT), f(structs![f(TEXT), f(structs![f(I32)])])],
         ApiKey::DescribeCluster => request![flexible 0: f(BOOL), since(1, I8), since(2, BOOL)],
         _ => return None,
     })

@@ -74,6 +74,32 @@ fn full(key: ApiKey, v: i16) -> Bytes {
                 .with_partitions(vec![partition.clone(), partition]);
             encode(&ListOffsetsRequest::default().with_topics(vec![topic.clone(), topic]), v)
         }
+        ApiKey::AlterConfigs => {
+            let config = alter_configs_request::AlterableConfig::default().with_name(text("a"));
+            let resource =
+                alter_configs_request::AlterConfigsResource::default().with_configs(vec![config.clone(), config]);
+            encode(&AlterConfigsRequest::default().with_resources(vec![resource.clone(), resource]), v)
+        }
+        ApiKey::DeleteRecords => {
+            let partition = delete_records_request::DeleteRecordsPartition::default();
+            let topic = delete_records_request::DeleteRecordsTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![partition.clone(), partition]);
+            encode(&DeleteRecordsRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::DescribeLogDirs => {
+            let topic = describe_log_dirs_request::DescribableLogDirTopic::default()
+                .with_topic(name("t"))
+                .with_partitions(vec![1, 2]);
+            encode(&DescribeLogDirsRequest::default().with_topics(Some(vec![topic.clone(), topic])), v)
+        }
+        ApiKey::OffsetDelete => {
+            let partition = offset_delete_request::OffsetDeleteRequestPartition::default();
+            let topic = offset_delete_request::OffsetDeleteRequestTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![partition.clone(), partition]);
+            encode(&OffsetDeleteRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
         ApiKey::Metadata => {
             let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(name("t")));
             encode(&MetadataRequest::default().with_topics(Some(vec![topic.clone(), topic])), v)
@@ -202,6 +228,8 @@ fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
     }
     decode_one_of!(
         Produce => ProduceRequest, Fetch => FetchRequest, ListOffsets => ListOffsetsRequest,
+        DeleteRecords => DeleteRecordsRequest, DescribeLogDirs => DescribeLogDirsRequest,
+        OffsetDelete => OffsetDeleteRequest, AlterConfigs => AlterConfigsRequest,
         Metadata => MetadataRequest, OffsetCommit => OffsetCommitRequest, OffsetFetch => OffsetFetchRequest,
         FindCoordinator => FindCoordinatorRequest, JoinGroup => JoinGroupRequest, Heartbeat => HeartbeatRequest,
         LeaveGroup => LeaveGroupRequest, SyncGroup => SyncGroupRequest, DescribeGroups => DescribeGroupsRequest,

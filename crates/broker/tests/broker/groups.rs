@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use kafka_protocol::messages::{
     DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
-    join_group_request, leave_group_request, offset_commit_request, offset_fetch_request, sync_group_request,
+    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    SyncGroupRequest, join_group_request, leave_group_request, offset_commit_request, offset_delete_request,
+    offset_fetch_request, sync_group_request,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -154,6 +155,43 @@ async fn committed_offsets_are_checked_kept_and_deleted() {
     assert_eq!((&*listed.groups[0].group_id.0, &*listed.groups[0].group_state), ("g", "Empty"));
     assert_eq!(client.call(&delete, 2).await.results[0].error_code, 0);
     assert_eq!(client.call(&delete, 2).await.results[0].error_code, 69);
+    assert!(committed(&mut client).await.is_empty());
+}
+
+/// Deletes the group's offset of partition 0 of each topic: the error of the group, or of each.
+async fn delete_offsets(client: &mut Client, topics: &[&str]) -> (i16, Vec<i16>) {
+    let topic = |name: &&str| {
+        offset_delete_request::OffsetDeleteRequestTopic::default()
+            .with_name(topic_name(name))
+            .with_partitions(vec![offset_delete_request::OffsetDeleteRequestPartition::default()])
+    };
+    let request = OffsetDeleteRequest::default().with_group_id(group()).with_topics(topics.iter().map(topic).collect());
+    let response = client.call(&request, 0).await;
+    (response.error_code, response.topics.iter().map(|topic| topic.partitions[0].error_code).collect())
+}
+
+#[tokio::test]
+async fn offsets_of_topics_that_nobody_reads_are_deleted() {
+    let (dir, broker, mut client) = start().await;
+    assert_eq!(delete_offsets(&mut client, &["t"]).await, (69, vec![]), "there is no such group");
+    for topic in ["t", "u"] {
+        client.create(topic).await;
+        assert_eq!(commit_code(&mut client, commit(-1, &text(""), topic, 5)).await, 0);
+    }
+    // A member that reads t, in the form consumers use.
+    let mut request = join_request(&text(""));
+    request.protocols[0].metadata = Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff");
+    request.member_id = client.call(&request, 9).await.member_id;
+    let joined = client.call(&request, 9).await;
+    sync(&mut client, &joined, &[]).await;
+    assert_eq!(delete_offsets(&mut client, &["t", "u", "nowhere"]).await, (0, vec![86, 0, 3]));
+    assert_eq!(committed(&mut client).await, [("t".to_owned(), 5)]);
+    let leaving = leave_group_request::MemberIdentity::default().with_member_id(joined.member_id);
+    client.call(&LeaveGroupRequest::default().with_group_id(group()).with_members(vec![leaving]), 5).await;
+    assert_eq!(delete_offsets(&mut client, &["t"]).await, (0, vec![0]));
+    drop(broker);
+    let broker = highwater_broker::Broker::start(settings(dir.path())).await.unwrap();
+    let mut client = Client::connect(broker.local_addr()).await;
     assert!(committed(&mut client).await.is_empty());
 }
 

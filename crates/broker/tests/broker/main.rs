@@ -8,6 +8,7 @@
 mod batch;
 mod client;
 mod records;
+mod deletion;
 mod restart;
 mod topics;
 mod groups;

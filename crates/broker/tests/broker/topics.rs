@@ -6,8 +6,9 @@ use kafka_protocol::messages::create_topics_request::{
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest, MetadataRequest, create_partitions_request, describe_configs_request,
+    AlterConfigsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeConfigsRequest, IncrementalAlterConfigsRequest, MetadataRequest, alter_configs_request,
+    create_partitions_request, describe_configs_request,
 };
 
 use crate::batch::Batch;
@@ -168,4 +169,20 @@ async fn settings_of_a_topic_are_described_altered_and_survive() {
     };
     assert_eq!(value("max.message.bytes"), ("100".to_owned(), 1));
     assert_eq!(value("retention.ms"), ("604800000".to_owned(), 5));
+
+    // The old request replaces all settings: what it does not name is the default again.
+    let old = |name: &str, topic: &str| {
+        let config = alter_configs_request::AlterableConfig::default().with_name(text(name));
+        let resource = alter_configs_request::AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(topic))
+            .with_configs(vec![config.with_value(Some(text("1000")))]);
+        AlterConfigsRequest::default().with_resources(vec![resource])
+    };
+    for (request, expected) in [(old("nonsense", "t"), 40), (old("retention.ms", "nowhere"), 3)] {
+        assert_eq!(client.call(&request, 2).await.responses[0].error_code, expected);
+    }
+    assert_eq!(client.produce("t", Batch::sized(200).bytes()).await.error_code, 10, "nothing changed");
+    assert_eq!(client.call(&old("retention.ms", "t"), 2).await.responses[0].error_code, 0);
+    assert_eq!(client.produce("t", Batch::sized(200).bytes()).await.error_code, 0);
 }

@@ -157,6 +157,22 @@ async fn every_version_is_answered_with_data_and_with_errors() {
     check(client, |_| DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("nobody"))])).await;
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(None)).await;
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("tx"))))).await;
+    check(client, |_| {
+        let partitions = vec![delete_records_request::DeleteRecordsPartition::default()];
+        let topic = |name| {
+            let topic = delete_records_request::DeleteRecordsTopic::default().with_name(topic_name(name));
+            topic.with_partitions(partitions.clone())
+        };
+        DeleteRecordsRequest::default().with_topics(vec![topic("t"), topic("nowhere")])
+    })
+    .await;
+    check(client, |_| {
+        let resource = |kind| alter_configs_request::AlterConfigsResource::default().with_resource_type(kind);
+        AlterConfigsRequest::default().with_resources(vec![resource(2), resource(4)])
+    })
+    .await;
+    check(client, |_| DescribeLogDirsRequest::default().with_topics(None)).await;
+    check(client, |_| OffsetDeleteRequest::default().with_group_id(GroupId(text("nobody")))).await;
     check(client, |_| DescribeClusterRequest::default()).await;
     check(client, |_| ApiVersionsRequest::default()).await;
     check(client, |version| match version {
