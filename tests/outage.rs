@@ -48,17 +48,23 @@ fn start_query(folder: &Path) -> Running {
     Running::start(folder, &["run", "q.sql", "--storage", "st", "--trigger", "100 milliseconds"])
 }
 
-#[test]
-fn a_query_goes_on_when_the_broker_is_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut broker = TestBroker::start_on_own_port(folder.path());
-    write_query(folder.path(), &broker);
+/// A query that has read a thousand events, and its broker, which crashed with a thousand more; what the query says of it.
+fn crash_under_a_query(folder: &Path) -> (TestBroker, Running, String) {
+    let mut broker = TestBroker::start_on_own_port(folder);
+    write_query(folder, &broker);
     broker.produce("ev", &events(0));
-    let mut query = start_query(folder.path());
-    wait_for_totals(folder.path(), 1000);
+    let mut query = start_query(folder);
+    wait_for_totals(folder, 1000);
     broker.produce("ev", &events(1000));
     broker.crash();
     let told = query.wait_for("trying again for up to 60 s");
+    (broker, query, told)
+}
+
+#[test]
+fn a_query_goes_on_when_the_broker_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut broker, mut query, told) = crash_under_a_query(folder.path());
     assert!(told.contains(&format!("Kafka broker {}", broker.address)), "{told}");
     broker.restart();
     query.wait_for("Kafka answers again");
@@ -74,14 +80,7 @@ fn a_query_goes_on_when_the_broker_is_back() {
 #[test]
 fn a_query_without_a_broker_ends_when_it_is_told_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let mut broker = TestBroker::start_on_own_port(folder.path());
-    write_query(folder.path(), &broker);
-    broker.produce("ev", &events(0));
-    let mut query = start_query(folder.path());
-    wait_for_totals(folder.path(), 1000);
-    broker.produce("ev", &events(1000));
-    broker.crash();
-    query.wait_for("trying again for up to 60 s");
+    let (mut broker, mut query, _) = crash_under_a_query(folder.path());
     query.signal("INT");
     query.wait_for("finishing the current batch; Ctrl-C again aborts it");
     query.signal("INT");

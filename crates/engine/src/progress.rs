@@ -116,7 +116,7 @@ pub struct SourceProgress {
     pub start_offset: serde_json::Value,
     /// First position not read.
     pub end_offset: serde_json::Value,
-    /// Newest position there was.
+    /// Newest position there was; where the source cannot count what it has, the end of the batch.
     pub latest_offset: serde_json::Value,
     /// Rows read.
     pub num_input_rows: u64,

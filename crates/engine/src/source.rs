@@ -85,11 +85,21 @@ pub trait Source: Send {
         Ok(Vec::new())
     }
 
-    /// Records between `from` and the newest position, where the source can count them.
-    fn records_behind(&mut self, from: &Offset) -> Result<Option<u64>> {
+    /// What there is to read from `from` on, where the source can count it. Asked after each batch, for its progress:
+    /// it plans nothing.
+    fn backlog(&mut self, from: &Offset) -> Result<Option<Backlog>> {
         let _ = from;
         Ok(None)
     }
+}
+
+/// What a source has and was not read yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backlog {
+    /// The newest position.
+    pub latest: Offset,
+    /// Records up to there.
+    pub records: u64,
 }
 
 /// Reads one part of one range; used on one thread, dropped when it is exhausted or the batch is given up.

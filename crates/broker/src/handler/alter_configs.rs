@@ -5,20 +5,20 @@ use std::sync::Arc;
 use kafka_protocol::messages::alter_configs_request::{AlterConfigsRequest, AlterConfigsResource};
 use kafka_protocol::messages::alter_configs_response::{AlterConfigsResourceResponse, AlterConfigsResponse};
 
-use super::incremental_alter_configs::{Refused, SET, apply, store, topic_overrides};
-use super::{Context, blocking, text};
+use super::incremental_alter_configs::{Refused, SET, apply, outcome, store, topic_overrides};
+use super::{Context, blocking};
 use crate::log::config::Overrides;
 
 pub(super) async fn handle(ctx: &Arc<Context>, request: AlterConfigsRequest) -> AlterConfigsResponse {
     let ctx = Arc::clone(ctx);
     let validate_only = request.validate_only;
     let answer = move |resource: AlterConfigsResource| {
-        let response = AlterConfigsResourceResponse::default().with_resource_type(resource.resource_type);
-        let response = match alter(&ctx, &resource, validate_only) {
-            Ok(()) => response.with_error_message(None),
-            Err((error, reason)) => response.with_error_code(error.code()).with_error_message(Some(text(reason))),
-        };
-        response.with_resource_name(resource.resource_name)
+        let (code, message) = outcome(alter(&ctx, &resource, validate_only));
+        AlterConfigsResourceResponse::default()
+            .with_error_code(code)
+            .with_error_message(message)
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name)
     };
     let responses = blocking(move || request.resources.into_iter().map(answer).collect()).await;
     AlterConfigsResponse::default().with_responses(responses)

@@ -9,6 +9,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::incremental_alter_configs_response::{
     AlterConfigsResourceResponse, IncrementalAlterConfigsResponse,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use super::describe_configs::TOPIC;
 use super::{Context, blocking, text};
@@ -28,12 +29,12 @@ pub(super) async fn handle(
     let ctx = Arc::clone(ctx);
     let validate_only = request.validate_only;
     let answer = move |resource: AlterConfigsResource| {
-        let response = AlterConfigsResourceResponse::default().with_resource_type(resource.resource_type);
-        let response = match alter(&ctx, &resource, validate_only) {
-            Ok(()) => response.with_error_message(None),
-            Err((error, reason)) => response.with_error_code(error.code()).with_error_message(Some(text(reason))),
-        };
-        response.with_resource_name(resource.resource_name)
+        let (code, message) = outcome(alter(&ctx, &resource, validate_only));
+        AlterConfigsResourceResponse::default()
+            .with_error_code(code)
+            .with_error_message(message)
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name)
     };
     let responses = blocking(move || request.resources.into_iter().map(answer).collect()).await;
     IncrementalAlterConfigsResponse::default().with_responses(responses)
@@ -60,6 +61,14 @@ pub(super) fn topic_overrides(ctx: &Context, resource_type: i8, name: &str) -> R
 /// Gives a topic its settings, unless they were only to be checked.
 pub(super) fn store(ctx: &Context, name: &str, overrides: Overrides, validate_only: bool) -> Result<(), Refused> {
     if validate_only { Ok(()) } else { ctx.topics.set_overrides(name, overrides).map_err(|error| refuse(&error)) }
+}
+
+/// The result as both responses say it.
+pub(super) fn outcome(result: Result<(), Refused>) -> (i16, Option<StrBytes>) {
+    match result {
+        Ok(()) => (0, None),
+        Err((error, reason)) => (error.code(), Some(text(reason))),
+    }
 }
 
 fn refuse(error: &TopicError) -> Refused {

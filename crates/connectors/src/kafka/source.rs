@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::source::{Offset, OffsetRange, PartitionReader, Source};
+use highwater_engine::source::{Backlog, Offset, OffsetRange, PartitionReader, Source};
 
 use super::client::cluster::{Client, Position};
 use super::client::error::LOST_HELP;
@@ -136,9 +136,9 @@ impl Source for KafkaSource {
         Ok(latest.iter().filter(has_rows).map(|(partition, _)| partition.to_string()).collect())
     }
 
-    fn records_behind(&mut self, from: &Offset) -> Result<Option<u64>> {
+    fn backlog(&mut self, from: &Offset) -> Result<Option<Backlog>> {
         let (from, latest) = self.up_to_latest(from)?;
-        Ok(Some(records_between(&from, &latest)))
+        Ok(Some(Backlog { records: records_between(&from, &latest), latest: to_offset(&latest) }))
     }
 }
 

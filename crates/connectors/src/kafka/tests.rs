@@ -97,7 +97,8 @@ fn each_codec_is_read_in_exact_ranges() {
             assert_eq!(rows(&batches), expected, "{codec} {from} to {to}");
             assert_eq!(report.records, expected.len() as u64);
         }
-        assert_eq!(source.records_behind(&offset(json!({ &topic: {"0": 400} }))).unwrap(), Some(600));
+        let backlog = source.backlog(&offset(json!({ &topic: {"0": 400} }))).unwrap().unwrap();
+        assert_eq!((backlog.records, backlog.latest.0), (600, json!({ &topic: {"0": 1000} })));
         assert_eq!(source.partitions_behind(&offset(json!({ &topic: {"0": 999} }))).unwrap(), [format!("{topic}-0")]);
         assert!(source.partitions_behind(&offset(json!({ &topic: {"0": 1000} }))).unwrap().is_empty());
     }

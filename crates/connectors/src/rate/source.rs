@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, Timest
 use arrow::datatypes::{Schema, SchemaRef};
 use highwater_engine::clock::Clock;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::source::{Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceRequest};
+use highwater_engine::source::{Backlog, Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceRequest};
 use serde_json::json;
 
 use super::{Speed, Steps};
@@ -111,9 +111,10 @@ impl Source for RateSource {
         Ok(readers(first, end, self.partitions, times, &self.projection, &self.schema))
     }
 
-    fn records_behind(&mut self, from: &Offset) -> Result<Option<u64>> {
-        let behind = self.speed.first(self.seconds_now()) - self.speed.first(seconds(from)?);
-        Ok(u64::try_from(behind).ok())
+    fn backlog(&mut self, from: &Offset) -> Result<Option<Backlog>> {
+        let now = self.seconds_now();
+        let behind = self.speed.first(now) - self.speed.first(seconds(from)?);
+        Ok(u64::try_from(behind).ok().map(|records| Backlog { latest: Offset(json!(now)), records }))
     }
 }
 
@@ -363,7 +364,7 @@ mod tests {
             parts.extend(rows(&mut again, Offset(json!(second)), Offset(json!(second + 1))));
         }
         assert_eq!(parts, whole);
-        assert_eq!(again.records_behind(&start).expect("behind"), Some(55));
+        assert_eq!(again.backlog(&start).expect("behind").map(|backlog| backlog.records), Some(55));
     }
 
     #[test]

@@ -72,21 +72,22 @@ pub(crate) fn progress_of(
     for (index, reads) in outcome.reads.iter().enumerate() {
         let end = entry.ends.get(index).cloned().flatten();
         let source = query.source_mut(index);
-        let records_behind = match &end {
-            Some(end) => source.records_behind(end)?,
+        let backlog = match &end {
+            Some(end) => source.backlog(end)?,
             None => None,
         };
+        let end = end.map(|offset| offset.0).unwrap_or_default();
         sources.push(SourceProgress {
             description: source.description(),
             start_offset: entry.starts.get(index).cloned().flatten().map(|offset| offset.0).unwrap_or_default(),
-            end_offset: end.as_ref().map(|offset| offset.0.clone()).unwrap_or_default(),
-            latest_offset: source.latest_offset()?.0,
+            latest_offset: backlog.as_ref().map_or_else(|| end.clone(), |backlog| backlog.latest.0.clone()),
+            end_offset: end,
             num_input_rows: reads.records,
             input_rows_per_second: rate(reads.records, since_last),
             processed_rows_per_second: rate(reads.records, seconds),
             num_input_bytes: reads.size_bytes,
             num_malformed_records: reads.malformed,
-            records_behind,
+            records_behind: backlog.map(|backlog| backlog.records),
         });
     }
     let rows = outcome.reads.iter().map(|reads| reads.records).sum();
