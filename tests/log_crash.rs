@@ -580,6 +580,7 @@ fn seed() -> u64 {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what a long run has done is told to whoever asked for it")]
 fn acknowledged_records_survive_crashes_of_the_broker() {
     let kills = std::env::var("HIGHWATER_LOG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
     let seed = seed();
