@@ -63,6 +63,9 @@ impl Broker {
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(server::serve(Arc::clone(&ctx), listener, stopped));
         let tasks = start_tasks(&ctx);
+        if !ctx.settings.sabotage.is_empty() {
+            tracing::error!(sabotage = ?ctx.settings.sabotage, "this broker is told to work wrongly: for tests only");
+        }
         tracing::info!(address = %local_addr, data_dir = %data_dir.display(), fsync = %ctx.settings.fsync, "listening");
         Ok(Self { ctx, local_addr, stop, server: Some(server), tasks, _flusher: flusher, _lock: lock })
     }

@@ -90,6 +90,16 @@ pub enum CorruptLogPolicy {
     Truncate,
 }
 
+/// A fault that is built in on request, to prove that a test would notice it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sabotage {
+    /// A producer that was replaced may go on writing and ending transactions.
+    NoFencing,
+    /// Readers of committed records get every record.
+    NoIsolation,
+}
+
 /// Everything a [`Broker`](crate::Broker) can be told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -172,6 +182,9 @@ pub struct BrokerSettings {
     pub max_transactional_ids: usize,
     /// Partitions of one transaction.
     pub max_transaction_partitions: usize,
+
+    /// Faults to build in, for tests of tests. A broker that keeps anything of worth has none.
+    pub sabotage: Vec<Sabotage>,
 }
 
 impl BrokerSettings {
@@ -256,6 +269,7 @@ impl Default for BrokerSettings {
             transactional_id_expiration_ms: 7 * DAY_MS,
             max_transactional_ids: 100_000,
             max_transaction_partitions: 10_000,
+            sabotage: Vec::new(),
         }
     }
 }

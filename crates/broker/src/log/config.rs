@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::settings::BrokerSettings;
+use crate::settings::{BrokerSettings, Sabotage};
 
 /// What a topic sets itself, as it was written.
 pub(crate) type Overrides = BTreeMap<String, String>;
@@ -21,6 +21,8 @@ pub(crate) struct LogConfig {
     pub(crate) max_message_bytes: usize,
     pub(crate) index_interval_bytes: u32,
     pub(crate) log_append_time: bool,
+    /// Whether a producer that was replaced is refused; only sabotage says no.
+    pub(crate) fences: bool,
 }
 
 /// How a value is described to clients (`DescribeConfigs`).
@@ -163,6 +165,7 @@ impl LogConfig {
             max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(usize::MAX),
             index_interval_bytes: unsigned("index.interval.bytes", DEFAULT_INDEX_INTERVAL_BYTES),
             log_append_time: overrides.get("message.timestamp.type").is_some_and(|value| value == LOG_APPEND_TIME),
+            fences: !settings.sabotage.contains(&Sabotage::NoFencing),
         }
     }
 }

@@ -142,7 +142,7 @@ impl PartitionLog {
         }
         let log_append_time = self.config.log_append_time.then_some(now_ms);
         if batch.header.is_idempotent()
-            && let Judgement::Duplicate { base_offset, timestamp } = self.producers.judge(&batch.header)?
+            && let Judgement::Duplicate { base_offset, timestamp } = self.judge(&batch.header)?
         {
             let next_offset = base_offset + i64::from(batch.header.record_count);
             return Ok(Appended {
@@ -157,6 +157,13 @@ impl PartitionLog {
         self.store(batch, log_append_time, now_ms)
     }
 
+    fn judge(&self, batch: &BatchHeader) -> Result<Judgement, SequenceError> {
+        match self.producers.judge(batch) {
+            Err(_) if !self.config.fences => Ok(Judgement::Append),
+            judged => judged,
+        }
+    }
+
     /// Writes the end of a producer's transaction. Everything below `high_watermark` can be read.
     pub(crate) fn append_marker(
         &mut self,
@@ -167,7 +174,9 @@ impl PartitionLog {
         if self.failed {
             return Err(AppendError::Failed);
         }
-        self.producers.judge_marker(marker)?;
+        if self.config.fences {
+            self.producers.judge_marker(marker)?;
+        }
         while self.ending.front().is_some_and(|ended| ended.marker_offset < high_watermark) {
             self.ending.pop_front();
         }
