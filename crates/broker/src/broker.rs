@@ -84,6 +84,15 @@ impl Broker {
         }
     }
 
+    /// Compacts now what would be compacted in the background, beside its regular times.
+    pub async fn compact(&self) {
+        let ctx = Arc::clone(&self.ctx);
+        let compacted = tokio::task::spawn_blocking(move || ctx.topics.compact()).await;
+        if let Err(error) = compacted {
+            tracing::error!(%error, "compaction failed");
+        }
+    }
+
     /// Stops accepting, lets answers under way finish, flushes everything and closes.
     pub async fn shutdown(mut self) -> Result<(), BrokerError> {
         self.stop.send_replace(true);
@@ -150,6 +159,12 @@ fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![tokio::spawn(async move { timers.groups.run_timers().await })];
     let every = Duration::from_millis(ctx.settings.retention_check_interval_ms);
     tasks.push(repeat(ctx, every, sweep));
+    let every = Duration::from_millis(ctx.settings.flush_check_interval_ms);
+    tasks.push(repeat(ctx, every, |ctx| ctx.topics.flush_overdue()));
+    if ctx.settings.log_cleaner_enable {
+        let every = Duration::from_millis(ctx.settings.log_cleaner_interval_ms);
+        tasks.push(repeat(ctx, every, |ctx| ctx.topics.compact()));
+    }
     if let FsyncMode::Interval { interval_ms } = ctx.settings.fsync {
         tasks.push(repeat(ctx, Duration::from_millis(interval_ms), sync));
     }

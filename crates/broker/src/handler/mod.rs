@@ -43,6 +43,7 @@ mod delete_records;
 mod describe_log_dirs;
 mod create_partitions;
 mod describe_configs;
+mod broker_configs;
 mod incremental_alter_configs;
 mod alter_configs;
 mod describe_cluster;
