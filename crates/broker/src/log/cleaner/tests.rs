@@ -1,6 +1,6 @@
 //! Compaction as a whole: against a model, with crashes at every step, and beside readers and deletions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::super::batch::testing::{Spec, batch};
 use super::super::batch::{BatchHeader, CONTROL_BIT, Codec, ProducedBatch, TRANSACTIONAL_BIT, verify_crc};
 use super::super::config::LogConfig;
+use super::super::control::{Marker, Outcome};
 use super::super::flush::FlushQueue;
 use super::super::partition::{Isolation, Partition, ReadLimits};
 use super::super::partition_log::PartitionLog;
@@ -61,7 +62,7 @@ impl Bench {
 
     fn produce(&self, records: &[(&str, Option<&str>)]) -> i64 {
         let owned: Vec<_> = records.iter().map(|&(key, value)| (Some(key.into()), value.map(Into::into))).collect();
-        self.append(&produced(&owned, Codec::None, None, self.now_ms))
+        self.append(&produced(&owned, Codec::None, None, 0, self.now_ms))
     }
 
     fn append(&self, bytes: &[u8]) -> i64 {
@@ -115,14 +116,45 @@ impl Bench {
     fn read(&self) -> Kept {
         let mut kept = Kept::new();
         self.walk(self.partition.start_offset(), |header, batch| {
-            for record in Unpacked::new(header, batch, 1 << 20).expect("unpacked").records() {
-                let record = record.expect("a record");
-                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-                let found = (record.key.map(text), record.value.map(text));
-                assert!(kept.last_key_value().is_none_or(|(&last, _)| last < record.offset), "offsets rise");
-                kept.insert(record.offset, found);
+            for (offset, found) in records_of(header, batch) {
+                assert!(kept.last_key_value().is_none_or(|(&last, _)| last < offset), "offsets rise");
+                kept.insert(offset, found);
             }
         });
+        kept
+    }
+
+    /// What a reader of committed records is left with, by the rules every client follows.
+    fn read_committed(&self) -> Kept {
+        let mut kept = Kept::new();
+        let mut offset = self.partition.start_offset();
+        while offset < self.partition.end_offset(Isolation::Committed) {
+            let limits =
+                ReadLimits { max_bytes: 300, at_least_one: true, verify: true, isolation: Isolation::Committed };
+            let batches = self.partition.read(offset, limits).expect("readable");
+            let mut to_come = batches.aborted.clone();
+            let mut aborting = HashSet::new();
+            let mut rest = &batches.bytes[..];
+            while !rest.is_empty() {
+                let header = BatchHeader::parse(rest).expect("a batch");
+                let (batch, behind) = rest.split_at(header.size_bytes);
+                to_come.retain(|aborted| {
+                    let begun = aborted.first_offset <= header.last_offset();
+                    begun.then(|| aborting.insert(aborted.producer_id));
+                    !begun
+                });
+                if header.is_control() {
+                    let marker = Marker::read(&header, batch);
+                    if marker.is_some_and(|marker| marker.outcome == Outcome::Abort) {
+                        aborting.remove(&header.producer_id);
+                    }
+                } else if !(header.is_transactional() && aborting.contains(&header.producer_id)) {
+                    kept.extend(records_of(&header, batch));
+                }
+                offset = header.next_offset();
+                rest = behind;
+            }
+        }
         kept
     }
 
@@ -179,13 +211,25 @@ fn open(
     Ok(Partition::new("t".into(), 0, log, FlushQueue::new(FsyncMode::Os)))
 }
 
+/// The records of a batch that is no marker.
+fn records_of(header: &BatchHeader, batch: &[u8]) -> Vec<(i64, (Key, Option<String>))> {
+    if header.is_control() {
+        return Vec::new();
+    }
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let unpacked = Unpacked::new(header, batch, 1 << 20).expect("unpacked");
+    let records = unpacked.records().map(|record| record.expect("a record"));
+    records.map(|record| (record.offset, (record.key.map(text), record.value.map(text)))).collect()
+}
+
 fn produced(
     records: &[(Key, Option<String>)],
     codec: Codec,
     producer: Option<(i64, i16, i32)>,
+    attributes: i16,
     now_ms: i64,
 ) -> Vec<u8> {
-    let spec = Spec { records: records.len() as i32, timestamp: now_ms, producer, ..Spec::default() };
+    let spec = Spec { records: records.len() as i32, timestamp: now_ms, producer, attributes, ..Spec::default() };
     let header = BatchHeader::parse(&batch(spec)).expect("a header").with_codec(codec);
     let record = |(at, (key, value)): (usize, &'_ (Key, Option<String>))| (at as i64, key.clone(), value.clone());
     let owned: Vec<_> = records.iter().enumerate().map(record).collect();
@@ -391,7 +435,7 @@ fn a_batch_that_cannot_be_read_makes_its_partition_uncleanable_and_nothing_else(
     // A batch that unpacks to too much is one that cannot be read.
     let packed = Bench::new(1 << 20);
     let big = vec![(Some("k".to_owned()), Some("v".repeat(5000)))];
-    packed.append(&produced(&big, Codec::Zstd, None, 0));
+    packed.append(&produced(&big, Codec::Zstd, None, 0, 0));
     packed.roll();
     let error = packed.pass(Limits { unpacked_bytes: 1000, ..LIMITS }).expect_err("too much").to_string();
     assert!(error.contains("more than 1000 bytes"), "{error}");
@@ -535,6 +579,7 @@ fn transactions_in_which_no_batch_was_met_are_told() {
 #[derive(Debug, Clone)]
 enum Step {
     Produce { records: Vec<(u8, Option<u8>)>, codec: u8, producer: Option<i64> },
+    End { producer: i64, outcome: Outcome },
     Compact { keys_bytes: usize },
     CrashInPass { steps: usize, keys_bytes: usize },
     Crash,
@@ -542,13 +587,18 @@ enum Step {
     Wait { ms: i64 },
 }
 
+/// Producers from here on write in transactions.
+const TRANSACTIONAL_FROM: i64 = 2;
+
 fn step() -> impl Strategy<Value = Step> {
     let record = (0..6u8, prop_oneof![3 => any::<u8>().prop_map(Some), 1 => Just(None)]);
     let keys_bytes = || prop_oneof![Just(1 << 20), Just(0), 200..600usize];
+    let outcome = prop_oneof![Just(Outcome::Commit), Just(Outcome::Abort)];
     prop_oneof![
-        8 => (prop::collection::vec(record, 1..6), 0..5u8, prop::option::of(0..2i64))
+        8 => (prop::collection::vec(record, 1..6), 0..5u8, prop::option::of(0..4i64))
             .prop_map(|(records, codec, producer)| Step::Produce { records, codec, producer }),
-        3 => keys_bytes().prop_map(|keys_bytes| Step::Compact { keys_bytes }),
+        4 => (TRANSACTIONAL_FROM..4, outcome).prop_map(|(producer, outcome)| Step::End { producer, outcome }),
+        4 => keys_bytes().prop_map(|keys_bytes| Step::Compact { keys_bytes }),
         2 => (0..40usize, keys_bytes()).prop_map(|(steps, keys_bytes)| Step::CrashInPass { steps, keys_bytes }),
         1 => Just(Step::Crash),
         1 => Just(Step::Close),
@@ -556,27 +606,54 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Everything that was ever produced, and when.
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Committed,
+    Open { producer: i64 },
+    Aborted,
+    Marker,
+}
+
+#[derive(Debug)]
+struct Produced {
+    key: Key,
+    value: Option<String>,
+    at_ms: i64,
+    fate: Fate,
+}
+
+/// Everything that was ever produced, by its offset.
 #[derive(Default)]
 struct Model {
-    produced: Vec<(Key, Option<String>, i64)>,
+    produced: Vec<Produced>,
     sequences: HashMap<i64, i32>,
 }
 
 impl Model {
     fn check(&self, bench: &Bench) {
-        let kept = bench.read();
-        for (&offset, found) in &kept {
-            let (key, value, _) = &self.produced[offset as usize];
-            assert_eq!((key, value), (&found.0, &found.1), "offset {offset}");
+        let all = bench.read();
+        let committed = bench.read_committed();
+        for (view, hidden) in [(&all, &[Fate::Marker][..]), (&committed, &[Fate::Marker, Fate::Aborted])] {
+            for (&offset, found) in view {
+                let Produced { key, value, fate, .. } = &self.produced[offset as usize];
+                assert_eq!((key, value), (&found.0, &found.1), "offset {offset}");
+                assert!(!hidden.contains(fate), "offset {offset} is {fate:?}");
+            }
         }
-        let mut newest: HashMap<&Key, usize> = HashMap::new();
-        for (offset, (key, _, _)) in self.produced.iter().enumerate() {
-            newest.insert(key, offset);
+        let stable_end = bench.partition.end_offset(Isolation::Committed);
+        let mut newest: HashMap<&Key, i64> = HashMap::new();
+        for (offset, produced) in (0..).zip(&self.produced) {
+            if matches!(produced.fate, Fate::Open { .. }) {
+                assert!(offset >= stable_end && all.contains_key(&offset), "offset {offset} is open");
+            }
+            if produced.fate == Fate::Committed && offset < stable_end {
+                newest.insert(&produced.key, offset);
+            }
         }
         for (key, offset) in newest {
-            let (_, value, at_ms) = &self.produced[offset];
-            let last = kept.iter().rev().find(|(_, found)| found.0 == *key).map(|(&offset, _)| offset as usize);
+            let Produced { value, at_ms, .. } = &self.produced[offset as usize];
+            let last = committed.iter().rev().find(|(_, found)| found.0 == *key).map(|(&offset, _)| offset);
             if value.is_none() && bench.now_ms >= at_ms + RETENTION_MS {
                 assert!(last.is_none_or(|last| last == offset), "an older value of {key:?} came back");
             } else {
@@ -586,6 +663,16 @@ impl Model {
         for offset in 0..self.produced.len() as i64 {
             bench.walk(offset, |_, _| {});
         }
+    }
+
+    fn end(&mut self, bench: &Bench, producer: i64, outcome: Outcome) {
+        let open = Fate::Open { producer };
+        let ended = if outcome == Outcome::Commit { Fate::Committed } else { Fate::Aborted };
+        self.produced.iter_mut().filter(|record| record.fate == open).for_each(|record| record.fate = ended);
+        let marker = Marker { producer_id: producer, producer_epoch: 0, outcome };
+        let offset = bench.partition.append_marker(marker, bench.now_ms).expect("appended").base_offset;
+        assert_eq!(offset, self.produced.len() as i64);
+        self.produced.push(Produced { key: None, value: None, at_ms: bench.now_ms, fate: Fate::Marker });
     }
 }
 
@@ -597,16 +684,23 @@ fn run(bench: &mut Bench, model: &mut Model, step: &Step) {
                 .iter()
                 .map(|(key, value)| (Some(format!("key-{key}")), value.map(|value| format!("value-{value}"))))
                 .collect();
+            let fate = match *producer {
+                Some(producer) if producer >= TRANSACTIONAL_FROM => Fate::Open { producer },
+                _ => Fate::Committed,
+            };
             let producer = producer.map(|id| {
                 let next = model.sequences.entry(id).or_default();
                 let sequence = *next;
                 *next += records.len() as i32;
                 (id, 0, sequence)
             });
-            let offset = bench.append(&produced(&records, codec, producer, bench.now_ms));
+            let attributes = if fate == Fate::Committed { 0 } else { TRANSACTIONAL_BIT };
+            let offset = bench.append(&produced(&records, codec, producer, attributes, bench.now_ms));
             assert_eq!(offset, model.produced.len() as i64);
-            model.produced.extend(records.into_iter().map(|(key, value)| (key, value, bench.now_ms)));
+            let at_ms = bench.now_ms;
+            model.produced.extend(records.into_iter().map(|(key, value)| Produced { key, value, at_ms, fate }));
         }
+        Step::End { producer, outcome } => model.end(bench, *producer, *outcome),
         Step::Compact { keys_bytes } => {
             bench.pass(Limits { keys_bytes: *keys_bytes, ..LIMITS }).expect("compacted");
         }
@@ -634,7 +728,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_newest_value_of_each_key_can_be_read(steps in prop::collection::vec(step(), 1..40)) {
+    fn whatever_happens_the_newest_value_of_each_key_can_be_read(steps in prop::collection::vec(step(), 1..60)) {
         let mut bench = Bench::new(350);
         let mut model = Model::default();
         for step in &steps {
