@@ -725,7 +725,7 @@ fn run(bench: &mut Bench, model: &mut Model, step: &Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_newest_value_of_each_key_can_be_read(steps in prop::collection::vec(step(), 1..60)) {
