@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
 use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
+use crate::group::published;
 use crate::group::service::Groups;
 use crate::handler::Context;
 use crate::identity::Identity;
@@ -168,6 +169,9 @@ fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     if let FsyncMode::Interval { interval_ms } = ctx.settings.fsync {
         tasks.push(repeat(ctx, Duration::from_millis(interval_ms), sync));
     }
+    tasks.push(repeat(ctx, Duration::from_millis(ctx.settings.offsets_publish_interval_ms), |ctx| {
+        published::publish(ctx.groups.offsets(), &ctx.topics, ctx.clock.wall_ms());
+    }));
     let transactions = Arc::clone(&ctx.transactions);
     let mut ticks = tokio::time::interval(Duration::from_millis(ctx.settings.transaction_check_interval_ms));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -190,6 +190,8 @@ pub struct BrokerSettings {
     pub group_initial_rebalance_delay_ms: i32,
     /// How long the offsets of an empty group are kept.
     pub offsets_retention_ms: i64,
+    /// How soon a committed offset can be read in the topic `__consumer_offsets`.
+    pub offsets_publish_interval_ms: u64,
     /// Longest metadata string beside a committed offset.
     pub max_offset_metadata_bytes: usize,
 
@@ -239,6 +241,7 @@ impl BrokerSettings {
         at_least("max_transaction_partitions", self.max_transaction_partitions as i128, 1)?;
         at_least("transaction_max_timeout_ms", self.transaction_max_timeout_ms.into(), 1)?;
         at_least("transaction_check_interval_ms", self.transaction_check_interval_ms.into(), 1)?;
+        at_least("offsets_publish_interval_ms", self.offsets_publish_interval_ms.into(), 1)?;
         at_least("max_groups", self.max_groups as i128, 1)?;
         at_least("retention_check_interval_ms", self.retention_check_interval_ms.into(), 1)?;
         at_least("delete_retention_ms", self.delete_retention_ms.into(), 0)?;
@@ -313,6 +316,7 @@ impl Default for BrokerSettings {
             group_max_session_timeout_ms: 30 * 60 * 1000,
             group_initial_rebalance_delay_ms: 100,
             offsets_retention_ms: 7 * DAY_MS,
+            offsets_publish_interval_ms: 100,
             max_offset_metadata_bytes: 4096,
             transaction_max_timeout_ms: 15 * 60 * 1000,
             transaction_check_interval_ms: 1000,

@@ -54,7 +54,6 @@ pub(crate) struct Record<'a> {
     headers: &'a [u8],
 }
 
-#[cfg(test)]
 impl<'a> Record<'a> {
     /// A record without headers.
     pub(crate) fn of(offset: i64, timestamp: i64, key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Self {
