@@ -45,6 +45,8 @@ mod identity;
 mod log;
 mod group;
 mod txn;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 pub use broker::Broker;
 pub use clock::{Clock, ManualClock, SystemClock};

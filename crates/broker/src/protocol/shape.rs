@@ -211,7 +211,7 @@ pub(crate) fn check(key: ApiKey, version: i16, body: &[u8], max_elements: usize)
 }
 
 /// How many bytes the body takes. An API without a shape is refused: nothing is decoded unseen.
-fn length(key: ApiKey, version: i16, body: &[u8], max_elements: usize) -> Result<usize, ShapeError> {
+pub(crate) fn length(key: ApiKey, version: i16, body: &[u8], max_elements: usize) -> Result<usize, ShapeError> {
     let Some(request) = shape(key) else { return Err(ShapeError::Unknown) };
     let mut walk =
         Walk { bytes: body, at: 0, version, flexible: version >= request.flexible_since, max_elements, elements: 0 };

@@ -356,3 +356,26 @@ fn bytes_behind_the_body_are_left_alone() {
     // Metadata of all topics as librdkafka 2.12 sends it: four bytes of body, three of nothing.
     assert_eq!(check(ApiKey::Metadata, 13, &[0; 7], LIMIT), Ok(()));
 }
+
+/// Writes every example as a seed for `make fuzz`: as a whole frame, and as api key, version and bare body.
+#[test]
+#[ignore = "writes files; `make fuzz` runs it"]
+fn write_the_examples_as_seeds_for_fuzzing() {
+    let directory = std::env::var("FUZZ_SEEDS").expect("FUZZ_SEEDS names a directory");
+    let directory = std::path::Path::new(&directory);
+    std::fs::create_dir_all(directory).expect("created");
+    for (served, version) in every_version() {
+        let body = full(served.key, version);
+        let header = RequestHeader::default()
+            .with_request_api_key(served.key as i16)
+            .with_request_api_version(version)
+            .with_client_id(Some(text("seed")));
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, served.key.request_header_version(version)).expect("encoded");
+        frame.extend_from_slice(&body);
+        let start = [(served.key as i16).to_be_bytes(), version.to_be_bytes()].concat();
+        let name = format!("{:?}-{version}", served.key);
+        std::fs::write(directory.join(format!("{name}-frame")), frame).expect("written");
+        std::fs::write(directory.join(format!("{name}-body")), [&start[..], &body].concat()).expect("written");
+    }
+}
