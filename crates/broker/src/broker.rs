@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
+use crate::fetch_session::SessionCache;
 use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
 use crate::group::service::Groups;
@@ -139,7 +141,9 @@ fn open(
         Arc::clone(&groups),
         Arc::clone(&identity),
     )?);
-    Ok(Context { settings, clock, topics, groups, transactions, identity, host, port })
+    let fetch_sessions =
+        Mutex::new(SessionCache::new(settings.max_fetch_sessions, settings.max_fetch_session_partitions));
+    Ok(Context { settings, clock, topics, groups, transactions, identity, fetch_sessions, host, port })
 }
 
 fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {

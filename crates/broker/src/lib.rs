@@ -41,6 +41,7 @@ mod lock;
 mod server;
 mod protocol;
 mod handler;
+mod fetch_session;
 mod identity;
 mod log;
 mod group;

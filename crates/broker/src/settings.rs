@@ -135,6 +135,11 @@ pub struct BrokerSettings {
     pub max_request_elements: usize,
     /// Record bytes in one fetch response (the first batch is always whole).
     pub max_fetch_bytes: usize,
+    /// Fetch sessions kept (KIP-227; Kafka's `max.incremental.fetch.session.cache.slots`); a fetch beyond it goes on
+    /// without. 0 keeps none.
+    pub max_fetch_sessions: usize,
+    /// Partitions in all fetch sessions together; a session that would go beyond it is not kept.
+    pub max_fetch_session_partitions: usize,
     /// Open connections; one more is closed at once.
     pub max_connections: usize,
     /// Request bytes of one connection that wait for their answer; beyond it the connection is
@@ -239,6 +244,8 @@ impl Default for BrokerSettings {
             max_request_bytes: 100 * 1024 * 1024,
             max_request_elements: 1_000_000,
             max_fetch_bytes: 55 * 1024 * 1024,
+            max_fetch_sessions: 1000,
+            max_fetch_session_partitions: 250_000,
             max_connections: 1000,
             max_in_flight_bytes: 64 * 1024 * 1024,
             idle_connection_timeout_ms: 10 * 60 * 1000,

@@ -1,7 +1,6 @@
 //! Fetch: whole batches, read from the file into the response; a long poll when there are too few.
 //!
-//! Fetch sessions (KIP-227) are declined by answering session id 0, as the protocol allows: they
-//! save request bytes between many brokers, and here there is one.
+//! What a fetch in a session reads, and what of it is told, is decided in `fetch_session.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{Context, blocking, check_leader_epoch, isolation};
+use crate::fetch_session::Asked;
 use crate::log::partition::{Batches, Isolation, Partition, ReadError, ReadLimits};
 
 /// Longest long poll, whatever the client asks for.
@@ -39,10 +39,29 @@ struct WantedTopic {
     partitions: Vec<Wanted>,
 }
 
-pub(super) async fn handle(ctx: &Arc<Context>, request: FetchRequest, version: i16) -> FetchResponse {
-    if request.session_id != 0 {
-        return FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
+pub(super) async fn handle(ctx: &Arc<Context>, mut request: FetchRequest, version: i16) -> FetchResponse {
+    let asked = Asked {
+        session_id: request.session_id,
+        epoch: request.session_epoch,
+        by_id: version >= 13,
+        topics: std::mem::take(&mut request.topics),
+        forgotten: std::mem::take(&mut request.forgotten_topics_data),
+    };
+    let opened = ctx.fetch_sessions.lock().open(ctx.clock.monotonic_ms(), asked);
+    let (scope, topics) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return FetchResponse::default().with_error_code(error.code()),
+    };
+    let responses = fetch(ctx, request.with_topics(topics), version).await;
+    let fresh_id = || (Uuid::new_v4().as_u128() & 0x7fff_ffff) as i32;
+    let finished = ctx.fetch_sessions.lock().finish(ctx.clock.monotonic_ms(), scope, responses, fresh_id);
+    match finished {
+        Ok(answer) => FetchResponse::default().with_session_id(answer.session_id).with_responses(answer.responses),
+        Err((id, error)) => FetchResponse::default().with_session_id(id).with_error_code(error.code()),
     }
+}
+
+async fn fetch(ctx: &Arc<Context>, request: FetchRequest, version: i16) -> Vec<FetchableTopicResponse> {
     let isolation = isolation(request.isolation_level);
     let wait_ms = request.max_wait_ms.clamp(0, LONGEST_WAIT_MS).unsigned_abs();
     let max_bytes = unsigned(request.max_bytes).min(ctx.settings.max_fetch_bytes);
@@ -72,8 +91,7 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: FetchRequest, version: i
         wait_for_bytes(&topics, isolation, min_bytes, Duration::from_millis(wait_ms.into())).await;
     }
     let ctx = Arc::clone(ctx);
-    let responses = blocking(move || read_all(&ctx, topics, max_bytes, isolation, version)).await;
-    FetchResponse::default().with_responses(responses)
+    blocking(move || read_all(&ctx, topics, max_bytes, isolation, version)).await
 }
 
 fn unsigned(number: i32) -> usize {

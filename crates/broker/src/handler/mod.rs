@@ -53,9 +53,11 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, BrokerId};
 use kafka_protocol::protocol::StrBytes;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::fetch_session::SessionCache;
 use crate::group::service::Groups;
 use crate::identity::Identity;
 use crate::log::partition::Isolation;
@@ -79,6 +81,7 @@ pub(crate) struct Context {
     pub(crate) groups: Arc<Groups>,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) fetch_sessions: Mutex<SessionCache>,
     pub(crate) host: String,
     pub(crate) port: u16,
 }

@@ -16,6 +16,7 @@ mod transactions;
 mod hostile;
 mod versions;
 mod kcat;
+mod sessions;
 
 use std::path::Path;
 
