@@ -110,6 +110,16 @@ pub(crate) enum Scope {
     },
 }
 
+impl Scope {
+    /// The session a client goes on with when it is told nothing.
+    pub(crate) fn session_id(&self) -> i32 {
+        match self {
+            Self::Alone | Self::Full(_) => NO_SESSION,
+            Self::Incremental { id, .. } => *id,
+        }
+    }
+}
+
 /// A session that may come to be.
 #[derive(Debug)]
 pub(crate) struct Draft {

@@ -18,12 +18,14 @@ use crate::log::partition::{Partition, ReadLimits};
 use crate::log::partition_log::PartitionLog;
 use crate::log::records;
 use crate::log::recovery::{Checkpoint, Recovery};
+use crate::protocol::frame::RequestLimits;
 use crate::protocol::shape::ShapeError;
 use crate::protocol::{api, frame, shape};
 use crate::settings::{BrokerSettings, CorruptLogPolicy, FsyncMode};
 
 /// Elements a fuzzed request may have: few enough that decoding them takes little memory.
 const MAX_ELEMENTS: usize = 100_000;
+const LIMITS: RequestLimits = RequestLimits { max_elements: MAX_ELEMENTS, max_client_id_bytes: 1024 };
 /// An array that claims more than this is not decoded to see what happens.
 const SAFE_COUNT: usize = 10_000;
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -55,22 +57,21 @@ pub enum Walked {
 
 /// Understands a frame as a connection would.
 pub fn frame(bytes: &[u8]) -> Option<Request> {
-    let frame = frame::parse(Bytes::copy_from_slice(bytes), MAX_ELEMENTS).ok()?;
+    let frame = frame::parse(Bytes::copy_from_slice(bytes), LIMITS).ok()?;
     if frame.fall_back {
         return None;
     }
-    let walked = shape::length(frame.key, frame.version, &frame.body, MAX_ELEMENTS).expect("parse has walked it");
-    Some(Request { key: frame.key as i16, version: frame.version, body: frame.body, walked })
+    let walked = shape::walk(frame.key, frame.version, &frame.body, MAX_ELEMENTS).expect("parse has walked it");
+    Some(Request { key: frame.key as i16, version: frame.version, body: frame.body, walked: walked.length })
 }
 
 /// Walks a body, if the API is served in this version.
 pub fn walk(key: i16, version: i16, body: &[u8]) -> Option<Walked> {
     let key = ApiKey::try_from(key).ok()?;
     api::find(key, version)?;
-    Some(match shape::length(key, version, body, MAX_ELEMENTS) {
-        Ok(length) => Walked::Ends(length),
+    Some(match shape::walk(key, version, body, MAX_ELEMENTS) {
+        Ok(walked) => Walked::Ends(walked.length),
         Err(ShapeError::Short { wanted, .. }) if wanted <= SAFE_COUNT => Walked::Refused,
-        Err(ShapeError::Length { .. }) => Walked::Refused,
         Err(_) => Walked::TooLarge,
     })
 }

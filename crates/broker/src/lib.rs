@@ -42,6 +42,8 @@ mod server;
 mod protocol;
 mod handler;
 mod fetch_session;
+mod budget;
+mod quota;
 mod identity;
 mod log;
 mod group;
@@ -50,6 +52,7 @@ mod txn;
 pub mod fuzzing;
 
 pub use broker::Broker;
+pub use budget::Used as MemoryUsed;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BrokerError, ErrorKind};
 pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode};

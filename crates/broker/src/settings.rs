@@ -131,8 +131,16 @@ pub struct BrokerSettings {
 
     /// Largest request frame; a larger one closes the connection before anything is allocated.
     pub max_request_bytes: usize,
-    /// Array elements in one request, summed over its arrays.
+    /// Array elements and tagged fields in one request, summed.
     pub max_request_elements: usize,
+    /// Longest client id, and longest name a quota can be for; a longer client id closes the connection.
+    pub max_client_id_bytes: usize,
+    /// Request bytes held by all connections together (Kafka's `queued.max.request.bytes`); beyond it all but one
+    /// wait to be read on.
+    pub max_request_memory_bytes: usize,
+    /// Bytes of fetch responses held by all connections together, from before they are read until the system has
+    /// taken them; beyond it fetches are answered without records. A response is held twice while it is encoded.
+    pub max_fetch_memory_bytes: usize,
     /// Record bytes in one fetch response (the first batch is always whole).
     pub max_fetch_bytes: usize,
     /// Fetch sessions kept (KIP-227; Kafka's `max.incremental.fetch.session.cache.slots`); a fetch beyond it goes on
@@ -142,11 +150,25 @@ pub struct BrokerSettings {
     pub max_fetch_session_partitions: usize,
     /// Open connections; one more is closed at once.
     pub max_connections: usize,
+    /// Open connections from one address; one more is closed at once.
+    pub max_connections_per_ip: usize,
     /// Request bytes of one connection that wait for their answer; beyond it the connection is
     /// not read.
     pub max_in_flight_bytes: usize,
-    /// A connection that is silent, or does not take its answer, for this long is closed.
+    /// A connection that is silent for this long is closed.
     pub idle_connection_timeout_ms: u64,
+    /// A connection whose request has begun and is not whole after this long is closed.
+    pub request_read_timeout_ms: u64,
+    /// A connection that takes nothing of its answer for this long is closed.
+    pub slow_reader_timeout_ms: u64,
+    /// Windows a quota's rate is measured over (Kafka's `quota.window.num`).
+    pub quota_window_count: usize,
+    /// Length of such a window (Kafka's `quota.window.size.seconds`).
+    pub quota_window_ms: i64,
+    /// Users and clients that have quotas.
+    pub max_quota_entities: usize,
+    /// Users and clients whose rates are known at a time; beyond it the silent are forgotten, then all.
+    pub max_quota_rates: usize,
     /// Topics of this broker.
     pub max_topics: usize,
     /// Partitions of one topic.
@@ -212,6 +234,14 @@ impl BrokerSettings {
         at_least("transaction_check_interval_ms", self.transaction_check_interval_ms.into(), 1)?;
         at_least("max_groups", self.max_groups as i128, 1)?;
         at_least("retention_check_interval_ms", self.retention_check_interval_ms.into(), 1)?;
+        at_least("max_connections_per_ip", self.max_connections_per_ip as i128, 1)?;
+        at_least("max_request_memory_bytes", self.max_request_memory_bytes as i128, 1024)?;
+        at_least("max_fetch_memory_bytes", self.max_fetch_memory_bytes as i128, 1024)?;
+        at_least("request_read_timeout_ms", self.request_read_timeout_ms.into(), 1)?;
+        at_least("slow_reader_timeout_ms", self.slow_reader_timeout_ms.into(), 1)?;
+        at_least("quota_window_count", self.quota_window_count as i128, 1)?;
+        at_least("quota_window_ms", self.quota_window_ms.into(), 1)?;
+        at_least("max_quota_rates", self.max_quota_rates as i128, 1)?;
         at_least("idle_connection_timeout_ms", self.idle_connection_timeout_ms.into(), 1)?;
         at_least("group_min_session_timeout_ms", self.group_min_session_timeout_ms.into(), 1)?;
         at_least(
@@ -243,12 +273,22 @@ impl Default for BrokerSettings {
             verify_on_fetch: true,
             max_request_bytes: 100 * 1024 * 1024,
             max_request_elements: 1_000_000,
+            max_client_id_bytes: 1024,
+            max_request_memory_bytes: 512 * 1024 * 1024,
+            max_fetch_memory_bytes: 512 * 1024 * 1024,
             max_fetch_bytes: 55 * 1024 * 1024,
             max_fetch_sessions: 1000,
             max_fetch_session_partitions: 250_000,
             max_connections: 1000,
+            max_connections_per_ip: 1000,
             max_in_flight_bytes: 64 * 1024 * 1024,
             idle_connection_timeout_ms: 10 * 60 * 1000,
+            request_read_timeout_ms: 60_000,
+            slow_reader_timeout_ms: 30_000,
+            quota_window_count: 11,
+            quota_window_ms: 1000,
+            max_quota_entities: 10_000,
+            max_quota_rates: 10_000,
             max_topics: 10_000,
             max_partitions_per_topic: 1000,
             max_groups: 10_000,

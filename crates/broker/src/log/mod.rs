@@ -30,3 +30,7 @@ pub(crate) mod partition;
 pub(crate) mod sealed;
 pub(crate) mod journal;
 pub(crate) mod topics;
+
+#[cfg(test)]
+#[path = "found_tests.rs"]
+mod found_tests;

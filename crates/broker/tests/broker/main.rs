@@ -17,6 +17,8 @@ mod hostile;
 mod versions;
 mod kcat;
 mod sessions;
+mod quotas;
+mod limits;
 
 use std::path::Path;
 
