@@ -37,8 +37,22 @@ enum Base {
 
 #[derive(Debug, Arbitrary)]
 enum Piece {
-    Batch { records: u8, payload: u8, timestamp: i64, producer: Option<(u8, i16, i32)> },
-    At { offset: i64, records: i32 },
+    Batch {
+        records: u8,
+        payload: u8,
+        timestamp: i64,
+        producer: Option<(u8, i16, i32)>,
+        in_transaction: bool,
+    },
+    Marker {
+        producer: u8,
+        epoch: i16,
+        commit: bool,
+    },
+    At {
+        offset: i64,
+        records: i32,
+    },
     Raw(Vec<u8>),
     Zeros(u8),
     /// Takes bytes off the end.
@@ -82,13 +96,17 @@ fn write(dir: &Path, files: &Files) {
 
 fn add(log: &mut Vec<u8>, next: &mut i64, piece: &Piece) {
     match *piece {
-        Piece::Batch { records, payload, timestamp, producer } => {
+        Piece::Batch { records, payload, timestamp, producer, in_transaction } => {
             let records = i32::from(records % 8) + 1;
             let producer = producer.map(|(id, epoch, sequence)| (id.into(), epoch, sequence));
-            log.extend(fuzzing::batch(*next, records, payload.into(), timestamp, producer));
+            log.extend(fuzzing::batch(*next, records, payload.into(), timestamp, producer, in_transaction));
             *next = next.saturating_add(records.into());
         }
-        Piece::At { offset, records } => log.extend(fuzzing::batch(offset, records, 3, 0, None)),
+        Piece::At { offset, records } => log.extend(fuzzing::batch(offset, records, 3, 0, None, false)),
+        Piece::Marker { producer, epoch, commit } => {
+            log.extend(fuzzing::marker(*next, producer.into(), epoch, commit));
+            *next = next.saturating_add(1);
+        }
         Piece::Raw(ref bytes) => log.extend(bytes),
         Piece::Zeros(count) => log.extend(vec![0; count.into()]),
         Piece::Cut(count) => log.truncate(log.len().saturating_sub(count.into())),

@@ -13,8 +13,9 @@ use kafka_protocol::messages::ApiKey;
 
 use crate::log::batch::{BatchHeader, ProducedBatch, verify_crc};
 use crate::log::config::{LogConfig, Overrides};
+use crate::log::control::{Marker, Outcome};
 use crate::log::flush::FlushQueue;
-use crate::log::partition::{Partition, ReadLimits};
+use crate::log::partition::{Isolation, Partition, ReadLimits};
 use crate::log::partition_log::PartitionLog;
 use crate::log::records;
 use crate::log::recovery::{Checkpoint, Recovery};
@@ -97,16 +98,33 @@ pub fn record_batch(mut bytes: Vec<u8>, fix_crc: bool) {
 }
 
 /// A valid batch at this offset, as it stands in a log.
+///
+/// An idempotent producer's may be in a transaction.
 pub fn batch(
     offset: i64,
     records: i32,
     payload_bytes: usize,
     timestamp: i64,
     producer: Option<(i64, i16, i32)>,
+    in_transaction: bool,
 ) -> Vec<u8> {
     use crate::log::batch::testing::{Spec, batch};
-    let spec = Spec { records: records.max(i32::MIN + 1), timestamp, producer, attributes: 0, payload_bytes };
+    let spec = Spec {
+        records: records.max(i32::MIN + 1),
+        timestamp,
+        producer,
+        attributes: i16::from(in_transaction) << 4,
+        payload_bytes,
+    };
     let mut bytes = batch(spec);
+    bytes[..8].copy_from_slice(&offset.to_be_bytes());
+    bytes
+}
+
+/// The end of a transaction at this offset, as it stands in a log.
+pub fn marker(offset: i64, producer_id: i64, epoch: i16, commit: bool) -> Vec<u8> {
+    let outcome = if commit { Outcome::Commit } else { Outcome::Abort };
+    let mut bytes = Marker { producer_id, producer_epoch: epoch, outcome }.batch(NOW_MS).to_vec();
     bytes[..8].copy_from_slice(&offset.to_be_bytes());
     bytes
 }
@@ -152,11 +170,12 @@ fn open(dir: &Path, policy: CorruptLogPolicy) -> Option<Arc<Partition>> {
 fn contents(partition: Arc<Partition>) -> Contents {
     let (start, end) = (partition.start_offset(), partition.high_watermark());
     assert!(start <= end, "the log goes from {start} to {end}");
-    let limits = ReadLimits { max_bytes: 1000, at_least_one: true, verify: true };
+    let limits = ReadLimits { max_bytes: 1000, at_least_one: true, verify: true, isolation: Isolation::Uncommitted };
     let (mut at, mut bytes) = (start, Vec::new());
     while at < end {
         // What is left of a log that was damaged below its checkpoint is only verified when it is read.
         let Ok(read) = partition.read(at, limits) else { break };
+        let read = read.bytes;
         assert!(!read.is_empty(), "nothing at offset {at} of a log that goes from {start} to {end}");
         let mut rest = &read[..];
         while !rest.is_empty() {
@@ -168,16 +187,16 @@ fn contents(partition: Arc<Partition>) -> Contents {
         bytes.extend_from_slice(&read);
     }
     for timestamp in [i64::MIN, 0, i64::MAX] {
-        drop(partition.find_time(timestamp));
+        drop(partition.find_time(timestamp, Isolation::Committed));
     }
     drop(partition.newest());
     (start, end, bytes)
 }
 
 fn append(partition: Arc<Partition>, before: &Contents) -> (Arc<Partition>, Contents) {
-    let sent = batch(0, 2, 5, NOW_MS, None);
+    let sent = batch(0, 2, 5, NOW_MS, None, false);
     let checked = ProducedBatch::check(&sent).expect("valid");
-    let Ok(appended) = partition.append(&checked, NOW_MS) else { return (partition, before.clone()) };
+    let Ok(appended) = partition.append(&checked, NOW_MS, || Ok(())) else { return (partition, before.clone()) };
     assert_eq!(appended.base_offset, before.1);
     let (start, _, mut bytes) = before.clone();
     let mut stored = sent.clone();

@@ -173,6 +173,8 @@ pub struct BrokerSettings {
     pub max_topics: usize,
     /// Partitions of one topic.
     pub max_partitions_per_topic: i32,
+    /// Partitions of all topics together: each costs files, and memory for what is known of it.
+    pub max_partitions: usize,
     /// Consumer groups, and groups with committed offsets.
     pub max_groups: usize,
     /// Members of one consumer group.
@@ -219,6 +221,7 @@ impl BrokerSettings {
             Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
         };
         at_least("default_partitions", self.default_partitions.into(), 1)?;
+        at_least("max_partitions", self.max_partitions as i128, 1)?;
         at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;
         at_least("segment_bytes", self.segment_bytes.into(), 1024)?;
         at_least("segment_ms", self.segment_ms.into(), 1)?;
@@ -291,6 +294,7 @@ impl Default for BrokerSettings {
             max_quota_rates: 10_000,
             max_topics: 10_000,
             max_partitions_per_topic: 1000,
+            max_partitions: 100_000,
             max_groups: 10_000,
             max_group_members: 1000,
             group_min_session_timeout_ms: 6000,

@@ -6,7 +6,7 @@ use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult,
 };
 
-use super::{Context, NODE_ID, text};
+use super::{Context, NODE_ID, once, text};
 use crate::log::config::{KNOWN, Overrides, ValueType};
 
 pub(super) const TOPIC: i8 = 2;
@@ -23,7 +23,8 @@ pub(super) fn source(name: &str, overrides: &Overrides) -> i8 {
 }
 
 pub(super) fn handle(ctx: &Context, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
-    let results = request.resources.into_iter().map(|resource| {
+    let resources = once(request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
+    let results = resources.into_iter().map(|resource| {
         let result = DescribeConfigsResult::default().with_resource_type(resource.resource_type);
         let result = match describe(ctx, &resource) {
             Ok(configs) => result.with_error_message(None).with_configs(only_asked(configs, &resource)),

@@ -49,6 +49,8 @@ mod describe_cluster;
 mod alter_client_quotas;
 mod describe_client_quotas;
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -181,6 +183,13 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
             Err(_) => std::future::pending().await,
         },
     }
+}
+
+/// The first of each that is named more than once. An answer can be thousands of times larger than the name it is to, so
+/// none is given twice: Kafka's clients put answers into maps and do not notice.
+fn once<T, K: Eq + Hash>(asked: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = HashSet::with_capacity(asked.len());
+    asked.into_iter().filter(|one| seen.insert(key(one))).collect()
 }
 
 /// A result as the protocol's code: 0 is none.

@@ -89,6 +89,8 @@ pub(crate) enum TopicError {
     Config(String),
     #[error("this broker has {limit} topics, its limit (max_topics)")]
     TooMany { limit: usize },
+    #[error("{wanted} more partitions would be more than this broker may have, {limit} (max_partitions)")]
+    TooManyPartitions { wanted: i32, limit: usize },
     #[error("the disk refused: {0}")]
     Storage(#[from] BrokerError),
 }
@@ -102,7 +104,7 @@ impl TopicError {
             Self::Unknown { .. } => ResponseError::UnknownTopicOrPartition,
             Self::Partitions { .. } => ResponseError::InvalidPartitions,
             Self::Config(_) => ResponseError::InvalidConfig,
-            Self::TooMany { .. } => ResponseError::PolicyViolation,
+            Self::TooMany { .. } | Self::TooManyPartitions { .. } => ResponseError::PolicyViolation,
             Self::Storage(_) => ResponseError::KafkaStorageError,
         }
     }
@@ -191,6 +193,15 @@ impl Topics {
         if known.by_name.len() >= self.settings.max_topics {
             return Err(TopicError::TooMany { limit: self.settings.max_topics });
         }
+        self.check_total(&known, partitions)
+    }
+
+    fn check_total(&self, known: &Known, wanted: i32) -> Result<(), TopicError> {
+        let there: usize = known.by_name.values().map(|topic| topic.partitions.read().len()).sum();
+        let limit = self.settings.max_partitions;
+        if there.saturating_add(wanted.max(0).unsigned_abs() as usize) > limit {
+            return Err(TopicError::TooManyPartitions { wanted, limit });
+        }
         Ok(())
     }
 
@@ -242,6 +253,7 @@ impl Topics {
     pub(crate) fn check_grow(&self, name: &str, count: i32) -> Result<Arc<Topic>, TopicError> {
         let topic = self.get(name).ok_or_else(|| TopicError::Unknown { name: name.to_owned() })?;
         self.check_count(count, topic.partition_count() + 1)?;
+        self.check_total(&self.known.read(), count - topic.partition_count())?;
         Ok(topic)
     }
 

@@ -89,14 +89,15 @@ impl Client {
     }
 
     /// Asks for a topic, which creates it.
-    /// The error code of creating a topic of one partition.
-    pub(crate) async fn try_create(&mut self, topic: &str) -> i16 {
+    /// The error code of creating a topic with so many partitions, and the reason.
+    pub(crate) async fn create_with(&mut self, topic: &str, partitions: i32) -> (i16, String) {
         let asked = create_topics_request::CreatableTopic::default()
             .with_name(topic_name(topic))
-            .with_num_partitions(1)
+            .with_num_partitions(partitions)
             .with_replication_factor(1);
         let request = CreateTopicsRequest::default().with_topics(vec![asked]).with_timeout_ms(10_000);
-        self.call(&request, 7).await.topics[0].error_code
+        let created = self.call(&request, 7).await.topics.remove(0);
+        (created.error_code, created.error_message.map(|reason| reason.to_string()).unwrap_or_default())
     }
 
     /// Whether an answer arrives within a moment: good for what must not be there, and only for that.

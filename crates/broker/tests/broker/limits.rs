@@ -3,10 +3,10 @@
 use std::process::{Command, Stdio};
 
 use highwater_broker::Broker;
-use kafka_protocol::messages::MetadataRequest;
+use kafka_protocol::messages::*;
 
 use crate::batch::Batch;
-use crate::client::{Client, fetch_request, produce_request};
+use crate::client::{Client, fetch_request, produce_request, text, topic_name};
 use crate::{settings, start_with};
 
 const MIB: usize = 1024 * 1024;
@@ -129,6 +129,114 @@ async fn a_line_of_requests_is_limited_by_its_bytes() {
     assert!(broker.request_memory().peak < 200_000, "{:?}", broker.request_memory());
 }
 
+#[tokio::test]
+async fn what_is_named_many_times_is_answered_once() {
+    let (_dir, _broker, mut client) = start_with(|_| {}).await;
+    client.create("t").await;
+    let many = 1000;
+    let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name("t")));
+    let metadata = client.call(&MetadataRequest::default().with_topics(Some(vec![topic; many])), 9).await;
+    assert_eq!(metadata.topics.len(), 1);
+    let resource = describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("t"));
+    let configs = client.call(&DescribeConfigsRequest::default().with_resources(vec![resource; many]), 4).await;
+    assert_eq!(configs.results.len(), 1);
+    let groups = vec![GroupId(text("g")); many];
+    let described = client.call(&DescribeGroupsRequest::default().with_groups(groups), 5).await;
+    assert_eq!(described.groups.len(), 1);
+    let topics = |partitions: usize| {
+        let topic = offset_fetch_request::OffsetFetchRequestTopics::default().with_name(topic_name("t"));
+        vec![topic.with_partition_indexes(vec![0; partitions]); 2]
+    };
+    let group = offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(GroupId(text("g")));
+    let asked = vec![group.with_topics(Some(topics(many))); 2];
+    let offsets = client.call(&OffsetFetchRequest::default().with_groups(asked), 8).await;
+    let counts: Vec<usize> = offsets.groups[0].topics.iter().map(|topic| topic.partitions.len()).collect();
+    assert_eq!((offsets.groups.len(), counts), (1, vec![1, 0]));
+    let topic = describe_producers_request::TopicRequest::default()
+        .with_name(topic_name("t"))
+        .with_partition_indexes(vec![0; many]);
+    let producers = client.call(&DescribeProducersRequest::default().with_topics(vec![topic; 2]), 0).await;
+    assert_eq!(producers.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(), 1);
+}
+
+#[tokio::test]
+async fn topics_and_partitions_are_limited_over_the_whole_broker() {
+    let (_dir, _broker, mut client) = start_with(|settings| {
+        settings.max_topics = 3;
+        settings.max_partitions = 5;
+        settings.max_partitions_per_topic = 4;
+    })
+    .await;
+    const POLICY_VIOLATION: i16 = 44;
+    const INVALID_PARTITIONS: i16 = 37;
+    assert_eq!(client.create_with("five", 5).await.0, INVALID_PARTITIONS);
+    assert_eq!(client.create_with("four", 4).await.0, 0);
+    let (code, reason) = client.create_with("two", 2).await;
+    assert!(code == POLICY_VIOLATION && reason.contains("max_partitions"), "{code} {reason}");
+    assert_eq!(client.create_with("one", 1).await.0, 0);
+    let more = create_partitions_request::CreatePartitionsTopic::default().with_name(topic_name("one")).with_count(2);
+    let grown = client.call(&CreatePartitionsRequest::default().with_topics(vec![more]), 3).await;
+    assert_eq!(grown.results[0].error_code, POLICY_VIOLATION);
+    let (_dir, _broker, mut client) = start_with(|settings| settings.max_topics = 1).await;
+    assert_eq!(client.create_with("a", 1).await.0, 0);
+    let (code, reason) = client.create_with("b", 1).await;
+    assert!(code == POLICY_VIOLATION && reason.contains("max_topics"), "{code} {reason}");
+}
+
+#[tokio::test]
+async fn requests_beyond_their_limits_close_the_connection() {
+    let (_dir, broker, mut honest) = start_with(|settings| {
+        settings.max_request_bytes = 2000;
+        settings.max_request_elements = 10;
+        settings.max_client_id_bytes = 3;
+    })
+    .await;
+    // The client of the tests calls itself "test", which is too long here.
+    honest.send(&MetadataRequest::default(), 9).await;
+    assert!(honest.receive_frame().await.is_none());
+    // Api 3 (Metadata), version 4, correlation id, no client id: topics, all named "", and whether to create them.
+    let metadata = |topics: i32| {
+        let head = [0, 3, 0, 4, 0, 0, 0, 7, 0xff, 0xff];
+        [&head[..], &topics.to_be_bytes(), &vec![0; topics as usize * 2], &[0]].concat()
+    };
+    for (topics, answered) in [(10, true), (11, false), (1000, false)] {
+        let mut client = Client::connect(broker.local_addr()).await;
+        client.send_frame(&metadata(topics)).await;
+        assert_eq!(client.receive_frame().await.is_some(), answered, "{topics} topics");
+    }
+}
+
+#[tokio::test]
+async fn groups_and_the_metadata_of_offsets_are_limited() {
+    let (_dir, _broker, mut client) = start_with(|settings| {
+        settings.max_groups = 1;
+        settings.max_offset_metadata_bytes = 5;
+    })
+    .await;
+    client.create("t").await;
+    let commit = |group: &str, metadata: &str| {
+        let partition = offset_commit_request::OffsetCommitRequestPartition::default()
+            .with_committed_offset(1)
+            .with_committed_metadata(Some(text(metadata)));
+        let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![partition]);
+        OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic])
+    };
+    const OFFSET_METADATA_TOO_LARGE: i16 = 12;
+    for (group, metadata, expected) in
+        [("a", "123456", OFFSET_METADATA_TOO_LARGE), ("a", "12345", 0), ("b", "", 44), ("a", "", 0)]
+    {
+        let response = client.call(&commit(group, metadata), 8).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, expected, "{group} {metadata}");
+    }
+}
+
 /// Run by the next test in a process of its own, which may open few files.
 #[tokio::test]
 #[ignore = "a part of another test"]
@@ -166,13 +274,13 @@ async fn a_broker_out_of_file_descriptors_goes_on_when_there_are_some_again() {
         many.push(Client::connect(address).await);
     }
     // No file is left for a new topic, which is said; what is open goes on.
-    let answer = first.try_create("another").await;
+    let answer = first.create_with("another", 1).await.0;
     assert_eq!(answer, 56, "KAFKA_STORAGE_ERROR");
     first.append("t", Batch::of(["still here"]).bytes()).await;
     drop(many);
     let mut late = Client::connect(address).await;
     assert_eq!(late.read_all("t", 0).await, ["still here"]);
-    while late.try_create("another").await != 0 {}
+    while late.create_with("another", 1).await.0 != 0 {}
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success(), "the broker ended badly");
 }
