@@ -9,7 +9,7 @@
 //!   limits,      api table      an API      └──> group   coordinator (pure), committed offsets
 //!   order                                          │
 //!                                                  ▼
-//!                                  data_dir: topics.json  broker.json  broker.lock
+//!                                  data_dir: topics.json  broker.json  quotas.json  broker.lock
 //!                                            offsets.log  transactions.log
 //!                                            <topic>-<partition>/ segments, indexes, checkpoint
 //! ```

@@ -327,6 +327,38 @@ mod tests {
     }
 
     #[test]
+    fn every_limit_is_documented_with_its_default_and_a_test_that_exists() {
+        let document = include_str!("../../../docs/operations/broker-limits.md");
+        let rows: Vec<Vec<&str>> = document
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        let defaults = serde_json::to_value(BrokerSettings::default()).expect("serialisable");
+        let limits = defaults.as_object().expect("an object").iter().filter(|(name, _)| {
+            let is_timeout = ["idle_connection", "request_read", "slow_reader"].iter().any(|it| name.starts_with(it));
+            is_timeout || (name.starts_with("max_") && !name.ends_with("_ms"))
+        });
+        let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (name, default) in limits {
+            let row = rows.iter().find(|row| row[1] == format!("`{name}`"));
+            let row = row.unwrap_or_else(|| panic!("{name} has no row in docs/operations/broker-limits.md"));
+            assert_eq!(row[2], default.to_string(), "the default of {name}");
+            let mut tests = 0;
+            let mut file = String::new();
+            for word in row[4].split([' ', ',']).filter(|word| !word.is_empty()) {
+                if let Some(path) = word.strip_prefix('`').and_then(|word| word.strip_suffix('`')) {
+                    file = std::fs::read_to_string(package.join(path)).expect(path);
+                } else {
+                    tests += 1;
+                    assert!(file.contains(&format!("fn {word}()")), "{name}: there is no test {word}");
+                }
+            }
+            assert!(tests > 0, "{name} has no test");
+        }
+    }
+
+    #[test]
     fn settings_that_cannot_work_are_refused_by_name() {
         let check = |settings: BrokerSettings, expected: &str| {
             let error = settings.check().expect_err(expected).to_string();
@@ -337,6 +369,15 @@ mod tests {
         check(BrokerSettings { default_partitions: 0, ..base() }, "default_partitions");
         check(BrokerSettings { segment_bytes: 10, ..base() }, "segment_bytes");
         check(BrokerSettings { retention_ms: -2, ..base() }, "retention_ms");
+        check(BrokerSettings { max_partitions: 0, ..base() }, "max_partitions");
+        check(BrokerSettings { max_connections_per_ip: 0, ..base() }, "max_connections_per_ip");
+        check(BrokerSettings { max_request_memory_bytes: 1, ..base() }, "max_request_memory_bytes");
+        check(BrokerSettings { max_fetch_memory_bytes: 1, ..base() }, "max_fetch_memory_bytes");
+        check(BrokerSettings { request_read_timeout_ms: 0, ..base() }, "request_read_timeout_ms");
+        check(BrokerSettings { slow_reader_timeout_ms: 0, ..base() }, "slow_reader_timeout_ms");
+        check(BrokerSettings { quota_window_count: 0, ..base() }, "quota_window_count");
+        check(BrokerSettings { quota_window_ms: 0, ..base() }, "quota_window_ms");
+        check(BrokerSettings { max_quota_rates: 0, ..base() }, "max_quota_rates");
         base().check().expect("the defaults work");
     }
 }
