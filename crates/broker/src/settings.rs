@@ -188,6 +188,8 @@ pub struct BrokerSettings {
     pub group_initial_rebalance_delay_ms: i32,
     /// How long the offsets of an empty group are kept.
     pub offsets_retention_ms: i64,
+    /// What a member of a group says of itself in all its protocols, and what it is assigned, each at most.
+    pub max_member_metadata_bytes: usize,
     /// Longest metadata string beside a committed offset.
     pub max_offset_metadata_bytes: usize,
 
@@ -301,6 +303,7 @@ impl Default for BrokerSettings {
             group_max_session_timeout_ms: 30 * 60 * 1000,
             group_initial_rebalance_delay_ms: 100,
             offsets_retention_ms: 7 * DAY_MS,
+            max_member_metadata_bytes: 1024 * 1024,
             max_offset_metadata_bytes: 4096,
             transaction_max_timeout_ms: 15 * 60 * 1000,
             transaction_check_interval_ms: 1000,

@@ -205,6 +205,11 @@ fn fenced_before(since: i16, version: i16, error: ResponseError) -> ResponseErro
     }
 }
 
+/// Bytes of a request that are to be kept: a copy, because a part of a frame keeps all of it in memory.
+fn kept(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
 fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
 }

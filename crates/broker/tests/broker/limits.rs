@@ -237,6 +237,37 @@ async fn groups_and_the_metadata_of_offsets_are_limited() {
     }
 }
 
+#[tokio::test]
+async fn what_members_say_of_themselves_is_limited() {
+    let (_dir, _broker, mut client) = start_with(|settings| settings.max_member_metadata_bytes = 100).await;
+    const INVALID_REQUEST: i16 = 42;
+    let join = |metadata: usize| {
+        let protocol = join_group_request::JoinGroupRequestProtocol::default()
+            .with_name(text("range"))
+            .with_metadata(vec![0; metadata].into());
+        JoinGroupRequest::default()
+            .with_group_id(GroupId(text("g")))
+            .with_session_timeout_ms(10_000)
+            .with_rebalance_timeout_ms(10_000)
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol])
+    };
+    assert_eq!(client.call(&join(96), 3).await.error_code, INVALID_REQUEST);
+    let joined = client.call(&join(95), 3).await;
+    assert_eq!(joined.error_code, 0);
+    for (size, expected) in [(101, INVALID_REQUEST), (100, 0)] {
+        let assignment = sync_group_request::SyncGroupRequestAssignment::default()
+            .with_member_id(joined.member_id.clone())
+            .with_assignment(vec![0; size].into());
+        let sync = SyncGroupRequest::default()
+            .with_group_id(GroupId(text("g")))
+            .with_generation_id(joined.generation_id)
+            .with_member_id(joined.member_id.clone())
+            .with_assignments(vec![assignment]);
+        assert_eq!(client.call(&sync, 3).await.error_code, expected, "{size} bytes");
+    }
+}
+
 /// Run by the next test in a process of its own, which may open few files.
 #[tokio::test]
 #[ignore = "a part of another test"]
