@@ -18,6 +18,8 @@ use thiserror::Error;
 pub(crate) enum ShapeError {
     #[error("a field of {wanted} bytes at byte {at}, but {left} are left")]
     Short { at: usize, wanted: usize, left: usize },
+    #[error("an array of {wanted} elements at byte {at}, but {left} bytes are left")]
+    Array { at: usize, wanted: usize, left: usize },
     #[error("a length of {found} at byte {at}")]
     Length { at: usize, found: i64 },
     #[error("arrays and tagged fields of more than {limit} elements (max_request_elements)")]
@@ -286,7 +288,7 @@ impl Walk<'_> {
         let count = self.length(4)?;
         let left = self.bytes.len() - self.at;
         if count > left {
-            return Err(ShapeError::Short { at: self.at, wanted: count, left });
+            return Err(ShapeError::Array { at: self.at, wanted: count, left });
         }
         self.note_elements(count)?;
         Ok(count)

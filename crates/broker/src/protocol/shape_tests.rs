@@ -334,6 +334,8 @@ fn a_hostile_array_length_is_refused_before_the_decoder_sees_it() {
         body.extend([0; 8]);
         check(ApiKey::Metadata, 4, &body, LIMIT).expect_err("more elements than bytes");
     }
+    let found = check(ApiKey::Metadata, 4, &[0, 0, 0, 9, 0, 0], LIMIT);
+    assert_eq!(found, Err(ShapeError::Array { at: 4, wanted: 9, left: 2 }));
     // 0xffffffff - 1 elements as a compact length.
     let compact = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0];
     check(ApiKey::Metadata, 9, &compact, LIMIT).expect_err("more elements than bytes");
