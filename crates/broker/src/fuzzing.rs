@@ -160,7 +160,8 @@ type Contents = (i64, i64, Vec<u8>);
 fn open(dir: &Path, policy: CorruptLogPolicy) -> Option<Arc<Partition>> {
     let settings = BrokerSettings { segment_bytes: 2048, ..BrokerSettings::new(dir) };
     let config = LogConfig::resolve(&Overrides::new(), &settings);
-    let recovery = Recovery { dir, topic: "t", partition: 0, policy, index_interval_bytes: 64, now_ms: NOW_MS };
+    let recovery =
+        Recovery { dir, topic: "t", partition: 0, policy, index_interval_bytes: 64, compacts: false, now_ms: NOW_MS };
     let log = PartitionLog::open(recovery, config, MAX_PRODUCERS).ok()?;
     Some(Partition::new("t".into(), 0, log, FlushQueue::new(FsyncMode::Os)))
 }

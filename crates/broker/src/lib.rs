@@ -55,4 +55,4 @@ pub use broker::Broker;
 pub use budget::Used as MemoryUsed;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BrokerError, ErrorKind};
-pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode};
+pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode, Sabotage};

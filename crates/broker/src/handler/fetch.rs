@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Answer, Context, Peer, blocking, check_leader_epoch, isolation};
+use super::{Answer, Context, Peer, blocking, check_leader_epoch};
 use crate::budget::Charge;
 use crate::fetch_session::Asked;
 use crate::log::partition::{Batches, Isolation, Partition, ReadError, ReadLimits};
@@ -93,7 +93,7 @@ pub(super) async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: &Frame) -> Re
 
 /// Reads what a request asks for, as far as there is memory for it.
 async fn fetch(ctx: &Arc<Context>, request: FetchRequest, version: i16) -> (Vec<FetchableTopicResponse>, Charge) {
-    let isolation = isolation(request.isolation_level);
+    let isolation = ctx.isolation(request.isolation_level);
     let wait_ms = request.max_wait_ms.clamp(0, LONGEST_WAIT_MS).unsigned_abs();
     let max_bytes = unsigned(request.max_bytes).min(ctx.settings.max_fetch_bytes);
     let min_bytes = unsigned(request.min_bytes).min(max_bytes.max(1)) as u64;

@@ -43,6 +43,7 @@ mod delete_records;
 mod describe_log_dirs;
 mod create_partitions;
 mod describe_configs;
+mod broker_configs;
 mod incremental_alter_configs;
 mod alter_configs;
 mod describe_cluster;
@@ -69,7 +70,7 @@ use crate::log::partition::Isolation;
 use crate::log::topics::{Topic, Topics};
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
 use crate::quota::service::{Client, Quotas};
-use crate::settings::BrokerSettings;
+use crate::settings::{BrokerSettings, Sabotage};
 use crate::txn::service::Transactions;
 
 /// The id of the only node.
@@ -214,11 +215,6 @@ fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
 }
 
-/// What a request with this isolation level wants to see.
-fn isolation(level: i8) -> Isolation {
-    if level == READ_COMMITTED { Isolation::Committed } else { Isolation::Uncommitted }
-}
-
 /// A single node has one leader epoch; a client that knows a newer one knows another cluster.
 fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
     if epoch > crate::log::batch::LEADER_EPOCH { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
@@ -230,6 +226,12 @@ impl Context {
     pub(crate) fn muted_until_ms(&self, throttle_ms: i64) -> i64 {
         let longest = i64::try_from(self.settings.idle_connection_timeout_ms).unwrap_or(i64::MAX);
         if throttle_ms > 0 { self.clock.monotonic_ms().saturating_add(throttle_ms.min(longest)) } else { 0 }
+    }
+
+    /// What a request with this isolation level wants to see.
+    fn isolation(&self, level: i8) -> Isolation {
+        let ignored = self.settings.sabotage.contains(&Sabotage::NoIsolation);
+        if level == READ_COMMITTED && !ignored { Isolation::Committed } else { Isolation::Uncommitted }
     }
 
     /// A topic by name, or by id in requests that name it so.

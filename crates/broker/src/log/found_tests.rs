@@ -13,7 +13,8 @@ use crate::settings::CorruptLogPolicy;
 
 fn open(dir: &Path) -> Result<PartitionLog, BrokerError> {
     let policy = CorruptLogPolicy::Truncate;
-    let recovery = Recovery { dir, topic: "t", partition: 0, policy, index_interval_bytes: 64, now_ms: 0 };
+    let recovery =
+        Recovery { dir, topic: "t", partition: 0, policy, index_interval_bytes: 64, compacts: false, now_ms: 0 };
     PartitionLog::open(recovery, LogConfig::default(), 100)
 }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::cleaner::{self, Limits, Throttle};
 use super::config::{self, LogConfig, Overrides};
 use super::flush::FlushQueue;
 use super::partition::Partition;
@@ -53,6 +54,8 @@ pub(crate) struct Topics {
     known: RwLock<Known>,
     /// Held by whoever changes `topics.json`, so that changes follow each other.
     changing: Mutex<()>,
+    /// Held by who compacts.
+    cleaning: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -150,7 +153,8 @@ impl Topics {
         clock: Arc<dyn Clock>,
         flush_queue: Arc<FlushQueue>,
     ) -> Result<Self, BrokerError> {
-        let topics = Self { settings, clock, flush_queue, known: RwLock::default(), changing: Mutex::new(()) };
+        let (changing, cleaning) = (Mutex::default(), Mutex::default());
+        let topics = Self { settings, clock, flush_queue, known: RwLock::default(), changing, cleaning };
         topics.remove_deleted()?;
         let catalog: Catalog = sealed::read(&topics.catalog_path(), KIND)?.unwrap_or_default();
         for entry in catalog.topics {
@@ -293,6 +297,25 @@ impl Topics {
         }
     }
 
+    /// Flushes every partition whose records have waited for `flush.ms`. Blocks on the disk.
+    pub(crate) fn flush_overdue(&self) {
+        let now_ms = self.clock.wall_ms();
+        self.all().iter().flat_map(|topic| topic.partitions()).for_each(|partition| partition.flush_overdue(now_ms));
+    }
+
+    /// Compacts every partition that needs it. Blocks on the disk, one caller at a time.
+    pub(crate) fn compact(&self) {
+        let _one_at_a_time = self.cleaning.lock();
+        let now_ms = self.clock.wall_ms();
+        let limits = Limits {
+            keys_bytes: self.settings.log_cleaner_dedupe_buffer_bytes,
+            unpacked_bytes: self.settings.max_unpacked_batch_bytes,
+        };
+        let mut throttle = Throttle::new(self.settings.log_cleaner_io_max_bytes_per_second);
+        let all = || self.all().iter().flat_map(|topic| topic.partitions()).collect();
+        cleaner::clean_all(all, limits, &mut throttle, now_ms);
+    }
+
     /// Ends every log in good order. Blocks on the disk.
     pub(crate) fn close(&self) -> Result<(), BrokerError> {
         let partitions: Vec<_> = self.all().iter().flat_map(|topic| topic.partitions()).collect();
@@ -334,6 +357,7 @@ impl Topics {
             topic,
             partition: index,
             policy: self.settings.corrupt_log,
+            compacts: config.compact,
             index_interval_bytes: config.index_interval_bytes,
             now_ms: self.clock.wall_ms(),
         };

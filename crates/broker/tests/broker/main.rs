@@ -11,6 +11,7 @@ mod records;
 mod deletion;
 mod restart;
 mod topics;
+mod compaction;
 mod groups;
 mod transactions;
 mod hostile;
