@@ -12,13 +12,14 @@ use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
 use crate::log::batch::{BatchHeader, ProducedBatch, verify_crc};
+use crate::log::checkpoint::Checkpoint;
 use crate::log::config::{LogConfig, Overrides};
 use crate::log::control::{Marker, Outcome};
 use crate::log::flush::FlushQueue;
 use crate::log::partition::{Isolation, Partition, ReadLimits};
 use crate::log::partition_log::PartitionLog;
 use crate::log::records;
-use crate::log::recovery::{Checkpoint, Recovery};
+use crate::log::recovery::Recovery;
 use crate::protocol::frame::RequestLimits;
 use crate::protocol::shape::ShapeError;
 use crate::protocol::{api, frame, shape};
@@ -129,7 +130,7 @@ pub fn marker(offset: i64, producer_id: i64, epoch: i16, commit: bool) -> Vec<u8
 
 /// Writes a sealed checkpoint.
 pub fn write_checkpoint(dir: &Path, recovery_offset: i64, start_offset: i64) {
-    Checkpoint { recovery_offset, start_offset }.write(dir).expect("written");
+    Checkpoint { recovery_offset, start_offset, ..Checkpoint::default() }.write(dir).expect("written");
 }
 
 /// Opens what is in `dir` as a partition's log and holds it to its promises.
