@@ -14,6 +14,7 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Debug, Arbitrary)]
 struct Files {
     truncate: bool,
+    compacts: bool,
     checkpoint: Option<(i32, i32)>,
     segments: Vec<Segment>,
     snapshot: Option<(u8, Vec<u8>)>,
@@ -64,7 +65,7 @@ enum Piece {
 fuzz_target!(|files: Files| {
     let dir = tempfile::tempdir().expect("a directory");
     write(dir.path(), &files);
-    fuzzing::recover(dir.path(), files.truncate);
+    fuzzing::recover(dir.path(), files.truncate, files.compacts);
 });
 
 fn write(dir: &Path, files: &Files) {

@@ -30,6 +30,7 @@ const MAX_ELEMENTS: usize = 100_000;
 const LIMITS: RequestLimits = RequestLimits { max_elements: MAX_ELEMENTS, max_client_id_bytes: 1024 };
 const NOW_MS: i64 = 1_700_000_000_000;
 const MAX_PRODUCERS: usize = 100;
+const MAX_UNPACKED_BYTES: usize = 16 * 1024 * 1024;
 
 /// A frame that passed everything that stands before the decoder.
 #[derive(Debug)]
@@ -93,7 +94,19 @@ pub fn record_batch(mut bytes: Vec<u8>, fix_crc: bool) {
             let found = records::first_not_older(&parsed, &stored, timestamp, 0);
             assert!(found.is_none_or(|found| found.offset >= 0));
         }
+        rebuild(&parsed, &stored);
     }
+}
+
+/// Unpacks a batch as compaction does, and puts the records that can be read together again: they must be the same.
+fn rebuild(header: &BatchHeader, batch: &[u8]) {
+    let Ok(unpacked) = records::Unpacked::new(header, batch, MAX_UNPACKED_BYTES) else { return };
+    let found: Vec<_> = unpacked.records().map_while(Result::ok).collect();
+    let Ok(rebuilt) = records::build(header, found.iter().copied()) else { return };
+    let parsed = BatchHeader::parse(&rebuilt).expect("what is built can be read");
+    verify_crc(&parsed, &rebuilt).expect("what is built is whole");
+    let again = records::Unpacked::new(&parsed, &rebuilt, 2 * MAX_UNPACKED_BYTES).expect("what is built unpacks");
+    assert!(again.records().map(|record| record.expect("a record that was built")).eq(found), "records were changed");
 }
 
 /// A valid batch at this offset, as it stands in a log.
@@ -137,32 +150,32 @@ pub fn write_checkpoint(dir: &Path, recovery_offset: i64, start_offset: i64) {
 ///
 /// A log that opens can be read to its end, is the same when it is opened again, takes an append, and has that after a
 /// clean stop and after a crash.
-pub fn recover(dir: &Path, truncate: bool) {
+pub fn recover(dir: &Path, truncate: bool, compacts: bool) {
     let policy = if truncate { CorruptLogPolicy::Truncate } else { CorruptLogPolicy::Refuse };
-    let Some(log) = open(dir, policy) else { return };
+    let Some(log) = open(dir, policy, compacts) else { return };
     let first = contents(log);
-    let again = contents(open(dir, policy).expect("what was recovered opens again"));
+    let again = contents(open(dir, policy, compacts).expect("what was recovered opens again"));
     assert_eq!(first, again, "opening a recovered log changed it");
 
-    let (log, expected) = append(open(dir, policy).expect("it opens"), &first);
+    let (log, expected) = append(open(dir, policy, compacts).expect("it opens"), &first);
     drop(log);
-    let crashed = contents(open(dir, policy).expect("it opens after a crash"));
+    let crashed = contents(open(dir, policy, compacts).expect("it opens after a crash"));
     assert_eq!(crashed, expected, "after a crash");
 
-    let (log, expected) = append(open(dir, policy).expect("it opens"), &expected);
+    let (log, expected) = append(open(dir, policy, compacts).expect("it opens"), &expected);
     log.close().expect("closed");
-    let closed = contents(open(dir, CorruptLogPolicy::Refuse).expect("it opens after a clean stop"));
+    let closed = contents(open(dir, CorruptLogPolicy::Refuse, compacts).expect("it opens after a clean stop"));
     assert_eq!(closed, expected, "after a clean stop");
 }
 
 /// Where a log begins and ends, and all its bytes.
 type Contents = (i64, i64, Vec<u8>);
 
-fn open(dir: &Path, policy: CorruptLogPolicy) -> Option<Arc<Partition>> {
+fn open(dir: &Path, policy: CorruptLogPolicy, compacts: bool) -> Option<Arc<Partition>> {
     let settings = BrokerSettings { segment_bytes: 2048, ..BrokerSettings::new(dir) };
     let config = LogConfig::resolve(&Overrides::new(), &settings);
     let recovery =
-        Recovery { dir, topic: "t", partition: 0, policy, index_interval_bytes: 64, compacts: false, now_ms: NOW_MS };
+        Recovery { dir, topic: "t", partition: 0, policy, index_interval_bytes: 64, compacts, now_ms: NOW_MS };
     let log = PartitionLog::open(recovery, config, MAX_PRODUCERS).ok()?;
     Some(Partition::new("t".into(), 0, log, FlushQueue::new(FsyncMode::Os)))
 }
