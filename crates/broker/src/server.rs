@@ -34,9 +34,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::admission::Listener;
 use crate::error::BrokerError;
-use crate::handler::{self, Context, Peer, produce};
+use crate::handler::{self, Context, Peer};
 use crate::protocol::frame::{self, AnswerTo, Frame, FrameError};
+use crate::security::session::Session;
 
 /// Requests of one connection that wait for their answer.
 const LINE_LENGTH: usize = 64;
@@ -53,9 +55,15 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BrokerError
     })
 }
 
-/// Accepts connections until `stop` says so, then lets answers under way finish.
-pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(ctx.settings.max_connections));
+/// Accepts connections of one listener until `stop` says so, then lets answers under way finish.
+/// `slots` are the connections of all listeners.
+pub(crate) async fn serve(
+    ctx: Arc<Context>,
+    socket: TcpListener,
+    listener: Arc<Listener>,
+    slots: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -66,9 +74,9 @@ pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: wa
                 }
                 continue;
             }
-            accepted = listener.accept() => accepted,
+            accepted = socket.accept() => accepted,
         };
-        let (socket, address) = match accepted {
+        let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
@@ -80,17 +88,16 @@ pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: wa
             tracing::warn!(%address, limit = ctx.settings.max_connections, "too many connections, one closed");
             continue;
         };
-        if let Err(error) = socket.set_nodelay(true) {
+        if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%address, %error, "no TCP_NODELAY");
         }
-        let (ctx, stop) = (Arc::clone(&ctx), stop.clone());
+        let (ctx, listener, stop) = (Arc::clone(&ctx), Arc::clone(&listener), stop.clone());
         connections.spawn(async move {
-            let (reader, writer) = socket.into_split();
-            connection(ctx, reader, writer, address, stop).await;
+            listener.admit(ctx, stream, address, stop).await;
             drop(slot);
         });
     }
-    drop(listener);
+    drop(socket);
     let drained = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::debug!(left = connections.len(), "connections closed with requests under way");
@@ -133,15 +140,21 @@ impl Order {
     }
 }
 
-/// Serves one connection to its end, over any stream.
-async fn connection<R, W>(ctx: Arc<Context>, reader: R, writer: W, address: SocketAddr, mut stop: watch::Receiver<bool>)
+/// Serves one connection whose client is known to its end, over any stream.
+pub(crate) async fn connection<R, W>(
+    ctx: Arc<Context>,
+    reader: R,
+    writer: W,
+    peer: Peer,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), FrameError>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let (sender, receiver) = mpsc::channel(LINE_LENGTH);
     let order = Arc::new(Order::default());
-    let peer = Peer { host: format!("/{}", address.ip()) };
+    let session = Arc::clone(&peer.session);
     let idle = Duration::from_millis(ctx.settings.idle_connection_timeout_ms);
     let read = async {
         let read = read_requests(&ctx, reader, sender, &order, peer, idle);
@@ -150,17 +163,12 @@ where
             _ = stop.wait_for(|stop| *stop) => Ok(()),
         }
     };
-    let write = write_answers(writer, receiver, &order, idle);
+    let write = write_answers(writer, receiver, &order, &session, idle);
     tokio::pin!(read, write);
     // The reader's end lets the writer finish the line; the writer's end is the connection's.
-    let ended = tokio::select! {
+    tokio::select! {
         result = &mut write => result,
         result = &mut read => result.and(write.await),
-    };
-    match ended {
-        Ok(()) => {}
-        Err(FrameError::Io(error)) => tracing::debug!(%address, %error, "connection lost"),
-        Err(error) => tracing::warn!(%address, %error, "connection closed"),
     }
 }
 
@@ -184,10 +192,11 @@ async fn read_requests<R: AsyncRead + Unpin>(
         let cost = bytes.len().clamp(1, in_flight) as u32;
         let Ok(permit) = Arc::clone(&budget).acquire_many_owned(cost).await else { return Ok(()) };
         let frame = frame::parse(bytes, settings.max_request_elements)?;
+        peer.session.check_not_expired(ctx.clock.monotonic_ms(), frame.key)?;
         let is_produce = frame.key == ApiKey::Produce;
         let answer = if is_produce {
             order.only_produces().await;
-            admit_produce(ctx, &frame).await?
+            admit_produce(ctx, &peer, &frame).await?
         } else {
             order.enter();
             let (ctx, peer) = (Arc::clone(ctx), peer.clone());
@@ -199,9 +208,9 @@ async fn read_requests<R: AsyncRead + Unpin>(
     }
 }
 
-async fn admit_produce(ctx: &Arc<Context>, frame: &Frame) -> Result<Answer, FrameError> {
+async fn admit_produce(ctx: &Arc<Context>, peer: &Peer, frame: &Frame) -> Result<Answer, FrameError> {
     let to = AnswerTo { key: frame.key, version: frame.version, correlation_id: frame.correlation_id };
-    let admitted = produce::admit(ctx, frame.decode()?, frame.version).await;
+    let admitted = handler::admit_produce(ctx, peer, frame.decode()?, frame.version).await;
     Ok(Box::pin(async move {
         if !admitted.silent {
             return to.encode(&admitted.finish().await).map(Some);
@@ -218,18 +227,35 @@ async fn write_answers<W: AsyncWrite + Unpin>(
     mut writer: W,
     mut line: mpsc::Receiver<Pending>,
     order: &Order,
+    session: &Session,
     idle: Duration,
 ) -> Result<(), FrameError> {
     while let Some(pending) = line.recv().await {
         if let Some(answer) = pending.answer.await? {
-            let written = timeout(idle, writer.write_all(&answer)).await;
-            written.map_err(|_| timed_out("an answer was not taken"))??;
+            write_frame(&mut writer, &answer, idle).await?;
+        }
+        if session.has_failed() {
+            return Err(FrameError::AuthenticationFailed);
         }
         if !pending.is_produce {
             order.leave();
         }
     }
     Ok(writer.shutdown().await?)
+}
+
+/// Writes a frame for as long as its client may take to read it.
+pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    frame: &[u8],
+    limit: Duration,
+) -> Result<(), FrameError> {
+    // TLS keeps what is written until it is flushed.
+    let written = timeout(limit, async {
+        writer.write_all(frame).await?;
+        writer.flush().await
+    });
+    Ok(written.await.map_err(|_| timed_out("an answer was not taken"))??)
 }
 
 fn timed_out(what: &'static str) -> FrameError {

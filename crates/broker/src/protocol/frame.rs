@@ -25,7 +25,7 @@ const FIRST_READ: usize = 1024 * 1024;
 /// Why a connection has to be closed.
 #[derive(Debug, Error)]
 pub(crate) enum FrameError {
-    #[error("a frame of {found} bytes, but max_request_bytes is {limit}")]
+    #[error("a frame of {found} bytes, but the limit is {limit}")]
     Size { found: i32, limit: usize },
     #[error("api key {0} is unknown")]
     UnknownApi(i16),
@@ -37,6 +37,16 @@ pub(crate) enum FrameError {
     Body { key: ApiKey, version: i16, reason: String },
     #[error("the answer to a {key:?} request, version {version}, cannot be encoded: {reason}")]
     Encode { key: ApiKey, version: i16, reason: String },
+    #[error("a {0:?} request before authentication")]
+    NotAuthenticated(ApiKey),
+    #[error("a {0:?} request after the end of the session, which was not renewed")]
+    SessionExpired(ApiKey),
+    #[error("authentication failed")]
+    AuthenticationFailed,
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+    #[error("the client's certificate cannot be used: {0}")]
+    ClientCertificate(String),
     #[error(transparent)]
     Io(#[from] io::Error),
 }

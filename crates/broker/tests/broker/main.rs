@@ -17,6 +17,7 @@ mod transactions;
 mod hostile;
 mod versions;
 mod kcat;
+mod security;
 
 use std::path::Path;
 
