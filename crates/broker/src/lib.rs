@@ -22,8 +22,8 @@
 //! that never change, idempotent producers, transactions, consumer groups, retention, and a log that
 //! comes back from a crash with everything it acknowledged.
 //!
-//! It refuses what it does not do: a compacted topic gets an error that says so, and so does an
-//! address other machines can reach without authentication.
+//! It refuses what it does not do: an address that other machines can reach without authentication
+//! gets an error that says so.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), highwater_broker::BrokerError> {
