@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A stranger can make the broker do little: frames are small, requests are answered one after the
-//! other, nothing but the three requests of an authentication is looked at, and all of it together
-//! has a deadline. Anything else closes the connection without an answer, as Kafka does.
+//! other, nothing but the three requests of an authentication is looked at, what they hold counts for
+//! the memory of all requests, and all of it together has a deadline. Anything else closes the connection without an answer, as Kafka does.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,8 +20,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::budget::Charge;
 use crate::handler::{self, Context, Peer};
-use crate::protocol::frame::{self, FrameError};
+use crate::protocol::frame::{self, FrameError, Patience, RequestLimits};
 use crate::security::principal::Principal;
 use crate::security::session::{Endpoint, Session};
 use crate::security::tls::Tls;
@@ -134,19 +135,28 @@ where
 {
     let security = &ctx.settings.security;
     let peer = Peer::new(address, Arc::new(Principal::anonymous()), Arc::clone(session));
-    let patience = Duration::from_millis(ctx.settings.idle_connection_timeout_ms);
+    let stalled = Duration::from_millis(ctx.settings.slow_reader_timeout_ms);
+    let patience = Patience {
+        max_bytes: security.max_unauthenticated_request_bytes,
+        idle: Duration::from_millis(ctx.settings.idle_connection_timeout_ms),
+        whole: Duration::from_millis(ctx.settings.request_read_timeout_ms),
+    };
     loop {
-        let Some(bytes) = frame::read(reader, security.max_unauthenticated_request_bytes).await? else {
+        let mut charge = ctx.request_memory.charge();
+        let Some(bytes) = frame::read(reader, patience, &mut charge).await? else {
             return Ok(None);
         };
-        let answer =
-            if session.is_bare() { bare(ctx, session, bytes).await } else { answer(ctx, &peer, bytes).await? };
+        let answer = if session.is_bare() {
+            bare(ctx, session, bytes).await
+        } else {
+            answer(ctx, &peer, bytes, &mut charge).await?
+        };
         if session.has_failed() {
             // Guessing takes its time.
             tokio::time::sleep(Duration::from_millis(security.failed_authentication_delay_ms)).await;
         }
         if let Some(answer) = answer {
-            server::write_frame(writer, &answer, patience).await?;
+            server::write_frame(writer, &answer, stalled).await?;
         }
         if session.has_failed() {
             return Err(FrameError::AuthenticationFailed);
@@ -157,11 +167,18 @@ where
     }
 }
 
-async fn answer(ctx: &Arc<Context>, peer: &Peer, bytes: Bytes) -> Result<Option<Bytes>, FrameError> {
-    let frame = frame::parse(bytes, MAX_ELEMENTS)?;
+async fn answer(
+    ctx: &Arc<Context>,
+    peer: &Peer,
+    bytes: Bytes,
+    charge: &mut Charge,
+) -> Result<Option<Bytes>, FrameError> {
+    let limits = RequestLimits { max_elements: MAX_ELEMENTS, max_client_id_bytes: ctx.settings.max_client_id_bytes };
+    let frame = frame::parse(bytes, limits)?;
+    charge.grow(frame.decoded_bytes()).await;
     match frame.key {
         ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => {
-            handler::dispatch(ctx, peer, frame).await.map(Some)
+            handler::dispatch(ctx, peer, frame).await.map(|answer| Some(answer.frame))
         }
         key => Err(FrameError::NotAuthenticated(key)),
     }

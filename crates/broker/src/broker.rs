@@ -7,29 +7,35 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::admission::Listener;
+use crate::budget::{Budget, Used};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
+use crate::fetch_session::SessionCache;
 use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
+use crate::group::published;
 use crate::group::service::Groups;
 use crate::handler::Context;
 use crate::identity::Identity;
 use crate::lock::DirectoryLock;
 use crate::log::flush::{FlushQueue, Flusher};
 use crate::log::topics::Topics;
+use crate::quota::rate::Windows;
+use crate::quota::service::{Bounds, Quotas};
 use crate::security::acls::Acls;
 use crate::security::authorizer::{Authorizer, LogLimits};
 use crate::security::session::Endpoint;
 use crate::security::settings::{self as security, HostPort, ListenerProtocol};
 use crate::security::tls::Tls;
 use crate::security::users::Users;
-use crate::server;
+use crate::server::{self, Hosts};
 use crate::settings::{BrokerSettings, FsyncMode};
 use crate::txn::service::Transactions;
 
@@ -71,12 +77,13 @@ impl Broker {
         let ctx = Arc::new(open(settings, clock, queue)?);
         let (stop, stopped) = watch::channel(false);
         let slots = Arc::new(Semaphore::new(ctx.settings.max_connections));
+        let hosts = Arc::new(Hosts::default());
         let mut servers = Vec::new();
         for (socket, address, listener) in listeners {
             let (data_dir, fsync, name) = (data_dir.display(), ctx.settings.fsync, &listener.endpoint.name);
             tracing::info!(%address, %data_dir, %fsync, listener = name, "listening");
-            let (ctx, slots) = (Arc::clone(&ctx), Arc::clone(&slots));
-            servers.push(tokio::spawn(server::serve(ctx, socket, Arc::new(listener), slots, stopped.clone())));
+            let (ctx, slots, hosts) = (Arc::clone(&ctx), Arc::clone(&slots), Arc::clone(&hosts));
+            servers.push(tokio::spawn(server::serve(ctx, socket, Arc::new(listener), slots, hosts, stopped.clone())));
         }
         let tasks = start_tasks(&ctx);
         if !ctx.settings.sabotage.is_empty() {
@@ -94,6 +101,16 @@ impl Broker {
     /// Where a listener listens.
     pub fn listener_addr(&self, name: &str) -> Option<SocketAddr> {
         self.local_addrs.iter().find(|(listener, _)| listener == name).map(|(_, address)| *address)
+    }
+
+    /// Bytes that requests hold, of at most `max_request_memory_bytes` and one request more.
+    pub fn request_memory(&self) -> Used {
+        self.ctx.request_memory.used()
+    }
+
+    /// Bytes that fetch responses hold, of at most `max_fetch_memory_bytes`.
+    pub fn fetch_memory(&self) -> Used {
+        self.ctx.fetch_memory.used()
     }
 
     /// Applies retention now, beside its regular times.
@@ -213,7 +230,31 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         Arc::clone(&groups),
         Arc::clone(&identity),
     )?);
-    Ok(Context { settings, clock, topics, groups, transactions, identity, users, authorizer, log_limits })
+    let fetch_sessions =
+        Mutex::new(SessionCache::new(settings.max_fetch_sessions, settings.max_fetch_session_partitions));
+    let bounds = Bounds {
+        windows: Windows { count: settings.quota_window_count, size_ms: settings.quota_window_ms },
+        max_entities: settings.max_quota_entities,
+        max_rates: settings.max_quota_rates,
+    };
+    let quotas = Quotas::open(&settings.data_dir, Arc::clone(&clock), bounds)?;
+    let request_memory = Budget::new(settings.max_request_memory_bytes);
+    let fetch_memory = Budget::new(settings.max_fetch_memory_bytes);
+    Ok(Context {
+        settings,
+        clock,
+        topics,
+        groups,
+        transactions,
+        identity,
+        fetch_sessions,
+        quotas,
+        request_memory,
+        fetch_memory,
+        users,
+        authorizer,
+        log_limits,
+    })
 }
 
 fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
@@ -230,6 +271,9 @@ fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     if let FsyncMode::Interval { interval_ms } = ctx.settings.fsync {
         tasks.push(repeat(ctx, Duration::from_millis(interval_ms), sync));
     }
+    tasks.push(repeat(ctx, Duration::from_millis(ctx.settings.offsets_publish_interval_ms), |ctx| {
+        published::publish(ctx.groups.offsets(), &ctx.topics, ctx.clock.wall_ms());
+    }));
     let transactions = Arc::clone(&ctx.transactions);
     let mut ticks = tokio::time::interval(Duration::from_millis(ctx.settings.transaction_check_interval_ms));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

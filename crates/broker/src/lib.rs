@@ -10,7 +10,7 @@
 //!   order          ╲            ╱                  │
 //!                   security: TLS, SASL, ACLs      │
 //!                                                  ▼
-//!                                  data_dir: topics.json  broker.json  broker.lock
+//!                                  data_dir: topics.json  broker.json  quotas.json  broker.lock
 //!                                            offsets.log  transactions.log
 //!                                            users.json  acls.json
 //!                                            <topic>-<partition>/ segments, indexes, checkpoint
@@ -44,13 +44,19 @@ mod server;
 mod admission;
 mod protocol;
 mod handler;
+mod fetch_session;
+mod budget;
+mod quota;
 mod identity;
 mod log;
 mod group;
 mod txn;
 mod security;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 pub use broker::Broker;
+pub use budget::Used as MemoryUsed;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BrokerError, ErrorKind};
 pub use security::secret::SecretRef;

@@ -9,10 +9,10 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 
-use super::{Context, NO_OPERATIONS, NODE_ID, Peer, blocking, text};
+use super::{Context, NO_OPERATIONS, NODE_ID, Peer, blocking, once, text};
 use crate::log::batch::LEADER_EPOCH;
 use crate::log::config::Overrides;
-use crate::log::topics::{Topic, TopicError, is_valid_name};
+use crate::log::topics::{Topic, TopicError, is_internal, is_valid_name};
 
 /// First version in which a topic that was asked for by its id may have no name.
 const NULL_NAME_SINCE: i16 = 12;
@@ -32,7 +32,7 @@ pub(super) async fn handle(
         }
         Some(asked) => {
             let create = ctx.settings.auto_create_topics && (version < 4 || request.allow_auto_topic_creation);
-            for topic in asked {
+            for topic in once(asked, |topic| (topic.name.clone(), topic.topic_id)) {
                 topics.push(answer(ctx, topic, create, version).await);
             }
         }
@@ -94,6 +94,7 @@ fn describe(topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(&*topic.name))))
         .with_topic_id(topic.id)
+        .with_is_internal(is_internal(&topic.name))
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(NO_OPERATIONS)
 }

@@ -48,6 +48,8 @@ mod broker_configs;
 mod incremental_alter_configs;
 mod alter_configs;
 mod describe_cluster;
+mod alter_client_quotas;
+mod describe_client_quotas;
 mod sasl_handshake;
 mod sasl_authenticate;
 mod create_acls;
@@ -55,8 +57,9 @@ mod describe_acls;
 mod delete_acls;
 mod alter_user_scram_credentials;
 mod describe_user_scram_credentials;
-mod describe_client_quotas;
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -64,14 +67,18 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, BrokerId, ProduceRequest};
 use kafka_protocol::protocol::StrBytes;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
+use crate::fetch_session::SessionCache;
 use crate::group::service::Groups;
 use crate::identity::Identity;
 use crate::log::partition::Isolation;
 use crate::log::topics::{Topic, Topics};
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
+use crate::quota::service::{Client, Quotas};
 use crate::security::authorizer::{Access, Authorizer, LogLimits};
 use crate::security::guard::{Guard, Verdict};
 use crate::security::principal::Principal;
@@ -96,6 +103,10 @@ pub(crate) struct Context {
     pub(crate) groups: Arc<Groups>,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) fetch_sessions: Mutex<SessionCache>,
+    pub(crate) quotas: Quotas,
+    pub(crate) request_memory: Arc<Budget>,
+    pub(crate) fetch_memory: Arc<Budget>,
     pub(crate) users: Users,
     /// `None` on a broker that asks nobody who they are.
     pub(crate) authorizer: Option<Authorizer>,
@@ -115,6 +126,11 @@ impl Peer {
         Self { host: format!("/{}", address.to_canonical()), principal, session }
     }
 
+    /// Who its requests count for.
+    pub(crate) fn quota_client<'a>(&'a self, client_id: &'a str) -> Client<'a> {
+        Client { user: &self.principal.name, id: client_id }
+    }
+
     /// Its address, as access rules name hosts.
     pub(crate) fn address(&self) -> &str {
         self.host.trim_start_matches('/')
@@ -124,6 +140,16 @@ impl Peer {
     fn advertised(&self) -> &HostPort {
         &self.session.endpoint.advertised
     }
+}
+
+/// An answer, and what goes with it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) frame: Bytes,
+    /// The connection is not read before this time of the monotonic clock; 0 if it may be.
+    pub(crate) muted_until_ms: i64,
+    /// Held until the answer is with the system's socket.
+    pub(crate) _memory: Option<Charge>,
 }
 
 /// Makes the answer to one request: what its client may not do is taken out before the handler and answered after it.
@@ -152,15 +178,23 @@ struct Asked<'a> {
 }
 
 /// Answers any request but Produce.
-pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> Result<Bytes, FrameError> {
-    let (asked, version) = (Asked { ctx, peer, frame: &frame }, frame.version);
+pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> Result<Answer, FrameError> {
+    if frame.key == ApiKey::Fetch {
+        return fetch::answer(ctx, peer, &frame).await;
+    }
+    let frame = answer(Asked { ctx, peer, frame: &frame }).await?;
+    Ok(Answer { frame, muted_until_ms: 0, _memory: None })
+}
+
+async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
+    let Asked { ctx, peer, frame } = asked;
+    let version = frame.version;
     match frame.key {
         ApiKey::ApiVersions => {
             let to = AnswerTo { key: frame.key, version, correlation_id: frame.correlation_id };
-            to.encode(&api_versions::handle(&frame))
+            to.encode(&api_versions::handle(frame))
         }
         ApiKey::Metadata => answer!(asked: request => metadata::handle(ctx, peer, request, version).await),
-        ApiKey::Fetch => answer!(asked: request => fetch::handle(ctx, request, version).await),
         ApiKey::ListOffsets => answer!(asked: request => list_offsets::handle(ctx, request, version).await),
         ApiKey::OffsetForLeaderEpoch => answer!(asked: request => offset_for_leader_epoch::handle(ctx, request)),
         ApiKey::InitProducerId => answer!(asked: request => init_producer_id::handle(ctx, request, version).await),
@@ -175,7 +209,7 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
         ApiKey::DescribeTransactions => answer!(asked: request => describe_transactions::handle(ctx, request)),
         ApiKey::DescribeProducers => answer!(asked: request => describe_producers::handle(ctx, request)),
         ApiKey::FindCoordinator => answer!(asked: request => find_coordinator::handle(peer, request, version)),
-        ApiKey::JoinGroup => answer!(asked: request => join_group::handle(ctx, peer, &frame, request).await),
+        ApiKey::JoinGroup => answer!(asked: request => join_group::handle(ctx, peer, frame, request).await),
         ApiKey::SyncGroup => answer!(asked: request => sync_group::handle(ctx, request).await),
         ApiKey::Heartbeat => answer!(asked: request => heartbeat::handle(ctx, &request)),
         ApiKey::LeaveGroup => answer!(asked: request => leave_group::handle(ctx, request, version)),
@@ -196,12 +230,12 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
             answer!(asked: request => incremental_alter_configs::handle(ctx, request).await)
         }
         ApiKey::DescribeCluster => answer!(asked: request => describe_cluster::handle(ctx, peer, &request)),
-        _ => dispatch_security(asked).await,
+        _ => answer_about_clients(asked).await,
     }
 }
 
-/// Answers requests about clients themselves: who they are and what they may do.
-async fn dispatch_security(asked: Asked<'_>) -> Result<Bytes, FrameError> {
+/// Answers requests about clients themselves: who they are, what they may do, and how much.
+async fn answer_about_clients(asked: Asked<'_>) -> Result<Bytes, FrameError> {
     let Asked { ctx, peer, frame } = asked;
     let version = frame.version;
     match frame.key {
@@ -216,9 +250,8 @@ async fn dispatch_security(asked: Asked<'_>) -> Result<Bytes, FrameError> {
         ApiKey::DescribeUserScramCredentials => {
             answer!(asked: request => describe_user_scram_credentials::handle(ctx, &request))
         }
-        ApiKey::DescribeClientQuotas => {
-            answer!(asked: request => describe_client_quotas::handle(&request))
-        }
+        ApiKey::AlterClientQuotas => answer!(asked: request => alter_client_quotas::handle(ctx, request).await),
+        ApiKey::DescribeClientQuotas => answer!(asked: request => describe_client_quotas::handle(ctx, &request)),
         key => Err(FrameError::Version { key, version }),
     }
 }
@@ -259,6 +292,13 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
+/// The first of each that is named more than once. An answer can be thousands of times larger than the name it is to, so
+/// none is given twice: Kafka's clients put answers into maps and do not notice.
+fn once<T, K: Eq + Hash>(asked: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = HashSet::with_capacity(asked.len());
+    asked.into_iter().filter(|one| seen.insert(key(one))).collect()
+}
+
 /// A result as the protocol's code: 0 is none.
 fn code(result: Result<(), ResponseError>) -> i16 {
     result.err().map_or(0, |error| error.code())
@@ -272,6 +312,11 @@ fn fenced_before(since: i16, version: i16, error: ResponseError) -> ResponseErro
     }
 }
 
+/// Bytes of a request that are to be kept: a copy, because a part of a frame keeps all of it in memory.
+fn kept(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
 fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
 }
@@ -282,6 +327,13 @@ fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
 }
 
 impl Context {
+    /// Until when a connection that is throttled for so long is not read; 0 if it is not throttled. Not longer than it
+    /// could be idle: the rest of the time is told to its next request.
+    pub(crate) fn muted_until_ms(&self, throttle_ms: i64) -> i64 {
+        let longest = i64::try_from(self.settings.idle_connection_timeout_ms).unwrap_or(i64::MAX);
+        if throttle_ms > 0 { self.clock.monotonic_ms().saturating_add(throttle_ms.min(longest)) } else { 0 }
+    }
+
     /// What a request with this isolation level wants to see.
     fn isolation(&self, level: i8) -> Isolation {
         let ignored = self.settings.sabotage.contains(&Sabotage::NoIsolation);

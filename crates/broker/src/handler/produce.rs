@@ -20,7 +20,7 @@ use crate::log::config::LogConfig;
 use crate::log::partition::Partition;
 use crate::log::partition_log::{AppendError, Appended};
 use crate::log::producer_state::SequenceError;
-use crate::log::topics::Topic;
+use crate::log::topics::{Topic, is_internal};
 use crate::txn::coordinator::Producer;
 
 /// First version in which a partition joins the transaction by what is written to it (KIP-890).
@@ -131,6 +131,9 @@ fn append(
     let topic = topic.map_err(unknown)?;
     let partition = topic.partition(data.index).ok_or_else(|| unknown(ResponseError::UnknownTopicOrPartition))?;
     let topic: &str = &topic.name;
+    if is_internal(topic) {
+        return Err(Refused::new(ResponseError::InvalidTopicException, format!("only the broker writes to {topic}")));
+    }
     let records = data.records.unwrap_or_default();
     let batch = ProducedBatch::check(&records).map_err(refuse_batch)?;
     let in_transaction = transactional_id.filter(|_| batch.header.is_transactional());

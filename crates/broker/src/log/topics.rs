@@ -36,6 +36,14 @@ use crate::settings::BrokerSettings;
 const KIND: Kind = Kind { name: "topics", holds: "the names, ids and settings of all topics" };
 const MAX_NAME_LENGTH: usize = 249;
 
+/// The topic that shows committed offsets (`group/published.rs`).
+pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+
+/// Whether a topic is the broker's own: clients read it and write nothing to it.
+pub(crate) fn is_internal(name: &str) -> bool {
+    name == CONSUMER_OFFSETS
+}
+
 /// A topic and its partitions.
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -82,6 +90,8 @@ struct CatalogEntry {
 pub(crate) enum TopicError {
     #[error("topic name {name:?} is not valid: expected 1 to 249 of the characters a-z A-Z 0-9 . _ -, not . or ..")]
     Name { name: String },
+    #[error("topic {name} is the broker's own, it makes it itself when groups commit offsets")]
+    Internal { name: String },
     #[error("topic {name} exists already")]
     Exists { name: String },
     #[error("there is no topic {name}")]
@@ -92,6 +102,8 @@ pub(crate) enum TopicError {
     Config(String),
     #[error("this broker has {limit} topics, its limit (max_topics)")]
     TooMany { limit: usize },
+    #[error("{wanted} more partitions would be more than this broker may have, {limit} (max_partitions)")]
+    TooManyPartitions { wanted: i32, limit: usize },
     #[error("the disk refused: {0}")]
     Storage(#[from] BrokerError),
 }
@@ -100,12 +112,12 @@ impl TopicError {
     /// The error as the protocol says it.
     pub(crate) fn code(&self) -> ResponseError {
         match self {
-            Self::Name { .. } => ResponseError::InvalidTopicException,
+            Self::Name { .. } | Self::Internal { .. } => ResponseError::InvalidTopicException,
             Self::Exists { .. } => ResponseError::TopicAlreadyExists,
             Self::Unknown { .. } => ResponseError::UnknownTopicOrPartition,
             Self::Partitions { .. } => ResponseError::InvalidPartitions,
             Self::Config(_) => ResponseError::InvalidConfig,
-            Self::TooMany { .. } => ResponseError::PolicyViolation,
+            Self::TooMany { .. } | Self::TooManyPartitions { .. } => ResponseError::PolicyViolation,
             Self::Storage(_) => ResponseError::KafkaStorageError,
         }
     }
@@ -188,12 +200,28 @@ impl Topics {
             config::check(key, value).map_err(TopicError::Config)?;
         }
         self.check_count(partitions, 1)?;
+        if is_internal(name) && self.get(name).is_none() {
+            return Err(TopicError::Internal { name: name.to_owned() });
+        }
+        self.check_room(name, partitions)
+    }
+
+    fn check_room(&self, name: &str, partitions: i32) -> Result<(), TopicError> {
         let known = self.known.read();
         if known.by_name.contains_key(name) {
             return Err(TopicError::Exists { name: name.to_owned() });
         }
         if known.by_name.len() >= self.settings.max_topics {
             return Err(TopicError::TooMany { limit: self.settings.max_topics });
+        }
+        self.check_total(&known, partitions)
+    }
+
+    fn check_total(&self, known: &Known, wanted: i32) -> Result<(), TopicError> {
+        let there: usize = known.by_name.values().map(|topic| topic.partitions.read().len()).sum();
+        let limit = self.settings.max_partitions;
+        if there.saturating_add(wanted.max(0).unsigned_abs() as usize) > limit {
+            return Err(TopicError::TooManyPartitions { wanted, limit });
         }
         Ok(())
     }
@@ -208,8 +236,20 @@ impl Topics {
 
     /// Creates a topic. Blocks on the disk.
     pub(crate) fn create(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<Arc<Topic>, TopicError> {
-        let _changing = self.changing.lock();
         self.check_new(name, partitions, &overrides)?;
+        self.create_internal(name, partitions, overrides)
+    }
+
+    /// Creates a topic, also one that only the broker may. Blocks on the disk.
+    pub(crate) fn create_internal(
+        &self,
+        name: &str,
+        partitions: i32,
+        overrides: Overrides,
+    ) -> Result<Arc<Topic>, TopicError> {
+        let _changing = self.changing.lock();
+        // Again, now that nobody else creates.
+        self.check_room(name, partitions)?;
         let entry = CatalogEntry { name: name.to_owned(), id: Uuid::new_v4(), partitions, settings: overrides };
         for index in 0..partitions {
             self.set_aside(&partition_dir(&self.settings.data_dir, name, index))?;
@@ -246,6 +286,7 @@ impl Topics {
     pub(crate) fn check_grow(&self, name: &str, count: i32) -> Result<Arc<Topic>, TopicError> {
         let topic = self.get(name).ok_or_else(|| TopicError::Unknown { name: name.to_owned() })?;
         self.check_count(count, topic.partition_count() + 1)?;
+        self.check_total(&self.known.read(), count - topic.partition_count())?;
         Ok(topic)
     }
 

@@ -175,7 +175,8 @@ fn the_how_to_shows_settings_that_work() {
     assert_eq!(settings.listeners.len(), 3);
     assert!(has_authorizer(&settings));
     let defaults = serde_json::to_value(SecuritySettings::default()).expect("written");
-    for row in how_to.split("## Limits").nth(1).expect("limits").lines().filter(|line| line.starts_with("| `")) {
+    for row in how_to.split("## Other settings").nth(1).expect("a table").lines().filter(|line| line.starts_with("| `"))
+    {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         for name in cells[1].split(", ").map(|name| name.trim_matches('`')) {
             assert_eq!(defaults[name].to_string(), cells[2], "{name}");

@@ -17,6 +17,9 @@ mod transactions;
 mod hostile;
 mod versions;
 mod kcat;
+mod sessions;
+mod quotas;
+mod limits;
 mod security;
 
 use std::path::Path;

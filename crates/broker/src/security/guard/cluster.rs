@@ -1,5 +1,6 @@
 //! Rights over the broker: its settings, its folders, its users and its rules.
 
+use kafka_protocol::messages::alter_client_quotas_response::{EntityData, EntryData};
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as AlteredConfigs;
 use kafka_protocol::messages::alter_user_scram_credentials_response::AlterUserScramCredentialsResult;
 use kafka_protocol::messages::create_acls_response::AclCreationResult;
@@ -7,11 +8,11 @@ use kafka_protocol::messages::delete_acls_response::DeleteAclsFilterResult;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResult;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementallyAltered;
 use kafka_protocol::messages::{
-    AlterConfigsRequest, AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse, CreateAclsRequest,
-    CreateAclsResponse, DeleteAclsRequest, DeleteAclsResponse, DescribeAclsRequest, DescribeAclsResponse,
-    DescribeClientQuotasRequest, DescribeClientQuotasResponse, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeUserScramCredentialsRequest,
-    DescribeUserScramCredentialsResponse, IncrementalAlterConfigsRequest,
+    AlterClientQuotasRequest, AlterClientQuotasResponse, AlterConfigsRequest, AlterUserScramCredentialsRequest,
+    AlterUserScramCredentialsResponse, CreateAclsRequest, CreateAclsResponse, DeleteAclsRequest, DeleteAclsResponse,
+    DescribeAclsRequest, DescribeAclsResponse, DescribeClientQuotasRequest, DescribeClientQuotasResponse,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse, IncrementalAlterConfigsRequest,
 };
 
 use super::{Access, CLUSTER_DENIED, GROUP_DENIED, Guard, TOPIC_DENIED, Verdict, admitted, untouched};
@@ -83,8 +84,9 @@ of_cluster!(
     DescribeLogDirsRequest, Describe, |_| DescribeLogDirsResponse::default().with_error_code(CLUSTER_DENIED);
     DescribeAclsRequest, Describe,
         |_| DescribeAclsResponse::default().with_error_code(CLUSTER_DENIED).with_error_message(Some(DENIED.into()));
-    DescribeClientQuotasRequest, DescribeConfigs,
-        |_| DescribeClientQuotasResponse::default().with_error_code(CLUSTER_DENIED).with_error_message(Some(DENIED.into()));
+    DescribeClientQuotasRequest, DescribeConfigs, |_| DescribeClientQuotasResponse::default()
+        .with_error_code(CLUSTER_DENIED).with_error_message(Some(DENIED.into())).with_entries(None);
+    AlterClientQuotasRequest, AlterConfigs, quotas_denied;
     DescribeUserScramCredentialsRequest, Describe,
         |_| DescribeUserScramCredentialsResponse::default().with_error_code(CLUSTER_DENIED).with_error_message(Some(DENIED.into()));
     CreateAclsRequest, Alter, |request| {
@@ -97,6 +99,20 @@ of_cluster!(
     };
     AlterUserScramCredentialsRequest, Alter, users_denied;
 );
+
+fn quotas_denied(request: &mut AlterClientQuotasRequest) -> AlterClientQuotasResponse {
+    let denied = std::mem::take(&mut request.entries).into_iter().map(|entry| {
+        let parts = entry
+            .entity
+            .into_iter()
+            .map(|part| EntityData::default().with_entity_type(part.entity_type).with_entity_name(part.entity_name));
+        EntryData::default()
+            .with_entity(parts.collect())
+            .with_error_code(CLUSTER_DENIED)
+            .with_error_message(Some(DENIED.into()))
+    });
+    AlterClientQuotasResponse::default().with_entries(denied.collect())
+}
 
 fn users_denied(request: &mut AlterUserScramCredentialsRequest) -> AlterUserScramCredentialsResponse {
     let changed = request.upsertions.iter().map(|change| change.name.clone());

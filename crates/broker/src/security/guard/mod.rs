@@ -37,7 +37,7 @@
 //! | DescribeProducers | read topic |
 //! | DescribeLogDirs, DescribeAcls, DescribeUserScramCredentials | describe cluster |
 //! | CreateAcls, DeleteAcls, AlterUserScramCredentials | alter cluster |
-//! | DescribeClientQuotas | describe configs cluster |
+//! | DescribeClientQuotas, AlterClientQuotas | describe or alter configs of cluster |
 //! | ApiVersions, DescribeCluster, SaslHandshake, SaslAuthenticate | nothing |
 
 mod records;

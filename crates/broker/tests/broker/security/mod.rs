@@ -5,6 +5,7 @@ mod sasl;
 mod users;
 mod acls;
 mod rights;
+mod combined;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

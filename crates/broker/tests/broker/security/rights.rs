@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::client::{Client, fetch_request, produce_request, text, topic_name};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Resource {
+pub(super) enum Resource {
     Topic,
     Group,
     Cluster,
@@ -52,7 +52,7 @@ impl Resource {
 }
 
 const ALL: i8 = 2;
-const READ: i8 = 3;
+pub(super) const READ: i8 = 3;
 const WRITE: i8 = 4;
 const CREATE: i8 = 5;
 const DELETE: i8 = 6;
@@ -63,7 +63,7 @@ const DESCRIBE_CONFIGS: i8 = 10;
 const ALTER_CONFIGS: i8 = 11;
 const IDEMPOTENT_WRITE: i8 = 12;
 const DENY: i8 = 2;
-const ALLOW: i8 = 3;
+pub(super) const ALLOW: i8 = 3;
 
 use Resource::{Cluster, Group, Topic, TransactionalId};
 
@@ -115,6 +115,7 @@ const TABLE: &[(&str, &[(i8, Resource)])] = &[
     ("DescribeAcls", &[(DESCRIBE, Cluster)]),
     ("DeleteAcls", &[(ALTER, Cluster)]),
     ("DescribeClientQuotas", &[(DESCRIBE_CONFIGS, Cluster)]),
+    ("AlterClientQuotas", &[(ALTER_CONFIGS, Cluster)]),
     ("AlterUserScramCredentials", &[(ALTER, Cluster)]),
     ("DescribeUserScramCredentials", &[(DESCRIBE, Cluster)]),
 ];
@@ -360,6 +361,11 @@ async fn ask_for_rights(client: &mut Client, what: &str) -> i16 {
             let request = CreateAclsRequest::default().with_creations(vec![AclCreation::default()]);
             client.call(&request, 3).await.results[0].error_code
         }
+        "AlterClientQuotas" => {
+            let entry = alter_client_quotas_request::EntryData::default();
+            let request = AlterClientQuotasRequest::default().with_entries(vec![entry]);
+            client.call(&request, 1).await.entries[0].error_code
+        }
         "DescribeClientQuotas" => client.call(&DescribeClientQuotasRequest::default(), 1).await.error_code,
         "DescribeAcls" => client.call(&DescribeAclsRequest::default(), 3).await.error_code,
         "DeleteAcls" => {
@@ -401,7 +407,7 @@ async fn ask_for_coordinators(client: &mut Client, what: &str) -> i16 {
     }
 }
 
-fn rule(permission: i8, operation: i8, resource: Resource, name: &str) -> AclCreation {
+pub(super) fn rule(permission: i8, operation: i8, resource: Resource, name: &str) -> AclCreation {
     AclCreation::default()
         .with_resource_type(resource.code())
         .with_resource_name(text(name))
@@ -413,16 +419,17 @@ fn rule(permission: i8, operation: i8, resource: Resource, name: &str) -> AclCre
 }
 
 /// Root and alice, who has no rights yet; and a topic with a group that reads it.
-struct World {
-    root: Client,
-    alice: Client,
+pub(super) struct World {
+    pub(super) root: Client,
+    pub(super) alice: Client,
+    /// Of the topic.
     id: uuid::Uuid,
     _broker: Broker,
     _dir: TempDir,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (dir, broker) = start_scram(&["root", "alice"]).await;
         let (root, alice) = (log_in(&broker, "root").await, log_in(&broker, "alice").await);
         let mut world = Self { root, alice, id: uuid::Uuid::nil(), _broker: broker, _dir: dir };
@@ -439,7 +446,7 @@ impl World {
     }
 
     /// Exactly these rules.
-    async fn rules(&mut self, rules: Vec<AclCreation>) {
+    pub(super) async fn rules(&mut self, rules: Vec<AclCreation>) {
         let all = DeleteAclsFilter::default()
             .with_resource_type_filter(1)
             .with_resource_name_filter(None)
