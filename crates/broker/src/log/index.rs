@@ -188,10 +188,17 @@ impl<E: Entry> Index<E> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
+        let before = self.written;
         while self.written > 0 && !keep(&read_entry(&file, self.written - 1)?) {
             self.written -= 1;
         }
-        file.set_len((self.written * E::SIZE) as u64)?;
+        match self.written {
+            // File systems flush a file that was cut to nothing when it is closed, in case it replaces another:
+            // milliseconds for each partition of a broker that starts.
+            0 => fs::remove_file(&self.path)?,
+            kept if kept < before => file.set_len((kept * E::SIZE) as u64)?,
+            _ => {}
+        }
         self.last = if self.written > 0 { Some(read_entry(&file, self.written - 1)?) } else { None };
         Ok(())
     }

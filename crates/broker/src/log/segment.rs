@@ -127,10 +127,14 @@ impl Segment {
             let expected = base_offset + i64::from(entry.relative_offset);
             matches!(found, Ok(Some(found)) if found.header.base_offset == expected)
         });
+        let found = start.is_some();
         let start = start.unwrap_or(OffsetEntry { relative_offset: 0, position: 0 });
-        // The batch of the start entry is adopted again, and its entries with it.
-        offsets.retain_prefix(|entry| entry.position < start.position)?;
-        times.retain_prefix(|entry| entry.relative_offset < start.relative_offset)?;
+        // The batch of the start entry is adopted again; its own entries stay where it was found, so that a log that
+        // was closed in good order is opened without a write.
+        offsets.retain_prefix(|entry| entry.position < start.position || found && *entry == start)?;
+        times.retain_prefix(|entry| {
+            entry.relative_offset < start.relative_offset || found && entry.relative_offset == start.relative_offset
+        })?;
         let newest = times.last().map(|entry| TimedOffset {
             timestamp: entry.timestamp,
             offset: base_offset + i64::from(entry.relative_offset),
@@ -241,7 +245,10 @@ impl Segment {
         self.size_bytes = position + header.size_bytes as u64;
         if self.since_index_bytes > index_interval_bytes.into() {
             let relative_offset = (header.base_offset - self.base_offset) as u32;
-            self.offsets.push(OffsetEntry { relative_offset, position: position as u32 })?;
+            let entry = OffsetEntry { relative_offset, position: position as u32 };
+            if self.offsets.last() != Some(entry) {
+                self.offsets.push(entry)?;
+            }
             self.index_newest()?;
             self.since_index_bytes = 0;
         }

@@ -19,7 +19,9 @@ use arrow::array::RecordBatch;
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::sink::{BatchId, CommitReport, Sink, SinkRequest, SinkToken};
 use kafka_protocol::messages::ApiKey;
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseRecord, Producer};
 
@@ -60,11 +62,25 @@ pub struct KafkaSink {
 struct Transactions {
     group: String,
     /// Never subscribed; it stands for the group when offsets join a transaction.
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Silent>,
     initialized: bool,
     open: bool,
     token_topic: Option<String>,
 }
+
+/// A client whose state is of no interest: it neither reads nor writes.
+#[derive(Debug, Default)]
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _level: RDKafkaLogLevel, _facility: &str, _message: &str) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Silent {}
 
 impl KafkaSink {
     /// A sink for one query. Makes the table's topic if it is not there; fails soon if nobody answers.
@@ -91,7 +107,7 @@ impl KafkaSink {
             }
             let mut group = client_config(&servers, "highwater", &[]);
             group.set("group.id", &id).set("enable.auto.commit", "false");
-            let consumer = create(group, &object, || DefaultConsumerContext)?;
+            let consumer = create(group, &object, Silent::default)?;
             Some(Transactions {
                 group: id,
                 consumer,
@@ -219,6 +235,8 @@ impl Sink for KafkaSink {
         (self.batch, self.rows) = (None, 0);
         match self.transactions.as_mut().filter(|transactions| transactions.open) {
             Some(transactions) => {
+                // What is under way is given up first: the abort waits for all of it, and nobody would take it there.
+                self.producer.purge();
                 let aborted = retrying(|| self.producer.inner().abort_transaction(CALL_LIMIT));
                 transactions.open = false;
                 aborted.map_err(|error| transaction_failed(&self.object, "give a batch up", error))?;

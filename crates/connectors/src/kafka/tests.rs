@@ -369,7 +369,20 @@ fn whole_rows_are_written_as_json_with_a_key_column() {
 }
 
 #[test]
-#[ignore = "needs a broker with transactions, its address in HIGHWATER_TEST_KAFKA"]
+fn in_transactions_it_is_an_exactly_once_sink_like_the_others() {
+    let broker = TestBroker::start();
+    broker.create_topic("events", 1);
+    let options = [
+        ("kafka.bootstrap.servers", broker.address()),
+        ("subscribe", "events"),
+        ("topic", "events"),
+        ("value.format", "json"),
+        ("transactional", "true"),
+    ];
+    crate::contract::check(&crate::contract::definition("kafka", None, &options));
+}
+
+#[test]
 fn a_transaction_makes_a_batch_and_its_token_visible_together() {
     let broker = TestBroker::start();
     let address = broker.address().to_owned();
