@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::admission::Listener;
 use crate::budget::{Budget, Used};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
@@ -27,7 +29,13 @@ use crate::log::flush::{FlushQueue, Flusher};
 use crate::log::topics::Topics;
 use crate::quota::rate::Windows;
 use crate::quota::service::{Bounds, Quotas};
-use crate::server;
+use crate::security::acls::Acls;
+use crate::security::authorizer::{Authorizer, LogLimits};
+use crate::security::session::Endpoint;
+use crate::security::settings::{self as security, HostPort, ListenerProtocol};
+use crate::security::tls::Tls;
+use crate::security::users::Users;
+use crate::server::{self, Hosts};
 use crate::settings::{BrokerSettings, FsyncMode};
 use crate::txn::service::Transactions;
 
@@ -38,9 +46,10 @@ use crate::txn::service::Transactions;
 #[derive(Debug)]
 pub struct Broker {
     ctx: Arc<Context>,
-    local_addr: SocketAddr,
+    /// By the names of their listeners; the first is the broker's own.
+    local_addrs: Vec<(String, SocketAddr)>,
     stop: watch::Sender<bool>,
-    server: Option<JoinHandle<()>>,
+    servers: Vec<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
     /// Dropped last but for the lock: its threads may still flush for acks that wait.
     _flusher: Flusher,
@@ -60,25 +69,38 @@ impl Broker {
         fs::create_dir_all(&data_dir).map_err(io_at("create", &data_dir))?;
         let lock = DirectoryLock::take(&data_dir)?;
         // Before the recovery, which can take a while: a port in use is told at once.
-        let listener = server::bind(settings.listen).await?;
-        let bound = |source| BrokerError::Bind { address: settings.listen, source };
-        let local_addr = listener.local_addr().map_err(bound)?;
+        let listeners = open_listeners(&settings).await?;
+        let local_addrs: Vec<(String, SocketAddr)> =
+            listeners.iter().map(|(_, address, listener)| (listener.endpoint.name.clone(), *address)).collect();
         let queue = FlushQueue::new(settings.fsync);
         let flusher = Flusher::start(&queue).map_err(io_at("start the fsync threads for", &data_dir))?;
-        let ctx = Arc::new(open(settings, clock, queue, local_addr)?);
+        let ctx = Arc::new(open(settings, clock, queue)?);
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(server::serve(Arc::clone(&ctx), listener, stopped));
+        let slots = Arc::new(Semaphore::new(ctx.settings.max_connections));
+        let hosts = Arc::new(Hosts::default());
+        let mut servers = Vec::new();
+        for (socket, address, listener) in listeners {
+            let (data_dir, fsync, name) = (data_dir.display(), ctx.settings.fsync, &listener.endpoint.name);
+            tracing::info!(%address, %data_dir, %fsync, listener = name, "listening");
+            let (ctx, slots, hosts) = (Arc::clone(&ctx), Arc::clone(&slots), Arc::clone(&hosts));
+            servers.push(tokio::spawn(server::serve(ctx, socket, Arc::new(listener), slots, hosts, stopped.clone())));
+        }
         let tasks = start_tasks(&ctx);
         if !ctx.settings.sabotage.is_empty() {
             tracing::error!(sabotage = ?ctx.settings.sabotage, "this broker is told to work wrongly: for tests only");
         }
-        tracing::info!(address = %local_addr, data_dir = %data_dir.display(), fsync = %ctx.settings.fsync, "listening");
-        Ok(Self { ctx, local_addr, stop, server: Some(server), tasks, _flusher: flusher, _lock: lock })
+        Ok(Self { ctx, local_addrs, stop, servers, tasks, _flusher: flusher, _lock: lock })
     }
 
-    /// Where the broker listens; with port 0 in the settings, the port it got.
+    /// Where the broker listens, on its first listener; with port 0 in the settings, the port it
+    /// got.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.local_addrs[0].1
+    }
+
+    /// Where a listener listens.
+    pub fn listener_addr(&self, name: &str) -> Option<SocketAddr> {
+        self.local_addrs.iter().find(|(listener, _)| listener == name).map(|(_, address)| *address)
     }
 
     /// Bytes that requests hold, of at most `max_request_memory_bytes` and one request more.
@@ -112,10 +134,10 @@ impl Broker {
     /// Stops accepting, lets answers under way finish, flushes everything and closes.
     pub async fn shutdown(mut self) -> Result<(), BrokerError> {
         self.stop.send_replace(true);
-        if let Some(server) = self.server.take()
-            && let Err(error) = server.await
-        {
-            tracing::error!(%error, "the server's task failed");
+        for server in self.servers.drain(..) {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the server's task failed");
+            }
         }
         self.tasks.iter().for_each(JoinHandle::abort);
         let ctx = Arc::clone(&self.ctx);
@@ -126,7 +148,7 @@ impl Broker {
             let source = std::io::Error::other(error);
             Err(BrokerError::Io { action: "close", path: self.ctx.settings.data_dir.clone(), source })
         });
-        tracing::info!(address = %self.local_addr, "stopped");
+        tracing::info!(address = %self.local_addr(), "stopped");
         result
     }
 }
@@ -134,20 +156,59 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        self.server.iter().chain(&self.tasks).for_each(JoinHandle::abort);
+        self.servers.iter().chain(&self.tasks).for_each(JoinHandle::abort);
         // Requests that still run must not write into a directory that is no longer ours. After
         // a shutdown the logs are closed and this changes nothing.
         self.ctx.topics.abandon();
     }
 }
 
-fn open(
-    settings: BrokerSettings,
-    clock: Arc<dyn Clock>,
-    queue: Arc<FlushQueue>,
-    local_addr: SocketAddr,
-) -> Result<Context, BrokerError> {
-    let (host, port) = settings.advertised.clone().unwrap_or_else(|| (local_addr.ip().to_string(), local_addr.port()));
+/// Opens the sockets and reads the certificates.
+async fn open_listeners(settings: &BrokerSettings) -> Result<Vec<(TcpListener, SocketAddr, Listener)>, BrokerError> {
+    let mut opened = Vec::new();
+    for listener in security::listeners(settings) {
+        let tls = listener.tls.as_ref().map(|tls| Tls::open(&listener.name, tls)).transpose()?;
+        let socket = server::bind(listener.address).await?;
+        let bound = |source| BrokerError::Bind { address: listener.address, source };
+        let address = socket.local_addr().map_err(bound)?;
+        let itself = || HostPort { host: address.ip().to_string(), port: address.port() };
+        let endpoint = Arc::new(Endpoint {
+            mechanisms: listener.mechanisms(),
+            advertised: listener.advertised.clone().unwrap_or_else(itself),
+            name: listener.name,
+        });
+        if listener.protocol == ListenerProtocol::SaslPlaintext && !address.ip().is_loopback() {
+            tracing::warn!(%address, listener = endpoint.name, "not encrypted: what is sent can be read on the way");
+        }
+        opened.push((socket, address, Listener { endpoint, tls }));
+    }
+    Ok(opened)
+}
+
+/// The users there are, with those of the settings among them.
+fn open_users(settings: &BrokerSettings) -> Result<Users, BrokerError> {
+    let security = &settings.security;
+    let users = Users::open(&settings.data_dir, security.max_users, security.scram_iterations)?;
+    for user in &security.users {
+        users.ensure(&user.name, &user.password.resolve(&format!("user {}", user.name))?)?;
+    }
+    Ok(users)
+}
+
+fn open_authorizer(settings: &BrokerSettings) -> Result<Option<Authorizer>, BrokerError> {
+    if !security::has_authorizer(settings) {
+        return Ok(None);
+    }
+    let security = &settings.security;
+    Ok(Some(Authorizer {
+        acls: Acls::open(&settings.data_dir, security.max_acls)?,
+        // Checked with the settings.
+        super_users: security.super_users.iter().filter_map(|principal| principal.parse().ok()).collect(),
+        allow_without_acl: security.allow_everyone_if_no_acl_found.unwrap_or(false),
+    }))
+}
+
+fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>) -> Result<Context, BrokerError> {
     let limits = Limits {
         min_session_timeout_ms: settings.group_min_session_timeout_ms,
         max_session_timeout_ms: settings.group_max_session_timeout_ms,
@@ -157,6 +218,8 @@ fn open(
     };
     let identity = Arc::new(Identity::open(&settings.data_dir)?);
     let offsets = OffsetStore::open(&settings.data_dir, clock.wall_ms())?;
+    let (users, authorizer) = (open_users(&settings)?, open_authorizer(&settings)?);
+    let log_limits = LogLimits::new(settings.security.max_logged_per_minute);
     let settings = Arc::new(settings);
     let topics = Arc::new(Topics::open(Arc::clone(&settings), Arc::clone(&clock), queue)?);
     let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, offsets));
@@ -188,8 +251,9 @@ fn open(
         quotas,
         request_memory,
         fetch_memory,
-        host,
-        port,
+        users,
+        authorizer,
+        log_limits,
     })
 }
 

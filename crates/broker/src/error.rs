@@ -36,12 +36,46 @@ pub enum BrokerError {
     },
     /// The listening address can be reached from other machines.
     #[error(
-        "cannot listen on {address}: the broker has no authentication yet, so only loopback \
-         addresses are accepted; use 127.0.0.1:{} or [::1]:{}", address.port(), address.port()
+        "cannot listen on {address} (listener `{listener}`): other machines reach it and nobody there \
+         has to say who they are, so only loopback addresses are accepted; use 127.0.0.1:{} or \
+         [::1]:{}, or give the listener authentication: `protocol: sasl_ssl` with certificates, or \
+         `protocol: ssl` with `client_auth: required` (docs/operations/broker-security.md)", address.port(), address.port()
     )]
     ListenNotLoopback {
         /// The address asked for.
         address: SocketAddr,
+        /// The listener's name.
+        listener: String,
+    },
+    /// A listener cannot work as it is described.
+    #[error("listener `{name}` {what}, expected {expected}")]
+    InvalidListener {
+        /// The listener's name.
+        name: String,
+        /// What was found.
+        what: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A certificate or key file cannot be used.
+    #[error("listener `{listener}`: {} cannot be used: {reason}", file.display())]
+    Certificate {
+        /// The listener's name.
+        listener: String,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A secret the settings refer to is not there.
+    #[error("the password of {of} is {reference}, but {reason}")]
+    Secret {
+        /// Whose secret it is.
+        of: String,
+        /// The reference.
+        reference: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Something else listens on the address.
     #[error(
@@ -120,6 +154,9 @@ impl BrokerError {
         match self {
             Self::InvalidSetting { .. }
             | Self::ListenNotLoopback { .. }
+            | Self::InvalidListener { .. }
+            | Self::Certificate { .. }
+            | Self::Secret { .. }
             | Self::AddressInUse { .. }
             | Self::DataDirInUse { .. } => ErrorKind::FixConfig,
             Self::CorruptLog { .. } | Self::CorruptFile { .. } => ErrorKind::RestoreData,

@@ -7,10 +7,12 @@
 //!   server ────> protocol ────> handler ────┬──> log     topics, partitions, segments, fsync
 //!   connections, sizes, shapes, one file    │
 //!   limits,      api table      an API      └──> group   coordinator (pure), committed offsets
-//!   order                                          │
+//!   order          ╲            ╱                  │
+//!                   security: TLS, SASL, ACLs      │
 //!                                                  ▼
 //!                                  data_dir: topics.json  broker.json  quotas.json  broker.lock
 //!                                            offsets.log  transactions.log
+//!                                            users.json  acls.json
 //!                                            <topic>-<partition>/ segments, indexes, checkpoint
 //! ```
 //!
@@ -20,8 +22,8 @@
 //! that never change, idempotent producers, transactions, consumer groups, retention, and a log that
 //! comes back from a crash with everything it acknowledged.
 //!
-//! It refuses what it does not do: a compacted topic, an address other machines can reach (there is
-//! no authentication yet) each get an error that says so.
+//! It refuses what it does not do: an address that other machines can reach without authentication
+//! gets an error that says so.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), highwater_broker::BrokerError> {
@@ -39,6 +41,7 @@ mod clock;
 mod broker;
 mod lock;
 mod server;
+mod admission;
 mod protocol;
 mod handler;
 mod fetch_session;
@@ -48,6 +51,7 @@ mod identity;
 mod log;
 mod group;
 mod txn;
+mod security;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
@@ -55,4 +59,9 @@ pub use broker::Broker;
 pub use budget::Used as MemoryUsed;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BrokerError, ErrorKind};
+pub use security::secret::SecretRef;
+pub use security::settings::{
+    ClientAuth, HostPort, ListenerProtocol, ListenerSettings, SaslMechanism, SecuritySettings, TlsSettings,
+    UserSettings,
+};
 pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode, Sabotage};

@@ -38,12 +38,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::admission::Listener;
 use crate::budget::Charge;
 use crate::clock::Clock;
 use crate::error::BrokerError;
-use crate::handler::{self, Answer, Context, Peer, produce};
+use crate::handler::{self, Answer, Context, Peer};
 use crate::protocol::frame::{self, AnswerTo, Frame, FrameError, Patience, RequestLimits, timed_out};
 use crate::quota::entity::Key;
+use crate::security::session::Session;
 
 /// Requests of one connection that wait for their answer.
 const LINE_LENGTH: usize = 64;
@@ -52,8 +54,6 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (out of file descriptors, mostly), which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Memory an element of an array, or a tagged field, takes once it is decoded: more than any does.
-const ELEMENT_BYTES: usize = 256;
 /// Longest sleep of a muted connection, so that a clock that is moved by hand is noticed.
 const LONGEST_SLEEP_MS: i64 = 250;
 
@@ -65,10 +65,16 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BrokerError
     })
 }
 
-/// Accepts connections until `stop` says so, then lets answers under way finish.
-pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(ctx.settings.max_connections));
-    let hosts = Arc::new(Hosts::default());
+/// Accepts connections of one listener until `stop` says so, then lets answers under way finish.
+/// `slots` and `hosts` are of the connections of all listeners.
+pub(crate) async fn serve(
+    ctx: Arc<Context>,
+    socket: TcpListener,
+    listener: Arc<Listener>,
+    slots: Arc<Semaphore>,
+    hosts: Arc<Hosts>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -79,9 +85,9 @@ pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: wa
                 }
                 continue;
             }
-            accepted = listener.accept() => accepted,
+            accepted = socket.accept() => accepted,
         };
-        let (socket, address) = match accepted {
+        let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
@@ -98,17 +104,16 @@ pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: wa
             tracing::warn!(%address, limit, "too many connections from this address, one closed");
             continue;
         };
-        if let Err(error) = socket.set_nodelay(true) {
+        if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%address, %error, "no TCP_NODELAY");
         }
-        let (ctx, stop) = (Arc::clone(&ctx), stop.clone());
+        let (ctx, listener, stop) = (Arc::clone(&ctx), Arc::clone(&listener), stop.clone());
         connections.spawn(async move {
-            let (reader, writer) = socket.into_split();
-            connection(ctx, reader, writer, address, stop).await;
+            listener.admit(ctx, stream, address, stop).await;
             drop((slot, place));
         });
     }
-    drop(listener);
+    drop(socket);
     let drained = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::debug!(left = connections.len(), "connections closed with requests under way");
@@ -118,7 +123,7 @@ pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: wa
 
 /// How many connections each address has.
 #[derive(Debug, Default)]
-struct Hosts {
+pub(crate) struct Hosts {
     connected: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -215,15 +220,21 @@ impl Order {
     }
 }
 
-/// Serves one connection to its end, over any stream.
-async fn connection<R, W>(ctx: Arc<Context>, reader: R, writer: W, address: SocketAddr, mut stop: watch::Receiver<bool>)
+/// Serves one connection whose client is known to its end, over any stream.
+pub(crate) async fn connection<R, W>(
+    ctx: Arc<Context>,
+    reader: R,
+    writer: W,
+    peer: Peer,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), FrameError>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let (sender, receiver) = mpsc::channel(LINE_LENGTH);
     let order = Arc::new(Order::default());
-    let peer = Peer { host: format!("/{}", address.ip()) };
+    let session = Arc::clone(&peer.session);
     let mute = Mute::default();
     let read = async {
         let read = read_requests(&ctx, reader, sender, &order, &mute, peer);
@@ -232,17 +243,12 @@ where
             _ = stop.wait_for(|stop| *stop) => Ok(()),
         }
     };
-    let write = write_answers(&ctx, writer, receiver, &order, &mute);
+    let write = write_answers(&ctx, writer, receiver, &order, &session, &mute);
     tokio::pin!(read, write);
     // The reader's end lets the writer finish the line; the writer's end is the connection's.
-    let ended = tokio::select! {
+    tokio::select! {
         result = &mut write => result,
         result = &mut read => result.and(write.await),
-    };
-    match ended {
-        Ok(()) => {}
-        Err(FrameError::Io(error)) => tracing::debug!(%address, %error, "connection lost"),
-        Err(error) => tracing::warn!(%address, %error, "connection closed"),
     }
 }
 
@@ -274,7 +280,8 @@ async fn read_requests<R: AsyncRead + Unpin>(
         let cost = bytes.len().clamp(1, in_flight) as u32;
         let Ok(permit) = Arc::clone(&budget).acquire_many_owned(cost).await else { return Ok(()) };
         let frame = frame::parse(bytes, limits)?;
-        charge.grow(frame.elements.saturating_mul(ELEMENT_BYTES)).await;
+        peer.session.check_not_expired(ctx.clock.monotonic_ms(), frame.key)?;
+        charge.grow(frame.decoded_bytes()).await;
         let is_produce = frame.key == ApiKey::Produce;
         let answer = if is_produce {
             order.only_produces().await;
@@ -292,7 +299,7 @@ async fn read_requests<R: AsyncRead + Unpin>(
 
 async fn admit_produce(ctx: &Arc<Context>, mute: &Mute, peer: &Peer, frame: &Frame) -> Result<Answering, FrameError> {
     let to = AnswerTo { key: frame.key, version: frame.version, correlation_id: frame.correlation_id };
-    let mut admitted = produce::admit(ctx, frame.decode()?, frame.version).await;
+    let mut admitted = handler::admit_produce(ctx, peer, frame.decode()?, frame.version).await;
     let throttle_ms = ctx.quotas.count(Key::ProducerByteRate, peer.quota_client(&frame.client_id), frame.size_bytes);
     let muted_until_ms = ctx.muted_until_ms(throttle_ms);
     admitted.response.throttle_time_ms = i32::try_from(throttle_ms).unwrap_or(i32::MAX);
@@ -316,13 +323,17 @@ async fn write_answers<W: AsyncWrite + Unpin>(
     mut writer: W,
     mut line: mpsc::Receiver<Pending>,
     order: &Order,
+    session: &Session,
     mute: &Mute,
 ) -> Result<(), FrameError> {
     let stalled = Duration::from_millis(ctx.settings.slow_reader_timeout_ms);
     while let Some(pending) = line.recv().await {
         if let Some(answer) = pending.answer.await? {
-            write_all(&mut writer, &answer.frame, stalled).await?;
+            write_frame(&mut writer, &answer.frame, stalled).await?;
             mute.extend(answer.muted_until_ms);
+        }
+        if session.has_failed() {
+            return Err(FrameError::AuthenticationFailed);
         }
         if !pending.is_produce {
             order.leave();
@@ -330,11 +341,12 @@ async fn write_answers<W: AsyncWrite + Unpin>(
             mute.over(&*ctx.clock).await;
         }
     }
-    Ok(writer.shutdown().await?)
+    // TLS takes its leave with a message, which has to be taken as well.
+    Ok(timeout(stalled, writer.shutdown()).await.map_err(|_| timed_out("the end was not taken"))??)
 }
 
-/// Writes everything, unless the client takes none of it for too long.
-async fn write_all<W: AsyncWrite + Unpin>(
+/// Writes a frame, unless the client takes none of it for too long.
+pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
     writer: &mut W,
     mut bytes: &[u8],
     stalled: Duration,
@@ -347,5 +359,6 @@ async fn write_all<W: AsyncWrite + Unpin>(
         }
         bytes = &bytes[count..];
     }
-    Ok(())
+    // TLS keeps the last of what is written until it is flushed.
+    Ok(timeout(stalled, writer.flush()).await.map_err(|_| timed_out("an answer was not taken"))??)
 }

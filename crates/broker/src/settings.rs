@@ -12,6 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BrokerError;
+use crate::security::settings::{self as security, ListenerSettings, SecuritySettings};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -104,11 +105,15 @@ pub enum Sabotage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BrokerSettings {
-    /// Address to listen on. Only loopback is accepted while there is no authentication.
-    /// Port 0 takes a free one.
+    /// Address to listen on, in the clear and without authentication, and therefore on loopback
+    /// only. Port 0 takes a free one. Without effect where there are `listeners`.
     pub listen: SocketAddr,
-    /// Host and port told to clients; the listening address when absent.
+    /// Host and port told to clients of `listen`; the listening address when absent.
     pub advertised: Option<(String, u16)>,
+    /// Addresses to listen on in the place of `listen`, each with its protocol: TLS, SASL, both.
+    pub listeners: Vec<ListenerSettings>,
+    /// Users, their rights, and the limits of those who are not known yet.
+    pub security: SecuritySettings,
     /// Where everything is kept. One broker process at a time.
     pub data_dir: PathBuf,
     /// Partitions of a topic that is created without a number.
@@ -249,9 +254,7 @@ impl BrokerSettings {
 
     /// Refuses what cannot work, naming the setting, what was found and what is expected.
     pub fn check(&self) -> Result<(), BrokerError> {
-        if !self.listen.ip().is_loopback() {
-            return Err(BrokerError::ListenNotLoopback { address: self.listen });
-        }
+        security::check(self)?;
         let at_least = |name, found: i128, least: i128| {
             if found >= least {
                 return Ok(());
@@ -318,6 +321,8 @@ impl Default for BrokerSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
             advertised: None,
+            listeners: Vec::new(),
+            security: SecuritySettings::default(),
             data_dir: PathBuf::from("data"),
             default_partitions: 1,
             auto_create_topics: true,
@@ -406,12 +411,17 @@ mod tests {
             .map(|line| line.split('|').map(str::trim).collect())
             .collect();
         let defaults = serde_json::to_value(BrokerSettings::default()).expect("serialisable");
-        let limits = defaults.as_object().expect("an object").iter().filter(|(name, _)| {
-            let is_timeout = ["idle_connection", "request_read", "slow_reader"].iter().any(|it| name.starts_with(it));
+        let own = defaults.as_object().expect("an object").iter().map(|(name, value)| (String::new(), name, value));
+        let security = defaults["security"].as_object().expect("an object").iter();
+        let security = security.map(|(name, value)| ("security.".to_owned(), name, value));
+        let limits = own.chain(security).filter(|(_, name, _)| {
+            let timeouts = ["idle_connection", "request_read", "slow_reader", "authentication"];
+            let is_timeout = timeouts.iter().any(|it| name.starts_with(it));
             is_timeout || (name.starts_with("max_") && !name.ends_with("_ms"))
         });
         let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        for (name, default) in limits {
+        for (part, name, default) in limits {
+            let name = part + name;
             let row = rows.iter().find(|row| row[1] == format!("`{name}`"));
             let row = row.unwrap_or_else(|| panic!("{name} has no row in docs/operations/broker-limits.md"));
             assert_eq!(row[2], default.to_string(), "the default of {name}");

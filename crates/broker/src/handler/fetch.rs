@@ -17,12 +17,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Answer, Context, Peer, blocking, check_leader_epoch};
+use super::{Answer, Context, Peer, blocking, check_leader_epoch, guard};
 use crate::budget::Charge;
 use crate::fetch_session::Asked;
 use crate::log::partition::{Batches, Isolation, Partition, ReadError, ReadLimits};
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
 use crate::quota::entity::Key;
+use crate::security::authorizer::Access;
+use crate::security::guard::Verdict;
 
 /// Longest long poll, whatever the client asks for.
 const LONGEST_WAIT_MS: i32 = 60_000;
@@ -65,10 +67,17 @@ pub(super) async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: &Frame) -> Re
         Ok(opened) => opened,
         Err(error) => return plain(&FetchResponse::default().with_error_code(error.code())),
     };
+    // A session reads what it was told of before, so its client's rights are asked for each time.
+    let mut request = request.with_topics(topics);
+    let finish = match guard(&mut request, Access::new(ctx, peer), frame.version) {
+        Verdict::Refused(response) => return plain(&response),
+        Verdict::Admitted(finish) => finish,
+    };
     let most = i32::try_from(ctx.quotas.most_at_once(Key::ConsumerByteRate, client)).unwrap_or(i32::MAX);
     request.max_bytes = request.max_bytes.min(most);
-    let (responses, mut memory) = fetch(ctx, request.with_topics(topics), frame.version).await;
-    let read = FetchResponse::default().with_responses(responses);
+    let (responses, mut memory) = fetch(ctx, request, frame.version).await;
+    let mut read = FetchResponse::default().with_responses(responses);
+    finish(Access::new(ctx, peer), &mut read);
 
     let size = read.compute_size(frame.version).unwrap_or(0);
     let throttle_ms = ctx.quotas.count(Key::ConsumerByteRate, client, size);

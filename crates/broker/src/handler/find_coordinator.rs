@@ -4,19 +4,20 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 
-use super::{Context, NODE_ID, text};
+use super::{NODE_ID, Peer, text};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 /// First version that asks for several keys at once.
 const KEYS_SINCE: i16 = 4;
 
-pub(super) fn handle(ctx: &Context, request: FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
+pub(super) fn handle(peer: &Peer, request: FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
     let refused = (!matches!(request.key_type, GROUP | TRANSACTION)).then_some(ResponseError::InvalidRequest);
     let error = refused.map_or(0, |error| error.code());
     let message = refused.map(|_| text("this broker coordinates consumer groups and transactions"));
+    let here = peer.advertised();
     let (node, host, port) = match refused {
-        None => (NODE_ID, ctx.host.as_str(), ctx.port.into()),
+        None => (NODE_ID, here.host.as_str(), here.port.into()),
         Some(_) => (BrokerId(-1), "", -1),
     };
     if version < KEYS_SINCE {

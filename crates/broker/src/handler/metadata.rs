@@ -9,7 +9,7 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 
-use super::{Context, NO_OPERATIONS, NODE_ID, blocking, once, text};
+use super::{Context, NO_OPERATIONS, NODE_ID, Peer, blocking, once, text};
 use crate::log::batch::LEADER_EPOCH;
 use crate::log::config::Overrides;
 use crate::log::topics::{Topic, TopicError, is_internal, is_valid_name};
@@ -17,7 +17,12 @@ use crate::log::topics::{Topic, TopicError, is_internal, is_valid_name};
 /// First version in which a topic that was asked for by its id may have no name.
 const NULL_NAME_SINCE: i16 = 12;
 
-pub(super) async fn handle(ctx: &Arc<Context>, request: MetadataRequest, version: i16) -> MetadataResponse {
+pub(super) async fn handle(
+    ctx: &Arc<Context>,
+    peer: &Peer,
+    request: MetadataRequest,
+    version: i16,
+) -> MetadataResponse {
     let mut topics = Vec::new();
     match request.topics {
         // Version 0 has no null: there an empty list asks for every topic.
@@ -32,8 +37,11 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: MetadataRequest, version
             }
         }
     }
-    let broker =
-        MetadataResponseBroker::default().with_node_id(NODE_ID).with_host(text(&*ctx.host)).with_port(ctx.port.into());
+    let here = peer.advertised();
+    let broker = MetadataResponseBroker::default()
+        .with_node_id(NODE_ID)
+        .with_host(text(&*here.host))
+        .with_port(here.port.into());
     MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(Some(text(&*ctx.identity.cluster_id)))

@@ -1,12 +1,13 @@
 //! One file an API: from a decoded request to its response.
 //!
 //! ```text
-//! frame ─> dispatch ─> handler ─> topics, partitions, groups ─> response ─> frame
+//! frame ─> dispatch ─> guard ─> handler ─> topics, partitions, groups ─> response ─> frame
 //! ```
 //!
 //! A handler translates between the protocol and the log or the groups, and decides nothing that
 //! could be decided there. What goes wrong is an error code in the response, with a message where
-//! the protocol has room for one. A handler that blocks on the disk does so off the reactor.
+//! the protocol has room for one. A handler that blocks on the disk does so off the reactor. Rights
+//! are `security/guard`'s: a handler sees only what its client may do.
 //!
 //! Produce alone is answered in two steps, so that requests which follow each other on one
 //! connection share an fsync; see `server.rs`.
@@ -49,14 +50,22 @@ mod alter_configs;
 mod describe_cluster;
 mod alter_client_quotas;
 mod describe_client_quotas;
+mod sasl_handshake;
+mod sasl_authenticate;
+mod create_acls;
+mod describe_acls;
+mod delete_acls;
+mod alter_user_scram_credentials;
+mod describe_user_scram_credentials;
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, BrokerId};
+use kafka_protocol::messages::{ApiKey, BrokerId, ProduceRequest};
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -70,6 +79,12 @@ use crate::log::partition::Isolation;
 use crate::log::topics::{Topic, Topics};
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
 use crate::quota::service::{Client, Quotas};
+use crate::security::authorizer::{Access, Authorizer, LogLimits};
+use crate::security::guard::{Guard, Verdict};
+use crate::security::principal::Principal;
+use crate::security::session::Session;
+use crate::security::settings::HostPort;
+use crate::security::users::Users;
 use crate::settings::{BrokerSettings, Sabotage};
 use crate::txn::service::Transactions;
 
@@ -78,8 +93,6 @@ pub(crate) const NODE_ID: BrokerId = BrokerId(0);
 const READ_COMMITTED: i8 = 1;
 /// What a list of authorised operations says when it was not asked for, or cannot be told.
 const NO_OPERATIONS: i32 = i32::MIN;
-/// The user of a connection that has not said who it is.
-const ANONYMOUS: &str = "ANONYMOUS";
 
 /// Everything a handler may use.
 #[derive(Debug)]
@@ -94,20 +107,38 @@ pub(crate) struct Context {
     pub(crate) quotas: Quotas,
     pub(crate) request_memory: Arc<Budget>,
     pub(crate) fetch_memory: Arc<Budget>,
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    pub(crate) users: Users,
+    /// `None` on a broker that asks nobody who they are.
+    pub(crate) authorizer: Option<Authorizer>,
+    pub(crate) log_limits: LogLimits,
 }
 
-/// Who asks.
+/// Who asks, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) host: String,
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) session: Arc<Session>,
 }
 
 impl Peer {
+    pub(crate) fn new(address: IpAddr, principal: Arc<Principal>, session: Arc<Session>) -> Self {
+        Self { host: format!("/{}", address.to_canonical()), principal, session }
+    }
+
     /// Who its requests count for.
     pub(crate) fn quota_client<'a>(&'a self, client_id: &'a str) -> Client<'a> {
-        Client { user: ANONYMOUS, id: client_id }
+        Client { user: &self.principal.name, id: client_id }
+    }
+
+    /// Its address, as access rules name hosts.
+    pub(crate) fn address(&self) -> &str {
+        self.host.trim_start_matches('/')
+    }
+
+    /// Where its listener sends clients.
+    fn advertised(&self) -> &HostPort {
+        &self.session.endpoint.advertised
     }
 }
 
@@ -121,56 +152,131 @@ pub(crate) struct Answer {
     pub(crate) _memory: Option<Charge>,
 }
 
+/// Makes the answer to one request: what its client may not do is taken out before the handler and answered after it.
+macro_rules! answer {
+    ($asked:ident: $request:ident => $handled:expr) => {{
+        let Asked { ctx, peer, frame } = $asked;
+        let to = AnswerTo { key: frame.key, version: frame.version, correlation_id: frame.correlation_id };
+        let mut $request = frame.decode()?;
+        match guard(&mut $request, Access::new(ctx, peer), frame.version) {
+            Verdict::Refused(response) => to.encode(&response),
+            Verdict::Admitted(finish) => {
+                let mut response = $handled;
+                finish(Access::new(ctx, peer), &mut response);
+                to.encode(&response)
+            }
+        }
+    }};
+}
+
+/// A request, and who makes it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    ctx: &'a Arc<Context>,
+    peer: &'a Peer,
+    frame: &'a Frame,
+}
+
 /// Answers any request but Produce.
 pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> Result<Answer, FrameError> {
     if frame.key == ApiKey::Fetch {
         return fetch::answer(ctx, peer, &frame).await;
     }
-    let frame = answer(ctx, peer, frame).await?;
+    let frame = answer(Asked { ctx, peer, frame: &frame }).await?;
     Ok(Answer { frame, muted_until_ms: 0, _memory: None })
 }
 
-async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> Result<Bytes, FrameError> {
-    let to = AnswerTo { key: frame.key, version: frame.version, correlation_id: frame.correlation_id };
+async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
+    let Asked { ctx, peer, frame } = asked;
+    let version = frame.version;
     match frame.key {
-        ApiKey::ApiVersions => to.encode(&api_versions::handle(&frame)),
-        ApiKey::Metadata => to.encode(&metadata::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::ListOffsets => to.encode(&list_offsets::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::OffsetForLeaderEpoch => to.encode(&offset_for_leader_epoch::handle(ctx, frame.decode()?)),
-        ApiKey::InitProducerId => to.encode(&init_producer_id::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::AddPartitionsToTxn => {
-            to.encode(&add_partitions_to_txn::handle(ctx, frame.decode()?, frame.version).await)
+        ApiKey::ApiVersions => {
+            let to = AnswerTo { key: frame.key, version, correlation_id: frame.correlation_id };
+            to.encode(&api_versions::handle(frame))
         }
-        ApiKey::AddOffsetsToTxn => to.encode(&add_offsets_to_txn::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::TxnOffsetCommit => to.encode(&txn_offset_commit::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::EndTxn => to.encode(&end_txn::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::WriteTxnMarkers => to.encode(&write_txn_markers::handle(ctx, frame.decode()?).await),
-        ApiKey::ListTransactions => to.encode(&list_transactions::handle(ctx, &frame.decode()?)),
-        ApiKey::DescribeTransactions => to.encode(&describe_transactions::handle(ctx, frame.decode()?)),
-        ApiKey::DescribeProducers => to.encode(&describe_producers::handle(ctx, frame.decode()?)),
-        ApiKey::FindCoordinator => to.encode(&find_coordinator::handle(ctx, frame.decode()?, frame.version)),
-        ApiKey::JoinGroup => to.encode(&join_group::handle(ctx, peer, &frame, frame.decode()?).await),
-        ApiKey::SyncGroup => to.encode(&sync_group::handle(ctx, frame.decode()?).await),
-        ApiKey::Heartbeat => to.encode(&heartbeat::handle(ctx, &frame.decode()?)),
-        ApiKey::LeaveGroup => to.encode(&leave_group::handle(ctx, frame.decode()?, frame.version)),
-        ApiKey::OffsetCommit => to.encode(&offset_commit::handle(ctx, frame.decode()?).await),
-        ApiKey::OffsetFetch => to.encode(&offset_fetch::handle(ctx, frame.decode()?, frame.version)),
-        ApiKey::ListGroups => to.encode(&list_groups::handle(ctx, &frame.decode()?)),
-        ApiKey::DescribeGroups => to.encode(&describe_groups::handle(ctx, frame.decode()?, frame.version)),
-        ApiKey::DeleteGroups => to.encode(&delete_groups::handle(ctx, frame.decode()?).await),
-        ApiKey::OffsetDelete => to.encode(&offset_delete::handle(ctx, frame.decode()?).await),
-        ApiKey::CreateTopics => to.encode(&create_topics::handle(ctx, frame.decode()?).await),
-        ApiKey::DeleteTopics => to.encode(&delete_topics::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::DeleteRecords => to.encode(&delete_records::handle(ctx, frame.decode()?).await),
-        ApiKey::DescribeLogDirs => to.encode(&describe_log_dirs::handle(ctx, frame.decode()?)),
-        ApiKey::CreatePartitions => to.encode(&create_partitions::handle(ctx, frame.decode()?).await),
-        ApiKey::DescribeConfigs => to.encode(&describe_configs::handle(ctx, frame.decode()?)),
-        ApiKey::AlterConfigs => to.encode(&alter_configs::handle(ctx, frame.decode()?).await),
-        ApiKey::IncrementalAlterConfigs => to.encode(&incremental_alter_configs::handle(ctx, frame.decode()?).await),
-        ApiKey::DescribeCluster => to.encode(&describe_cluster::handle(ctx, &frame.decode()?)),
-        ApiKey::AlterClientQuotas => to.encode(&alter_client_quotas::handle(ctx, frame.decode()?).await),
-        ApiKey::DescribeClientQuotas => to.encode(&describe_client_quotas::handle(ctx, &frame.decode()?)),
-        key => Err(FrameError::Version { key, version: frame.version }),
+        ApiKey::Metadata => answer!(asked: request => metadata::handle(ctx, peer, request, version).await),
+        ApiKey::ListOffsets => answer!(asked: request => list_offsets::handle(ctx, request, version).await),
+        ApiKey::OffsetForLeaderEpoch => answer!(asked: request => offset_for_leader_epoch::handle(ctx, request)),
+        ApiKey::InitProducerId => answer!(asked: request => init_producer_id::handle(ctx, request, version).await),
+        ApiKey::AddPartitionsToTxn => {
+            answer!(asked: request => add_partitions_to_txn::handle(ctx, request, version).await)
+        }
+        ApiKey::AddOffsetsToTxn => answer!(asked: request => add_offsets_to_txn::handle(ctx, request, version).await),
+        ApiKey::TxnOffsetCommit => answer!(asked: request => txn_offset_commit::handle(ctx, request, version).await),
+        ApiKey::EndTxn => answer!(asked: request => end_txn::handle(ctx, request, version).await),
+        ApiKey::WriteTxnMarkers => answer!(asked: request => write_txn_markers::handle(ctx, request).await),
+        ApiKey::ListTransactions => answer!(asked: request => list_transactions::handle(ctx, &request)),
+        ApiKey::DescribeTransactions => answer!(asked: request => describe_transactions::handle(ctx, request)),
+        ApiKey::DescribeProducers => answer!(asked: request => describe_producers::handle(ctx, request)),
+        ApiKey::FindCoordinator => answer!(asked: request => find_coordinator::handle(peer, request, version)),
+        ApiKey::JoinGroup => answer!(asked: request => join_group::handle(ctx, peer, frame, request).await),
+        ApiKey::SyncGroup => answer!(asked: request => sync_group::handle(ctx, request).await),
+        ApiKey::Heartbeat => answer!(asked: request => heartbeat::handle(ctx, &request)),
+        ApiKey::LeaveGroup => answer!(asked: request => leave_group::handle(ctx, request, version)),
+        ApiKey::OffsetCommit => answer!(asked: request => offset_commit::handle(ctx, request).await),
+        ApiKey::OffsetFetch => answer!(asked: request => offset_fetch::handle(ctx, request, version)),
+        ApiKey::ListGroups => answer!(asked: request => list_groups::handle(ctx, &request)),
+        ApiKey::DescribeGroups => answer!(asked: request => describe_groups::handle(ctx, request, version)),
+        ApiKey::DeleteGroups => answer!(asked: request => delete_groups::handle(ctx, request).await),
+        ApiKey::OffsetDelete => answer!(asked: request => offset_delete::handle(ctx, request).await),
+        ApiKey::CreateTopics => answer!(asked: request => create_topics::handle(ctx, request).await),
+        ApiKey::DeleteTopics => answer!(asked: request => delete_topics::handle(ctx, request, version).await),
+        ApiKey::DeleteRecords => answer!(asked: request => delete_records::handle(ctx, request).await),
+        ApiKey::DescribeLogDirs => answer!(asked: request => describe_log_dirs::handle(ctx, request)),
+        ApiKey::CreatePartitions => answer!(asked: request => create_partitions::handle(ctx, request).await),
+        ApiKey::DescribeConfigs => answer!(asked: request => describe_configs::handle(ctx, request)),
+        ApiKey::AlterConfigs => answer!(asked: request => alter_configs::handle(ctx, request).await),
+        ApiKey::IncrementalAlterConfigs => {
+            answer!(asked: request => incremental_alter_configs::handle(ctx, request).await)
+        }
+        ApiKey::DescribeCluster => answer!(asked: request => describe_cluster::handle(ctx, peer, &request)),
+        _ => answer_about_clients(asked).await,
+    }
+}
+
+/// Answers requests about clients themselves: who they are, what they may do, and how much.
+async fn answer_about_clients(asked: Asked<'_>) -> Result<Bytes, FrameError> {
+    let Asked { ctx, peer, frame } = asked;
+    let version = frame.version;
+    match frame.key {
+        ApiKey::SaslHandshake => answer!(asked: request => sasl_handshake::handle(ctx, peer, &request, version)),
+        ApiKey::SaslAuthenticate => answer!(asked: request => sasl_authenticate::handle(ctx, peer, request).await),
+        ApiKey::CreateAcls => answer!(asked: request => create_acls::handle(ctx, request).await),
+        ApiKey::DescribeAcls => answer!(asked: request => describe_acls::handle(ctx, &request)),
+        ApiKey::DeleteAcls => answer!(asked: request => delete_acls::handle(ctx, request).await),
+        ApiKey::AlterUserScramCredentials => {
+            answer!(asked: request => alter_user_scram_credentials::handle(ctx, request).await)
+        }
+        ApiKey::DescribeUserScramCredentials => {
+            answer!(asked: request => describe_user_scram_credentials::handle(ctx, &request))
+        }
+        ApiKey::AlterClientQuotas => answer!(asked: request => alter_client_quotas::handle(ctx, request).await),
+        ApiKey::DescribeClientQuotas => answer!(asked: request => describe_client_quotas::handle(ctx, &request)),
+        key => Err(FrameError::Version { key, version }),
+    }
+}
+
+fn guard<R: Guard>(request: &mut R, access: Access<'_>, version: i16) -> Verdict<R::Response> {
+    request.guard(access, version)
+}
+
+/// Appends what a produce brings, as far as its client may write.
+pub(crate) async fn admit_produce(
+    ctx: &Arc<Context>,
+    peer: &Peer,
+    mut request: ProduceRequest,
+    version: i16,
+) -> produce::Admitted {
+    let is_silent = request.acks == 0;
+    match guard(&mut request, Access::new(ctx, peer), version) {
+        Verdict::Refused(response) => produce::Admitted::refused(response, is_silent),
+        Verdict::Admitted(finish) => {
+            let mut admitted = produce::admit(ctx, request, version).await;
+            let before = admitted.response.responses.len();
+            finish(Access::new(ctx, peer), &mut admitted.response);
+            admitted.failed |= admitted.response.responses.len() > before;
+            admitted
+        }
     }
 }
 

@@ -248,6 +248,11 @@ fn describe_record(refusal: Refusal) -> BatchIndexAndErrorMessage {
 }
 
 impl Admitted {
+    /// A produce of which nothing was appended.
+    pub(crate) fn refused(response: ProduceResponse, silent: bool) -> Self {
+        Self { response, silent, failed: true, waits: Vec::new() }
+    }
+
     /// Waits until everything that was appended is safe. A wait that fails becomes the error of
     /// its partition.
     pub(crate) async fn finish(mut self) -> ProduceResponse {

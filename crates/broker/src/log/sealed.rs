@@ -9,7 +9,7 @@
 //! directory), so a crash leaves the old one or the new one. A file that fails its checksum is an
 //! error that names it; it is never half believed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -29,12 +29,30 @@ pub(crate) struct Kind {
 
 /// Replaces the file at `path` by `value`, durably.
 pub(crate) fn write<T: Serialize>(path: &Path, kind: Kind, value: &T) -> Result<(), BrokerError> {
+    replace(path, kind, value, OpenOptions::new().write(true).create(true).truncate(true))
+}
+
+/// As [`write`], with a file that only its owner can read.
+pub(crate) fn write_private<T: Serialize>(path: &Path, kind: Kind, value: &T) -> Result<(), BrokerError> {
+    // Left behind by a crash, it would keep its old permissions.
+    match fs::remove_file(path.with_extension("tmp")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at("remove", path)(error)),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    replace(path, kind, value, &options)
+}
+
+fn replace<T: Serialize>(path: &Path, kind: Kind, value: &T, options: &OpenOptions) -> Result<(), BrokerError> {
     let refuse = |source| BrokerError::Io { action: "write", path: path.to_owned(), source };
     let body = serde_json::to_vec_pretty(value).map_err(|error| refuse(io::Error::other(error)))?;
     let mut content = seal_line(kind, &body).into_bytes();
     content.extend_from_slice(&body);
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary).map_err(io_at("create", &temporary))?;
+    let mut file = options.open(&temporary).map_err(io_at("create", &temporary))?;
     file.write_all(&content).and_then(|()| file.sync_all()).map_err(io_at("write", &temporary))?;
     fs::rename(&temporary, path).map_err(refuse)?;
     sync_directory_of(path)

@@ -64,6 +64,13 @@ pub(crate) const SERVED: &[Served] = &[
     serve(ApiKey::OffsetDelete, 0, 0),
     serve(ApiKey::DescribeClientQuotas, 0, 1),
     serve(ApiKey::AlterClientQuotas, 0, 1),
+    serve(ApiKey::SaslHandshake, 0, 1),
+    serve(ApiKey::SaslAuthenticate, 0, 2),
+    serve(ApiKey::CreateAcls, 1, 3),
+    serve(ApiKey::DescribeAcls, 1, 3),
+    serve(ApiKey::DeleteAcls, 1, 3),
+    serve(ApiKey::AlterUserScramCredentials, 0, 0),
+    serve(ApiKey::DescribeUserScramCredentials, 0, 0),
 ];
 
 impl Served {

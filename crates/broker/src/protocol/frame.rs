@@ -24,11 +24,13 @@ use crate::budget::Charge;
 /// First allocation for a frame; it doubles as bytes arrive. Memory the system has not seen written
 /// costs nothing, so this may be large enough for most frames.
 const FIRST_READ: usize = 1024 * 1024;
+/// Memory an element of an array, or a tagged field, takes once it is decoded: more than any does.
+const ELEMENT_BYTES: usize = 256;
 
 /// Why a connection has to be closed.
 #[derive(Debug, Error)]
 pub(crate) enum FrameError {
-    #[error("a frame of {found} bytes, but max_request_bytes is {limit}")]
+    #[error("a frame of {found} bytes, but the limit is {limit}")]
     Size { found: i32, limit: usize },
     #[error("api key {0} is unknown")]
     UnknownApi(i16),
@@ -42,6 +44,16 @@ pub(crate) enum FrameError {
     Encode { key: ApiKey, version: i16, reason: String },
     #[error("a client id of {found} bytes, but max_client_id_bytes is {limit}")]
     ClientId { found: usize, limit: usize },
+    #[error("a {0:?} request before authentication")]
+    NotAuthenticated(ApiKey),
+    #[error("a {0:?} request after the end of the session, which was not renewed")]
+    SessionExpired(ApiKey),
+    #[error("authentication failed")]
+    AuthenticationFailed,
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+    #[error("the client's certificate cannot be used: {0}")]
+    ClientCertificate(String),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -179,6 +191,11 @@ fn check_header_tags(bytes: &[u8], header_version: i16, limit: usize) -> Result<
 }
 
 impl Frame {
+    /// Memory that is taken by decoding it, beside its own bytes.
+    pub(crate) fn decoded_bytes(&self) -> usize {
+        self.elements.saturating_mul(ELEMENT_BYTES)
+    }
+
     /// Decodes the body, which has passed its shape.
     pub(crate) fn decode<T: Decodable>(&self) -> Result<T, FrameError> {
         T::decode(&mut self.body.clone(), self.version).map_err(|error| FrameError::Body {
@@ -288,7 +305,7 @@ mod tests {
         for size in [1001, i32::MAX, -1, i32::MIN] {
             let bytes = size.to_be_bytes();
             let error = read(&mut &bytes[..], PATIENCE, &mut Budget::new(10).charge()).await.expect_err("refused");
-            assert!(error.to_string().contains("max_request_bytes is 1000"), "{error}");
+            assert!(error.to_string().contains("the limit is 1000"), "{error}");
         }
     }
 }

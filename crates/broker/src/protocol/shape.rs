@@ -205,6 +205,25 @@ fn shape(key: ApiKey) -> Option<Request> {
         // Never flexible in its only version.
         ApiKey::OffsetDelete => request![flexible 1: f(TEXT), f(structs![f(TEXT), f(structs![f(I32)])])],
         ApiKey::DescribeCluster => request![flexible 0: f(BOOL), since(1, I8), since(2, BOOL)],
+        _ => return client_shape(key),
+    })
+}
+
+/// The shapes of requests about clients: who they are, what they may do, and how much.
+fn client_shape(key: ApiKey) -> Option<Request> {
+    Some(match key {
+        // Never flexible.
+        ApiKey::SaslHandshake => request![flexible 2: f(TEXT)],
+        ApiKey::SaslAuthenticate => request![flexible 2: f(BLOB)],
+        ApiKey::CreateAcls => request![flexible 2:
+            f(structs![f(I8), f(TEXT), since(1, I8), f(TEXT), f(TEXT), f(I8), f(I8)])],
+        ApiKey::DescribeAcls => request![flexible 2:
+            f(I8), f(TEXT), since(1, I8), f(TEXT), f(TEXT), f(I8), f(I8)],
+        ApiKey::DeleteAcls => request![flexible 2:
+            f(structs![f(I8), f(TEXT), since(1, I8), f(TEXT), f(TEXT), f(I8), f(I8)])],
+        ApiKey::AlterUserScramCredentials => request![flexible 0:
+            f(structs![f(TEXT), f(I8)]), f(structs![f(TEXT), f(I8), f(I32), f(BLOB), f(BLOB)])],
+        ApiKey::DescribeUserScramCredentials => request![flexible 0: f(structs![f(TEXT)])],
         ApiKey::DescribeClientQuotas => request![flexible 1: f(structs![f(TEXT), f(I8), f(TEXT)]), f(BOOL)],
         ApiKey::AlterClientQuotas => request![flexible 1:
             f(structs![f(structs![f(TEXT), f(TEXT)]), f(structs![f(TEXT), f(F64), f(BOOL)])]), f(BOOL)],

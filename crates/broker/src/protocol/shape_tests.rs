@@ -273,6 +273,42 @@ fn full(key: ApiKey, v: i16) -> Bytes {
                 .with_ops(vec![op.clone(), op]);
             encode(&AlterClientQuotasRequest::default().with_entries(vec![entry.clone(), entry]), v)
         }
+        ApiKey::SaslHandshake => encode(&SaslHandshakeRequest::default().with_mechanism(text("PLAIN")), v),
+        ApiKey::SaslAuthenticate => {
+            encode(&SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(b"token")), v)
+        }
+        ApiKey::CreateAcls => {
+            let acl = create_acls_request::AclCreation::default()
+                .with_resource_name(text("t"))
+                .with_principal(text("User:a"))
+                .with_host(text("*"));
+            encode(&CreateAclsRequest::default().with_creations(vec![acl.clone(), acl]), v)
+        }
+        ApiKey::DescribeAcls => {
+            let body = DescribeAclsRequest::default().with_resource_name_filter(Some(text("t")));
+            encode(&body.with_principal_filter(None).with_host_filter(Some(text("*"))), v)
+        }
+        ApiKey::DeleteAcls => {
+            let filter = delete_acls_request::DeleteAclsFilter::default()
+                .with_resource_name_filter(Some(text("t")))
+                .with_principal_filter(None)
+                .with_host_filter(Some(text("*")));
+            encode(&DeleteAclsRequest::default().with_filters(vec![filter.clone(), filter]), v)
+        }
+        ApiKey::AlterUserScramCredentials => {
+            let deletion =
+                alter_user_scram_credentials_request::ScramCredentialDeletion::default().with_name(text("a"));
+            let upsertion = alter_user_scram_credentials_request::ScramCredentialUpsertion::default()
+                .with_name(text("b"))
+                .with_salt(Bytes::from_static(b"salt"))
+                .with_salted_password(Bytes::from_static(b"salted"));
+            let body = AlterUserScramCredentialsRequest::default().with_deletions(vec![deletion.clone(), deletion]);
+            encode(&body.with_upsertions(vec![upsertion.clone(), upsertion]), v)
+        }
+        ApiKey::DescribeUserScramCredentials => {
+            let user = describe_user_scram_credentials_request::UserName::default().with_name(text("a"));
+            encode(&DescribeUserScramCredentialsRequest::default().with_users(Some(vec![user.clone(), user])), v)
+        }
         key => panic!("{key:?} is served but has no example here"),
     }
 }
@@ -304,6 +340,10 @@ fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
         DescribeProducers => DescribeProducersRequest,
         DescribeClientQuotas => DescribeClientQuotasRequest, AlterClientQuotas => AlterClientQuotasRequest,
         DeleteGroups => DeleteGroupsRequest, DescribeCluster => DescribeClusterRequest,
+        SaslHandshake => SaslHandshakeRequest, SaslAuthenticate => SaslAuthenticateRequest,
+        CreateAcls => CreateAclsRequest, DescribeAcls => DescribeAclsRequest, DeleteAcls => DeleteAclsRequest,
+        AlterUserScramCredentials => AlterUserScramCredentialsRequest,
+        DescribeUserScramCredentials => DescribeUserScramCredentialsRequest,
     );
 }
 

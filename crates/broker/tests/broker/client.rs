@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     metadata_request, produce_request, produce_response::PartitionProduceResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection to a broker.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     correlation_id: i32,
 }
 
@@ -31,11 +31,21 @@ pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
+/// TCP, or what was made of it.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 impl Client {
+    /// A client over any stream.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), correlation_id: 0 }
+    }
+
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await.expect("in time").expect("connected");
         stream.set_nodelay(true).expect("nodelay");
-        Self { stream, correlation_id: 0 }
+        Self::over(stream)
     }
 
     /// Sends a request without waiting for its answer.
@@ -58,7 +68,11 @@ impl Client {
     }
 
     pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time").expect("sent");
+        let send = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        timeout(PATIENCE, send).await.expect("in time").expect("sent");
     }
 
     /// The next answer, which must be to a request of this type.
@@ -101,8 +115,8 @@ impl Client {
     }
 
     /// Whether an answer arrives within a moment: good for what must not be there, and only for that.
-    pub(crate) async fn has_answer(&self) -> bool {
-        timeout(Duration::from_millis(100), self.stream.peek(&mut [0])).await.is_ok()
+    pub(crate) async fn has_answer(&mut self) -> bool {
+        timeout(Duration::from_millis(100), self.stream.read_u8()).await.is_ok()
     }
 
     pub(crate) async fn create(&mut self, topic: &str) {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use highwater_broker::FsyncMode;
 
+use crate::security::{Authority, start_sasl_ssl};
 use crate::start_with;
 
 /// Whether kcat is there; where it is not, says so.
@@ -81,6 +82,39 @@ async fn offsets_are_found_by_time() {
     kcat(address, &["-P", "-t", "t"], &lines(10)).await;
     assert!(kcat(address, &["-Q", "-t", "t:0:0"], "").await.contains("offset 0"));
     assert!(kcat(address, &["-Q", "-t", "t:0:-1"], "").await.contains("offset 10"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_with_scram_and_plain() {
+    if !is_installed() {
+        return;
+    }
+    let authority = Authority::new();
+    let (_dir, broker) = start_sasl_ssl(&authority, &["root"]).await;
+    let ca = format!("ssl.ca.location={}", authority.path("ca.pem").display());
+    for mechanism in ["SCRAM-SHA-512", "PLAIN"] {
+        let mechanism = format!("sasl.mechanisms={mechanism}");
+        let secure = [
+            "-X",
+            "security.protocol=SASL_SSL",
+            "-X",
+            &ca,
+            "-X",
+            &mechanism,
+            "-X",
+            "sasl.username=root",
+            "-X",
+            "sasl.password=root",
+        ];
+        let with = |args: &[&'static str]| -> Vec<String> {
+            args.iter().chain(&secure).map(|arg| (*arg).to_owned()).collect()
+        };
+        let (produce, consume) = (with(&["-P", "-t", "t"]), with(&["-C", "-t", "t", "-o", "-100", "-e", "-q"]));
+        let sent = lines(100);
+        kcat(broker.local_addr(), &produce.iter().map(String::as_str).collect::<Vec<_>>(), &sent).await;
+        let got = kcat(broker.local_addr(), &consume.iter().map(String::as_str).collect::<Vec<_>>(), "").await;
+        assert_eq!(got, sent, "{mechanism}");
+    }
 }
 
 fn sorted(text: &str) -> Vec<&str> {

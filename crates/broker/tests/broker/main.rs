@@ -20,6 +20,7 @@ mod kcat;
 mod sessions;
 mod quotas;
 mod limits;
+mod security;
 
 use std::path::Path;
 

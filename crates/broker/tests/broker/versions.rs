@@ -226,6 +226,7 @@ async fn every_version_is_answered_with_data_and_with_errors() {
         })
         .await;
     }
+    check_security(client).await;
     check(client, |_| ApiVersionsRequest::default()).await;
     check(client, |version| match version {
         0..=5 => DeleteTopicsRequest::default().with_topic_names(vec![topic_name("nowhere")]),
@@ -234,6 +235,29 @@ async fn every_version_is_answered_with_data_and_with_errors() {
             let by_name = delete_topics_request::DeleteTopicState::default().with_name(Some(topic_name("nowhere")));
             DeleteTopicsRequest::default().with_topics(vec![by_id, by_name])
         }
+    })
+    .await;
+}
+
+/// On a broker that asks nobody who they are.
+async fn check_security(client: &mut Client) {
+    check(client, |_| SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))).await;
+    check(client, |_| SaslAuthenticateRequest::default()).await;
+    check(client, |_| {
+        let acl = create_acls_request::AclCreation::default().with_resource_name(text("t"));
+        CreateAclsRequest::default().with_creations(vec![acl])
+    })
+    .await;
+    check(client, |_| DescribeAclsRequest::default()).await;
+    check(client, |_| DeleteAclsRequest::default().with_filters(vec![Default::default()])).await;
+    check(client, |_| {
+        let nobody = alter_user_scram_credentials_request::ScramCredentialDeletion::default().with_name(text("nobody"));
+        AlterUserScramCredentialsRequest::default().with_deletions(vec![nobody])
+    })
+    .await;
+    check(client, |_| {
+        let nobody = describe_user_scram_credentials_request::UserName::default().with_name(text("nobody"));
+        DescribeUserScramCredentialsRequest::default().with_users(Some(vec![nobody]))
     })
     .await;
 }
