@@ -55,9 +55,14 @@ fn is_taken(address: SocketAddr) -> bool {
 
 fn failure(error: &BrokerError) -> Failure {
     match (error, error.kind()) {
-        (BrokerError::InvalidSetting { .. } | BrokerError::ListenNotLoopback { .. }, _) => {
-            Failure::usage(error.to_string())
-        }
+        (
+            BrokerError::InvalidSetting { .. }
+            | BrokerError::ListenNotLoopback { .. }
+            | BrokerError::InvalidListener { .. }
+            | BrokerError::Certificate { .. }
+            | BrokerError::Secret { .. },
+            _,
+        ) => Failure::usage(error.to_string()),
         (_, ErrorKind::FixConfig | ErrorKind::RestoreData | ErrorKind::Retry) => Failure::runtime(error.to_string()),
     }
 }

@@ -10,7 +10,7 @@ use highwater_broker::{BrokerSettings, CorruptLogPolicy, FsyncMode};
 
 use crate::broker::EmbeddedBroker;
 use crate::config::broker_yml::BrokerYml;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::signals::Interrupt;
 
 /// Where topics are kept if nobody says.
@@ -29,8 +29,8 @@ pub(crate) struct Arguments {
     /// A YAML file of settings, over which the flags here win
     #[arg(long, env = "HIGHWATER_BROKER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where clients connect, 127.0.0.1:9092 if not given; loopback only, since there is no authentication yet; port 0
-    /// takes a free one
+    /// Where clients connect, 127.0.0.1:9092 if not given; loopback only: other addresses are `listeners` with
+    /// authentication in the file of --config; port 0 takes a free one
     #[arg(long, env = "HIGHWATER_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// Where topics are kept, ./highwater-broker if not given
@@ -60,6 +60,10 @@ impl Arguments {
             None => {}
         }
         if let Some(listen) = self.listen {
+            if file.names("listeners") {
+                return Err(Failure::usage("--listen is given, and the file of --config names listeners")
+                    .help("use one of the two: a listener in the file has its own address"));
+            }
             settings.listen = listen;
         }
         if let Some(partitions) = self.partitions {

@@ -2,7 +2,7 @@
 //!
 //! ```yaml
 //! listen: 127.0.0.1:9092
-//! data_dir: broker-data       # relative to the folder this file is in
+//! data_dir: broker-data       # paths are relative to the folder this file is in
 //! fsync: 200ms                # always | os | an interval
 //! retention_ms: 259200000
 //! ```
@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use highwater_broker::{BrokerError, BrokerSettings};
+use highwater_broker::{BrokerError, BrokerSettings, SecretRef};
 use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
 
@@ -43,6 +43,16 @@ impl BrokerYml {
         if yml.names("data_dir") {
             yml.settings.data_dir = folder.join(&yml.settings.data_dir);
         }
+        for tls in yml.settings.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+            for path in [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca) {
+                *path = folder.join(&*path);
+            }
+        }
+        for user in &mut yml.settings.security.users {
+            if let SecretRef::File(path) = &mut user.password {
+                *path = folder.join(&*path);
+            }
+        }
         Ok(yml)
     }
 
@@ -63,7 +73,8 @@ impl BrokerYml {
     pub(crate) fn failure(&self, error: &BrokerError) -> Failure {
         let key = match error {
             BrokerError::InvalidSetting { name, .. } => *name,
-            BrokerError::ListenNotLoopback { .. } => "listen",
+            BrokerError::ListenNotLoopback { .. } if !self.names("listeners") => "listen",
+            BrokerError::ListenNotLoopback { .. } | BrokerError::InvalidListener { .. } => "listeners",
             _ => return Failure::runtime(error.to_string()),
         };
         match self.places.get(key) {
@@ -105,6 +116,22 @@ mod tests {
         assert_eq!((yml.settings.retention_ms, yml.settings.auto_create_topics), (1000, false));
         assert!(yml.names("fsync") && !yml.names("data_dir"));
         assert_eq!(parse("# nothing\n").unwrap().settings, BrokerSettings::default());
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "listeners:\n- {name: users, address: 127.0.0.1:0, protocol: sasl_ssl, sasl: [plain],\n   \
+                    tls: {certificate: broker.pem, key: /keys/broker.key, client_ca: ca.pem}}\n\
+                    security: {users: [{name: admin, password: '${file:admin.password}'}]}\n";
+        std::fs::write(folder.path().join("broker.yml"), text).unwrap();
+        let yml = BrokerYml::load(&folder.path().join("broker.yml")).map_err(|failure| failure.render(false)).unwrap();
+        let tls = yml.settings.listeners[0].tls.as_ref().unwrap();
+        assert_eq!(tls.certificate, folder.path().join("broker.pem"));
+        assert_eq!(tls.key, Path::new("/keys/broker.key"));
+        assert_eq!(tls.client_ca, Some(folder.path().join("ca.pem")));
+        let password = &yml.settings.security.users[0].password;
+        assert_eq!(*password, SecretRef::File(folder.path().join("admin.password")));
     }
 
     #[test]
