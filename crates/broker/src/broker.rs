@@ -2,6 +2,7 @@
 //! them in an order that loses nothing.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::log::flush::{FlushQueue, Flusher};
 use crate::log::topics::Topics;
 use crate::server;
 use crate::settings::{BrokerSettings, FsyncMode};
+use crate::txn::service::Transactions;
 
 /// A running broker.
 ///
@@ -90,8 +92,7 @@ impl Broker {
         self.tasks.iter().for_each(JoinHandle::abort);
         let ctx = Arc::clone(&self.ctx);
         let closed = tokio::task::spawn_blocking(move || {
-            let offsets = ctx.groups.offsets().sync().map_err(io_at("fsync the offsets in", &ctx.settings.data_dir));
-            ctx.topics.close().and(offsets)
+            ctx.topics.close().and(sync_journals(&ctx).map_err(io_at("fsync the journals in", &ctx.settings.data_dir)))
         });
         let result = closed.await.unwrap_or_else(|error| {
             let source = std::io::Error::other(error);
@@ -126,12 +127,19 @@ fn open(
         max_groups: settings.max_groups,
         max_members: settings.max_group_members,
     };
-    let identity = Identity::open(&settings.data_dir)?;
+    let identity = Arc::new(Identity::open(&settings.data_dir)?);
     let offsets = OffsetStore::open(&settings.data_dir, clock.wall_ms())?;
     let settings = Arc::new(settings);
-    let topics = Topics::open(Arc::clone(&settings), Arc::clone(&clock), queue)?;
-    let groups = Groups::new(Arc::clone(&clock), limits, offsets);
-    Ok(Context { settings, clock, topics, groups, identity, host, port })
+    let topics = Arc::new(Topics::open(Arc::clone(&settings), Arc::clone(&clock), queue)?);
+    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, offsets));
+    let transactions = Arc::new(Transactions::open(
+        Arc::clone(&settings),
+        Arc::clone(&clock),
+        Arc::clone(&topics),
+        Arc::clone(&groups),
+        Arc::clone(&identity),
+    )?);
+    Ok(Context { settings, clock, topics, groups, transactions, identity, host, port })
 }
 
 fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
@@ -140,8 +148,18 @@ fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     let every = Duration::from_millis(ctx.settings.retention_check_interval_ms);
     tasks.push(repeat(ctx, every, sweep));
     if let FsyncMode::Interval { interval_ms } = ctx.settings.fsync {
-        tasks.push(repeat(ctx, Duration::from_millis(interval_ms), sync_offsets));
+        tasks.push(repeat(ctx, Duration::from_millis(interval_ms), sync));
     }
+    let transactions = Arc::clone(&ctx.transactions);
+    let mut ticks = tokio::time::interval(Duration::from_millis(ctx.settings.transaction_check_interval_ms));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once, and ends what was decided before a crash.
+    tasks.push(tokio::spawn(async move {
+        loop {
+            ticks.tick().await;
+            transactions.tick().await;
+        }
+    }));
     tasks
 }
 
@@ -166,10 +184,16 @@ fn repeat(ctx: &Arc<Context>, every: Duration, work: fn(&Context)) -> JoinHandle
 fn sweep(ctx: &Context) {
     ctx.topics.enforce_retention();
     ctx.groups.expire(ctx.settings.offsets_retention_ms);
+    ctx.transactions.expire();
 }
 
-fn sync_offsets(ctx: &Context) {
-    if let Err(error) = ctx.groups.offsets().sync() {
-        tracing::error!(%error, "committed offsets not flushed");
+fn sync(ctx: &Context) {
+    if let Err(error) = sync_journals(ctx) {
+        tracing::error!(%error, "committed offsets or transactions not flushed");
     }
+}
+
+fn sync_journals(ctx: &Context) -> io::Result<()> {
+    // Both are tried; the first error is the one told.
+    ctx.groups.offsets().sync().and(ctx.transactions.sync())
 }

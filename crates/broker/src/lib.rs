@@ -9,18 +9,19 @@
 //!   limits,      api table      an API      └──> group   coordinator (pure), committed offsets
 //!   order                                          │
 //!                                                  ▼
-//!                                  data_dir: topics.json  broker.json  offsets.log  broker.lock
+//!                                  data_dir: topics.json  broker.json  broker.lock
+//!                                            offsets.log  transactions.log
 //!                                            <topic>-<partition>/ segments, indexes, checkpoint
 //! ```
 //!
 //! It is what a project runs on before there is a Kafka cluster, and what tests run on. It is one
 //! node on purpose: replication and failover are Kafka's job, reached by changing one address.
 //! What a client relies on is all here: batches stored as they arrive and returned whole, offsets
-//! that never change, idempotent producers, consumer groups, retention, and a log that comes back
-//! from a crash with everything it acknowledged.
+//! that never change, idempotent producers, transactions, consumer groups, retention, and a log that
+//! comes back from a crash with everything it acknowledged.
 //!
-//! It refuses what it does not do: a transactional id, a compacted topic, an address other
-//! machines can reach (there is no authentication yet) each get an error that says so.
+//! It refuses what it does not do: a compacted topic, an address other machines can reach (there is
+//! no authentication yet) each get an error that says so.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), highwater_broker::BrokerError> {
@@ -43,6 +44,7 @@ mod handler;
 mod identity;
 mod log;
 mod group;
+mod txn;
 
 pub use broker::Broker;
 pub use clock::{Clock, ManualClock, SystemClock};

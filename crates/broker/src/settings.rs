@@ -161,6 +161,17 @@ pub struct BrokerSettings {
     pub offsets_retention_ms: i64,
     /// Longest metadata string beside a committed offset.
     pub max_offset_metadata_bytes: usize,
+
+    /// Longest timeout a transactional producer may ask for.
+    pub transaction_max_timeout_ms: i32,
+    /// How often transactions that take too long are looked for.
+    pub transaction_check_interval_ms: u64,
+    /// How long a transactional id that nobody uses is remembered.
+    pub transactional_id_expiration_ms: i64,
+    /// Transactional ids of this broker.
+    pub max_transactional_ids: usize,
+    /// Partitions of one transaction.
+    pub max_transaction_partitions: usize,
 }
 
 impl BrokerSettings {
@@ -190,6 +201,10 @@ impl BrokerSettings {
         at_least("max_request_bytes", self.max_request_bytes as i128, 1024)?;
         at_least("max_connections", self.max_connections as i128, 1)?;
         at_least("max_group_members", self.max_group_members as i128, 1)?;
+        at_least("max_transactional_ids", self.max_transactional_ids as i128, 1)?;
+        at_least("max_transaction_partitions", self.max_transaction_partitions as i128, 1)?;
+        at_least("transaction_max_timeout_ms", self.transaction_max_timeout_ms.into(), 1)?;
+        at_least("transaction_check_interval_ms", self.transaction_check_interval_ms.into(), 1)?;
         at_least("max_groups", self.max_groups as i128, 1)?;
         at_least("retention_check_interval_ms", self.retention_check_interval_ms.into(), 1)?;
         at_least("idle_connection_timeout_ms", self.idle_connection_timeout_ms.into(), 1)?;
@@ -236,6 +251,11 @@ impl Default for BrokerSettings {
             group_initial_rebalance_delay_ms: 100,
             offsets_retention_ms: 7 * DAY_MS,
             max_offset_metadata_bytes: 4096,
+            transaction_max_timeout_ms: 15 * 60 * 1000,
+            transaction_check_interval_ms: 1000,
+            transactional_id_expiration_ms: 7 * DAY_MS,
+            max_transactional_ids: 100_000,
+            max_transaction_partitions: 10_000,
         }
     }
 }

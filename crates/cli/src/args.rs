@@ -5,7 +5,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::Format;
-use crate::topic::client::{Cluster, key_value};
+use crate::topic::client::Cluster;
+use crate::topic::describe::Section;
+use crate::topic::plan::{Keeping, Wishes};
 use crate::{commands, datagen, demo, topic};
 
 /// Real-time analytics in one binary: Kafka on one side, tables on the other, Spark's streaming SQL in between.
@@ -37,7 +39,7 @@ pub(crate) enum Command {
     Validate(commands::validate::Arguments),
     /// Run the embedded Kafka broker
     Broker(commands::broker::Arguments),
-    /// Create, look at, fill and read topics of any Kafka
+    /// Create, look at, change, fill and read topics of any Kafka
     #[command(subcommand)]
     Topic(TopicCommand),
     /// Generate events that look like real ones
@@ -56,8 +58,10 @@ pub(crate) enum TopicCommand {
     Create(TopicCreate),
     /// List topics
     List(TopicList),
-    /// Show the partitions of a topic
+    /// Show partitions, sizes, settings and readers of a topic
     Describe(TopicDescribe),
+    /// Change settings of a topic or add partitions
+    Alter(TopicAlter),
     /// Delete a topic and what is in it
     Delete(TopicDelete),
     /// Send lines as records
@@ -68,24 +72,61 @@ pub(crate) enum TopicCommand {
 
 /// Arguments of `topic create`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = CREATE_EXAMPLES)]
 pub(crate) struct TopicCreate {
+    /// The topic's name, by convention domain.entity.action such as shop.order.created
+    pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    #[command(flatten)]
+    pub(crate) wishes: Wishes,
+    /// Copies of each partition; the cluster's default if not given
+    #[arg(long, default_value_t = -1, hide_default_value = true, value_name = "N", value_parser = clap::value_parser!(i32).range(-1..))]
+    pub(crate) replication: i32,
+    /// Do not fail if the topic is already there
+    #[arg(long)]
+    pub(crate) if_not_exists: bool,
+    /// Print what would be created and let the cluster check it, but create nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How --dry-run is printed
+    #[arg(long, value_enum, default_value_t = Format::Table, env = "HIGHWATER_OUTPUT")]
+    pub(crate) output: Format,
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  highwater topic create shop.order.created --for events
+  highwater topic create shop.customer.changed --for state --partitions 8
+  highwater topic create shop.order.created.dlq --for dead-letters
+  highwater topic create iot.sensor.measured --throughput 50k/s --record-size 200 --retention 3d --dry-run";
+
+/// Arguments of `topic alter`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = ALTER_EXAMPLES)]
+pub(crate) struct TopicAlter {
     /// The topic's name
     pub(crate) topic: String,
     #[command(flatten)]
     pub(crate) cluster: Cluster,
-    /// How many partitions
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
-    pub(crate) partitions: i32,
-    /// Copies of each partition; the cluster's default if not given
-    #[arg(long, default_value_t = -1, hide_default_value = true, value_name = "N", value_parser = clap::value_parser!(i32).range(-1..))]
-    pub(crate) replication: i32,
-    /// A setting of the topic, such as retention.ms=86400000
-    #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
-    pub(crate) configs: Vec<(String, String)>,
-    /// Do not fail if the topic is already there
+    /// The new number of partitions, which can only grow; records of one key then go to another partition
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) partitions: Option<i32>,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+    /// A setting that follows the cluster's default again, by its Kafka name
+    #[arg(long, value_name = "KEY")]
+    pub(crate) reset: Vec<String>,
+    /// Let the cluster check the change, but change nothing
     #[arg(long)]
-    pub(crate) if_not_exists: bool,
+    pub(crate) dry_run: bool,
 }
+
+const ALTER_EXAMPLES: &str = "\
+Examples:
+  highwater topic alter shop.order.created --retention 30d
+  highwater topic alter shop.order.created --partitions 8
+  highwater topic alter shop.order.created --reset retention.ms";
 
 /// Arguments of `topic list`.
 #[derive(Debug, clap::Args)]
@@ -102,15 +143,25 @@ pub(crate) struct TopicList {
 
 /// Arguments of `topic describe`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = DESCRIBE_EXAMPLES)]
 pub(crate) struct TopicDescribe {
     /// The topic's name
     pub(crate) topic: String,
     #[command(flatten)]
     pub(crate) cluster: Cluster,
-    /// How the partitions are printed
+    /// Show only this part; csv shows the partitions if not given
+    #[arg(long, value_enum, value_name = "PART")]
+    pub(crate) section: Option<Section>,
+    /// How it is printed
     #[arg(long, value_enum, default_value_t = Format::Table, env = "HIGHWATER_OUTPUT")]
     pub(crate) output: Format,
 }
+
+const DESCRIBE_EXAMPLES: &str = "\
+Examples:
+  highwater topic describe shop.order.created
+  highwater topic describe shop.order.created --section groups --output csv
+  highwater topic describe shop.order.created --output json | jq .totals";
 
 /// Arguments of `topic delete`.
 #[derive(Debug, clap::Args)]

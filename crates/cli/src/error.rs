@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The kind of a [`Failure`] is its exit code: 1 something failed at run time, 2 the command line is wrong, 3 the
-//! project, the configuration or the SQL is wrong. Secrets that were resolved for this process never reach the text.
+//! project, the configuration or the SQL is wrong, 130 the user insisted on the end. Secrets that were resolved for this process never reach the text.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -19,6 +19,7 @@ use highwater_engine::error::{EngineError, Span};
 use highwater_engine::plan::ScriptError;
 
 use crate::config::secrets::redact;
+use crate::run::ABORTED;
 
 /// The result of everything in the command line that can fail.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -41,6 +42,7 @@ enum Kind {
     Runtime,
     Usage,
     Invalid,
+    Aborted,
 }
 
 /// A place in a text file, with the text to show it in.
@@ -89,6 +91,11 @@ impl Failure {
         Self::new(Kind::Invalid, message)
     }
 
+    /// The user pressed Ctrl-C a second time: exit code 130.
+    pub(crate) fn aborted(message: impl Into<String>) -> Self {
+        Self::new(Kind::Aborted, message)
+    }
+
     fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self(Box::new(Report { kind, message: message.into(), place: None, help: None, also: Vec::new() }))
     }
@@ -129,6 +136,7 @@ impl Failure {
             Kind::Runtime => 1,
             Kind::Usage => 2,
             Kind::Invalid => 3,
+            Kind::Aborted => ABORTED,
         })
     }
 

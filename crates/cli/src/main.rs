@@ -20,6 +20,7 @@ mod logging;
 mod output;
 mod progress;
 mod project;
+mod quantity;
 mod rate;
 mod run;
 mod signals;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::quantity::Throughput;
 use crate::signals::Interrupt;
 
 /// The longest a record waits for others to go out with.
@@ -14,6 +15,7 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Pace {
     rate: Option<f64>,
+    in_bytes: bool,
     began: Instant,
     sent: u64,
     next_look: u64,
@@ -22,12 +24,30 @@ pub(crate) struct Pace {
 impl Pace {
     /// `rate` records a second; `None` is as fast as it goes.
     pub(crate) fn new(rate: Option<f64>) -> Self {
-        Self { rate, began: Instant::now(), sent: 0, next_look: 0 }
+        Self { rate, in_bytes: false, began: Instant::now(), sent: 0, next_look: 0 }
+    }
+
+    /// Records or bytes a second; `None` is as fast as it goes.
+    pub(crate) fn of(rate: Option<Throughput>) -> Self {
+        match rate {
+            None => Self::new(None),
+            Some(Throughput::Records(rate)) => Self::new(Some(rate)),
+            Some(Throughput::Bytes(rate)) => Self { in_bytes: true, ..Self::new(Some(rate)) },
+        }
     }
 
     /// Counts one record and waits until the next is due; `false` if the user interrupted.
     pub(crate) fn wait(&mut self, interrupt: &Interrupt) -> bool {
-        self.sent += 1;
+        self.advance(1, interrupt)
+    }
+
+    /// Counts one record of `size_bytes` and waits until the next is due; `false` if the user interrupted.
+    pub(crate) fn spend(&mut self, size_bytes: usize, interrupt: &Interrupt) -> bool {
+        self.advance(if self.in_bytes { size_bytes as u64 } else { 1 }, interrupt)
+    }
+
+    fn advance(&mut self, by: u64, interrupt: &Interrupt) -> bool {
+        self.sent += by;
         let Some(rate) = self.rate else {
             return !self.sent.is_multiple_of(1024) || !interrupt.requested();
         };
@@ -60,6 +80,17 @@ mod tests {
         let began = Instant::now();
         for _ in 0..50 {
             assert!(pace.wait(&interrupt));
+        }
+        assert!(began.elapsed() >= Duration::from_millis(35), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn bytes_are_paced_by_their_number() {
+        let interrupt = Interrupt::default();
+        let mut pace = Pace::of(Some(Throughput::Bytes(1e6)));
+        let began = Instant::now();
+        for _ in 0..5 {
+            assert!(pace.spend(10_000, &interrupt));
         }
         assert!(began.elapsed() >= Duration::from_millis(35), "{:?}", began.elapsed());
     }

@@ -1,29 +1,26 @@
-//! Committed offsets: in memory for reading, in one append-only file for keeping.
+//! Committed offsets: in memory for reading, in a journal for keeping.
 //!
 //! ```text
-//! <data_dir>/offsets.log, a line an entry, an entry a whole commit request:
-//! 5f1d0c7a {"group":"g","commits":[{"topic":"t","partition":0,"offset":42,...}],"at_ms":...}\n
-//! ^ CRC-32C of the JSON behind the space
-//! 91ab22c0 {"group":"g","removed":[["t",0]],...}\n        an empty list removes the group
+//! <data_dir>/offsets.log, an entry a whole commit request (journal.rs):
+//! {"group":"g","commits":[{"topic":"t","partition":0,"offset":42,...}],"at_ms":...}
+//! {"group":"g","removed":[["t",0]],...}                     an empty list removes the group
+//! {"group":"g","producer":7,"commits":[...],...}            waits for the end of a transaction
+//! {"group":"g","producer":7,"outcome":"commit",...}         which is here
 //! ```
 //!
-//! A crash can only tear the last line, which was then never acknowledged and is cut off. A bad
-//! line with good ones behind it is an error that names it. When most lines are outdated the file
-//! is written anew beside the old one and renamed over it.
+//! An offset that is committed in a transaction is pending until the transaction ends: it is not
+//! told to anybody, and who asks for stable offsets is told to ask again.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{BrokerError, io_at};
-use crate::log::sealed::sync_directory_of;
-
-/// Outdated entries that are worth a rewrite, at least.
-const REWRITE_AT_LEAST: usize = 10_000;
+use crate::error::BrokerError;
+use crate::log::control::Outcome;
+use crate::log::journal::Journal;
 
 /// A committed offset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +36,8 @@ pub(crate) type At = (String, i32);
 #[derive(Debug, Clone, Default)]
 struct GroupOffsets {
     offsets: BTreeMap<At, Committed>,
+    /// By the producer whose transaction they wait for.
+    pending: BTreeMap<i64, BTreeMap<At, Committed>>,
     /// Last commit, last time members were seen, or start of the broker: retention counts from
     /// here, so a group that is used is never forgotten because it had nothing to commit.
     last_used_ms: i64,
@@ -48,9 +47,13 @@ struct GroupOffsets {
 struct Entry {
     group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    producer: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     commits: Option<Vec<EntryCommit>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removed: Option<Vec<At>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
     at_ms: i64,
 }
 
@@ -62,50 +65,82 @@ struct EntryCommit {
     committed: Committed,
 }
 
+impl Entry {
+    fn new(group: &str, at_ms: i64) -> Self {
+        Self { group: group.to_owned(), producer: None, commits: None, removed: None, outcome: None, at_ms }
+    }
+
+    fn with_commits(mut self, commits: impl IntoIterator<Item = (At, Committed)>) -> Self {
+        let described =
+            commits.into_iter().map(|((topic, partition), committed)| EntryCommit { topic, partition, committed });
+        self.commits = Some(described.collect());
+        self
+    }
+}
+
 /// The committed offsets of every group.
 #[derive(Debug)]
 pub(crate) struct OffsetStore {
-    path: PathBuf,
+    journal: Journal,
     groups: RwLock<BTreeMap<String, GroupOffsets>>,
-    file: Mutex<Appender>,
-    synced: Mutex<u64>,
-}
-
-#[derive(Debug)]
-struct Appender {
-    file: File,
-    /// Bytes that are whole lines; a failed write is cut back to it.
-    size_bytes: u64,
-    entries: usize,
-    /// Counts writes, so that one fsync can answer for all before it.
-    written: u64,
 }
 
 impl OffsetStore {
     /// Opens or creates the store in `data_dir`.
     pub(crate) fn open(data_dir: &Path, now_ms: i64) -> Result<Self, BrokerError> {
-        let path = data_dir.join("offsets.log");
-        let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
-        let file = file.map_err(io_at("open", &path))?;
         let mut groups = BTreeMap::new();
-        let (size_bytes, entries) = replay(&path, &file, &mut groups)?;
+        let path = data_dir.join("offsets.log");
+        let journal =
+            Journal::open(path, "the committed offsets of consumer groups", |entry| apply(&mut groups, entry))?;
         groups.values_mut().for_each(|group| group.last_used_ms = group.last_used_ms.max(now_ms));
-        file.set_len(size_bytes).map_err(io_at("truncate", &path))?;
-        sync_directory_of(&path)?;
-        let appender = Appender { file, size_bytes, entries, written: 0 };
-        Ok(Self { path, groups: RwLock::new(groups), file: Mutex::new(appender), synced: Mutex::new(0) })
+        Ok(Self { journal, groups: RwLock::new(groups) })
     }
 
     /// Commits offsets of one group: all of them or none. Blocks on the disk.
     pub(crate) fn commit(&self, group: &str, commits: Vec<(At, Committed)>, now_ms: i64) -> io::Result<()> {
-        let described =
-            commits.into_iter().map(|((topic, partition), committed)| EntryCommit { topic, partition, committed });
-        self.write(Entry { group: group.to_owned(), commits: Some(described.collect()), removed: None, at_ms: now_ms })
+        self.write(Entry::new(group, now_ms).with_commits(commits))
+    }
+
+    /// Commits offsets of one group once the transaction of a producer does. Blocks on the disk.
+    pub(crate) fn commit_pending(
+        &self,
+        group: &str,
+        producer_id: i64,
+        commits: Vec<(At, Committed)>,
+        now_ms: i64,
+    ) -> io::Result<()> {
+        self.write(Entry { producer: Some(producer_id), ..Entry::new(group, now_ms) }.with_commits(commits))
+    }
+
+    /// Ends the transaction of a producer for a group: what is pending is committed or forgotten.
+    /// Blocks on the disk.
+    pub(crate) fn resolve(&self, group: &str, producer_id: i64, outcome: Outcome, now_ms: i64) -> io::Result<()> {
+        let pending = self.groups.read().get(group).is_some_and(|found| found.pending.contains_key(&producer_id));
+        if !pending {
+            return Ok(());
+        }
+        self.write(Entry { producer: Some(producer_id), outcome: Some(outcome), ..Entry::new(group, now_ms) })
+    }
+
+    /// Every group and producer with pending offsets.
+    pub(crate) fn pending(&self) -> Vec<(String, i64)> {
+        let groups = self.groups.read();
+        let of_group = |(name, group): (&String, &GroupOffsets)| {
+            group.pending.keys().map(|&producer| (name.clone(), producer)).collect::<Vec<_>>()
+        };
+        groups.iter().flat_map(of_group).collect()
+    }
+
+    /// The partitions of a group with pending offsets.
+    pub(crate) fn unstable(&self, group: &str) -> BTreeSet<At> {
+        let groups = self.groups.read();
+        let pending = groups.get(group).into_iter().flat_map(|group| group.pending.values());
+        pending.flat_map(BTreeMap::keys).cloned().collect()
     }
 
     /// Forgets a group. Blocks on the disk.
     pub(crate) fn remove_group(&self, group: &str, now_ms: i64) -> io::Result<()> {
-        self.write(Entry { group: group.to_owned(), commits: None, removed: Some(Vec::new()), at_ms: now_ms })
+        self.write(Entry { removed: Some(Vec::new()), ..Entry::new(group, now_ms) })
     }
 
     /// Forgets some offsets of a group. Blocks on the disk.
@@ -114,51 +149,51 @@ impl OffsetStore {
         if removed.is_empty() {
             return Ok(());
         }
-        self.write(Entry { group: group.to_owned(), commits: None, removed: Some(removed), at_ms: now_ms })
+        self.write(Entry { removed: Some(removed), ..Entry::new(group, now_ms) })
     }
 
     /// Forgets every group's offsets of a topic, which is gone. Blocks on the disk.
     pub(crate) fn remove_topic(&self, topic: &str, now_ms: i64) -> io::Result<()> {
         let mut doomed = Vec::new();
         for (group, offsets) in &*self.groups.read() {
-            let removed: Vec<At> = offsets.offsets.keys().filter(|(name, _)| name == topic).cloned().collect();
+            let pending = offsets.pending.values().flat_map(BTreeMap::keys);
+            let removed: BTreeSet<At> =
+                offsets.offsets.keys().chain(pending).filter(|(name, _)| name == topic).cloned().collect();
             if !removed.is_empty() {
-                doomed.push(Entry { group: group.clone(), commits: None, removed: Some(removed), at_ms: now_ms });
+                doomed.push(Entry { removed: Some(removed.into_iter().collect()), ..Entry::new(group, now_ms) });
             }
         }
         doomed.into_iter().try_for_each(|entry| self.write(entry))
     }
 
     fn write(&self, entry: Entry) -> io::Result<()> {
-        let line = encode(&entry)?;
-        let mut appender = self.file.lock();
-        append(&mut appender, &line)?;
-        // Under the file's lock, so that memory and file agree on the order.
+        let mut journal = self.journal.write();
+        journal.append(&entry)?;
         let live = {
             let mut groups = self.groups.write();
             apply(&mut groups, entry);
             groups.len()
         };
-        if appender.entries > REWRITE_AT_LEAST.max(live * 4) {
-            self.rewrite(&mut appender)?;
-        }
+        journal.keep_small(live, || self.all());
         Ok(())
+    }
+
+    /// Everything there is, as entries.
+    fn all(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for (name, group) in &*self.groups.read() {
+            let entry = || Entry::new(name, group.last_used_ms);
+            entries.push(entry().with_commits(group.offsets.clone()));
+            entries.extend(group.pending.iter().map(|(&producer, commits)| {
+                Entry { producer: Some(producer), ..entry() }.with_commits(commits.clone())
+            }));
+        }
+        entries
     }
 
     /// Makes every commit up to now durable; those that come together share an fsync. Blocks.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let wanted = self.file.lock().written;
-        let mut synced = self.synced.lock();
-        if *synced >= wanted {
-            return Ok(());
-        }
-        let (file, written) = {
-            let appender = self.file.lock();
-            (appender.file.try_clone()?, appender.written)
-        };
-        file.sync_data()?;
-        *synced = written;
-        Ok(())
+        self.journal.sync()
     }
 
     pub(crate) fn get(&self, group: &str, topic: &str, partition: i32) -> Option<Committed> {
@@ -196,127 +231,50 @@ impl OffsetStore {
         let groups = self.groups.read();
         groups.iter().filter(|(_, group)| group.last_used_ms < oldest_ms).map(|(name, _)| name.clone()).collect()
     }
-
-    fn rewrite(&self, appender: &mut Appender) -> io::Result<()> {
-        let temporary = self.path.with_extension("tmp");
-        let mut content = Vec::new();
-        let mut entries = 0;
-        for (group, offsets) in &*self.groups.read() {
-            let commits = offsets.offsets.iter().map(|((topic, partition), committed)| EntryCommit {
-                topic: topic.clone(),
-                partition: *partition,
-                committed: committed.clone(),
-            });
-            let commits = Some(commits.collect());
-            content.extend(encode(&Entry {
-                group: group.clone(),
-                commits,
-                removed: None,
-                at_ms: offsets.last_used_ms,
-            })?);
-            entries += 1;
-        }
-        let mut file = File::create(&temporary)?;
-        file.write_all(&content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        sync_directory_of(&self.path).map_err(io::Error::other)?;
-        appender.file = OpenOptions::new().read(true).append(true).open(&self.path)?;
-        appender.size_bytes = content.len() as u64;
-        appender.entries = entries;
-        Ok(())
-    }
-}
-
-fn append(appender: &mut Appender, line: &[u8]) -> io::Result<()> {
-    if let Err(error) = appender.file.write_all(line) {
-        appender.file.set_len(appender.size_bytes)?;
-        return Err(error);
-    }
-    appender.size_bytes += line.len() as u64;
-    appender.entries += 1;
-    appender.written += 1;
-    Ok(())
-}
-
-fn encode(entry: &Entry) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(entry).map_err(io::Error::other)?;
-    let mut line = format!("{:08x} ", crc32c::crc32c(&json)).into_bytes();
-    line.extend(json);
-    line.push(b'\n');
-    Ok(line)
-}
-
-fn decode(line: &[u8]) -> Option<Entry> {
-    let (crc, json) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
-    let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.strip_suffix(' ')?, 16).ok()?;
-    if crc != crc32c::crc32c(json) {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
 }
 
 fn apply(groups: &mut BTreeMap<String, GroupOffsets>, entry: Entry) {
+    let now_ms = entry.at_ms;
     if let Some(commits) = entry.commits {
         let group = groups.entry(entry.group.clone()).or_default();
-        group.last_used_ms = entry.at_ms;
-        group.offsets.extend(commits.into_iter().map(|commit| ((commit.topic, commit.partition), commit.committed)));
-    }
-    match entry.removed {
-        Some(removed) if removed.is_empty() => {
-            groups.remove(&entry.group);
-        }
-        Some(removed) => {
-            if let Some(group) = groups.get_mut(&entry.group) {
-                removed.iter().for_each(|at| {
-                    group.offsets.remove(at);
-                });
-                if group.offsets.is_empty() {
-                    groups.remove(&entry.group);
-                }
-            }
-        }
-        None => {}
-    }
-}
-
-/// Reads every entry; answers the size of the whole lines and how many there are.
-fn replay(path: &Path, file: &File, groups: &mut BTreeMap<String, GroupOffsets>) -> Result<(u64, usize), BrokerError> {
-    let mut reader = BufReader::new(file);
-    let (mut size_bytes, mut entries) = (0, 0);
-    let mut line = Vec::new();
-    let mut bad: Option<u64> = None;
-    loop {
-        line.clear();
-        let count = reader.read_until(b'\n', &mut line).map_err(io_at("read", path))?;
-        if count == 0 {
-            break;
-        }
-        match decode(&line) {
-            Some(_) if bad.is_some() => {
-                return Err(BrokerError::CorruptFile {
-                    file: path.to_owned(),
-                    reason: format!("the line at position {} is damaged", bad.unwrap_or_default()),
-                    holds: "the committed offsets of consumer groups",
-                });
-            }
-            Some(entry) => {
-                apply(groups, entry);
-                size_bytes += count as u64;
-                entries += 1;
-            }
-            None => bad = bad.or(Some(size_bytes)),
+        group.last_used_ms = now_ms;
+        let commits = commits.into_iter().map(|commit| ((commit.topic, commit.partition), commit.committed));
+        match entry.producer {
+            Some(producer) => group.pending.entry(producer).or_default().extend(commits),
+            None => group.offsets.extend(commits),
         }
     }
-    if let Some(position) = bad {
-        tracing::warn!(file = %path.display(), position, "torn end cut off");
+    let Some(group) = groups.get_mut(&entry.group) else { return };
+    if let (Some(producer), Some(outcome)) = (entry.producer, entry.outcome) {
+        let pending = group.pending.remove(&producer).unwrap_or_default();
+        group.last_used_ms = now_ms;
+        if outcome == Outcome::Commit {
+            group.offsets.extend(pending);
+        }
     }
-    Ok((size_bytes, entries))
+    if let Some(removed) = entry.removed {
+        if removed.is_empty() {
+            *group = GroupOffsets::default();
+        }
+        for at in &removed {
+            group.offsets.remove(at);
+            group.pending.values_mut().for_each(|pending| {
+                pending.remove(at);
+            });
+        }
+    }
+    group.pending.retain(|_, pending| !pending.is_empty());
+    if group.offsets.is_empty() && group.pending.is_empty() {
+        groups.remove(&entry.group);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::log::journal::REWRITE_AT_LEAST;
 
     fn at(partition: i32) -> At {
         ("orders".to_owned(), partition)
@@ -352,6 +310,28 @@ mod tests {
     }
 
     #[test]
+    fn pending_offsets_wait_for_their_transaction() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = OffsetStore::open(dir.path(), 0).expect("open");
+        store.commit("a", vec![(at(0), committed(1))], 10).expect("commit");
+        store.commit_pending("a", 7, vec![(at(0), committed(5)), (at(1), committed(6))], 20).expect("commit");
+        store.commit_pending("b", 8, vec![(at(0), committed(9))], 20).expect("commit");
+        assert_eq!(store.of_group("a"), [(at(0), committed(1))]);
+        assert_eq!(store.unstable("a"), [at(0), at(1)].into());
+        drop(store);
+        let store = OffsetStore::open(dir.path(), 0).expect("open");
+        assert_eq!(store.pending(), [("a".to_owned(), 7), ("b".to_owned(), 8)]);
+        store.resolve("a", 7, Outcome::Commit, 30).expect("resolved");
+        store.resolve("b", 8, Outcome::Abort, 30).expect("resolved");
+        store.resolve("b", 8, Outcome::Commit, 30).expect("nothing is left to resolve");
+        for _ in 0..2 {
+            let store = OffsetStore::open(dir.path(), 0).expect("open");
+            assert_eq!(store.of_group("a"), [(at(0), committed(5)), (at(1), committed(6))]);
+            assert_eq!((store.group_names(), store.pending()), (vec!["a".to_owned()], Vec::new()));
+        }
+    }
+
+    #[test]
     fn a_torn_last_line_is_cut_and_a_bad_line_before_good_ones_is_named() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("offsets.log");
@@ -379,7 +359,7 @@ mod tests {
         for offset in 0..REWRITE_AT_LEAST as i64 + 10 {
             store.commit("a", vec![(at(0), committed(offset))], offset).expect("commit");
         }
-        assert!(store.file.lock().entries < 20);
+        assert!(store.journal.entries() < 20);
         drop(store);
         let store = OffsetStore::open(dir.path(), 0).expect("open");
         assert_eq!(store.get("a", "orders", 0), Some(committed(REWRITE_AT_LEAST as i64 + 9)));

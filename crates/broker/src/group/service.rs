@@ -96,10 +96,16 @@ impl Groups {
         })
     }
 
-    pub(crate) fn check_commit(&self, caller: Caller<'_>) -> Result<(), ResponseError> {
-        if !self.offsets.has_group(caller.group) && self.offsets.group_count() >= self.max_groups {
+    /// Whether there is room for the offsets of a group.
+    pub(crate) fn check_new(&self, group: &str) -> Result<(), ResponseError> {
+        if !self.offsets.has_group(group) && self.offsets.group_count() >= self.max_groups {
             return Err(ResponseError::PolicyViolation);
         }
+        Ok(())
+    }
+
+    pub(crate) fn check_commit(&self, caller: Caller<'_>) -> Result<(), ResponseError> {
+        self.check_new(caller.group)?;
         self.inner.lock().coordinator.check_commit(self.clock.monotonic_ms(), caller)
     }
 

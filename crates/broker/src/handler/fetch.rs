@@ -8,19 +8,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
-use kafka_protocol::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use kafka_protocol::messages::{ProducerId, TopicName};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Context, blocking, check_leader_epoch};
-use crate::log::partition::{Partition, ReadError, ReadLimits};
+use super::{Context, blocking, check_leader_epoch, isolation};
+use crate::log::partition::{Batches, Isolation, Partition, ReadError, ReadLimits};
 
 /// Longest long poll, whatever the client asks for.
 const LONGEST_WAIT_MS: i32 = 60_000;
-const READ_COMMITTED: i8 = 1;
 
 /// One partition of a fetch, with what it was resolved to.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: FetchRequest, version: i
     if request.session_id != 0 {
         return FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
     }
-    let committed = request.isolation_level == READ_COMMITTED;
+    let isolation = isolation(request.isolation_level);
     let wait_ms = request.max_wait_ms.clamp(0, LONGEST_WAIT_MS).unsigned_abs();
     let max_bytes = unsigned(request.max_bytes).min(ctx.settings.max_fetch_bytes);
     let min_bytes = unsigned(request.min_bytes).min(max_bytes.max(1)) as u64;
@@ -68,10 +69,10 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: FetchRequest, version: i
         })
         .collect();
     if wait_ms > 0 {
-        wait_for_bytes(&topics, min_bytes, Duration::from_millis(wait_ms.into())).await;
+        wait_for_bytes(&topics, isolation, min_bytes, Duration::from_millis(wait_ms.into())).await;
     }
     let ctx = Arc::clone(ctx);
-    let responses = blocking(move || read_all(&ctx, topics, max_bytes, committed, version)).await;
+    let responses = blocking(move || read_all(&ctx, topics, max_bytes, isolation, version)).await;
     FetchResponse::default().with_responses(responses)
 }
 
@@ -80,17 +81,17 @@ fn unsigned(number: i32) -> usize {
 }
 
 /// Returns when a read would give enough, or an error, or when time is up.
-async fn wait_for_bytes(topics: &[WantedTopic], min_bytes: u64, wait: Duration) {
+async fn wait_for_bytes(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64, wait: Duration) {
     let deadline = Instant::now() + wait;
     let waiter = Arc::new(Notify::new());
-    while !has_enough(topics, min_bytes) {
+    while !has_enough(topics, isolation, min_bytes) {
         for wanted in all(topics) {
             if let Ok(partition) = &wanted.partition {
                 partition.register(&waiter);
             }
         }
         // What came between the look and the registering woke nobody.
-        if has_enough(topics, min_bytes) || timeout_at(deadline, waiter.notified()).await.is_err() {
+        if has_enough(topics, isolation, min_bytes) || timeout_at(deadline, waiter.notified()).await.is_err() {
             return;
         }
     }
@@ -100,14 +101,15 @@ fn all(topics: &[WantedTopic]) -> impl Iterator<Item = &Wanted> {
     topics.iter().flat_map(|topic| &topic.partitions)
 }
 
-fn has_enough(topics: &[WantedTopic], min_bytes: u64) -> bool {
+fn has_enough(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64) -> bool {
     let mut bytes = 0u64;
     for wanted in all(topics) {
         let Ok(partition) = &wanted.partition else { return true };
         if partition.is_deleted() || partition.is_out_of_range(wanted.offset) {
             return true;
         }
-        bytes = bytes.saturating_add(partition.available_bytes(wanted.offset).min(wanted.max_bytes.max(1) as u64));
+        let available = partition.available_bytes(wanted.offset, isolation);
+        bytes = bytes.saturating_add(available.min(wanted.max_bytes.max(1) as u64));
         if bytes >= min_bytes && bytes > 0 {
             return true;
         }
@@ -119,7 +121,7 @@ fn read_all(
     ctx: &Context,
     topics: Vec<WantedTopic>,
     max_bytes: usize,
-    committed: bool,
+    isolation: Isolation,
     version: i16,
 ) -> Vec<FetchableTopicResponse> {
     let mut left = max_bytes;
@@ -131,12 +133,13 @@ fn read_all(
                 // A client whose limit is below its next batch would never get past it.
                 at_least_one: first,
                 verify: ctx.settings.verify_on_fetch,
+                isolation,
             };
             let data = read(&wanted, limits);
             let bytes = data.records.as_ref().map_or(0, Bytes::len);
             left = left.saturating_sub(bytes);
             first &= bytes == 0;
-            data.with_aborted_transactions(committed.then(Vec::new))
+            data
         });
         let response = FetchableTopicResponse::default().with_partitions(partitions.collect());
         if version >= 13 { response.with_topic_id(topic.id) } else { response.with_topic(topic.name) }
@@ -154,14 +157,25 @@ fn read(wanted: &Wanted, limits: ReadLimits) -> PartitionData {
         Ok(partition) => partition,
         Err(error) => return refuse(data, *error),
     };
-    let high_watermark = partition.high_watermark();
     let data = data.with_log_start_offset(partition.start_offset());
     match partition.read(wanted.offset, limits) {
-        Ok(records) => {
-            data.with_high_watermark(high_watermark).with_last_stable_offset(high_watermark).with_records(Some(records))
-        }
+        Ok(batches) => data
+            .with_high_watermark(batches.high_watermark)
+            .with_last_stable_offset(batches.last_stable_offset)
+            .with_aborted_transactions(aborted(&batches, limits.isolation))
+            .with_records(Some(batches.bytes)),
         Err(error) => refuse(data, refusal(partition, wanted.offset, &error)),
     }
+}
+
+/// Told to readers of committed records only; the others get null and not an empty list.
+fn aborted(batches: &Batches, isolation: Isolation) -> Option<Vec<AbortedTransaction>> {
+    let told = batches.aborted.iter().map(|ended| {
+        AbortedTransaction::default()
+            .with_producer_id(ProducerId(ended.producer_id))
+            .with_first_offset(ended.first_offset)
+    });
+    (isolation == Isolation::Committed).then(|| told.collect())
 }
 
 fn refusal(partition: &Partition, offset: i64, error: &ReadError) -> ResponseError {

@@ -1,4 +1,4 @@
-//! FindCoordinator: for a group it is this node; for a transaction there is none.
+//! FindCoordinator: for groups and transactions it is this node.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -7,13 +7,14 @@ use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 use super::{Context, NODE_ID, text};
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 /// First version that asks for several keys at once.
 const KEYS_SINCE: i16 = 4;
 
 pub(super) fn handle(ctx: &Context, request: FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
-    let refused = (request.key_type != GROUP).then_some(ResponseError::InvalidRequest);
+    let refused = (!matches!(request.key_type, GROUP | TRANSACTION)).then_some(ResponseError::InvalidRequest);
     let error = refused.map_or(0, |error| error.code());
-    let message = refused.map(|_| text("this broker coordinates consumer groups only"));
+    let message = refused.map(|_| text("this broker coordinates consumer groups and transactions"));
     let (node, host, port) = match refused {
         None => (NODE_ID, ctx.host.as_str(), ctx.port.into()),
         Some(_) => (BrokerId(-1), "", -1),

@@ -8,8 +8,9 @@ use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 
-use super::{Context, blocking, check_leader_epoch};
+use super::{Context, blocking, check_leader_epoch, isolation};
 use crate::log::batch::LEADER_EPOCH;
+use crate::log::partition::Isolation;
 use crate::log::segment::TimedOffset;
 
 /// First version whose answer has a leader epoch.
@@ -24,10 +25,12 @@ const LATEST_TIERED: i64 = -5;
 
 pub(super) async fn handle(ctx: &Arc<Context>, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let ctx = Arc::clone(ctx);
+    let isolation = isolation(request.isolation_level);
     // A search by time reads files.
     let topics = blocking(move || {
         let answer_topic = |topic: kafka_protocol::messages::list_offsets_request::ListOffsetsTopic| {
-            let partitions = topic.partitions.iter().map(|asked| answer(&ctx, &topic.name, asked, version)).collect();
+            let partitions =
+                topic.partitions.iter().map(|asked| answer(&ctx, &topic.name, asked, isolation, version)).collect();
             ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
         };
         request.topics.into_iter().map(answer_topic).collect()
@@ -36,9 +39,15 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: ListOffsetsRequest, vers
     ListOffsetsResponse::default().with_topics(topics)
 }
 
-fn answer(ctx: &Context, topic: &str, asked: &ListOffsetsPartition, version: i16) -> ListOffsetsPartitionResponse {
+fn answer(
+    ctx: &Context,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    isolation: Isolation,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
-    match find(ctx, topic, asked) {
+    match find(ctx, topic, asked, isolation) {
         Ok(found) => response
             .with_timestamp(found.timestamp)
             .with_offset(found.offset)
@@ -47,17 +56,22 @@ fn answer(ctx: &Context, topic: &str, asked: &ListOffsetsPartition, version: i16
     }
 }
 
-fn find(ctx: &Context, topic: &str, asked: &ListOffsetsPartition) -> Result<TimedOffset, ResponseError> {
+fn find(
+    ctx: &Context,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> Result<TimedOffset, ResponseError> {
     let partition = ctx.topics.partition(topic, asked.partition_index).ok_or(ResponseError::UnknownTopicOrPartition)?;
     check_leader_epoch(asked.current_leader_epoch)?;
     let at = |offset| Ok(Some(TimedOffset { timestamp: -1, offset }));
     let found = match asked.timestamp {
-        LATEST => at(partition.high_watermark()),
+        LATEST => at(partition.end_offset(isolation)),
         EARLIEST | EARLIEST_LOCAL => at(partition.start_offset()),
         NEWEST_RECORD => partition.newest(),
         LATEST_TIERED => Ok(None),
         timestamp if timestamp < 0 => return Err(ResponseError::InvalidRequest),
-        timestamp => partition.find_time(timestamp),
+        timestamp => partition.find_time(timestamp, isolation),
     };
     let nothing = TimedOffset { timestamp: -1, offset: -1 };
     match found {

@@ -18,6 +18,14 @@ mod fetch;
 mod list_offsets;
 mod offset_for_leader_epoch;
 mod init_producer_id;
+mod add_partitions_to_txn;
+mod add_offsets_to_txn;
+mod txn_offset_commit;
+mod end_txn;
+mod write_txn_markers;
+mod list_transactions;
+mod describe_transactions;
+mod describe_producers;
 mod find_coordinator;
 mod join_group;
 mod sync_group;
@@ -50,12 +58,15 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::group::service::Groups;
 use crate::identity::Identity;
+use crate::log::partition::Isolation;
 use crate::log::topics::{Topic, Topics};
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
 use crate::settings::BrokerSettings;
+use crate::txn::service::Transactions;
 
 /// The id of the only node.
 pub(crate) const NODE_ID: BrokerId = BrokerId(0);
+const READ_COMMITTED: i8 = 1;
 /// What a list of authorised operations says when it was not asked for, or cannot be told.
 const NO_OPERATIONS: i32 = i32::MIN;
 
@@ -64,9 +75,10 @@ const NO_OPERATIONS: i32 = i32::MIN;
 pub(crate) struct Context {
     pub(crate) settings: Arc<BrokerSettings>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) topics: Topics,
-    pub(crate) groups: Groups,
-    pub(crate) identity: Identity,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) transactions: Arc<Transactions>,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) host: String,
     pub(crate) port: u16,
 }
@@ -86,7 +98,17 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
         ApiKey::Fetch => to.encode(&fetch::handle(ctx, frame.decode()?, frame.version).await),
         ApiKey::ListOffsets => to.encode(&list_offsets::handle(ctx, frame.decode()?, frame.version).await),
         ApiKey::OffsetForLeaderEpoch => to.encode(&offset_for_leader_epoch::handle(ctx, frame.decode()?)),
-        ApiKey::InitProducerId => to.encode(&init_producer_id::handle(ctx, frame.decode()?).await),
+        ApiKey::InitProducerId => to.encode(&init_producer_id::handle(ctx, frame.decode()?, frame.version).await),
+        ApiKey::AddPartitionsToTxn => {
+            to.encode(&add_partitions_to_txn::handle(ctx, frame.decode()?, frame.version).await)
+        }
+        ApiKey::AddOffsetsToTxn => to.encode(&add_offsets_to_txn::handle(ctx, frame.decode()?, frame.version).await),
+        ApiKey::TxnOffsetCommit => to.encode(&txn_offset_commit::handle(ctx, frame.decode()?, frame.version).await),
+        ApiKey::EndTxn => to.encode(&end_txn::handle(ctx, frame.decode()?, frame.version).await),
+        ApiKey::WriteTxnMarkers => to.encode(&write_txn_markers::handle(ctx, frame.decode()?).await),
+        ApiKey::ListTransactions => to.encode(&list_transactions::handle(ctx, &frame.decode()?)),
+        ApiKey::DescribeTransactions => to.encode(&describe_transactions::handle(ctx, frame.decode()?)),
+        ApiKey::DescribeProducers => to.encode(&describe_producers::handle(ctx, frame.decode()?)),
         ApiKey::FindCoordinator => to.encode(&find_coordinator::handle(ctx, frame.decode()?, frame.version)),
         ApiKey::JoinGroup => to.encode(&join_group::handle(ctx, peer, &frame, frame.decode()?).await),
         ApiKey::SyncGroup => to.encode(&sync_group::handle(ctx, frame.decode()?).await),
@@ -112,7 +134,7 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
 }
 
 /// Runs what blocks on the disk off the reactor.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
@@ -128,8 +150,21 @@ fn code(result: Result<(), ResponseError>) -> i16 {
     result.err().map_or(0, |error| error.code())
 }
 
+/// A producer that was replaced, in the words of versions before `since`.
+fn fenced_before(since: i16, version: i16, error: ResponseError) -> ResponseError {
+    match error {
+        ResponseError::ProducerFenced if version < since => ResponseError::InvalidProducerEpoch,
+        error => error,
+    }
+}
+
 fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
+}
+
+/// What a request with this isolation level wants to see.
+fn isolation(level: i8) -> Isolation {
+    if level == READ_COMMITTED { Isolation::Committed } else { Isolation::Uncommitted }
 }
 
 /// A single node has one leader epoch; a client that knows a newer one knows another cluster.

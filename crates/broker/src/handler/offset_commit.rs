@@ -25,7 +25,8 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: OffsetCommitRequest) -> 
     let mut results: Vec<Result<(), ResponseError>> = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
-            let checked = allowed.and_then(|()| check(ctx, &topic.name, partition));
+            let (at, committed) = asked_commit(&topic.name, partition);
+            let checked = allowed.and_then(|()| check(ctx, at, committed));
             results.push(checked.map(|commit| commits.push(commit)));
         }
     }
@@ -45,20 +46,24 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: OffsetCommitRequest) -> 
     OffsetCommitResponse::default().with_topics(topics.collect())
 }
 
-fn check(ctx: &Context, topic: &str, asked: &OffsetCommitRequestPartition) -> Result<(At, Committed), ResponseError> {
-    let metadata = asked.committed_metadata.as_deref().unwrap_or_default();
-    if metadata.len() > ctx.settings.max_offset_metadata_bytes {
+/// Whether an offset can be committed for a partition.
+pub(super) fn check(ctx: &Context, at: At, committed: Committed) -> Result<(At, Committed), ResponseError> {
+    if committed.metadata.len() > ctx.settings.max_offset_metadata_bytes {
         return Err(ResponseError::OffsetMetadataTooLarge);
     }
-    if ctx.topics.partition(topic, asked.partition_index).is_none() {
+    if ctx.topics.partition(&at.0, at.1).is_none() {
         return Err(ResponseError::UnknownTopicOrPartition);
     }
+    Ok((at, committed))
+}
+
+fn asked_commit(topic: &str, asked: &OffsetCommitRequestPartition) -> (At, Committed) {
     let committed = Committed {
         offset: asked.committed_offset,
         leader_epoch: asked.committed_leader_epoch,
-        metadata: metadata.to_owned(),
+        metadata: asked.committed_metadata.as_deref().unwrap_or_default().to_owned(),
     };
-    Ok(((topic.to_owned(), asked.partition_index), committed))
+    ((topic.to_owned(), asked.partition_index), committed)
 }
 
 async fn store(ctx: &Arc<Context>, group: String, commits: Vec<(At, Committed)>) -> Result<(), ResponseError> {

@@ -16,7 +16,13 @@ use crate::log::batch::{BatchError, Codec, ProducedBatch};
 use crate::log::partition::Partition;
 use crate::log::partition_log::{AppendError, Appended};
 use crate::log::producer_state::SequenceError;
+use crate::log::topics::Topic;
+use crate::txn::coordinator::Producer;
 
+/// First version in which a partition joins the transaction by what is written to it (KIP-890).
+const JOINS_SINCE: i16 = 12;
+/// First version that names topics by their ids.
+const TOPIC_IDS_SINCE: i16 = 13;
 /// First version in which clients may send zstd.
 const ZSTD_SINCE: i16 = 7;
 
@@ -40,8 +46,8 @@ struct Wait {
 }
 
 #[derive(Debug)]
-struct Refused {
-    error: ResponseError,
+pub(super) struct Refused {
+    pub(super) error: ResponseError,
     reason: String,
 }
 
@@ -54,13 +60,19 @@ pub(crate) async fn admit(ctx: &Arc<Context>, request: ProduceRequest, version: 
 fn append_all(ctx: &Context, request: ProduceRequest, version: i16) -> Admitted {
     let whole = check_request(&request);
     let silent = request.acks == 0;
+    let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str());
     let mut admitted = Admitted { response: ProduceResponse::default(), silent, failed: false, waits: Vec::new() };
     for (topic_at, topic) in request.topic_data.into_iter().enumerate() {
-        let mut response = TopicProduceResponse::default().with_name(topic.name.clone());
+        let found = if version >= TOPIC_IDS_SINCE {
+            ctx.topics.by_id(topic.topic_id).ok_or(ResponseError::UnknownTopicId)
+        } else {
+            ctx.topics.get(&topic.name).ok_or(ResponseError::UnknownTopicOrPartition)
+        };
+        let mut response = TopicProduceResponse::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
         for (partition_at, data) in topic.partition_data.into_iter().enumerate() {
             let index = data.index;
             let appended = match &whole {
-                Ok(()) => append(ctx, &topic.name, data, version),
+                Ok(()) => append(ctx, found.as_deref().map_err(|error| *error), data, transactional_id, version),
                 Err((error, reason)) => Err(Refused { error: *error, reason: (*reason).to_owned() }),
             };
             admitted.failed |= appended.is_err();
@@ -84,25 +96,27 @@ fn check_request(request: &ProduceRequest) -> Result<(), (ResponseError, &'stati
     if !(-1..=1).contains(&request.acks) {
         return Err((ResponseError::InvalidRequiredAcks, "acks must be 0, 1 or all"));
     }
-    if request.transactional_id.is_some() {
-        return Err((ResponseError::InvalidRequest, "this broker does not serve transactions"));
+    if request.transactional_id.is_some() && request.acks != -1 {
+        return Err((ResponseError::InvalidRequiredAcks, "acks must be all in a transaction"));
     }
     Ok(())
 }
 
 fn append(
     ctx: &Context,
-    topic: &str,
+    topic: Result<&Topic, ResponseError>,
     data: PartitionProduceData,
+    transactional_id: Option<&str>,
     version: i16,
 ) -> Result<(Arc<Partition>, Appended), Refused> {
-    let partition = ctx.topics.partition(topic, data.index).ok_or_else(|| Refused {
-        error: ResponseError::UnknownTopicOrPartition,
-        reason: format!("there is no partition {} of topic {topic}", data.index),
-    })?;
+    let unknown = |error| Refused { error, reason: format!("there is no such topic with a partition {}", data.index) };
+    let topic = topic.map_err(unknown)?;
+    let partition = topic.partition(data.index).ok_or_else(|| unknown(ResponseError::UnknownTopicOrPartition))?;
+    let topic: &str = &topic.name;
     let records = data.records.unwrap_or_default();
     let batch = ProducedBatch::check(&records).map_err(refuse_batch)?;
-    if batch.header.is_transactional() {
+    let in_transaction = transactional_id.filter(|_| batch.header.is_transactional());
+    if batch.header.is_transactional() && in_transaction.is_none() {
         let reason = "a transactional batch without a transactional id".to_owned();
         return Err(Refused { error: ResponseError::InvalidRequest, reason });
     }
@@ -110,7 +124,16 @@ fn append(
         let reason = format!("zstd needs Produce version {ZSTD_SINCE}");
         return Err(Refused { error: ResponseError::UnsupportedCompressionType, reason });
     }
-    let appended = partition.append(&batch, ctx.clock.wall_ms());
+    let producer = Producer { id: batch.header.producer_id, epoch: batch.header.producer_epoch };
+    let at = (topic.to_owned(), data.index);
+    if let Some(id) = in_transaction
+        && version >= JOINS_SINCE
+    {
+        let joined = ctx.transactions.add(id, producer, std::slice::from_ref(&at), None);
+        joined.map_err(|error| refuse_append(topic, data.index, AppendError::NotAdmitted(error)))?;
+    }
+    let admit = || in_transaction.map_or(Ok(()), |id| ctx.transactions.check_produce(id, producer, &at));
+    let appended = partition.append(&batch, ctx.clock.wall_ms(), admit);
     if partition.is_deleted() {
         let reason = format!("topic {topic} is being deleted");
         return Err(Refused { error: ResponseError::UnknownTopicOrPartition, reason });
@@ -130,11 +153,15 @@ fn refuse_batch(error: BatchError) -> Refused {
     Refused { error: kind, reason: error.to_string() }
 }
 
-fn refuse_append(topic: &str, partition: i32, error: AppendError) -> Refused {
+pub(super) fn refuse_append(topic: &str, partition: i32, error: AppendError) -> Refused {
     let kind = match &error {
         AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
         AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
         AppendError::Sequence(SequenceError::Fenced { .. }) => ResponseError::InvalidProducerEpoch,
+        AppendError::Sequence(SequenceError::NotTransactional { .. }) => ResponseError::InvalidTxnState,
+        // What a producer that was replaced has always been told here.
+        AppendError::NotAdmitted(ResponseError::ProducerFenced) => ResponseError::InvalidProducerEpoch,
+        AppendError::NotAdmitted(error) => *error,
         AppendError::Failed | AppendError::Io(_) => ResponseError::KafkaStorageError,
     };
     if kind == ResponseError::KafkaStorageError {

@@ -32,8 +32,8 @@ const MAX_TIMESTAMP_AT: usize = 35;
 
 const CODEC_BITS: i16 = 0b0111;
 const LOG_APPEND_TIME_BIT: i16 = 0b1000;
-const TRANSACTIONAL_BIT: i16 = 0b1_0000;
-const CONTROL_BIT: i16 = 0b10_0000;
+pub(crate) const TRANSACTIONAL_BIT: i16 = 0b1_0000;
+pub(crate) const CONTROL_BIT: i16 = 0b10_0000;
 
 /// Leader epoch of every batch: a single node never changes its leader.
 pub(crate) const LEADER_EPOCH: i32 = 0;
@@ -177,6 +177,9 @@ impl BatchHeader {
         if self.is_control() {
             return fail("a control batch from a client; its attributes", self.attributes.into());
         }
+        if self.is_transactional() && !self.is_idempotent() {
+            return fail("a transactional batch without a producer; its producer id", self.producer_id);
+        }
         if self.is_idempotent() && (self.base_sequence < 0 || self.producer_epoch < 0 || self.producer_id < 0) {
             return fail("an idempotent batch without sequence; its base sequence", self.base_sequence.into());
         }
@@ -199,6 +202,25 @@ pub(crate) fn verify_crc(header: &BatchHeader, batch: &[u8]) -> Result<(), Batch
     Err(BatchError::Crc { found: header.crc, computed })
 }
 
+/// Writes `header` at the start of `batch`, whose records are there, with the checksum over both.
+pub(crate) fn seal(header: &BatchHeader, batch: &mut [u8]) {
+    let length = (header.size_bytes - LENGTH_PREFIX) as i32;
+    batch[..8].copy_from_slice(&header.base_offset.to_be_bytes());
+    batch[8..LENGTH_PREFIX].copy_from_slice(&length.to_be_bytes());
+    batch[LENGTH_PREFIX..MAGIC_AT].copy_from_slice(&LEADER_EPOCH.to_be_bytes());
+    batch[MAGIC_AT] = 2;
+    batch[ATTRIBUTES_AT..23].copy_from_slice(&header.attributes.to_be_bytes());
+    batch[23..27].copy_from_slice(&header.last_offset_delta.to_be_bytes());
+    batch[27..MAX_TIMESTAMP_AT].copy_from_slice(&header.base_timestamp.to_be_bytes());
+    batch[MAX_TIMESTAMP_AT..43].copy_from_slice(&header.max_timestamp.to_be_bytes());
+    batch[43..51].copy_from_slice(&header.producer_id.to_be_bytes());
+    batch[51..53].copy_from_slice(&header.producer_epoch.to_be_bytes());
+    batch[53..57].copy_from_slice(&header.base_sequence.to_be_bytes());
+    batch[57..HEADER_SIZE].copy_from_slice(&header.record_count.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..header.size_bytes]);
+    batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+}
+
 /// A produced batch that passed every check: exactly one, whole, with the right checksum.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProducedBatch<'a> {
@@ -219,6 +241,18 @@ impl<'a> ProducedBatch<'a> {
         }
         verify_crc(&header, bytes)?;
         header.check_produced()?;
+        Ok(Self { header, bytes })
+    }
+
+    /// The whole batch, as it arrived.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// A control batch the broker itself has made.
+    pub(crate) fn control(bytes: &'a [u8]) -> Result<Self, BatchError> {
+        let header = BatchHeader::parse(bytes)?;
+        verify_crc(&header, bytes)?;
         Ok(Self { header, bytes })
     }
 

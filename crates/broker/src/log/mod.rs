@@ -6,15 +6,20 @@
 //!            └─ scan ── recovery ──┘                               waiters ─┘  └─ group fsync
 //! ```
 //!
+//! `control` are the markers that end a transaction in a log, `aborted` what readers of committed
+//! records have to leave out. `sealed` and `journal` are the two ways small things are kept.
+//!
 //! Batches are stored as they arrive: checked once, given their offsets, never decoded on the way
 //! in or out. Everything a crash can leave behind is handled by `recovery` and nowhere else.
 
 pub(crate) mod batch;
+pub(crate) mod control;
 pub(crate) mod records;
 pub(crate) mod index;
 pub(crate) mod scan;
 pub(crate) mod segment;
 pub(crate) mod producer_state;
+pub(crate) mod aborted;
 pub(crate) mod config;
 pub(crate) mod retention;
 pub(crate) mod recovery;
@@ -23,4 +28,5 @@ pub(crate) mod waiters;
 pub(crate) mod flush;
 pub(crate) mod partition;
 pub(crate) mod sealed;
+pub(crate) mod journal;
 pub(crate) mod topics;

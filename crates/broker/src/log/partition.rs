@@ -20,14 +20,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
+use kafka_protocol::ResponseError;
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
 use super::batch::{BatchError, BatchHeader, HEADER_SIZE, ProducedBatch, verify_crc};
 use super::config::LogConfig;
+use super::control::Marker;
 use super::flush::FlushQueue;
 use super::partition_log::{AppendError, Appended, PartitionLog};
+use super::producer_state::{Described, Ended};
 use super::scan::ScanError;
 use super::segment::{Span, TimedOffset};
 use super::waiters::Waiters;
@@ -62,6 +65,26 @@ pub(crate) struct ReadLimits {
     /// Read the first batch even if it is larger than that.
     pub(crate) at_least_one: bool,
     pub(crate) verify: bool,
+    pub(crate) isolation: Isolation,
+}
+
+/// What a reader wants to see of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// Every record, also of transactions that are open or were aborted.
+    Uncommitted,
+    /// Nothing from the oldest open transaction on, and word of those that were aborted.
+    Committed,
+}
+
+/// What a reader gets.
+#[derive(Debug)]
+pub(crate) struct Batches {
+    pub(crate) bytes: Bytes,
+    pub(crate) high_watermark: i64,
+    pub(crate) last_stable_offset: i64,
+    /// Transactions whose records among these a reader of committed ones leaves out.
+    pub(crate) aborted: Vec<Ended>,
 }
 
 /// Why a partition could not be read.
@@ -137,10 +160,34 @@ impl Partition {
     }
 
     /// Appends a checked batch. It is durable once [`Partition::flushed`] says so.
-    pub(crate) fn append(self: &Arc<Self>, batch: &ProducedBatch<'_>, now_ms: i64) -> Result<Appended, AppendError> {
+    ///
+    /// `admit` has the last word, when nothing can be appended any more before the batch is: what it
+    /// allows in a transaction stands before the marker of that transaction.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        batch: &ProducedBatch<'_>,
+        now_ms: i64,
+        admit: impl FnOnce() -> Result<(), ResponseError>,
+    ) -> Result<Appended, AppendError> {
+        self.write(|log| {
+            admit().map_err(AppendError::NotAdmitted)?;
+            log.append(batch, now_ms)
+        })
+    }
+
+    /// Appends the end of a transaction, as durable as a batch.
+    pub(crate) fn append_marker(self: &Arc<Self>, marker: Marker, now_ms: i64) -> Result<Appended, AppendError> {
+        let high_watermark = self.high_watermark();
+        self.write(|log| log.append_marker(marker, high_watermark, now_ms))
+    }
+
+    fn write(
+        self: &Arc<Self>,
+        append: impl FnOnce(&mut PartitionLog) -> Result<Appended, AppendError>,
+    ) -> Result<Appended, AppendError> {
         let (appended, queue) = {
             let mut log = self.log.write();
-            let appended = log.append(batch, now_ms)?;
+            let appended = append(&mut log)?;
             if !self.flush_queue.acks_wait() {
                 self.high_watermark.fetch_max(appended.next_offset, Ordering::AcqRel);
             }
@@ -217,30 +264,68 @@ impl Partition {
     }
 
     /// Whole batches from the one that holds `offset` on.
-    pub(crate) fn read(&self, offset: i64, limits: ReadLimits) -> Result<Bytes, ReadError> {
-        let Some(span) = self.span_from(offset)? else { return Ok(Bytes::new()) };
-        read_batches(&span, self.high_watermark(), limits)
+    pub(crate) fn read(&self, offset: i64, limits: ReadLimits) -> Result<Batches, ReadError> {
+        let log = self.log.read();
+        let (start, log_end) = (log.start_offset(), log.next_offset());
+        if offset < start || offset > log_end {
+            return Err(ReadError::OutOfRange { offset, start, end: log_end });
+        }
+        let high_watermark = self.high_watermark();
+        let last_stable_offset = log.last_stable_offset(high_watermark);
+        let end = match limits.isolation {
+            Isolation::Uncommitted => high_watermark,
+            Isolation::Committed => last_stable_offset,
+        };
+        let mut batches = Batches { bytes: Bytes::new(), high_watermark, last_stable_offset, aborted: Vec::new() };
+        if offset >= end {
+            return Ok(batches);
+        }
+        let span = log.span_from(offset).map_err(|error| named(error, PathBuf::from(&*self.topic)))?;
+        // Writers go on while the file is read.
+        drop(log);
+        let read_to;
+        (batches.bytes, read_to) = read_batches(&span, end, limits)?;
+        if limits.isolation == Isolation::Committed {
+            let log = self.log.read();
+            if log.start_offset() > offset {
+                // Deleted meanwhile, and with it perhaps the knowledge that it was aborted.
+                return Err(ReadError::OutOfRange { offset, start: log.start_offset(), end: log.next_offset() });
+            }
+            batches.aborted = log.aborted_between(offset, read_to);
+        }
+        Ok(batches)
     }
 
-    fn span_from(&self, offset: i64) -> Result<Option<Span>, ReadError> {
-        let log = self.log.read();
-        let (start, end) = (log.start_offset(), log.next_offset());
-        if offset < start || offset > end {
-            return Err(ReadError::OutOfRange { offset, start, end });
+    fn readable_to(&self, log: &PartitionLog, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::Uncommitted => self.high_watermark(),
+            Isolation::Committed => log.last_stable_offset(self.high_watermark()),
         }
-        if offset >= self.high_watermark() {
-            return Ok(None);
-        }
-        log.span_from(offset).map(Some).map_err(|error| named(error, PathBuf::from(&*self.topic)))
+    }
+
+    /// End of what such a reader can read.
+    pub(crate) fn end_offset(&self, isolation: Isolation) -> i64 {
+        self.readable_to(&self.log.read(), isolation)
+    }
+
+    /// The producers that are remembered, by id.
+    pub(crate) fn describe_producers(&self) -> Vec<Described> {
+        self.log.read().describe_producers()
+    }
+
+    /// Producers with a transaction open here, and their epochs.
+    pub(crate) fn open_transactions(&self) -> Vec<(i64, i16)> {
+        self.log.read().open_transactions()
     }
 
     /// Bytes that can be read from `offset` on, up to an index interval too many.
-    pub(crate) fn available_bytes(&self, offset: i64) -> u64 {
-        if offset >= self.high_watermark() {
+    pub(crate) fn available_bytes(&self, offset: i64, isolation: Isolation) -> u64 {
+        let log = self.log.read();
+        if offset >= self.readable_to(&log, isolation) {
             return 0;
         }
         // A fetch that cannot be estimated must not wait: it has an error to deliver.
-        self.log.read().bytes_from(offset).unwrap_or(u64::MAX)
+        log.bytes_from(offset).unwrap_or(u64::MAX)
     }
 
     /// Whether a fetch at `offset` has an answer that no append will change.
@@ -255,9 +340,10 @@ impl Partition {
     }
 
     /// The first readable record that is not older than `timestamp`.
-    pub(crate) fn find_time(&self, timestamp: i64) -> Result<Option<TimedOffset>, ReadError> {
-        let found = self.log.read().find_time(timestamp).map_err(|error| named(error, PathBuf::from(&*self.topic)))?;
-        Ok(found.filter(|found| found.offset < self.high_watermark()))
+    pub(crate) fn find_time(&self, timestamp: i64, isolation: Isolation) -> Result<Option<TimedOffset>, ReadError> {
+        let log = self.log.read();
+        let found = log.find_time(timestamp).map_err(|error| named(error, PathBuf::from(&*self.topic)))?;
+        Ok(found.filter(|found| found.offset < self.readable_to(&log, isolation)))
     }
 
     /// The newest record by its own time.
@@ -332,19 +418,21 @@ fn sync_all(files: &[Arc<File>]) -> io::Result<()> {
     files.iter().try_for_each(|file| file.sync_data())
 }
 
-/// Reads the bytes of a span straight into the buffer that is sent, cut to whole batches.
-fn read_batches(span: &Span, high_watermark: i64, limits: ReadLimits) -> Result<Bytes, ReadError> {
+/// Reads the bytes of a span straight into the buffer that is sent, cut to whole batches below `end`;
+/// answers the offset behind them too.
+fn read_batches(span: &Span, end: i64, limits: ReadLimits) -> Result<(Bytes, i64), ReadError> {
     let available = usize::try_from(span.end - span.position).unwrap_or(usize::MAX);
     let mut buffer = vec![0; available.min(limits.max_bytes)];
     span.file.read_exact_at(&mut buffer, span.position)?;
-    let mut length = whole_batches(&buffer, high_watermark, limits.verify).map_err(|damage| corrupt(span, damage))?;
+    let whole = |buffer: &[u8]| whole_batches(buffer, end, limits.verify).map_err(|damage| corrupt(span, damage));
+    let (mut length, mut read_to) = whole(&buffer)?;
     if length == 0 && limits.at_least_one && available > 0 {
         buffer.resize(first_batch_bytes(span, available)?, 0);
         span.file.read_exact_at(&mut buffer, span.position)?;
-        length = whole_batches(&buffer, high_watermark, limits.verify).map_err(|damage| corrupt(span, damage))?;
+        (length, read_to) = whole(&buffer)?;
     }
     buffer.truncate(length);
-    Ok(buffer.into())
+    Ok((buffer.into(), read_to))
 }
 
 fn first_batch_bytes(span: &Span, available: usize) -> Result<usize, ReadError> {
@@ -358,19 +446,20 @@ fn corrupt(span: &Span, (at, reason): (usize, BatchError)) -> ReadError {
     ReadError::Corrupt { path: span.path.clone(), position: span.position + at as u64, reason }
 }
 
-/// Length of the whole batches below the high watermark at the start of `buffer`.
-fn whole_batches(buffer: &[u8], high_watermark: i64, verify: bool) -> Result<usize, (usize, BatchError)> {
-    let mut length = 0;
+/// Length of the whole batches below `end` at the start of `buffer`, and the offset behind them.
+fn whole_batches(buffer: &[u8], end: i64, verify: bool) -> Result<(usize, i64), (usize, BatchError)> {
+    let (mut length, mut read_to) = (0, i64::MIN);
     while buffer.len() - length >= HEADER_SIZE {
         let rest = &buffer[length..];
         let header = BatchHeader::parse(rest).map_err(|reason| (length, reason))?;
-        if header.size_bytes > rest.len() || header.last_offset() >= high_watermark {
+        if header.size_bytes > rest.len() || header.last_offset() >= end {
             break;
         }
         if verify {
             verify_crc(&header, rest).map_err(|reason| (length, reason))?;
         }
         length += header.size_bytes;
+        read_to = header.next_offset();
     }
-    Ok(length)
+    Ok((length, read_to))
 }

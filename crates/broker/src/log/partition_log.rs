@@ -5,6 +5,7 @@
 //!   00000000000000000000.log .index .timeindex      closed
 //!   00000000000000004711.log .index .timeindex      active: appended to
 //!   00000000000000004711.snapshot                   the producers as of offset 4711
+//!   aborted.index                                   the transactions that were aborted
 //!   checkpoint.json                                 up to where everything is on the disk
 //! ```
 //!
@@ -14,14 +15,18 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError;
 use thiserror::Error;
 
+use super::aborted::AbortedIndex;
 use super::batch::{BatchHeader, ProducedBatch};
 use super::config::LogConfig;
-use super::producer_state::{Judgement, ProducerState, SequenceError};
+use super::control::{Marker, Outcome};
+use super::producer_state::{Described, Ended, Judgement, ProducerState, SequenceError};
 use super::recovery::{Checkpoint, Recovery};
 use super::retention::{self, SegmentAge};
 use super::scan::{ScanError, Scanner};
@@ -49,6 +54,8 @@ pub(crate) enum AppendError {
     TooLarge { found: usize, limit: usize },
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    #[error("it belongs to no transaction that may write here: {0}")]
+    NotAdmitted(ResponseError),
     #[error("the log is closed after an earlier failure")]
     Failed,
     #[error(transparent)]
@@ -64,6 +71,9 @@ pub(crate) struct PartitionLog {
     /// Never empty; the last one is active.
     segments: VecDeque<Segment>,
     producers: ProducerState,
+    aborted: AbortedIndex,
+    /// Transactions whose marker may not be readable yet, in the order of their markers.
+    ending: VecDeque<Ended>,
     /// Closed files whose last bytes may not be on the disk yet.
     unsynced: Vec<Arc<File>>,
     failed: bool,
@@ -82,6 +92,8 @@ impl PartitionLog {
             max_producers,
             segments: segments.into(),
             producers: ProducerState::default(),
+            aborted: AbortedIndex::new(recovery.dir),
+            ending: VecDeque::new(),
             unsynced: Vec::new(),
             failed: false,
             checkpoint,
@@ -145,6 +157,28 @@ impl PartitionLog {
         self.store(batch, log_append_time, now_ms)
     }
 
+    /// Writes the end of a producer's transaction. Everything below `high_watermark` can be read.
+    pub(crate) fn append_marker(
+        &mut self,
+        marker: Marker,
+        high_watermark: i64,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        if self.failed {
+            return Err(AppendError::Failed);
+        }
+        self.producers.judge_marker(marker)?;
+        while self.ending.front().is_some_and(|ended| ended.marker_offset < high_watermark) {
+            self.ending.pop_front();
+        }
+        let batch = marker.batch(now_ms);
+        let batch = ProducedBatch::control(&batch).map_err(|error| AppendError::Io(io::Error::other(error)))?;
+        if self.should_roll(&batch.header, now_ms) {
+            self.roll(now_ms).map_err(AppendError::Io)?;
+        }
+        self.store(&batch, self.config.log_append_time.then_some(now_ms), now_ms)
+    }
+
     fn store(
         &mut self,
         batch: &ProducedBatch<'_>,
@@ -159,7 +193,14 @@ impl PartitionLog {
             self.failed |= failure.torn;
             AppendError::Io(failure.error)
         })?;
-        self.producers.record(&header, base_offset, now_ms);
+        if header.is_control() {
+            // A marker that is in the log but not in the index would be a committed transaction to readers.
+            let noted = self.note_marker(&header, batch.bytes(), now_ms);
+            self.failed |= noted.is_err();
+            self.ending.extend(noted.map_err(AppendError::Io)?);
+        } else {
+            self.producers.record(&header, base_offset, now_ms);
+        }
         if self.producers.len() > self.max_producers {
             self.producers.expire(i64::MIN, self.max_producers - self.max_producers / 10);
         }
@@ -168,6 +209,18 @@ impl PartitionLog {
             next_offset: header.next_offset(),
             log_append_time_ms: log_append_time.unwrap_or(-1),
         })
+    }
+
+    /// Takes a control batch into account; answers the transaction it ends.
+    fn note_marker(&mut self, header: &BatchHeader, batch: &[u8], now_ms: i64) -> io::Result<Option<Ended>> {
+        let Some(marker) = Marker::read(header, batch) else { return Ok(None) };
+        let ended = self.producers.end(marker, header.base_offset, now_ms);
+        if let Some(ended) = ended
+            && marker.outcome == Outcome::Abort
+        {
+            self.aborted.push(ended)?;
+        }
+        Ok(ended)
     }
 
     fn should_roll(&self, batch: &BatchHeader, now_ms: i64) -> bool {
@@ -248,6 +301,29 @@ impl PartitionLog {
         }
     }
 
+    /// End of what is decided, if everything below `high_watermark` can be read: the first offset of
+    /// the oldest transaction that is open, or whose marker cannot be read yet.
+    pub(crate) fn last_stable_offset(&self, high_watermark: i64) -> i64 {
+        let ending = self.ending.iter().filter(|ended| ended.marker_offset >= high_watermark);
+        let undecided = ending.map(|ended| ended.first_offset).chain(self.producers.first_open()).min();
+        undecided.map_or(high_watermark, |first| first.max(self.start_offset()).min(high_watermark))
+    }
+
+    /// The aborted transactions a reader of the records from `from` to `to` has to know.
+    pub(crate) fn aborted_between(&self, from: i64, to: i64) -> Vec<Ended> {
+        self.aborted.between(from, to).collect()
+    }
+
+    /// Producers with a transaction open here, and their epochs.
+    pub(crate) fn open_transactions(&self) -> Vec<(i64, i16)> {
+        self.producers.open().collect()
+    }
+
+    /// The producers that are remembered, by id.
+    pub(crate) fn describe_producers(&self) -> Vec<Described> {
+        self.producers.describe()
+    }
+
     /// Rolls and deletes what has outlived the topic's settings; answers the segments that went.
     pub(crate) fn enforce_retention(&mut self, now_ms: i64) -> io::Result<usize> {
         if self.failed {
@@ -264,6 +340,7 @@ impl PartitionLog {
                 segment.delete()?;
             }
         }
+        self.aborted.forget_before(self.start_offset())?;
         Ok(verdict.delete)
     }
 
@@ -296,7 +373,7 @@ impl PartitionLog {
                 segment.delete().map_err(io_at("remove a segment in", &self.dir))?;
             }
         }
-        Ok(())
+        self.aborted.forget_before(self.start_offset()).map_err(io_at("write the aborted transactions of", &self.dir))
     }
 
     /// Bytes of all segments.
@@ -321,6 +398,8 @@ impl PartitionLog {
     }
 
     fn snapshot_producers(&mut self) -> Result<(), BrokerError> {
+        // The snapshot stands for the index below it too.
+        self.aborted.sync().map_err(io_at("fsync the aborted transactions of", &self.dir))?;
         let mut offsets = self.snapshot_offsets().map_err(io_at("list", &self.dir))?;
         let next_offset = self.next_offset();
         sealed::write(&file_path(&self.dir, next_offset, "snapshot"), SNAPSHOT, &self.producers)?;
@@ -346,7 +425,6 @@ impl PartitionLog {
 
     /// The newest usable snapshot, and the headers of every batch behind it.
     fn restore_producers(&mut self, now_ms: i64) -> io::Result<()> {
-        let mut from = self.start_offset();
         for offset in self.snapshot_offsets()?.into_iter().rev() {
             let path = file_path(&self.dir, offset, "snapshot");
             if offset > self.next_offset() {
@@ -356,23 +434,46 @@ impl PartitionLog {
             }
             match sealed::read(&path, SNAPSHOT) {
                 Ok(Some(producers)) => {
-                    self.producers = producers;
-                    from = offset;
-                    break;
+                    if self.adopt_snapshot(producers, offset)? {
+                        return self.replay_producers(offset, now_ms);
+                    }
+                    tracing::warn!(dir = %self.dir.display(), "aborted.index not usable, the log is read instead");
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "snapshot not usable, batch headers are read instead"),
             }
         }
-        self.replay_producers(from, now_ms)
+        self.aborted = AbortedIndex::create(&self.dir)?;
+        self.replay_producers(self.start_offset(), now_ms)
+    }
+
+    /// Takes a snapshot, if the index of aborted transactions goes as far as it does.
+    fn adopt_snapshot(&mut self, producers: ProducerState, offset: i64) -> io::Result<bool> {
+        let Some(aborted) = AbortedIndex::open(&self.dir, offset)? else { return Ok(false) };
+        // What ended before the log's start may have been forgotten.
+        let expected = producers.last_abort().filter(|&marker| marker >= self.start_offset());
+        if expected.is_some_and(|marker| aborted.last_marker() != Some(marker)) {
+            return Ok(false);
+        }
+        (self.producers, self.aborted) = (producers, aborted);
+        Ok(true)
     }
 
     fn replay_producers(&mut self, from: i64, now_ms: i64) -> io::Result<()> {
-        for segment in self.segments.iter().filter(|segment| segment.next_offset() > from) {
-            let span = segment.span_from(from).map_err(io::Error::other)?;
+        for at in 0..self.segments.len() {
+            if self.segments[at].next_offset() <= from {
+                continue;
+            }
+            let span = self.segments[at].span_from(from).map_err(io::Error::other)?;
             let mut scanner = Scanner::headers(&span.file, span.position, span.end);
             while let Some(found) = scanner.next().map_err(io::Error::other)? {
-                self.producers.record(&found.header, found.header.base_offset, now_ms);
+                if found.header.is_control() {
+                    let mut batch = vec![0; found.header.size_bytes];
+                    span.file.read_exact_at(&mut batch, found.position)?;
+                    self.note_marker(&found.header, &batch, now_ms)?;
+                } else {
+                    self.producers.record(&found.header, found.header.base_offset, now_ms);
+                }
             }
         }
         Ok(())

@@ -3,9 +3,9 @@
 //! One table for `ApiVersions`, for the check of each request, and for the tests. A version is in
 //! it when everything the version adds is honoured, and not because the codec can read it:
 //!
-//! - Produce from 12 on would let transactions begin by themselves.
 //! - OffsetFetch and OffsetCommit 10 name topics by id only.
-//! - The transaction requests are absent until there is a transaction coordinator.
+//! - AddPartitionsToTxn from 4 on is spoken between brokers.
+//! - ListTransactions 2 selects ids by patterns of RE2.
 
 use kafka_protocol::messages::ApiKey;
 
@@ -27,7 +27,7 @@ const fn serve(key: ApiKey, min: i16, max: i16) -> Served {
 pub(crate) const SERVED: &[Served] = &[
     // librdkafka takes a broker that does not claim Produce 0 for one without modern compression
     // (KAFKA-18659), so it is claimed, as Kafka 4 does, and never used.
-    Served { key: ApiKey::Produce, min: 3, max: 11, told_min: 0 },
+    Served { key: ApiKey::Produce, min: 3, max: 13, told_min: 0 },
     serve(ApiKey::Fetch, 4, 17),
     serve(ApiKey::ListOffsets, 1, 10),
     serve(ApiKey::Metadata, 0, 13),
@@ -44,6 +44,14 @@ pub(crate) const SERVED: &[Served] = &[
     serve(ApiKey::CreateTopics, 2, 7),
     serve(ApiKey::DeleteTopics, 1, 6),
     serve(ApiKey::InitProducerId, 0, 5),
+    serve(ApiKey::AddPartitionsToTxn, 0, 3),
+    serve(ApiKey::AddOffsetsToTxn, 0, 4),
+    serve(ApiKey::TxnOffsetCommit, 0, 5),
+    serve(ApiKey::EndTxn, 0, 5),
+    serve(ApiKey::WriteTxnMarkers, 1, 1),
+    serve(ApiKey::ListTransactions, 0, 1),
+    serve(ApiKey::DescribeTransactions, 0, 0),
+    serve(ApiKey::DescribeProducers, 0, 0),
     serve(ApiKey::OffsetForLeaderEpoch, 2, 4),
     serve(ApiKey::DescribeConfigs, 1, 4),
     serve(ApiKey::CreatePartitions, 0, 3),

@@ -92,6 +92,7 @@ const TEXT: Kind = Kind::Text;
 const BLOB: Kind = Kind::Blob;
 const TEXTS: Kind = Kind::List(&TEXT);
 const I32S: Kind = Kind::List(&I32);
+const I64S: Kind = Kind::List(&I64);
 
 macro_rules! structs {
     ($($field:expr),* $(,)?) => {{
@@ -171,6 +172,17 @@ fn shape(key: ApiKey) -> Option<Request> {
         ApiKey::DeleteTopics => request![flexible 4:
             since(6, structs![f(TEXT), f(UUID)]), between(0, 5, TEXTS), f(I32)],
         ApiKey::InitProducerId => request![flexible 2: f(TEXT), f(I32), since(3, I64), since(3, I16)],
+        ApiKey::AddPartitionsToTxn => request![flexible 3: f(TEXT), f(I64), f(I16), f(structs![f(TEXT), f(I32S)])],
+        ApiKey::AddOffsetsToTxn => request![flexible 3: f(TEXT), f(I64), f(I16), f(TEXT)],
+        ApiKey::TxnOffsetCommit => request![flexible 3:
+            f(TEXT), f(TEXT), f(I64), f(I16), since(3, I32), since(3, TEXT), since(3, TEXT),
+            f(structs![f(TEXT), f(structs![f(I32), f(I64), since(2, I32), f(TEXT)])])],
+        ApiKey::EndTxn => request![flexible 3: f(TEXT), f(I64), f(I16), f(BOOL)],
+        ApiKey::WriteTxnMarkers => request![flexible 1:
+            f(structs![f(I64), f(I16), f(BOOL), f(structs![f(TEXT), f(I32S)]), f(I32)])],
+        ApiKey::ListTransactions => request![flexible 0: f(TEXTS), f(I64S), since(1, I64)],
+        ApiKey::DescribeTransactions => request![flexible 0: f(TEXTS)],
+        ApiKey::DescribeProducers => request![flexible 0: f(structs![f(TEXT), f(I32S)])],
         ApiKey::OffsetForLeaderEpoch => request![flexible 4:
             since(3, I32), f(structs![f(TEXT), f(structs![f(I32), f(I32), f(I32)])])],
         ApiKey::DescribeConfigs => request![flexible 4:

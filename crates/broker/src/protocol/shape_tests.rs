@@ -34,8 +34,8 @@ fn full(key: ApiKey, v: i16) -> Bytes {
                 .with_index(1)
                 .with_records(Some(Bytes::from_static(b"records")));
             let topic = produce_request::TopicProduceData::default()
-                .with_name(name("t"))
                 .with_partition_data(vec![partition.clone(), partition.with_records(None)]);
+            let topic = if v >= 13 { topic.with_topic_id(Uuid::from_u128(1)) } else { topic.with_name(name("t")) };
             let body = ProduceRequest::default()
                 .with_transactional_id(Some(TransactionalId(text("tx"))))
                 .with_topic_data(vec![topic.clone(), topic]);
@@ -184,6 +184,49 @@ fn full(key: ApiKey, v: i16) -> Bytes {
         }
         ApiKey::DeleteTopics => encode(&DeleteTopicsRequest::default().with_topic_names(vec![name("a"), name("b")]), v),
         ApiKey::InitProducerId => encode(&InitProducerIdRequest::default(), v),
+        ApiKey::AddPartitionsToTxn => {
+            let topic = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![1, 2]);
+            let body = AddPartitionsToTxnRequest::default()
+                .with_v3_and_below_transactional_id(TransactionalId(text("tx")))
+                .with_v3_and_below_topics(vec![topic.clone(), topic]);
+            encode(&body, v)
+        }
+        ApiKey::AddOffsetsToTxn => encode(&AddOffsetsToTxnRequest::default().with_group_id(GroupId(text("g"))), v),
+        ApiKey::TxnOffsetCommit => {
+            let partition = txn_offset_commit_request::TxnOffsetCommitRequestPartition::default()
+                .with_committed_metadata(Some(text("m")));
+            let topic = txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![partition.clone(), partition]);
+            encode(&TxnOffsetCommitRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::EndTxn => encode(&EndTxnRequest::default().with_transactional_id(TransactionalId(text("tx"))), v),
+        ApiKey::WriteTxnMarkers => {
+            let topic = write_txn_markers_request::WritableTxnMarkerTopic::default()
+                .with_name(name("t"))
+                .with_partition_indexes(vec![1, 2]);
+            let marker =
+                write_txn_markers_request::WritableTxnMarker::default().with_topics(vec![topic.clone(), topic]);
+            encode(&WriteTxnMarkersRequest::default().with_markers(vec![marker.clone(), marker]), v)
+        }
+        ApiKey::ListTransactions => {
+            let body = ListTransactionsRequest::default()
+                .with_state_filters(vec![text("Empty"), text("Ongoing")])
+                .with_producer_id_filters(vec![ProducerId(1), ProducerId(2)]);
+            encode(&body, v)
+        }
+        ApiKey::DescribeTransactions => {
+            let ids = vec![TransactionalId(text("a")), TransactionalId(text("b"))];
+            encode(&DescribeTransactionsRequest::default().with_transactional_ids(ids), v)
+        }
+        ApiKey::DescribeProducers => {
+            let topic = describe_producers_request::TopicRequest::default()
+                .with_name(name("t"))
+                .with_partition_indexes(vec![1, 2]);
+            encode(&DescribeProducersRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
         ApiKey::OffsetForLeaderEpoch => {
             let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
             let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
@@ -237,6 +280,10 @@ fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
         DeleteTopics => DeleteTopicsRequest, InitProducerId => InitProducerIdRequest,
         OffsetForLeaderEpoch => OffsetForLeaderEpochRequest, DescribeConfigs => DescribeConfigsRequest,
         IncrementalAlterConfigs => IncrementalAlterConfigsRequest, CreatePartitions => CreatePartitionsRequest,
+        AddPartitionsToTxn => AddPartitionsToTxnRequest, AddOffsetsToTxn => AddOffsetsToTxnRequest,
+        TxnOffsetCommit => TxnOffsetCommitRequest, EndTxn => EndTxnRequest, WriteTxnMarkers => WriteTxnMarkersRequest,
+        ListTransactions => ListTransactionsRequest, DescribeTransactions => DescribeTransactionsRequest,
+        DescribeProducers => DescribeProducersRequest,
         DeleteGroups => DeleteGroupsRequest, DescribeCluster => DescribeClusterRequest,
     );
 }

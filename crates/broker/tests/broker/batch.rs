@@ -16,6 +16,7 @@ pub(crate) struct Parsed {
     pub(crate) count: i32,
     pub(crate) attributes: i16,
     pub(crate) max_timestamp: i64,
+    pub(crate) producer_id: i64,
     pub(crate) values: Vec<String>,
 }
 
@@ -127,9 +128,11 @@ pub(crate) fn parse(mut bytes: &[u8]) -> Vec<Parsed> {
         let count = i32_at(batch, 57);
         let mut records = &batch[61..];
         let readable = if attributes & 7 == 0 { count } else { 0 };
+        let is_control = attributes & 0x20 != 0;
+        let readable = if is_control { 0 } else { readable };
         let values = (0..readable).map(|_| read_value(&mut records)).collect();
-        let (base_offset, max_timestamp) = (i64_at(batch, 0), i64_at(batch, 35));
-        batches.push(Parsed { base_offset, count, attributes, max_timestamp, values });
+        let (base_offset, max_timestamp, producer_id) = (i64_at(batch, 0), i64_at(batch, 35), i64_at(batch, 43));
+        batches.push(Parsed { base_offset, count, attributes, max_timestamp, producer_id, values });
     }
     batches
 }

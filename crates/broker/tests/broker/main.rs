@@ -12,6 +12,7 @@ mod deletion;
 mod restart;
 mod topics;
 mod groups;
+mod transactions;
 mod hostile;
 mod versions;
 mod kcat;

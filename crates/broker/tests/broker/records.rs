@@ -71,9 +71,9 @@ async fn a_batch_that_is_not_right_is_refused_with_the_right_error() {
     let refused = client.call(&with_acks(5), 9).await;
     assert_eq!(refused.responses[0].partition_responses[0].error_code, 21);
     let transactional_id = kafka_protocol::messages::TransactionalId(crate::client::text("tx"));
-    let transactional = with_acks(-1).with_transactional_id(Some(transactional_id));
+    let transactional = with_acks(1).with_transactional_id(Some(transactional_id));
     let refused = client.call(&transactional, 9).await;
-    assert_eq!(refused.responses[0].partition_responses[0].error_code, 42);
+    assert_eq!(refused.responses[0].partition_responses[0].error_code, 21);
     let unknown = client.produce("nowhere", Batch::of(["v"]).bytes()).await;
     assert_eq!(unknown.error_code, 3);
     assert_eq!(client.append("t", good).await, 0, "nothing of that was stored");

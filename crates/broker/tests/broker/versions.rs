@@ -32,7 +32,15 @@ async fn every_version_is_answered_with_data_and_with_errors() {
     let group = || GroupId(text("g"));
 
     for name in ["t", "no good"] {
-        check(client, |_| produce_request(name, Batch::of(["v"]).bytes(), 1)).await;
+        check(client, |version| {
+            let mut request = produce_request(name, Batch::of(["v"]).bytes(), 1);
+            if version >= 13 {
+                request.topic_data[0].name = topic_name("");
+                request.topic_data[0].topic_id = if name == "t" { id } else { uuid::Uuid::from_u128(9) };
+            }
+            request
+        })
+        .await;
         check(client, |version| {
             let mut request = crate::client::fetch_request(name, 0, 0, 1);
             request.isolation_level = 1;
@@ -157,6 +165,30 @@ async fn every_version_is_answered_with_data_and_with_errors() {
     check(client, |_| DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("nobody"))])).await;
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(None)).await;
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("tx"))))).await;
+    check(client, |_| {
+        let topic = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![0, 9]);
+        AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(TransactionalId(text("tx")))
+            .with_v3_and_below_topics(vec![topic])
+    })
+    .await;
+    check(client, |_| AddOffsetsToTxnRequest::default().with_group_id(group())).await;
+    check(client, |_| {
+        let partition = txn_offset_commit_request::TxnOffsetCommitRequestPartition::default();
+        let topic = txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![partition]);
+        TxnOffsetCommitRequest::default().with_group_id(group()).with_topics(vec![topic])
+    })
+    .await;
+    check(client, |_| EndTxnRequest::default().with_transactional_id(TransactionalId(text("tx")))).await;
+    check(client, |_| WriteTxnMarkersRequest::default().with_markers(vec![Default::default()])).await;
+    check(client, |_| ListTransactionsRequest::default()).await;
+    check(client, |_| DescribeTransactionsRequest::default().with_transactional_ids(vec![TransactionalId(text("no"))]))
+        .await;
+    check(client, |_| DescribeProducersRequest::default().with_topics(vec![Default::default()])).await;
     check(client, |_| {
         let partitions = vec![delete_records_request::DeleteRecordsPartition::default()];
         let topic = |name| {

@@ -1,38 +1,24 @@
 //! `highwater topic ...`: wiring to [`crate::topic`].
 
-use crate::args::TopicCommand;
+use crate::args::{TopicAlter, TopicCommand};
 use crate::error::{Failure, Result};
 use crate::signals::Interrupt;
-use crate::topic::admin::{self, NewTopicSettings};
-use crate::topic::{consume, produce};
+use crate::topic::admin::{self, Changes};
+use crate::topic::{consume, create, describe, produce};
 
 /// Carries one of the verbs out.
 pub(crate) fn run(command: TopicCommand) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match command {
-        TopicCommand::Create(arguments) => {
-            let settings = NewTopicSettings {
-                partitions: arguments.partitions,
-                replication: arguments.replication,
-                configs: arguments.configs,
-            };
-            let topic = &arguments.topic;
-            if admin::create(&arguments.cluster, topic, &settings)? {
-                tracing::info!(topic, partitions = settings.partitions, "created the topic");
-                return Ok(());
-            }
-            if arguments.if_not_exists {
-                return Ok(());
-            }
-            Err(Failure::runtime(format!("topic '{topic}' already exists on {}", arguments.cluster.bootstrap))
-                .help("choose another name, delete it, or add --if-not-exists"))
-        }
+        TopicCommand::Create(arguments) => create::run(&arguments, &mut stdout),
         TopicCommand::List(arguments) => {
             admin::list(&arguments.cluster, arguments.internal, arguments.output, &mut stdout)
         }
         TopicCommand::Describe(arguments) => {
-            admin::describe(&arguments.cluster, &arguments.topic, arguments.output, &mut stdout)
+            let (cluster, format) = (&arguments.cluster, arguments.output);
+            describe::describe(cluster, &arguments.topic, format, arguments.section, &mut stdout)
         }
+        TopicCommand::Alter(arguments) => alter(&arguments),
         TopicCommand::Delete(arguments) => {
             admin::delete(&arguments.cluster, &arguments.topic)?;
             tracing::info!(topic = arguments.topic, "deleted the topic");
@@ -44,4 +30,31 @@ pub(crate) fn run(command: TopicCommand) -> Result<()> {
             consume::run(&arguments, &Interrupt::listen()?)
         }
     }
+}
+
+fn alter(arguments: &TopicAlter) -> Result<()> {
+    let topic = &arguments.topic;
+    let settings = arguments.keeping.settings()?;
+    if let Some(both) = arguments.reset.iter().find(|key| settings.contains_key(*key)) {
+        return Err(Failure::usage(format!("'{both}' is both set and reset")).help("keep one of the two"));
+    }
+    let changes = Changes {
+        partitions: arguments.partitions,
+        set: settings.into_iter().map(|(key, choice)| (key, choice.value)).collect(),
+        reset: arguments.reset.clone(),
+    };
+    if changes.partitions.is_none() && changes.set.is_empty() && changes.reset.is_empty() {
+        return Err(Failure::usage(format!("nothing to alter of topic '{topic}'"))
+            .help("say what: --partitions, --retention, --config KEY=VALUE, --reset KEY; see --help"));
+    }
+    admin::alter(&arguments.cluster, topic, &changes, arguments.dry_run)?;
+    if arguments.dry_run {
+        tracing::info!(topic, "dry run: the cluster would take the change, and nothing was changed");
+        return Ok(());
+    }
+    let partitions = changes.partitions.map(|partitions| format!(" partitions={partitions}")).unwrap_or_default();
+    let set: String = changes.set.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    let reset: String = changes.reset.iter().map(|key| format!(" {key}=default")).collect();
+    tracing::info!(topic, "altered the topic:{partitions}{set}{reset}");
+    Ok(())
 }

@@ -37,6 +37,13 @@ fn failure(file: &str, text: &str, error: &Error) -> Failure {
         Error::SerdeMissingField { field, .. } => {
             at(format!("the key '{field}' is missing"), 1).help(format!("add a line '{field}: ...'"))
         }
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            let failure = at(format!("'{variant}' is not one of {}", expected.join(", ")), variant.chars().count());
+            match nearest(variant, expected.iter().copied()) {
+                Some(near) => failure.help(format!("did you mean '{near}'?")),
+                None => failure,
+            }
+        }
         Error::SerdeInvalidType { unexpected, expected, .. } => {
             at(format!("found {unexpected}, expected {expected}"), 1)
         }

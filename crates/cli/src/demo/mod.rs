@@ -109,7 +109,7 @@ fn run_on(
     };
     for example in &EXAMPLES {
         for name in example.topics {
-            admin::create(&cluster, name, &topic)?;
+            admin::create(&cluster, name, &topic, false)?;
         }
     }
     let params = BTreeMap::from([

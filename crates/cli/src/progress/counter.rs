@@ -21,6 +21,7 @@ pub(crate) struct Counter {
     drawn: Instant,
     records: u64,
     size_bytes: u64,
+    total_bytes: Option<u64>,
 }
 
 impl Counter {
@@ -28,7 +29,22 @@ impl Counter {
     pub(crate) fn new(verb: &'static str) -> Self {
         let now = Instant::now();
         let bar = screen::is_live().then(screen::line);
-        Self { verb, bar, began: now, drawn: now, records: 0, size_bytes: 0 }
+        Self { verb, bar, began: now, drawn: now, records: 0, size_bytes: 0, total_bytes: None }
+    }
+
+    /// The same, which tells how much of `total_bytes` is done.
+    #[must_use]
+    pub(crate) fn of_total(mut self, total_bytes: Option<u64>) -> Self {
+        self.total_bytes = total_bytes.filter(|total| *total > 0);
+        self
+    }
+
+    /// The same, which draws nothing.
+    #[must_use]
+    pub(crate) fn hidden(mut self) -> Self {
+        self.finish();
+        self.bar = None;
+        self
     }
 
     /// Adds records and their bytes.
@@ -53,12 +69,16 @@ impl Counter {
         }
     }
 
-    /// "12,000 records sent, 2.3 MB, 4,000 records/s".
+    /// "12,000 records sent, 2.3 MB, 4,000 records/s", with the share in between if the total is known.
     pub(crate) fn summary(&self) -> String {
         let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
         let rate = self.records as f64 / seconds;
         let (records, size) = (number(self.records as f64), bytes(self.size_bytes));
-        format!("{records} records {}, {size}, {} records/s", self.verb, number(rate))
+        let share = self.total_bytes.map(|total| {
+            let percent = (self.size_bytes as f64 / total as f64 * 100.0).min(100.0);
+            format!(" of {} ({percent:.0} %)", bytes(total))
+        });
+        format!("{records} records {}, {size}{}, {} records/s", self.verb, share.unwrap_or_default(), number(rate))
     }
 
     /// Takes the line off the screen.

@@ -1,11 +1,12 @@
 //! Sends records as fast as the cluster takes them, and knows at the end that each one arrived.
 //!
-//! Idempotent with acks from all replicas: a record is in the topic once, or the command fails. The queue is bounded;
-//! when it is full, sending waits.
+//! Idempotent with acks from all replicas: a record is in the topic once, or it is counted as refused and the command
+//! fails at its end. A refusal that is about one record (too large, no such partition) does not hold up the others; one
+//! that is about the cluster ends the sending. The queue is bounded; when it is full, sending waits.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,9 +17,26 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use super::admin::{self, NewTopicSettings};
 use super::client::Cluster;
 use crate::error::{Failure, Result};
+use crate::signals::Interrupt;
 
-/// How long the last records may take to be acknowledged.
+/// How long the last records may take to be acknowledged, and how often waiting looks for a second Ctrl-C.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A record to be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Its key, if it has one.
+    pub(crate) key: Option<Vec<u8>>,
+    /// Its value; none deletes the key from a compacted topic.
+    pub(crate) value: Option<Vec<u8>>,
+    /// Its headers.
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Its partition; chosen by the key, or at random, if none.
+    pub(crate) partition: Option<i32>,
+    /// Its time, in milliseconds since 1970; now if none.
+    pub(crate) timestamp_ms: Option<i64>,
+}
 
 /// The compression of record batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -47,11 +65,44 @@ impl Compression {
     }
 }
 
-/// Counts what was acknowledged and keeps the first refusal.
+/// Counts what was acknowledged and refused, and keeps the first refusal.
 #[derive(Debug, Default)]
 struct Deliveries {
     acknowledged: AtomicU64,
+    refused: AtomicU64,
+    /// A refusal was about more than one record.
+    hopeless: AtomicBool,
     first_error: Mutex<Option<KafkaError>>,
+}
+
+impl Deliveries {
+    fn refuse(&self, error: &KafkaError) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        if !is_about_one_record(error) {
+            self.hopeless.store(true, Ordering::Relaxed);
+        }
+        if let Ok(mut first) = self.first_error.lock()
+            && first.is_none()
+        {
+            tracing::debug!(%error, "the first refusal");
+            *first = Some(error.clone());
+        }
+    }
+}
+
+fn is_about_one_record(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTimestamp
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 impl ClientContext for Deliveries {
@@ -74,9 +125,7 @@ impl ProducerContext for Deliveries {
             }
             Err((error, message)) => {
                 tracing::debug!(%error, topic = message.topic(), "record refused");
-                if let Ok(mut first) = self.first_error.lock() {
-                    first.get_or_insert_with(|| error.clone());
-                }
+                self.refuse(error);
             }
         }
     }
@@ -125,64 +174,112 @@ impl TopicProducer {
         self
     }
 
-    /// Queues a record; waits while the queue is full.
+    /// Queues a record of key and value; waits while the queue is full.
     pub(crate) fn send(&self, key: Option<&[u8]>, value: &[u8]) -> Result<()> {
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic).payload(value);
         if let Some(key) = key {
             record = record.key(key);
         }
-        if let Some(headers) = &self.headers {
-            record = record.headers(headers.clone());
+        self.queue(record, &[])
+    }
+
+    /// Queues a record with all it has; waits while the queue is full.
+    pub(crate) fn send_record(&self, record: &Record) -> Result<()> {
+        let mut queued = BaseRecord::<[u8], [u8]>::to(&self.topic);
+        queued.key = record.key.as_deref();
+        queued.payload = record.value.as_deref();
+        queued.partition = record.partition;
+        queued.timestamp = record.timestamp_ms;
+        self.queue(queued, &record.headers)
+    }
+
+    fn queue(&self, mut record: BaseRecord<'_, [u8], [u8]>, headers: &[(String, Option<Vec<u8>>)]) -> Result<()> {
+        if self.headers.is_some() || !headers.is_empty() {
+            let common = self.headers.clone().unwrap_or_default();
+            let all =
+                headers.iter().fold(common, |all, (key, value)| all.insert(Header { key, value: value.as_ref() }));
+            record = record.headers(all);
         }
         loop {
             match self.producer.send(record) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.check(),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     self.check()?;
                     record = back;
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                Err((error, _)) => return Err(self.refused(&error)),
+                Err((error, _)) => {
+                    self.producer.context().refuse(&error);
+                    return self.check();
+                }
             }
         }
     }
 
-    /// Fails if a record was refused since the producer was opened.
-    pub(crate) fn check(&self) -> Result<()> {
-        let first = self.producer.context().first_error.lock().ok().and_then(|first| first.clone());
-        first.map_or(Ok(()), |error| Err(self.refused(&error)))
+    /// Fails if there is no sense in sending more.
+    fn check(&self) -> Result<()> {
+        if self.producer.context().hopeless.load(Ordering::Relaxed) { Err(self.refused()) } else { Ok(()) }
     }
 
     /// Waits until every record is acknowledged; gives how many were.
     pub(crate) fn finish(self) -> Result<u64> {
-        let flushed = self.producer.flush(FLUSH_TIMEOUT);
-        self.check()?;
-        flushed.map_err(|_| {
-            Failure::runtime(format!(
-                "{} records to topic '{}' were not acknowledged by {} within {} s",
-                self.producer.in_flight_count(),
-                self.topic,
-                self.cluster.bootstrap,
-                FLUSH_TIMEOUT.as_secs()
-            ))
-            .help("see whether the broker is still up; what was acknowledged before is in the topic")
-        })?;
-        Ok(self.producer.context().acknowledged.load(Ordering::Relaxed))
+        self.finish_unless(&Interrupt::default())
     }
 
-    fn refused(&self, error: &KafkaError) -> Failure {
-        let words = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
-        let failure = Failure::runtime(format!("a record to topic '{}' was refused: {words}", self.topic));
-        match error.rdkafka_error_code() {
+    /// The same, until the user insists on the end.
+    pub(crate) fn finish_unless(self, interrupt: &Interrupt) -> Result<u64> {
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        let mut flushed = self.producer.flush(LOOK);
+        while flushed.is_err() && Instant::now() < deadline && !interrupt.insisted() {
+            flushed = self.producer.flush(LOOK);
+        }
+        let deliveries = self.producer.context();
+        if deliveries.refused.load(Ordering::Relaxed) > 0 {
+            return Err(self.refused());
+        }
+        flushed.map_err(|_| {
+            let (left, topic, at) = (self.producer.in_flight_count(), &self.topic, &self.cluster.bootstrap);
+            let unacknowledged = format!("{left} records to topic '{topic}' were not acknowledged by {at}");
+            let failure = if interrupt.insisted() {
+                Failure::aborted(format!("{unacknowledged} when the command was ended"))
+            } else {
+                Failure::runtime(format!("{unacknowledged} within {} s", FLUSH_TIMEOUT.as_secs()))
+            };
+            failure.help("see whether the broker is still up; what was acknowledged before is in the topic")
+        })?;
+        Ok(deliveries.acknowledged.load(Ordering::Relaxed))
+    }
+
+    /// The refusals so far, with the words of the first.
+    fn refused(&self) -> Failure {
+        let deliveries = self.producer.context();
+        let (refused, topic) = (deliveries.refused.load(Ordering::Relaxed), &self.topic);
+        let acknowledged = deliveries.acknowledged.load(Ordering::Relaxed);
+        let first = deliveries.first_error.lock().ok().and_then(|first| first.clone());
+        let code = first.as_ref().and_then(KafkaError::rdkafka_error_code);
+        let words = match (code, &first) {
+            (Some(code), _) => code.to_string(),
+            (None, first) => first.as_ref().map(ToString::to_string).unwrap_or_default(),
+        };
+        let records = if refused == 1 { "1 record".to_owned() } else { format!("{refused} records") };
+        let were = if refused == 1 { "was" } else { "were" };
+        let refusal = Failure::runtime(format!(
+            "{records} to topic '{topic}' {were} refused, {acknowledged} acknowledged: {words}"
+        ));
+        match code {
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                failure.help("send smaller records, or raise message.max.bytes here (-X) and on the topic")
+                refusal.help("send smaller records, or raise message.max.bytes here (-X) and max.message.bytes of the topic")
+            }
+            Some(RDKafkaErrorCode::UnknownPartition) => {
+                refusal.help(format!("see which partitions there are: highwater topic describe {topic}"))
             }
             Some(RDKafkaErrorCode::MessageTimedOut) => Failure::runtime(format!(
-                "a record to topic '{}' was not acknowledged by {} in time",
-                self.topic, self.cluster.bootstrap
+                "{records} to topic '{topic}' {were} not acknowledged by {} in time, {acknowledged} {}",
+                self.cluster.bootstrap,
+                if acknowledged == 1 { "was" } else { "were" },
             ))
             .help("see whether the broker is still up and what its log says; what was acknowledged before is in the topic"),
-            _ => failure,
+            _ => refusal,
         }
     }
 }
@@ -194,7 +291,7 @@ fn ensure_topic(cluster: &Cluster, topic: &str, partitions: Option<i32>) -> Resu
     }
     let Some(partitions) = partitions else { return Err(cluster.missing_topic(topic)) };
     let settings = NewTopicSettings { partitions, replication: -1, configs: Vec::new() };
-    if admin::create(cluster, topic, &settings)? {
+    if admin::create(cluster, topic, &settings, false)? {
         tracing::info!(topic, partitions, "created the topic");
     }
     Ok(())
