@@ -146,6 +146,8 @@ pub struct BrokerSettings {
     pub max_topics: usize,
     /// Partitions of one topic.
     pub max_partitions_per_topic: i32,
+    /// Partitions in one answer to DescribeTopicPartitions; a client may ask for fewer and goes on where it ended.
+    pub max_described_partitions: i32,
     /// Consumer groups, and groups with committed offsets.
     pub max_groups: usize,
     /// Members of one consumer group.
@@ -193,6 +195,7 @@ impl BrokerSettings {
         };
         at_least("default_partitions", self.default_partitions.into(), 1)?;
         at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;
+        at_least("max_described_partitions", self.max_described_partitions.into(), 1)?;
         at_least("segment_bytes", self.segment_bytes.into(), 1024)?;
         at_least("segment_ms", self.segment_ms.into(), 1)?;
         at_least("retention_ms", self.retention_ms.into(), -1)?;
@@ -244,6 +247,7 @@ impl Default for BrokerSettings {
             idle_connection_timeout_ms: 10 * 60 * 1000,
             max_topics: 10_000,
             max_partitions_per_topic: 1000,
+            max_described_partitions: 2000,
             max_groups: 10_000,
             max_group_members: 1000,
             group_min_session_timeout_ms: 6000,
@@ -286,6 +290,7 @@ mod tests {
         check(BrokerSettings { default_partitions: 0, ..base() }, "default_partitions");
         check(BrokerSettings { segment_bytes: 10, ..base() }, "segment_bytes");
         check(BrokerSettings { retention_ms: -2, ..base() }, "retention_ms");
+        check(BrokerSettings { max_described_partitions: 0, ..base() }, "max_described_partitions");
         base().check().expect("the defaults work");
     }
 }

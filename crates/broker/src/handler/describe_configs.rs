@@ -10,7 +10,7 @@ use super::{Context, NODE_ID, text};
 use crate::log::config::{KNOWN, Overrides, ValueType};
 
 pub(super) const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const BROKER: i8 = 4;
 
 /// Where a value comes from.
 const FROM_TOPIC: i8 = 1;

@@ -46,6 +46,12 @@ mod describe_configs;
 mod incremental_alter_configs;
 mod alter_configs;
 mod describe_cluster;
+mod describe_topic_partitions;
+mod elect_leaders;
+mod alter_partition_reassignments;
+mod list_partition_reassignments;
+mod alter_replica_log_dirs;
+mod list_config_resources;
 
 use std::sync::Arc;
 
@@ -129,6 +135,12 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
         ApiKey::AlterConfigs => to.encode(&alter_configs::handle(ctx, frame.decode()?).await),
         ApiKey::IncrementalAlterConfigs => to.encode(&incremental_alter_configs::handle(ctx, frame.decode()?).await),
         ApiKey::DescribeCluster => to.encode(&describe_cluster::handle(ctx, &frame.decode()?)),
+        ApiKey::DescribeTopicPartitions => to.encode(&describe_topic_partitions::handle(ctx, &frame.decode()?)),
+        ApiKey::ElectLeaders => to.encode(&elect_leaders::handle(ctx, frame.decode()?)),
+        ApiKey::AlterPartitionReassignments => to.encode(&alter_partition_reassignments::handle(ctx, frame.decode()?)),
+        ApiKey::ListPartitionReassignments => to.encode(&list_partition_reassignments::handle(&frame.decode()?)),
+        ApiKey::AlterReplicaLogDirs => to.encode(&alter_replica_log_dirs::handle(ctx, frame.decode()?)),
+        ApiKey::ListConfigResources => to.encode(&list_config_resources::handle(ctx, &frame.decode()?, frame.version)),
         key => Err(FrameError::Version { key, version: frame.version }),
     }
 }
