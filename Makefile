@@ -10,7 +10,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test bench ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test bench judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,12 @@ build: setup     ## the binary, as it is released: target/release/highwater
 
 bench: build     ## Highwater and Apache Spark side by side; BENCH="--no-spark --work b" chooses
 	python3 benches/run.py --binary $(TARGET)/release/highwater $(BENCH)
+
+judges:          ## foreign Kafka clients' test suites against the broker; JUDGES="--only 0045 librdkafka" chooses
+	judges/run $(JUDGES)
+
+judges-fast:     ## the part of them that takes minutes
+	judges/run --fast $(JUDGES)
 
 ci: setup fmt clippy deny doc test   ## exactly what CI runs
 

@@ -9,13 +9,15 @@ import os
 import re
 import shutil
 
-from harness import FAIL, PASS, SKIP, NotRun, Result, fetch, run
+from harness import FAIL, PASS, PASSWORD, SKIP, USER, NotRun, Result, fetch, run, secured
 
 TITLE = "franz-go's client tests (Go)"
 MODULE, VERSION = "github.com/twmb/franz-go", "v1.22.1"
 FAST = ["TestGroupETL", "TestTxnEtl"]
 SECONDS = 420
 # A run of its own for each: they are long, and a panic in one takes the others of its process along.
+# Need a listener with SASL beside the plain one.
+SECURE = ["TestSCRAMAuth", "TestSCRAMAuthBadCredentials"]
 ALONE = ["TestGroupETL", "TestTxnEtl", "TestShareGroupETL"]
 KNOBS = {"KGO_TEST_RF": "1", "KGO_LOG_LEVEL": "none", "KGO_TEST_RECORDS": "50000", "KGO_TEST_UNSAFE": "1"}
 FAST_KNOBS = {"KGO_TEST_RECORDS": "10000"}
@@ -50,18 +52,23 @@ def judge(prepared, bench):
     wanted = [name for name in names if bench.wanted(name) or any(bench.wanted(n) for n in children(bench, name))]
     if bench.fast:
         wanted = [name for name in wanted if is_fast(name)]
-    runs = [[name for name in wanted if name not in ALONE]] + [[name] for name in ALONE if name in wanted]
-    for chosen in filter(None, runs):
+    together = [name for name in wanted if name not in ALONE + SECURE]
+    for chosen in filter(None, [together] + [[name] for name in ALONE if name in wanted]):
         with bench.broker() as address:
-            yield from run_tests(folder, binary, bench, address, chosen)
+            yield from run_tests(folder, binary, bench, {"KGO_SEEDS": address}, chosen)
+    if chosen := [name for name in SECURE if name in wanted]:
+        _, listeners, security = secured(bench.work)
+        with bench.broker(listeners, security=security) as addresses:
+            seeds = {"KGO_SEEDS": addresses["plaintext"], "KGO_TEST_SCRAM_SEEDS": addresses["sasl_plaintext"]}
+            yield from run_tests(folder, binary, bench, seeds | {"KGO_TEST_SCRAM": f"{USER}:{PASSWORD}:256"}, chosen)
 
 
 def children(bench, name):
     return [listed for listed in bench.listed if listed.startswith(name + "/")]
 
 
-def run_tests(folder, binary, bench, address, names):
-    environment = os.environ | {"KGO_SEEDS": address} | KNOBS | (FAST_KNOBS if bench.fast else {})
+def run_tests(folder, binary, bench, seeds, names):
+    environment = os.environ | seeds | KNOBS | (FAST_KNOBS if bench.fast else {})
     log = bench.logs / f"{names[0]}.log"
     command = [binary, "-test.v=test2json", "-test.timeout", f"{SECONDS}s", "-test.run", f"^({'|'.join(names)})$"]
     ran = run(command, seconds=SECONDS + 30, log=log, cwd=folder / "pkg/kgo", env=environment)

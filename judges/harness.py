@@ -41,6 +41,31 @@ class Listed:
     reason: str = ""
 
 
+USER, PASSWORD = "judge", "judges-secret"
+
+
+def secured(work):
+    """Listeners with TLS and SASL, and the settings that go with them: what is not forbidden is allowed."""
+    import certificates
+
+    folder = certificates.make(work)
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    tls = {"certificate": str(folder / "broker.pem"), "key": str(folder / "broker.key")}
+    mutual = tls | {"client_ca": str(folder / "ca.pem"), "client_auth": "required"}
+    listeners = {
+        "ssl": {"protocol": "ssl", "tls": mutual},
+        "sasl_plaintext": {"protocol": "sasl_plaintext", "sasl": ["scram-sha-256", "scram-sha-512"]},
+        "sasl_ssl": {"protocol": "sasl_ssl", "tls": tls, "sasl": ["plain", "scram-sha-256", "scram-sha-512"]},
+    }
+    security = {
+        "users": [{"name": USER, "password": f"${{file:{password}}}"}],
+        "super_users": [f"User:{USER}"],
+        "allow_everyone_if_no_acl_found": True,
+    }
+    return folder, listeners, security
+
+
 @dataclass
 class Bench:
     """Where a judge works, which broker it gets, and what is known about its tests."""
@@ -67,48 +92,48 @@ class Bench:
         return listed is None or listed.outcome != NOT_APPLICABLE
 
     @contextlib.contextmanager
-    def broker(self, **settings):
-        """A fresh broker on a free port, with its own data, until the end of the block. Yields HOST:PORT."""
+    def broker(self, listeners=None, **settings):
+        """A fresh broker on a free port, with its own data, until the end of the block. Yields HOST:PORT.
+
+        `listeners` are those beside the plain one, by name, without their addresses; with them a dictionary of addresses
+        is yielded, in which the plain one is "plaintext".
+        """
         if self.address:
+            if listeners:
+                raise NotRun("--broker names one that runs already, but this needs one with listeners of its own")
             yield self.address
             return
-        with tempfile_dir(self.work / "data") as data:
-            port = free_port()
-            log_path = self.logs / f"broker-{port}.log"
+        with tempfile_dir(self.work / "data") as folder:
+            names = ["plaintext", *(listeners or {})]
+            ports = dict(zip(names, free_ports(len(names))))
+            addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+            settings |= {"data_dir": str(folder / "data"), "listen": addresses["plaintext"]}
+            if listeners:
+                plain = {"name": "plaintext", "address": addresses["plaintext"]}
+                others = [{"name": name, "address": addresses[name], **more} for name, more in listeners.items()]
+                settings["listeners"] = [plain, *others]
+            # JSON is YAML too, which is what `highwater broker --config` reads.
+            file = folder / "settings.yml"
+            file.write_text(json.dumps(settings))
+            log_path = self.logs / f"broker-{ports['plaintext']}.log"
             with open(log_path, "wb") as log:
-                process = subprocess.Popen(
-                    broker_command(self.command, data, port, settings), stdout=log, stderr=log, stdin=subprocess.DEVNULL
-                )
+                process = subprocess.Popen([*self.command, str(file)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             try:
-                wait_until_open(process, port, log_path)
-                yield f"127.0.0.1:{port}"
+                for port in ports.values():
+                    wait_until_open(process, port, log_path)
+                yield addresses if listeners else addresses["plaintext"]
                 if process.poll() is not None:
                     raise RuntimeError(f"the broker ended by itself with {process.returncode}: {log_path}")
             finally:
                 stop(process)
 
 
-def broker_command(command, data, port, settings):
-    """The command line of the example (`serve`) or of the binary (`highwater broker`) with these settings."""
-    address = f"127.0.0.1:{port}"
-    if command[-1] != "broker":
-        return [*command, str(data), address] + [f"{name}={json.dumps(value)}" for name, value in settings.items()]
-    options = {"default_partitions": "--partitions", "fsync": "--fsync"}
-    line = [*command, "--data", str(data), "--listen", address]
-    for name, value in settings.items():
-        if name == "auto_create_topics":
-            line += [] if value else ["--no-auto-create"]
-        elif name in options:
-            line += [options[name], str(value)]
-        else:
-            raise NotRun(f"`highwater broker` has no option for the setting {name}; the example `serve` takes it")
-    return line
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_ports(count):
+    with contextlib.ExitStack() as open_sockets:
+        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
 @contextlib.contextmanager
@@ -190,7 +215,7 @@ def fetch(what, command, *, seconds=600, **options):
 
 
 def tool(what, command, **options):
-    if shutil.which(str(command[0])) is None:
+    if "/" not in str(command[0]) and shutil.which(str(command[0])) is None:
         raise NotRun(f"{what} needs `{command[0]}`, which is not installed")
     return run(command, **options)
 

@@ -1,9 +1,12 @@
-"""kafka-python's integration tests, from its source distribution on PyPI, against a broker that runs already.
+"""kafka-python's integration tests, from its source distribution on PyPI.
 
-The suite can be pointed at one (KAFKA_URI); what its source distribution leaves out is `test/service.py`, the helper
-that starts a Java Kafka, of which that mode needs the names only (`kafka_python_service.py`).
+Most of them can be pointed at a broker that runs already (KAFKA_URI). Those of TLS and SASL start brokers of their own:
+for them `kafka_python_broker.py` stands in the place of Kafka's scripts and starts ours with what they configure. The
+source distribution leaves out `test/service.py`, which starts and watches processes; `kafka_python_service.py` is put
+there.
 """
 
+import json
 import os
 import shutil
 import tarfile
@@ -33,6 +36,15 @@ PACKAGES = [
 ]
 
 
+# Tests that start brokers of their own.
+SECURE = ["test_sasl_integration", "test_ssl_integration"]
+# A change to the suite: our broker offers PLAIN, which sends the password itself, over TLS only.
+PLAIN_OVER_TLS = (
+    'kafka_broker_factory(transport="SASL_PLAINTEXT", ',
+    'kafka_broker_factory(transport="SASL_SSL" if request.param == "PLAIN" else "SASL_PLAINTEXT", ',
+)
+
+
 def is_fast(name):
     return name.split("::")[0] in FAST
 
@@ -49,34 +61,58 @@ def prepare(work):
         shutil.rmtree(folder / "kafka")
         # What makes a package of the folder is left out too; without it Python's own `test` comes first.
         (folder / "test" / "__init__.py").touch()
-        shutil.copy(Path(__file__).with_name("kafka_python_service.py"), folder / "test" / "service.py")
+        adapt(folder, python)
     return folder, python
+
+
+def adapt(folder, python):
+    """Puts our parts where the suite expects those that start a Java Kafka."""
+    ours = Path(__file__).parent
+    shutil.copy(ours / "kafka_python_service.py", folder / "test" / "service.py")
+    sasl = folder / "test" / "integration" / "test_sasl_integration.py"
+    text = sasl.read_text()
+    if text.count(PLAIN_OVER_TLS[0]) != 1:
+        raise NotRun("kafka-python's test_sasl_integration.py is not what judges/kafka_python.py changes")
+    sasl.write_text(text.replace(*PLAIN_OVER_TLS))
+    resources, scripts = folder / "servers/resources/default", folder / "kafka/bin"
+    for path in (resources, scripts):
+        path.mkdir(parents=True)
+    fields = ["host", "port", "transport", "sasl_mechanism", "ssl_dir", "tmp_dir", "partitions"]
+    (resources / "kafka.properties").write_text("".join(f"{field}={{{field}}}\n" for field in fields))
+    (resources / "kafka_server_jaas.conf").write_text("# not needed\n")
+    for name in ["kafka-run-class.sh", "kafka-storage.sh"]:
+        script = scripts / name
+        script.write_text(f'#!/bin/sh\nexec "{python}" "{ours}/kafka_python_broker.py" {name} "$@"\n')
+        script.chmod(0o755)
 
 
 def judge(prepared, bench):
     folder, python = prepared
-    report = bench.logs / "report.xml"
-    report.unlink(missing_ok=True)
-    (bench.work / "no-kafka-here").mkdir(exist_ok=True)
+    environment = os.environ | {"KAFKA_VERSION": KAFKA_VERSION, "KAFKA_ROOT": str(folder / "kafka")}
     files = sorted(folder.glob("test/integration/test_*.py"))
-    chosen = [path for path in files if not bench.fast or path.stem in FAST]
+    plain = [path for path in files if path.stem not in SECURE and (not bench.fast or path.stem in FAST)]
     with bench.broker(**CLUSTER) as address:
-        environment = os.environ | {
-            "KAFKA_URI": f"kafka://{address}",
-            "KAFKA_VERSION": KAFKA_VERSION,
-            "KAFKA_ROOT": str(bench.work / "no-kafka-here"),
-        }
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", f"--junitxml={report}"]
-        ran = run([*command, *chosen], seconds=SECONDS, log=bench.logs / "pytest.log", cwd=folder, env=environment)
+        yield from run_files(folder, python, bench, environment | {"KAFKA_URI": f"kafka://{address}"}, plain, "plain")
+    if not bench.fast and not bench.address:
+        environment |= {"JUDGES_BROKER": json.dumps(bench.command)}
+        secure = [path for path in files if path.stem in SECURE]
+        yield from run_files(folder, python, bench, environment, secure, "secure")
+
+
+def run_files(folder, python, bench, environment, files, kind):
+    report, log = bench.logs / f"{kind}.xml", bench.logs / f"{kind}.log"
+    report.unlink(missing_ok=True)
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", f"--junitxml={report}", *files]
+    ran = run(command, seconds=SECONDS, log=log, cwd=folder, env=environment)
     if not report.exists():
-        raise NotRun(f"pytest wrote no report, see {bench.logs}/pytest.log: {ran.text[-300:]}")
+        raise NotRun(f"pytest wrote no report, see {log}: {ran.text[-300:]}")
     yield from outcomes(report)
 
 
 def outcomes(report):
     """The tests of a JUnit report; names are file::test[parameters]."""
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        name = f"{case.get('classname').rsplit('.', 1)[-1]}::{case.get('name')}"
+        name = f"{case.get('classname').removeprefix('test.integration.')}::{case.get('name')}"
         outcome, detail = PASS, ""
         for child in case:
             if child.tag in ("failure", "error"):

@@ -1,11 +1,14 @@
-"""Stands for the `test/service.py` that kafka-python's source distribution leaves out: starts nothing.
+"""Stands for the `test/service.py` that kafka-python's source distribution leaves out: processes, started and watched."""
 
-The integration tests run against a broker that is there already (KAFKA_URI), for which their fixtures need these two
-names and what is called on them.
-"""
+import re
+import subprocess
+import threading
+import time
 
 
 class ExternalService:
+    """A broker that runs already."""
+
     def __init__(self, host, port):
         self.host, self.port = host, port
 
@@ -23,5 +26,30 @@ class ExternalService:
 
 
 class SpawnedService:
-    def __init__(self, *_arguments, **_options):
-        raise RuntimeError("these tests run against a broker that is there already; set KAFKA_URI")
+    """A process whose output is kept, and waited for."""
+
+    def __init__(self, args, env):
+        self.args, self.env = args, env
+        self.process, self.lines = None, []
+
+    def start(self):
+        self.process = subprocess.Popen(self.args, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True).start()
+
+    def wait_for(self, pattern, timeout=30):
+        """Whether the process says this in time."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if any(re.search(pattern, line) for line in list(self.lines)):
+                return True
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.05)
+        return False
+
+    def dump_logs(self):
+        print("".join(self.lines))
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
