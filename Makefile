@@ -5,12 +5,14 @@
 CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
 # The demo and the tests share one build. PROFILE=release is faster to run and longer to build.
 PROFILE ?= dev
+# How many kills `make crash` does.
+COUNT ?= 200
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # Everything at once: built apart, binary and tests would each want their own RocksDB and DataFusion.
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test bench judges judges-fast ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash bench judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +27,11 @@ demo: setup      ## broker, producers, three pipelines, live in this terminal
 test: setup      ## all tests
 	$(BUILD)
 	$(CARGO) test --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --workspace
+
+crash: setup     ## kill the broker, and pipelines, COUNT times under load: make crash COUNT=200
+	$(BUILD)
+	HIGHWATER_LOG_KILLS=$(COUNT) HIGHWATER_KILLS=$(COUNT) $(CARGO) test --workspace \
+	  --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --test main crash -- --nocapture
 
 build: setup     ## the binary, as it is released: target/release/highwater
 	$(CARGO) build --release --bin highwater

@@ -33,12 +33,7 @@ impl TestBroker {
 
     /// Starts one on a port that stays free while it is down: none of those the system hands out.
     pub(crate) fn start_on_own_port(folder: &Path) -> Self {
-        // No two tests of this process look at the same port.
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("it is below 10,000");
-        let mut ports = (0..1000).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed));
-        let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        let port = ports.find(is_free).expect("one of a thousand ports is free");
+        let port = own_port();
         Self::listening(folder, Running::start(folder, &arguments(&format!("127.0.0.1:{port}"), "broker")))
     }
 
@@ -82,6 +77,16 @@ impl TestBroker {
     pub(crate) fn kill(mut self) {
         self.crash();
     }
+}
+
+/// A port that is free, and stays so while nobody listens: none of those the system hands out.
+pub(crate) fn own_port() -> u16 {
+    // No two tests of this process look at the same port.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("it is below 10,000");
+    let mut ports = (0..1000).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("one of a thousand ports is free")
 }
 
 fn arguments<'a>(listen: &'a str, data: &'a str) -> [&'a str; 7] {

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::program::{highwater, succeed};
+use crate::random::Random;
 
 /// How many kills; more by `HIGHWATER_KILLS`.
 const KILLS: usize = 50;
@@ -32,16 +33,6 @@ const TABLES: [(&str, &str); 4] = [
     ("lines", "SELECT * FROM lines ORDER BY v, k"),
     ("totals", "SELECT * FROM totals ORDER BY k, n, s"),
 ];
-
-/// A small generator of our own, so that a failure can be run again by its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
 
 /// File `n` of the source: 40 rows, a second later than the file before, some of them late.
 fn write_file(folder: &Path, n: usize) {

@@ -67,6 +67,42 @@ fn purposes_tell_what_they_chose() {
 }
 
 #[test]
+fn a_topic_of_state_is_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = TestBroker::start(folder.path());
+    let asked = topic(&broker, &["create", "shop.customer.changed", "--for", "state", "--dry-run", "--output", "csv"]);
+    if asked.stderr.contains("compaction is not served") {
+        return;
+    }
+    assert_eq!(
+        asked.stdout,
+        "setting,value,reason\npartitions,4,state: up to 4 readers side by side\ncleanup.policy,compact,state: the newest \
+         record of each key stays\ndelete.retention.ms,86400000,state: readers less than 1 day behind see \
+         deletions\nmin.compaction.lag.ms,3600000,state: readers less than 1 hour behind see every change\n",
+        "{}",
+        asked.stderr
+    );
+    let create =
+        ["create", "shop.customer.changed", "--for", "state", "--min-compaction-lag", "0s", "--retention", "7d"];
+    let created = topic(&broker, &[&create[..], &["--compact"]].concat());
+    assert_eq!(created.code, 0, "{}", created.stderr);
+    assert_eq!(
+        topic(&broker, &["describe", "shop.customer.changed", "--section", "configs", "--output", "csv"]).stdout,
+        "name,value,source\ncleanup.policy,\"compact,delete\",topic\ndelete.retention.ms,86400000,topic\n\
+         min.compaction.lag.ms,0,topic\nretention.ms,604800000,topic\n"
+    );
+    let at = ["-b", broker.address.as_str()];
+    let send = |lines: &str| {
+        let arguments = ["topic", "produce", "shop.customer.changed", at[0], at[1], "-K", ":", "-Z", "-p", "0"];
+        run_with_input(folder.path(), &arguments, lines)
+    };
+    assert_eq!(send("a:1\na:\n").code, 0);
+    let keyless = run_with_input(folder.path(), &["topic", "produce", "shop.customer.changed", at[0], at[1]], "x\n");
+    assert_eq!(keyless.code, 1, "a record without a key has no place in a compacted topic: {}", keyless.stderr);
+    assert!(keyless.stderr.contains("1 record to topic 'shop.customer.changed' was refused"), "{}", keyless.stderr);
+}
+
+#[test]
 fn names_are_kept_to_the_convention() {
     let folder = tempfile::tempdir().unwrap();
     let broker = TestBroker::start(folder.path());

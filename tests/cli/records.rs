@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::process::Command;
 
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serde_json::Value;
 
 use crate::broker::TestBroker;
-use crate::program::{Finished, eventually, highwater, run, run_with_input, succeed};
+use crate::program::{Finished, PATIENCE, eventually, highwater, run, run_with_input, succeed};
 
 /// A broker with its folder.
 struct Topics {
@@ -132,6 +133,39 @@ fn offsets_and_times_say_where_to_begin_and_end() {
     // Without -e: the time to end is past, so that there is nothing to wait for.
     let ended = run(topics.folder.path(), &topics.arguments("consume", &["-o", "8", "-o", "e@2026-02-01"]));
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "8\n9\n"), "{}", ended.stderr);
+}
+
+#[test]
+fn records_of_aborted_and_open_transactions_are_hidden() {
+    let topics = Topics::start();
+    topics.send(&[], "before\n");
+    let mut config = rdkafka::ClientConfig::new();
+    config.set("bootstrap.servers", &topics.broker.address).set("transactional.id", "id");
+    let producer: ThreadedProducer<DefaultProducerContext> = config.create().unwrap();
+    let send = |value: &str| {
+        producer.begin_transaction().unwrap();
+        assert!(producer.send(BaseRecord::<(), str>::to("t").payload(value)).is_ok());
+        producer.flush(PATIENCE).unwrap();
+    };
+    producer.init_transactions(PATIENCE).unwrap();
+    send("aborted");
+    producer.abort_transaction(PATIENCE).unwrap();
+    send("committed");
+    producer.commit_transaction(PATIENCE).unwrap();
+    send("open");
+    assert_eq!(topics.consume(&[]), "before\ncommitted\n");
+    let everything = topics.consume(&["--isolation", "read_uncommitted"]);
+    assert_eq!(everything, "before\naborted\ncommitted\nopen\n");
+}
+
+#[test]
+fn stored_offsets_are_those_of_the_group() {
+    let topics = Topics::start();
+    topics.send(&[], "1\n2\n3\n");
+    assert_eq!(topics.consume(&["--group", "g", "-o", "end"]), "", "a new group begins where it is told to");
+    topics.send(&[], "4\n");
+    assert_eq!(topics.consume(&["--group", "other", "-c", "3"]), "1\n2\n3\n");
+    assert_eq!(topics.consume(&["--group", "other", "-o", "stored"]), "4\n");
 }
 
 #[test]
