@@ -6,7 +6,7 @@ Its packages carry no integration tests, so these are ours: `confluent_checks.py
 import json
 from pathlib import Path
 
-from harness import FAIL, PASS, Result, file_name, last_lines, run, venv
+from harness import FAIL, OPEN, PASS, Result, file_name, last_lines, run, venv
 
 TITLE = "confluent-kafka (Python)"
 VERSION = "2.16.1"
@@ -28,7 +28,7 @@ def judge(python, bench):
     from concurrent.futures import ThreadPoolExecutor
 
     names = json.loads(run([python, SCRIPT], seconds=60, merge=False).text)
-    with bench.broker() as address, ThreadPoolExecutor(AT_ONCE) as pool:
+    with bench.broker(security=OPEN) as address, ThreadPoolExecutor(AT_ONCE) as pool:
         one = lambda name: outcome(name, python, bench.logs / f"{file_name(name)}.log", address)
         yield from pool.map(one, [name for name in names if bench.wanted(name)])
 

@@ -41,6 +41,8 @@ class Listed:
     reason: str = ""
 
 
+# A broker with access rules, in which everything is allowed that no rule forbids.
+OPEN = {"allow_everyone_if_no_acl_found": True}
 USER, PASSWORD = "judge", "judges-secret"
 
 
@@ -61,7 +63,7 @@ def secured(work):
     security = {
         "users": [{"name": USER, "password": f"${{file:{password}}}"}],
         "super_users": [f"User:{USER}"],
-        "allow_everyone_if_no_acl_found": True,
+        **OPEN,
     }
     return folder, listeners, security
 

@@ -7,7 +7,7 @@ speak different versions of the protocol: the last of the line with ZooKeeper, a
 import shutil
 
 import java_checks
-from harness import NotRun, Program, fetch, file_name
+from harness import OPEN, NotRun, Program, fetch, file_name
 
 TITLE = "Apache Kafka's tools (Java)"
 VERSIONS = ["3.9.2", "4.3.1"]
@@ -38,7 +38,7 @@ def judge(folders, bench):
     for version, folder in folders.items():
         if bench.fast and version != VERSIONS[-1]:
             continue
-        with bench.broker() as address:
+        with bench.broker(security=OPEN) as address:
             make = lambda name: Tools(bench.logs / file_name(f"{version}-{name}"), address, folder, version)
             yield from java_checks.CHECKS.run(bench, make, prefix=f"{version}: ", release=version)
 

@@ -13,7 +13,7 @@ import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from harness import FAIL, PASS, SKIP, NotRun, Result, fetch, run, venv
+from harness import FAIL, OPEN, PASS, SKIP, NotRun, Result, fetch, run, venv
 
 TITLE = "kafka-python's integration tests (Python)"
 VERSION = "3.0.12"
@@ -22,7 +22,7 @@ SECONDS = 900
 # The version the suite is told it talks to: it leaves out what that one does not have.
 KAFKA_VERSION = "4.1.0"
 # What the suite configures its own cluster with, as far as its tests need it.
-CLUSTER = {"default_partitions": 4, "group_min_session_timeout_ms": 1000}
+CLUSTER = {"default_partitions": 4, "group_min_session_timeout_ms": 1000, "security": OPEN}
 PACKAGES = [
     f"kafka-python=={VERSION}",
     "crc32c==2.9.post0",
@@ -52,16 +52,19 @@ def is_fast(name):
 def prepare(work):
     folder = work / f"kafka_python-{VERSION}"
     python = venv(work / f"kafka-python-{VERSION}-env", PACKAGES)
-    if not (folder / "test").exists():
+    archive = work / f"kafka_python-{VERSION}.tar.gz"
+    if not archive.exists():
         pip = [python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "-d", work]
         fetch("kafka-python's source", [*pip, f"kafka-python=={VERSION}"])
-        with tarfile.open(work / f"kafka_python-{VERSION}.tar.gz") as archive:
-            archive.extractall(work, filter="data")
-        # The installed package is tested, not the source beside the tests.
-        shutil.rmtree(folder / "kafka")
-        # What makes a package of the folder is left out too; without it Python's own `test` comes first.
-        (folder / "test" / "__init__.py").touch()
-        adapt(folder, python)
+    # Unpacked anew each time, so that what is put there is always of this version of the judge.
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(archive) as files:
+        files.extractall(work, filter="data")
+    # The installed package is tested, not the source beside the tests.
+    shutil.rmtree(folder / "kafka")
+    # What makes a package of the folder is left out too; without it Python's own `test` comes first.
+    (folder / "test" / "__init__.py").touch()
+    adapt(folder, python)
     return folder, python
 
 
@@ -74,7 +77,7 @@ def adapt(folder, python):
     if text.count(PLAIN_OVER_TLS[0]) != 1:
         raise NotRun("kafka-python's test_sasl_integration.py is not what judges/kafka_python.py changes")
     sasl.write_text(text.replace(*PLAIN_OVER_TLS))
-    resources, scripts = folder / "servers/resources/default", folder / "kafka/bin"
+    resources, scripts = folder / "servers/resources/default", folder / "servers/kafka/bin"
     for path in (resources, scripts):
         path.mkdir(parents=True)
     fields = ["host", "port", "transport", "sasl_mechanism", "ssl_dir", "tmp_dir", "partitions"]
@@ -88,7 +91,7 @@ def adapt(folder, python):
 
 def judge(prepared, bench):
     folder, python = prepared
-    environment = os.environ | {"KAFKA_VERSION": KAFKA_VERSION, "KAFKA_ROOT": str(folder / "kafka")}
+    environment = os.environ | {"KAFKA_VERSION": KAFKA_VERSION, "KAFKA_ROOT": str(folder / "servers/kafka")}
     files = sorted(folder.glob("test/integration/test_*.py"))
     plain = [path for path in files if path.stem not in SECURE and (not bench.fast or path.stem in FAST)]
     with bench.broker(**CLUSTER) as address:
