@@ -132,6 +132,11 @@ impl Harness {
         self.ledger().violations.push(text.into());
     }
 
+    /// What the readers ask for.
+    fn isolation(&self) -> &'static str {
+        if self.fault == Fault::NoIsolation { "read_uncommitted" } else { "read_committed" }
+    }
+
     fn start_broker(&self) -> Running {
         let mut command = highwater(self.folder.path(), &["broker", "--config", "broker.yml"]);
         command.env("LD_PRELOAD", &self.shim).env("FSYNC_MARKS", self.folder.path().join("marks"));
@@ -326,14 +331,13 @@ impl Transactions {
         let id = self.next;
         self.next += 1;
         let count = 1 + self.random.next(20);
+        // What could not even be queued is in no transaction, and the commit of the others is none the worse for it.
         (0..count)
-            .map(|n| {
+            .filter_map(|n| {
                 let value = format!("{id}:{n}");
                 let partition = self.random.next(PARTITIONS as u64) as i32;
                 let record = BaseRecord::<(), str>::to("txn").partition(partition).payload(&value);
-                // What could not even be queued makes the commit fail, which is looked at.
-                let _ = producer.send(record);
-                value
+                producer.send(record).is_ok().then_some(value)
             })
             .collect()
     }
@@ -400,8 +404,7 @@ impl Transactions {
     }
 }
 
-fn reader(harness: &Harness, topics: &[&str]) -> BaseConsumer {
-    let isolation = if harness.fault == Fault::NoIsolation { "read_uncommitted" } else { "read_committed" };
+fn reader(harness: &Harness, topics: &[&str], isolation: &str) -> BaseConsumer {
     let config = harness.config(&[
         ("group.id", "reader"),
         ("enable.auto.commit", "false"),
@@ -424,7 +427,7 @@ fn reader(harness: &Harness, topics: &[&str]) -> BaseConsumer {
 
 /// Reads on through all restarts; what it has seen must stay.
 fn read_on(harness: &Harness) {
-    let consumer = reader(harness, &TOPICS);
+    let consumer = reader(harness, &TOPICS, harness.isolation());
     let mut last: BTreeMap<(String, i32), i64> = BTreeMap::new();
     while !harness.reader_stop.load(Ordering::SeqCst) {
         match consumer.poll(Duration::from_millis(50)) {
@@ -452,11 +455,11 @@ fn read_on(harness: &Harness) {
 }
 
 /// All there is, once every partition is at its end.
-fn read_all(harness: &Harness) -> BTreeMap<Place, String> {
+fn read_all(harness: &Harness, isolation: &str) -> BTreeMap<Place, String> {
     let mut found = BTreeMap::new();
     let deadline = Instant::now() + PATIENCE;
     for topic in TOPICS {
-        let consumer = reader(harness, &[topic]);
+        let consumer = reader(harness, &[topic], isolation);
         let mut ended = BTreeSet::new();
         while ended.len() < PARTITIONS as usize {
             assert!(Instant::now() < deadline, "{topic} cannot be read to its end");
@@ -475,7 +478,7 @@ fn read_all(harness: &Harness) -> BTreeMap<Place, String> {
 }
 
 /// Compares what is there with what the clients know; every difference is a violation.
-fn compare(ledger: &mut Ledger, found: &BTreeMap<Place, String>) {
+fn compare(ledger: &mut Ledger, found: &BTreeMap<Place, String>, stored: &BTreeMap<Place, String>) {
     let mut violations = Vec::new();
     let values = |topic: &str| {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -514,8 +517,13 @@ fn compare(ledger: &mut Ledger, found: &BTreeMap<Place, String>) {
             Outcome::Unknown => there == 0 || there == values.len(),
         };
         if !allowed {
-            violations
-                .push(format!("of transaction {id}, {outcome:?}, {there} of {} records can be read", values.len()));
+            let (of, value) = (values.len(), |place: &Place| format!("{}-{}@{}", place.0, place.1, place.2));
+            let places = stored.iter().filter(|(_, found)| values.contains(*found));
+            let places: Vec<String> = places.map(|(place, _)| value(place)).collect();
+            violations.push(format!(
+                "of transaction {id}, {outcome:?}, {there} of {of} records can be read; stored: {}",
+                places.join(" ")
+            ));
         }
     }
     for (place, value) in &ledger.seen {
@@ -564,13 +572,20 @@ fn crash(fault: Fault, kills: usize, seed: u64) -> Ledger {
     for producer in producers {
         producer.join().unwrap();
     }
-    let found = read_all(&harness);
+    let found = read_all(&harness, harness.isolation());
+    let stored = read_all(&harness, "read_uncommitted");
     harness.reader_stop.store(true, Ordering::SeqCst);
     reading.join().unwrap();
     assert!(broker.is_running(), "the broker has ended by itself");
     drop(broker);
     let mut ledger = std::mem::take(&mut *harness.ledger());
-    compare(&mut ledger, &found);
+    compare(&mut ledger, &found, &stored);
+    if fault == Fault::None && !ledger.violations.is_empty() {
+        // For whoever looks for the cause.
+        let kept = std::env::temp_dir().join(format!("log-crash-{seed}"));
+        let copied = Command::new("cp").arg("-r").args([&harness.folder.path().join("data"), &kept]).status();
+        ledger.violations.push(format!("the broker's data is in {}: {copied:?}", kept.display()));
+    }
     ledger
 }
 

@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
 use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
+use crate::group::published;
 use crate::group::service::Groups;
 use crate::handler::Context;
 use crate::identity::Identity;
@@ -63,6 +64,9 @@ impl Broker {
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(server::serve(Arc::clone(&ctx), listener, stopped));
         let tasks = start_tasks(&ctx);
+        if !ctx.settings.sabotage.is_empty() {
+            tracing::error!(sabotage = ?ctx.settings.sabotage, "this broker is told to work wrongly: for tests only");
+        }
         tracing::info!(address = %local_addr, data_dir = %data_dir.display(), fsync = %ctx.settings.fsync, "listening");
         Ok(Self { ctx, local_addr, stop, server: Some(server), tasks, _flusher: flusher, _lock: lock })
     }
@@ -78,6 +82,15 @@ impl Broker {
         let swept = tokio::task::spawn_blocking(move || sweep(&ctx)).await;
         if let Err(error) = swept {
             tracing::error!(%error, "retention failed");
+        }
+    }
+
+    /// Compacts now what would be compacted in the background, beside its regular times.
+    pub async fn compact(&self) {
+        let ctx = Arc::clone(&self.ctx);
+        let compacted = tokio::task::spawn_blocking(move || ctx.topics.compact()).await;
+        if let Err(error) = compacted {
+            tracing::error!(%error, "compaction failed");
         }
     }
 
@@ -147,9 +160,18 @@ fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![tokio::spawn(async move { timers.groups.run_timers().await })];
     let every = Duration::from_millis(ctx.settings.retention_check_interval_ms);
     tasks.push(repeat(ctx, every, sweep));
+    let every = Duration::from_millis(ctx.settings.flush_check_interval_ms);
+    tasks.push(repeat(ctx, every, |ctx| ctx.topics.flush_overdue()));
+    if ctx.settings.log_cleaner_enable {
+        let every = Duration::from_millis(ctx.settings.log_cleaner_interval_ms);
+        tasks.push(repeat(ctx, every, |ctx| ctx.topics.compact()));
+    }
     if let FsyncMode::Interval { interval_ms } = ctx.settings.fsync {
         tasks.push(repeat(ctx, Duration::from_millis(interval_ms), sync));
     }
+    tasks.push(repeat(ctx, Duration::from_millis(ctx.settings.offsets_publish_interval_ms), |ctx| {
+        published::publish(ctx.groups.offsets(), &ctx.topics, ctx.clock.wall_ms());
+    }));
     let transactions = Arc::clone(&ctx.transactions);
     let mut ticks = tokio::time::interval(Duration::from_millis(ctx.settings.transaction_check_interval_ms));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -49,4 +49,4 @@ mod txn;
 pub use broker::Broker;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BrokerError, ErrorKind};
-pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode};
+pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode, Sabotage};

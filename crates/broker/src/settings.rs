@@ -90,6 +90,16 @@ pub enum CorruptLogPolicy {
     Truncate,
 }
 
+/// A fault that is built in on request, to prove that a test would notice it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sabotage {
+    /// A producer that was replaced may go on writing and ending transactions.
+    NoFencing,
+    /// Readers of committed records get every record.
+    NoIsolation,
+}
+
 /// Everything a [`Broker`](crate::Broker) can be told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -120,6 +130,27 @@ pub struct BrokerSettings {
     pub segment_ms: i64,
     /// Default of the topic setting `max.message.bytes`: the largest record batch.
     pub max_message_bytes: i32,
+    /// Default of the topic setting `delete.retention.ms`: how long a tombstone stays in a compacted topic.
+    pub delete_retention_ms: i64,
+    /// Default of the topic setting `min.compaction.lag.ms`: how long a record is safe from compaction.
+    pub min_compaction_lag_ms: i64,
+    /// Default of the topic setting `max.compaction.lag.ms`: how long a record may wait for compaction.
+    pub max_compaction_lag_ms: i64,
+    /// Default of the topic setting `min.cleanable.dirty.ratio`: share of the log that must be dirty, from 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// Whether topics with `cleanup.policy=compact` are compacted in the background.
+    pub log_cleaner_enable: bool,
+    /// How often compaction is looked at, in milliseconds.
+    pub log_cleaner_interval_ms: u64,
+    /// Memory for the keys of one pass of compaction, in bytes; more passes are made when there are more keys.
+    pub log_cleaner_dedupe_buffer_bytes: usize,
+    /// Bytes a second that compaction reads and writes, together; no limit when absent.
+    pub log_cleaner_io_max_bytes_per_second: Option<u64>,
+    /// Bytes of one batch, unpacked, where its records have to be looked at: in compacted topics, and where a topic
+    /// limits timestamps or recompresses. A larger batch is refused.
+    pub max_unpacked_batch_bytes: usize,
+    /// How often `flush.ms` of the topics is looked at, in milliseconds.
+    pub flush_check_interval_ms: u64,
     /// How often retention is looked at.
     pub retention_check_interval_ms: u64,
     /// How long a silent producer's sequence numbers are remembered.
@@ -161,6 +192,8 @@ pub struct BrokerSettings {
     pub group_initial_rebalance_delay_ms: i32,
     /// How long the offsets of an empty group are kept.
     pub offsets_retention_ms: i64,
+    /// How soon a committed offset can be read in the topic `__consumer_offsets`.
+    pub offsets_publish_interval_ms: u64,
     /// Longest metadata string beside a committed offset.
     pub max_offset_metadata_bytes: usize,
 
@@ -174,6 +207,9 @@ pub struct BrokerSettings {
     pub max_transactional_ids: usize,
     /// Partitions of one transaction.
     pub max_transaction_partitions: usize,
+
+    /// Faults to build in, for tests of tests. A broker that keeps anything of worth has none.
+    pub sabotage: Vec<Sabotage>,
 }
 
 impl BrokerSettings {
@@ -208,8 +244,28 @@ impl BrokerSettings {
         at_least("max_transaction_partitions", self.max_transaction_partitions as i128, 1)?;
         at_least("transaction_max_timeout_ms", self.transaction_max_timeout_ms.into(), 1)?;
         at_least("transaction_check_interval_ms", self.transaction_check_interval_ms.into(), 1)?;
+        at_least("offsets_publish_interval_ms", self.offsets_publish_interval_ms.into(), 1)?;
         at_least("max_groups", self.max_groups as i128, 1)?;
         at_least("retention_check_interval_ms", self.retention_check_interval_ms.into(), 1)?;
+        at_least("delete_retention_ms", self.delete_retention_ms.into(), 0)?;
+        at_least("min_compaction_lag_ms", self.min_compaction_lag_ms.into(), 0)?;
+        at_least("max_compaction_lag_ms", self.max_compaction_lag_ms.into(), 1)?;
+        at_least("log_cleaner_interval_ms", self.log_cleaner_interval_ms.into(), 1)?;
+        at_least("log_cleaner_dedupe_buffer_bytes", self.log_cleaner_dedupe_buffer_bytes as i128, 1024)?;
+        at_least(
+            "log_cleaner_io_max_bytes_per_second",
+            self.log_cleaner_io_max_bytes_per_second.map_or(i128::MAX, i128::from),
+            1024,
+        )?;
+        at_least("max_unpacked_batch_bytes", self.max_unpacked_batch_bytes as i128, 1024)?;
+        at_least("flush_check_interval_ms", self.flush_check_interval_ms.into(), 1)?;
+        if !(0.0..=1.0).contains(&self.min_cleanable_dirty_ratio) {
+            return Err(BrokerError::InvalidSetting {
+                name: "min_cleanable_dirty_ratio",
+                found: self.min_cleanable_dirty_ratio.to_string(),
+                expected: "a share from 0 to 1".to_owned(),
+            });
+        }
         at_least("idle_connection_timeout_ms", self.idle_connection_timeout_ms.into(), 1)?;
         at_least("group_min_session_timeout_ms", self.group_min_session_timeout_ms.into(), 1)?;
         at_least(
@@ -235,6 +291,16 @@ impl Default for BrokerSettings {
             segment_bytes: 1024 * 1024 * 1024,
             segment_ms: 7 * DAY_MS,
             max_message_bytes: 1024 * 1024 + 12,
+            delete_retention_ms: DAY_MS,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_cleanable_dirty_ratio: 0.5,
+            log_cleaner_enable: true,
+            log_cleaner_interval_ms: 15_000,
+            log_cleaner_dedupe_buffer_bytes: 128 * 1024 * 1024,
+            log_cleaner_io_max_bytes_per_second: None,
+            max_unpacked_batch_bytes: 128 * 1024 * 1024,
+            flush_check_interval_ms: 1000,
             retention_check_interval_ms: 60_000,
             producer_id_expiration_ms: DAY_MS,
             max_producers_per_partition: 100_000,
@@ -254,12 +320,14 @@ impl Default for BrokerSettings {
             group_max_session_timeout_ms: 30 * 60 * 1000,
             group_initial_rebalance_delay_ms: 100,
             offsets_retention_ms: 7 * DAY_MS,
+            offsets_publish_interval_ms: 100,
             max_offset_metadata_bytes: 4096,
             transaction_max_timeout_ms: 15 * 60 * 1000,
             transaction_check_interval_ms: 1000,
             transactional_id_expiration_ms: 7 * DAY_MS,
             max_transactional_ids: 100_000,
             max_transaction_partitions: 10_000,
+            sabotage: Vec::new(),
         }
     }
 }
@@ -290,6 +358,16 @@ mod tests {
         check(BrokerSettings { default_partitions: 0, ..base() }, "default_partitions");
         check(BrokerSettings { segment_bytes: 10, ..base() }, "segment_bytes");
         check(BrokerSettings { retention_ms: -2, ..base() }, "retention_ms");
+        check(BrokerSettings { delete_retention_ms: -1, ..base() }, "delete_retention_ms");
+        check(BrokerSettings { min_compaction_lag_ms: -1, ..base() }, "min_compaction_lag_ms");
+        check(BrokerSettings { max_compaction_lag_ms: 0, ..base() }, "max_compaction_lag_ms");
+        check(BrokerSettings { min_cleanable_dirty_ratio: 1.5, ..base() }, "min_cleanable_dirty_ratio");
+        check(BrokerSettings { min_cleanable_dirty_ratio: f64::NAN, ..base() }, "min_cleanable_dirty_ratio");
+        check(BrokerSettings { log_cleaner_interval_ms: 0, ..base() }, "log_cleaner_interval_ms");
+        check(BrokerSettings { log_cleaner_dedupe_buffer_bytes: 1, ..base() }, "log_cleaner_dedupe_buffer_bytes");
+        check(BrokerSettings { log_cleaner_io_max_bytes_per_second: Some(1), ..base() }, "io_max_bytes_per_second");
+        check(BrokerSettings { max_unpacked_batch_bytes: 1, ..base() }, "max_unpacked_batch_bytes");
+        check(BrokerSettings { flush_check_interval_ms: 0, ..base() }, "flush_check_interval_ms");
         check(BrokerSettings { max_described_partitions: 0, ..base() }, "max_described_partitions");
         base().check().expect("the defaults work");
     }

@@ -13,4 +13,5 @@ pub(crate) mod message;
 pub(crate) mod member;
 pub(crate) mod coordinator;
 pub(crate) mod offsets;
+pub(crate) mod published;
 pub(crate) mod service;

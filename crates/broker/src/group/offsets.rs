@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::BrokerError;
@@ -83,6 +83,8 @@ impl Entry {
 pub(crate) struct OffsetStore {
     journal: Journal,
     groups: RwLock<BTreeMap<String, GroupOffsets>>,
+    /// What may have changed since it was last asked.
+    changed: Mutex<BTreeSet<(String, At)>>,
 }
 
 impl OffsetStore {
@@ -90,10 +92,12 @@ impl OffsetStore {
     pub(crate) fn open(data_dir: &Path, now_ms: i64) -> Result<Self, BrokerError> {
         let mut groups = BTreeMap::new();
         let path = data_dir.join("offsets.log");
-        let journal =
-            Journal::open(path, "the committed offsets of consumer groups", |entry| apply(&mut groups, entry))?;
+        let mut changed = BTreeSet::new();
+        let journal = Journal::open(path, "the committed offsets of consumer groups", |entry| {
+            changed.extend(apply(&mut groups, entry));
+        })?;
         groups.values_mut().for_each(|group| group.last_used_ms = group.last_used_ms.max(now_ms));
-        Ok(Self { journal, groups: RwLock::new(groups) })
+        Ok(Self { journal, groups: RwLock::new(groups), changed: Mutex::new(changed) })
     }
 
     /// Commits offsets of one group: all of them or none. Blocks on the disk.
@@ -120,6 +124,11 @@ impl OffsetStore {
             return Ok(());
         }
         self.write(Entry { producer: Some(producer_id), outcome: Some(outcome), ..Entry::new(group, now_ms) })
+    }
+
+    /// The offsets that were committed or forgotten since this was last asked; at first, all of them.
+    pub(crate) fn take_changed(&self) -> Vec<(String, At)> {
+        std::mem::take(&mut *self.changed.lock()).into_iter().collect()
     }
 
     /// Every group and producer with pending offsets.
@@ -171,7 +180,8 @@ impl OffsetStore {
         journal.append(&entry)?;
         let live = {
             let mut groups = self.groups.write();
-            apply(&mut groups, entry);
+            let changed = apply(&mut groups, entry);
+            self.changed.lock().extend(changed);
             groups.len()
         };
         journal.keep_small(live, || self.all());
@@ -233,39 +243,53 @@ impl OffsetStore {
     }
 }
 
-fn apply(groups: &mut BTreeMap<String, GroupOffsets>, entry: Entry) {
+/// Applies an entry; answers the offsets it may have changed.
+fn apply(groups: &mut BTreeMap<String, GroupOffsets>, entry: Entry) -> Vec<(String, At)> {
     let now_ms = entry.at_ms;
+    let mut changed: Vec<At> = Vec::new();
     if let Some(commits) = entry.commits {
         let group = groups.entry(entry.group.clone()).or_default();
         group.last_used_ms = now_ms;
         let commits = commits.into_iter().map(|commit| ((commit.topic, commit.partition), commit.committed));
         match entry.producer {
             Some(producer) => group.pending.entry(producer).or_default().extend(commits),
-            None => group.offsets.extend(commits),
+            None => commits.for_each(|(at, committed)| {
+                changed.push(at.clone());
+                group.offsets.insert(at, committed);
+            }),
         }
     }
-    let Some(group) = groups.get_mut(&entry.group) else { return };
-    if let (Some(producer), Some(outcome)) = (entry.producer, entry.outcome) {
-        let pending = group.pending.remove(&producer).unwrap_or_default();
-        group.last_used_ms = now_ms;
-        if outcome == Outcome::Commit {
-            group.offsets.extend(pending);
+    if let Some(group) = groups.get_mut(&entry.group) {
+        if let (Some(producer), Some(outcome)) = (entry.producer, entry.outcome) {
+            let pending = group.pending.remove(&producer).unwrap_or_default();
+            group.last_used_ms = now_ms;
+            if outcome == Outcome::Commit {
+                changed.extend(pending.keys().cloned());
+                group.offsets.extend(pending);
+            }
+        }
+        if let Some(removed) = entry.removed {
+            changed.extend(group.remove(&removed));
+        }
+        group.pending.retain(|_, pending| !pending.is_empty());
+        if group.offsets.is_empty() && group.pending.is_empty() {
+            groups.remove(&entry.group);
         }
     }
-    if let Some(removed) = entry.removed {
+    changed.into_iter().map(|at| (entry.group.clone(), at)).collect()
+}
+
+impl GroupOffsets {
+    /// Forgets some offsets, or all where none is named; answers those that were committed.
+    fn remove(&mut self, removed: &[At]) -> Vec<At> {
         if removed.is_empty() {
-            *group = GroupOffsets::default();
+            self.pending.clear();
+            return std::mem::take(&mut self.offsets).into_keys().collect();
         }
-        for at in &removed {
-            group.offsets.remove(at);
-            group.pending.values_mut().for_each(|pending| {
-                pending.remove(at);
-            });
+        for pending in self.pending.values_mut() {
+            pending.retain(|at, _| !removed.contains(at));
         }
-    }
-    group.pending.retain(|_, pending| !pending.is_empty());
-    if group.offsets.is_empty() && group.pending.is_empty() {
-        groups.remove(&entry.group);
+        removed.iter().filter(|at| self.offsets.remove(at).is_some()).cloned().collect()
     }
 }
 

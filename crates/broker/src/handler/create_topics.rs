@@ -38,6 +38,10 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: CreateTopicsRequest) -> 
 
 fn create(ctx: &Context, topic: &CreatableTopic, validate_only: bool) -> Result<(Uuid, i32), Refused> {
     let partitions = partition_count(ctx, topic)?;
+    if let Some(config) = topic.configs.iter().find(|config| config.value.is_none()) {
+        let reason = format!("topic setting {} has no value", config.name.as_str());
+        return Err((ResponseError::InvalidConfig, reason));
+    }
     let overrides = overrides(topic);
     let refuse = |error: crate::log::topics::TopicError| (error.code(), error.to_string());
     if validate_only {
@@ -89,7 +93,7 @@ fn describe(ctx: &Context, topic: CreatableTopic, created: Result<(Uuid, i32), R
                 CreatableTopicConfigs::default()
                     .with_name(text(known.name))
                     .with_value(Some(text(known.value(&own, &ctx.settings))))
-                    .with_config_source(super::describe_configs::source(known.name, &own))
+                    .with_config_source(super::describe_configs::source(known, &own, &ctx.settings))
             });
             result
                 .with_error_message(None)

@@ -33,6 +33,8 @@ fn delete(ctx: &Context, topic: &str, asked: &DeleteRecordsPartition) -> DeleteR
     let result = DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
     let deleted = match ctx.topics.partition(topic, asked.partition_index) {
         None => Err(ResponseError::UnknownTopicOrPartition),
+        // What is left of a compacted topic is the newest of each key, which nobody may delete by its age.
+        Some(partition) if !partition.config().delete => Err(ResponseError::PolicyViolation),
         Some(partition) => {
             let before = if asked.offset == ALL { partition.high_watermark() } else { asked.offset };
             partition.delete_before(before).map_err(|error| refusal(topic, asked.partition_index, &error))

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Context, blocking, check_leader_epoch, isolation};
+use super::{Context, blocking, check_leader_epoch};
 use crate::log::partition::{Batches, Isolation, Partition, ReadError, ReadLimits};
 
 /// Longest long poll, whatever the client asks for.
@@ -43,7 +43,7 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: FetchRequest, version: i
     if request.session_id != 0 {
         return FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
     }
-    let isolation = isolation(request.isolation_level);
+    let isolation = ctx.isolation(request.isolation_level);
     let wait_ms = request.max_wait_ms.clamp(0, LONGEST_WAIT_MS).unsigned_abs();
     let max_bytes = unsigned(request.max_bytes).min(ctx.settings.max_fetch_bytes);
     let min_bytes = unsigned(request.min_bytes).min(max_bytes.max(1)) as u64;

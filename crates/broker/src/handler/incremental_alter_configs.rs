@@ -1,5 +1,6 @@
 //! IncrementalAlterConfigs: sets and unsets settings of topics, all of a topic's or none.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -21,6 +22,8 @@ pub(super) type Refused = (ResponseError, String);
 
 pub(super) const SET: i8 = 0;
 const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
 
 pub(super) async fn handle(
     ctx: &Arc<Context>,
@@ -42,8 +45,19 @@ pub(super) async fn handle(
 
 fn alter(ctx: &Context, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Refused> {
     let mut overrides = topic_overrides(ctx, resource.resource_type, &resource.resource_name)?;
+    let mut named = HashSet::new();
     for change in &resource.configs {
-        apply(&mut overrides, &change.name, change.config_operation, change.value.as_deref())?;
+        if !named.insert(&*change.name) {
+            let reason = format!("the request names topic setting {} twice", change.name.as_str());
+            return Err((ResponseError::InvalidRequest, reason));
+        }
+        match change.config_operation {
+            operation @ (APPEND | SUBTRACT) => {
+                let value = change.value.as_deref();
+                apply_to_list(ctx, &mut overrides, &change.name, operation == APPEND, value)?;
+            }
+            operation => apply(&mut overrides, &change.name, operation, change.value.as_deref())?,
+        }
     }
     store(ctx, &resource.resource_name, overrides, validate_only)
 }
@@ -75,6 +89,20 @@ fn refuse(error: &TopicError) -> Refused {
     (error.code(), error.to_string())
 }
 
+/// Adds items to a list, or takes them away. A topic without a list of its own begins with the broker's.
+fn apply_to_list(
+    ctx: &Context,
+    overrides: &mut Overrides,
+    name: &str,
+    add: bool,
+    items: Option<&str>,
+) -> Result<(), Refused> {
+    let invalid = |reason| (ResponseError::InvalidConfig, reason);
+    let before = config::find(name).map_err(invalid)?.value(overrides, &ctx.settings);
+    let after = config::alter_list(name, &before, items.unwrap_or_default(), add).map_err(invalid)?;
+    apply(overrides, name, SET, items.map(|_| after.as_str()))
+}
+
 /// Sets or unsets one setting.
 pub(super) fn apply(overrides: &mut Overrides, name: &str, operation: i8, value: Option<&str>) -> Result<(), Refused> {
     match (operation, value) {
@@ -82,12 +110,17 @@ pub(super) fn apply(overrides: &mut Overrides, name: &str, operation: i8, value:
             config::check(name, value).map_err(|reason| (ResponseError::InvalidConfig, reason))?;
             overrides.insert(name.to_owned(), value.to_owned());
         }
-        (SET, None) | (DELETE, _) => {
+        (SET, None) => {
+            let reason = format!("topic setting {name} has no value; to go back to the default delete it");
+            return Err((ResponseError::InvalidRequest, reason));
+        }
+        (DELETE, _) => {
+            config::find(name).map_err(|reason| (ResponseError::InvalidConfig, reason))?;
             overrides.remove(name);
         }
-        _ => {
-            let reason = format!("topic setting {name} is no list that could be appended to");
-            return Err((ResponseError::InvalidConfig, reason));
+        (other, _) => {
+            let reason = format!("operation {other} on topic setting {name} is not known");
+            return Err((ResponseError::InvalidRequest, reason));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 
-use super::{Context, blocking, check_leader_epoch, isolation};
+use super::{Context, blocking, check_leader_epoch};
 use crate::log::batch::LEADER_EPOCH;
 use crate::log::partition::Isolation;
 use crate::log::segment::TimedOffset;
@@ -25,7 +25,7 @@ const LATEST_TIERED: i64 = -5;
 
 pub(super) async fn handle(ctx: &Arc<Context>, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let ctx = Arc::clone(ctx);
-    let isolation = isolation(request.isolation_level);
+    let isolation = ctx.isolation(request.isolation_level);
     // A search by time reads files.
     let topics = blocking(move || {
         let answer_topic = |topic: kafka_protocol::messages::list_offsets_request::ListOffsetsTopic| {

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use super::{Context, NO_OPERATIONS, NODE_ID, blocking, text};
 use crate::log::batch::LEADER_EPOCH;
 use crate::log::config::Overrides;
-use crate::log::topics::{Topic, TopicError, is_valid_name};
+use crate::log::topics::{Topic, TopicError, is_internal, is_valid_name};
 
 /// First version in which a topic that was asked for by its id may have no name.
 const NULL_NAME_SINCE: i16 = 12;
@@ -86,6 +86,7 @@ fn describe(topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(&*topic.name))))
         .with_topic_id(topic.id)
+        .with_is_internal(is_internal(&topic.name))
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(NO_OPERATIONS)
 }

@@ -43,6 +43,7 @@ mod delete_records;
 mod describe_log_dirs;
 mod create_partitions;
 mod describe_configs;
+mod broker_configs;
 mod incremental_alter_configs;
 mod alter_configs;
 mod describe_cluster;
@@ -67,7 +68,7 @@ use crate::identity::Identity;
 use crate::log::partition::Isolation;
 use crate::log::topics::{Topic, Topics};
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
-use crate::settings::BrokerSettings;
+use crate::settings::{BrokerSettings, Sabotage};
 use crate::txn::service::Transactions;
 
 /// The id of the only node.
@@ -174,17 +175,18 @@ fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
 }
 
-/// What a request with this isolation level wants to see.
-fn isolation(level: i8) -> Isolation {
-    if level == READ_COMMITTED { Isolation::Committed } else { Isolation::Uncommitted }
-}
-
 /// A single node has one leader epoch; a client that knows a newer one knows another cluster.
 fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
     if epoch > crate::log::batch::LEADER_EPOCH { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
 }
 
 impl Context {
+    /// What a request with this isolation level wants to see.
+    fn isolation(&self, level: i8) -> Isolation {
+        let ignored = self.settings.sabotage.contains(&Sabotage::NoIsolation);
+        if level == READ_COMMITTED && !ignored { Isolation::Committed } else { Isolation::Uncommitted }
+    }
+
     /// A topic by name, or by id in requests that name it so.
     fn topic(&self, name: &str, id: Uuid) -> Result<Arc<Topic>, ResponseError> {
         if id.is_nil() {

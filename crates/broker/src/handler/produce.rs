@@ -9,14 +9,18 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
 
 use super::{Context, blocking, text};
+use crate::log::admission::{self, Inadmissible, Refusal};
 use crate::log::batch::{BatchError, Codec, ProducedBatch};
+use crate::log::config::LogConfig;
 use crate::log::partition::Partition;
 use crate::log::partition_log::{AppendError, Appended};
 use crate::log::producer_state::SequenceError;
-use crate::log::topics::Topic;
+use crate::log::topics::{Topic, is_internal};
 use crate::txn::coordinator::Producer;
 
 /// First version in which a partition joins the transaction by what is written to it (KIP-890).
@@ -25,6 +29,10 @@ const JOINS_SINCE: i16 = 12;
 const TOPIC_IDS_SINCE: i16 = 13;
 /// First version in which clients may send zstd.
 const ZSTD_SINCE: i16 = 7;
+/// Acks of all replicas that are in sync.
+const ALL_IN_SYNC: i16 = -1;
+/// Replicas in sync there are of everything.
+const REPLICAS: i32 = 1;
 
 /// A produce whose batches are in the log.
 #[derive(Debug)]
@@ -49,6 +57,14 @@ struct Wait {
 pub(super) struct Refused {
     pub(super) error: ResponseError,
     reason: String,
+    /// The records it is about, where it is not about all of them.
+    records: Vec<Refusal>,
+}
+
+impl Refused {
+    fn new(error: ResponseError, reason: impl Into<String>) -> Self {
+        Self { error, reason: reason.into(), records: Vec::new() }
+    }
 }
 
 /// Appends everything in the request.
@@ -59,7 +75,8 @@ pub(crate) async fn admit(ctx: &Arc<Context>, request: ProduceRequest, version: 
 
 fn append_all(ctx: &Context, request: ProduceRequest, version: i16) -> Admitted {
     let whole = check_request(&request);
-    let silent = request.acks == 0;
+    let acks = request.acks;
+    let silent = acks == 0;
     let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str());
     let mut admitted = Admitted { response: ProduceResponse::default(), silent, failed: false, waits: Vec::new() };
     for (topic_at, topic) in request.topic_data.into_iter().enumerate() {
@@ -72,8 +89,8 @@ fn append_all(ctx: &Context, request: ProduceRequest, version: i16) -> Admitted 
         for (partition_at, data) in topic.partition_data.into_iter().enumerate() {
             let index = data.index;
             let appended = match &whole {
-                Ok(()) => append(ctx, found.as_deref().map_err(|error| *error), data, transactional_id, version),
-                Err((error, reason)) => Err(Refused { error: *error, reason: (*reason).to_owned() }),
+                Ok(()) => append(ctx, found.as_deref().map_err(|error| *error), data, transactional_id, version, acks),
+                Err((error, reason)) => Err(Refused::new(*error, *reason)),
             };
             admitted.failed |= appended.is_err();
             if let Ok((log, appended)) = &appended {
@@ -108,22 +125,32 @@ fn append(
     data: PartitionProduceData,
     transactional_id: Option<&str>,
     version: i16,
+    acks: i16,
 ) -> Result<(Arc<Partition>, Appended), Refused> {
-    let unknown = |error| Refused { error, reason: format!("there is no such topic with a partition {}", data.index) };
+    let unknown = |error| Refused::new(error, format!("there is no such topic with a partition {}", data.index));
     let topic = topic.map_err(unknown)?;
     let partition = topic.partition(data.index).ok_or_else(|| unknown(ResponseError::UnknownTopicOrPartition))?;
     let topic: &str = &topic.name;
+    if is_internal(topic) {
+        return Err(Refused::new(ResponseError::InvalidTopicException, format!("only the broker writes to {topic}")));
+    }
     let records = data.records.unwrap_or_default();
     let batch = ProducedBatch::check(&records).map_err(refuse_batch)?;
     let in_transaction = transactional_id.filter(|_| batch.header.is_transactional());
     if batch.header.is_transactional() && in_transaction.is_none() {
         let reason = "a transactional batch without a transactional id".to_owned();
-        return Err(Refused { error: ResponseError::InvalidRequest, reason });
+        return Err(Refused::new(ResponseError::InvalidRequest, reason));
     }
     if version < ZSTD_SINCE && batch.header.codec() == Ok(Codec::Zstd) {
         let reason = format!("zstd needs Produce version {ZSTD_SINCE}");
-        return Err(Refused { error: ResponseError::UnsupportedCompressionType, reason });
+        return Err(Refused::new(ResponseError::UnsupportedCompressionType, reason));
     }
+    let now_ms = ctx.clock.wall_ms();
+    let repacked = check_topic(topic, &partition.config(), &batch, acks, now_ms)?;
+    let batch = match &repacked {
+        Some(bytes) => ProducedBatch::check(bytes).map_err(refuse_batch)?,
+        None => batch,
+    };
     let producer = Producer { id: batch.header.producer_id, epoch: batch.header.producer_epoch };
     let at = (topic.to_owned(), data.index);
     if let Some(id) = in_transaction
@@ -133,15 +160,42 @@ fn append(
         joined.map_err(|error| refuse_append(topic, data.index, AppendError::NotAdmitted(error)))?;
     }
     let admit = || in_transaction.map_or(Ok(()), |id| ctx.transactions.check_produce(id, producer, &at));
-    let appended = partition.append(&batch, ctx.clock.wall_ms(), admit);
+    let appended = partition.append(&batch, now_ms, admit);
     if partition.is_deleted() {
         let reason = format!("topic {topic} is being deleted");
-        return Err(Refused { error: ResponseError::UnknownTopicOrPartition, reason });
+        return Err(Refused::new(ResponseError::UnknownTopicOrPartition, reason));
     }
     match appended {
         Ok(appended) => Ok((partition, appended)),
         Err(error) => Err(refuse_append(topic, data.index, error)),
     }
+}
+
+/// What the settings of a topic say to a batch; answers it in the codec of the topic, if that is another one.
+fn check_topic(
+    topic: &str,
+    config: &LogConfig,
+    batch: &ProducedBatch<'_>,
+    acks: i16,
+    now_ms: i64,
+) -> Result<Option<Vec<u8>>, Refused> {
+    if acks == ALL_IN_SYNC && config.min_insync_replicas > REPLICAS {
+        let reason = format!(
+            "topic {topic} has min.insync.replicas={}, but a single node has {REPLICAS} replica in sync; lower it, or \
+             produce with acks=1",
+            config.min_insync_replicas
+        );
+        return Err(Refused::new(ResponseError::NotEnoughReplicas, reason));
+    }
+    admission::admit(batch, config, now_ms).map_err(|error| {
+        let reason = error.to_string();
+        let (error, records) = match error {
+            Inadmissible::Unreadable(_) => (ResponseError::InvalidRecord, Vec::new()),
+            Inadmissible::Key(records) => (ResponseError::InvalidRecord, records),
+            Inadmissible::Timestamp(records) => (ResponseError::InvalidTimestamp, records),
+        };
+        Refused { error, reason, records }
+    })
 }
 
 fn refuse_batch(error: BatchError) -> Refused {
@@ -150,7 +204,7 @@ fn refuse_batch(error: BatchError) -> Refused {
         BatchError::Field { what: "the compression codec", .. } => ResponseError::UnsupportedCompressionType,
         _ => ResponseError::InvalidRecord,
     };
-    Refused { error: kind, reason: error.to_string() }
+    Refused::new(kind, error.to_string())
 }
 
 pub(super) fn refuse_append(topic: &str, partition: i32, error: AppendError) -> Refused {
@@ -167,7 +221,7 @@ pub(super) fn refuse_append(topic: &str, partition: i32, error: AppendError) -> 
     if kind == ResponseError::KafkaStorageError {
         tracing::error!(topic, partition, %error, "records cannot be stored: check the disk of the data folder");
     }
-    Refused { error: kind, reason: error.to_string() }
+    Refused::new(kind, error.to_string())
 }
 
 fn describe(index: i32, appended: Result<(Arc<Partition>, Appended), Refused>) -> PartitionProduceResponse {
@@ -182,8 +236,15 @@ fn describe(index: i32, appended: Result<(Arc<Partition>, Appended), Refused>) -
             .with_base_offset(-1)
             .with_log_append_time_ms(-1)
             .with_log_start_offset(-1)
+            .with_record_errors(refused.records.into_iter().map(describe_record).collect())
             .with_error_message(Some(text(refused.reason))),
     }
+}
+
+fn describe_record(refusal: Refusal) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage::default()
+        .with_batch_index(refusal.index)
+        .with_batch_index_error_message(Some(text(refusal.reason)))
 }
 
 impl Admitted {

@@ -31,6 +31,8 @@ pub(crate) struct AbortedIndex {
     /// Entries in the file, also those no longer needed.
     in_file: usize,
     unsynced: bool,
+    /// How often compaction has made it forget.
+    generation: u64,
 }
 
 impl AbortedIndex {
@@ -70,7 +72,7 @@ impl AbortedIndex {
     /// An index that has looked at nothing yet.
     pub(crate) fn new(dir: &Path) -> Self {
         let path = dir.join("aborted.index");
-        Self { path, file: None, entries: Vec::new(), in_file: 0, unsynced: false }
+        Self { path, file: None, entries: Vec::new(), in_file: 0, unsynced: false, generation: 0 }
     }
 
     /// Adds a transaction, whose marker is behind all others.
@@ -102,6 +104,10 @@ impl AbortedIndex {
         if outdated < REWRITE_AT_LEAST || outdated < self.entries.len() {
             return Ok(());
         }
+        self.rewrite()
+    }
+
+    fn rewrite(&mut self) -> io::Result<()> {
         let temporary = self.path.with_extension("tmp");
         let content: Vec<u8> = self.entries.iter().flat_map(|&entry| encode(entry)).collect();
         let mut file = File::create(&temporary)?;
@@ -112,6 +118,23 @@ impl AbortedIndex {
         self.in_file = self.entries.len();
         self.unsynced = true;
         Ok(())
+    }
+
+    /// Forgets transactions of which compaction has left nothing but their markers, durably: once their markers go too
+    /// an entry would make what the producer wrote later look aborted. The newest stays, it says how far the index goes.
+    pub(crate) fn forget(&mut self, gone: &[Ended]) -> io::Result<()> {
+        let (newest, before) = (self.last_marker(), self.entries.len());
+        self.entries.retain(|entry| Some(entry.marker_offset) == newest || !gone.contains(entry));
+        if self.entries.len() == before {
+            return Ok(());
+        }
+        self.generation += 1;
+        self.rewrite()?;
+        self.sync()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Makes every entry durable.
@@ -209,6 +232,19 @@ mod tests {
             fs::write(&path, damaged).expect("written");
             assert!(AbortedIndex::open(dir.path(), 25).expect("read").is_none());
         }
+    }
+
+    #[test]
+    fn what_compaction_has_emptied_is_forgotten_in_the_file_but_never_the_newest() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut index = AbortedIndex::create(dir.path()).expect("created");
+        for (first, marker) in [(0, 10), (12, 20), (25, 30)] {
+            index.push(ended(first, marker)).expect("pushed");
+        }
+        index.forget(&[ended(0, 10), ended(12, 21), ended(25, 30)]).expect("forgotten");
+        index.push(ended(35, 40)).expect("pushed");
+        let index = AbortedIndex::open(dir.path(), i64::MAX).expect("opened").expect("whole");
+        assert_eq!(between(&index, 0, i64::MAX), [20, 30, 40]);
     }
 
     #[test]

@@ -34,6 +34,8 @@ const CODEC_BITS: i16 = 0b0111;
 const LOG_APPEND_TIME_BIT: i16 = 0b1000;
 pub(crate) const TRANSACTIONAL_BIT: i16 = 0b1_0000;
 pub(crate) const CONTROL_BIT: i16 = 0b10_0000;
+/// The base timestamp is when tombstones of the batch may go (KIP-534); set by the cleaner alone.
+const DELETE_HORIZON_BIT: i16 = 0b100_0000;
 
 /// Leader epoch of every batch: a single node never changes its leader.
 pub(crate) const LEADER_EPOCH: i32 = 0;
@@ -59,11 +61,11 @@ pub(crate) struct BatchHeader {
 /// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
+    None = 0,
+    Gzip = 1,
+    Snappy = 2,
+    Lz4 = 3,
+    Zstd = 4,
 }
 
 /// Why bytes are not a record batch.
@@ -151,6 +153,32 @@ impl BatchHeader {
         self.attributes & LOG_APPEND_TIME_BIT != 0
     }
 
+    /// When the tombstones of the batch, or its marker, may be removed.
+    pub(crate) fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp)
+    }
+
+    /// The header with this horizon, which its base timestamp becomes.
+    pub(crate) fn with_delete_horizon(self, horizon_ms: i64) -> Self {
+        Self { attributes: self.attributes | DELETE_HORIZON_BIT, base_timestamp: horizon_ms, ..self }
+    }
+
+    /// The header of the same batch with all its records gone: it keeps the offsets and the sequence numbers.
+    pub(crate) fn emptied(self) -> Self {
+        Self {
+            size_bytes: HEADER_SIZE,
+            attributes: self.attributes & !(CODEC_BITS | DELETE_HORIZON_BIT),
+            base_timestamp: self.max_timestamp,
+            record_count: 0,
+            ..self
+        }
+    }
+
+    /// The header of the same batch with its records packed in another way.
+    pub(crate) fn with_codec(self, codec: Codec) -> Self {
+        Self { attributes: (self.attributes & !CODEC_BITS) | codec as i16, ..self }
+    }
+
     /// Sequence number of the last record; sequence numbers wrap to 0 after `i32::MAX`.
     pub(crate) fn last_sequence(&self) -> i32 {
         add_sequence(self.base_sequence, self.last_offset_delta)
@@ -179,6 +207,9 @@ impl BatchHeader {
         }
         if self.is_transactional() && !self.is_idempotent() {
             return fail("a transactional batch without a producer; its producer id", self.producer_id);
+        }
+        if self.delete_horizon_ms().is_some() {
+            return fail("a delete horizon from a client; its attributes", self.attributes.into());
         }
         if self.is_idempotent() && (self.base_sequence < 0 || self.producer_epoch < 0 || self.producer_id < 0) {
             return fail("an idempotent batch without sequence; its base sequence", self.base_sequence.into());

@@ -1,148 +1,85 @@
-//! The settings of a topic: Kafka's names and values, the broker's defaults beneath.
+//! The settings of a topic in force: what it sets itself, the broker's defaults beneath.
 //!
 //! A topic stores only what its creator set. What it does not set follows the broker's settings,
-//! also when those change later. A name that is not served, or a value that cannot be honoured
-//! (compaction, recompression), is refused when it is set: nothing is accepted and then ignored.
+//! also when those change later. A name that is not served, or a value that cannot be honoured, is
+//! refused when it is set: nothing is accepted and then ignored.
 
 use std::collections::BTreeMap;
 
-use crate::settings::BrokerSettings;
+use super::batch::Codec;
+use super::topic_settings::{
+    DEFAULT_FILE_DELETE_DELAY_MS, DEFAULT_INDEX_INTERVAL_BYTES, DEFAULT_SEGMENT_INDEX_BYTES, LOG_APPEND_TIME, items,
+};
+pub(crate) use super::topic_settings::{KNOWN, Known, ValueType};
+use crate::settings::{BrokerSettings, Sabotage};
 
 /// What a topic sets itself, as it was written.
 pub(crate) type Overrides = BTreeMap<String, String>;
 
 /// The settings in force for the log of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LogConfig {
+    /// Whether segments go by age and size.
+    pub(crate) delete: bool,
+    pub(crate) compact: bool,
+    pub(crate) delete_retention_ms: i64,
+    pub(crate) min_compaction_lag_ms: i64,
+    pub(crate) max_compaction_lag_ms: i64,
+    pub(crate) min_cleanable_dirty_ratio: f64,
     pub(crate) retention_ms: i64,
     pub(crate) retention_bytes: i64,
     pub(crate) segment_bytes: u32,
     pub(crate) segment_ms: i64,
+    pub(crate) segment_jitter_ms: i64,
+    pub(crate) segment_index_bytes: usize,
+    pub(crate) file_delete_delay_ms: i64,
+    pub(crate) flush_messages: i64,
+    pub(crate) flush_ms: i64,
     pub(crate) max_message_bytes: usize,
+    pub(crate) max_unpacked_bytes: usize,
+    pub(crate) min_insync_replicas: i32,
     pub(crate) index_interval_bytes: u32,
     pub(crate) log_append_time: bool,
-}
-
-/// How a value is described to clients (`DescribeConfigs`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ValueType {
-    Boolean = 1,
-    String = 2,
-    Int = 3,
-    Long = 5,
-    List = 7,
-}
-
-/// A topic setting that is served.
-pub(crate) struct Known {
-    pub(crate) name: &'static str,
-    pub(crate) value_type: ValueType,
-    default: fn(&BrokerSettings) -> String,
-    check: fn(&str) -> Result<(), String>,
-}
-
-/// Every topic setting that is served, by name.
-pub(crate) const KNOWN: &[Known] = &[
-    Known {
-        name: "cleanup.policy",
-        value_type: ValueType::List,
-        default: |_| "delete".into(),
-        check: |value| only(value, &["delete"], "compaction is not served"),
-    },
-    Known {
-        name: "compression.type",
-        value_type: ValueType::String,
-        default: |_| "producer".into(),
-        check: |value| only(value, &["producer"], "batches are stored as they arrive"),
-    },
-    Known {
-        name: "index.interval.bytes",
-        value_type: ValueType::Int,
-        default: |_| DEFAULT_INDEX_INTERVAL_BYTES.to_string(),
-        check: |value| between(value, 0, i32::MAX.into()),
-    },
-    Known {
-        name: "max.message.bytes",
-        value_type: ValueType::Int,
-        default: |settings| settings.max_message_bytes.to_string(),
-        check: |value| between(value, 0, i32::MAX.into()),
-    },
-    Known {
-        name: "message.timestamp.type",
-        value_type: ValueType::String,
-        default: |_| CREATE_TIME.into(),
-        check: |value| only(value, &[CREATE_TIME, LOG_APPEND_TIME], "no other time is known"),
-    },
-    Known {
-        name: "min.insync.replicas",
-        value_type: ValueType::Int,
-        default: |_| "1".into(),
-        check: |value| only(value, &["1"], "a single node has one replica"),
-    },
-    Known {
-        name: "retention.bytes",
-        value_type: ValueType::Long,
-        default: |settings| settings.retention_bytes.to_string(),
-        check: |value| between(value, -1, i64::MAX),
-    },
-    Known {
-        name: "retention.ms",
-        value_type: ValueType::Long,
-        default: |settings| settings.retention_ms.to_string(),
-        check: |value| between(value, -1, i64::MAX),
-    },
-    Known {
-        name: "segment.bytes",
-        value_type: ValueType::Int,
-        default: |settings| settings.segment_bytes.to_string(),
-        check: |value| between(value, 1024, i32::MAX.into()),
-    },
-    Known {
-        name: "segment.ms",
-        value_type: ValueType::Long,
-        default: |settings| settings.segment_ms.to_string(),
-        check: |value| between(value, 1, i64::MAX),
-    },
-    Known {
-        name: "unclean.leader.election.enable",
-        value_type: ValueType::Boolean,
-        default: |_| "false".into(),
-        check: |value| only(value, &["false"], "a single node elects nobody"),
-    },
-];
-
-const CREATE_TIME: &str = "CreateTime";
-const LOG_APPEND_TIME: &str = "LogAppendTime";
-const DEFAULT_INDEX_INTERVAL_BYTES: u32 = 4096;
-
-fn only(value: &str, allowed: &[&str], why: &str) -> Result<(), String> {
-    if allowed.contains(&value) {
-        return Ok(());
-    }
-    Err(format!("is {value:?}, expected {}: {why}", allowed.join(" or ")))
-}
-
-fn between(value: &str, least: i64, most: i64) -> Result<(), String> {
-    match value.parse::<i64>() {
-        Ok(number) if (least..=most).contains(&number) => Ok(()),
-        _ => Err(format!("is {value:?}, expected a number from {least} to {most}")),
-    }
-}
-
-impl Known {
-    /// The value in force: the topic's own, or the broker's default.
-    pub(crate) fn value(&self, overrides: &Overrides, settings: &BrokerSettings) -> String {
-        overrides.get(self.name).cloned().unwrap_or_else(|| (self.default)(settings))
-    }
+    pub(crate) timestamp_before_max_ms: i64,
+    pub(crate) timestamp_after_max_ms: i64,
+    /// What batches are recompressed to; absent where they stay as they arrive.
+    pub(crate) codec: Option<Codec>,
+    /// Whether a producer that was replaced is refused; only sabotage says no.
+    pub(crate) fences: bool,
 }
 
 /// Checks one setting; the error names it, what was found and what is expected.
 pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
-    let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
-        let names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
-        return Err(format!("topic setting {name:?} is not served; served are {}", names.join(", ")));
-    };
+    let known = find(name)?;
     (known.check)(value).map_err(|reason| format!("topic setting {name} {reason}"))
+}
+
+/// A setting that is served.
+pub(crate) fn find(name: &str) -> Result<&'static Known, String> {
+    let unknown = || {
+        let names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
+        format!("topic setting {name:?} is not served; served are {}", names.join(", "))
+    };
+    KNOWN.iter().find(|known| known.name == name).ok_or_else(unknown)
+}
+
+/// A list with items added that it does not have, or without those taken away.
+pub(crate) fn alter_list(name: &str, value: &str, changed: &str, add: bool) -> Result<String, String> {
+    if find(name)?.value_type != ValueType::List {
+        return Err(format!("topic setting {name} is no list that items could be added to or taken from"));
+    }
+    let mut list: Vec<&str> = items(value).collect();
+    for item in items(changed) {
+        let position = list.iter().position(|&found| found == item);
+        match (position, add) {
+            (None, true) => list.push(item),
+            (Some(position), false) => {
+                list.remove(position);
+            }
+            _ => {}
+        }
+    }
+    Ok(list.join(","))
 }
 
 impl LogConfig {
@@ -154,15 +91,47 @@ impl LogConfig {
         };
         let unsigned =
             |name: &str, default: u32| -> u32 { u32::try_from(number(name, default.into())).unwrap_or(default) };
-        let max_message_bytes = unsigned("max.message.bytes", settings.max_message_bytes.max(0).unsigned_abs());
+        let text = |name: &str| overrides.get(name).map(String::as_str);
+        let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let policy: Vec<&str> = items(text("cleanup.policy").unwrap_or("delete")).collect();
+        let compact = policy.contains(&"compact");
+        let max_compaction_lag_ms = number("max.compaction.lag.ms", settings.max_compaction_lag_ms);
+        let segment_ms = number("segment.ms", settings.segment_ms);
         Self {
+            delete: policy.contains(&"delete"),
+            compact,
+            delete_retention_ms: number("delete.retention.ms", settings.delete_retention_ms),
+            min_compaction_lag_ms: number("min.compaction.lag.ms", settings.min_compaction_lag_ms),
+            max_compaction_lag_ms,
+            min_cleanable_dirty_ratio: text("min.cleanable.dirty.ratio")
+                .and_then(|value| value.parse().ok())
+                .unwrap_or(settings.min_cleanable_dirty_ratio),
             retention_ms: number("retention.ms", settings.retention_ms),
             retention_bytes: number("retention.bytes", settings.retention_bytes),
             segment_bytes: unsigned("segment.bytes", settings.segment_bytes.max(0).unsigned_abs()),
-            segment_ms: number("segment.ms", settings.segment_ms),
-            max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(usize::MAX),
+            // What is still written cannot be compacted.
+            segment_ms: if compact { segment_ms.min(max_compaction_lag_ms) } else { segment_ms },
+            segment_jitter_ms: number("segment.jitter.ms", 0),
+            segment_index_bytes: size(unsigned("segment.index.bytes", DEFAULT_SEGMENT_INDEX_BYTES)),
+            file_delete_delay_ms: number("file.delete.delay.ms", DEFAULT_FILE_DELETE_DELAY_MS),
+            flush_messages: number("flush.messages", i64::MAX),
+            flush_ms: number("flush.ms", i64::MAX),
+            max_message_bytes: size(unsigned("max.message.bytes", settings.max_message_bytes.max(0).unsigned_abs())),
+            max_unpacked_bytes: settings.max_unpacked_batch_bytes,
+            min_insync_replicas: i32::try_from(number("min.insync.replicas", 1)).unwrap_or(i32::MAX),
             index_interval_bytes: unsigned("index.interval.bytes", DEFAULT_INDEX_INTERVAL_BYTES),
-            log_append_time: overrides.get("message.timestamp.type").is_some_and(|value| value == LOG_APPEND_TIME),
+            log_append_time: text("message.timestamp.type") == Some(LOG_APPEND_TIME),
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms", i64::MAX),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms", i64::MAX),
+            codec: match text("compression.type") {
+                Some("uncompressed") => Some(Codec::None),
+                Some("gzip") => Some(Codec::Gzip),
+                Some("snappy") => Some(Codec::Snappy),
+                Some("lz4") => Some(Codec::Lz4),
+                Some("zstd") => Some(Codec::Zstd),
+                _ => None,
+            },
+            fences: !settings.sabotage.contains(&Sabotage::NoFencing),
         }
     }
 }
@@ -179,17 +148,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_default_passes_its_own_check() {
+    fn every_default_passes_its_own_check_and_the_list_is_in_order() {
         for known in KNOWN {
             let value = known.value(&Overrides::new(), &BrokerSettings::default());
             check(known.name, &value).expect(known.name);
         }
+        assert!(KNOWN.is_sorted_by_key(|known| known.name));
     }
 
     #[test]
     fn what_cannot_be_honoured_is_refused_with_the_reason() {
         for (name, value, expected) in [
-            ("cleanup.policy", "compact", "compaction is not served"),
+            ("cleanup.policy", "compost", "a list of compact and delete"),
+            ("cleanup.policy", "", "a list of compact and delete"),
+            ("compression.type", "brotli", "producer or uncompressed"),
+            ("min.cleanable.dirty.ratio", "2", "a share from 0 to 1"),
+            ("preallocate", "true", "files grow"),
+            ("leader.replication.throttled.replicas", "all", "partition:broker"),
             ("retention.ms", "-2", "expected a number from -1"),
             ("segment.bytes", "lots", "\"lots\""),
             ("message.timestamp.type", "Whenever", "CreateTime or LogAppendTime"),
@@ -198,15 +173,47 @@ mod tests {
             let error = check(name, value).expect_err(name);
             assert!(error.contains(expected), "{error}");
         }
+        for (name, value) in [
+            ("cleanup.policy", "compact, delete"),
+            ("min.insync.replicas", "3"),
+            ("follower.replication.throttled.replicas", "0:0,1:0"),
+            ("leader.replication.throttled.replicas", "*"),
+        ] {
+            check(name, value).expect(name);
+        }
     }
 
     #[test]
     fn a_topic_overrides_the_broker() {
-        let overrides: Overrides = [("retention.ms", "5"), ("message.timestamp.type", "LogAppendTime")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
+        let overrides: Overrides = [
+            ("retention.ms", "5"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("cleanup.policy", "compact"),
+            ("max.compaction.lag.ms", "70"),
+            ("compression.type", "zstd"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
         let config = LogConfig::resolve(&overrides, &BrokerSettings::default());
         assert_eq!((config.retention_ms, config.log_append_time), (5, true));
-        assert_eq!(config.segment_ms, BrokerSettings::default().segment_ms);
+        assert_eq!((config.compact, config.delete, config.segment_ms), (true, false, 70));
+        assert_eq!(config.codec, Some(Codec::Zstd));
+        let default = LogConfig::default();
+        assert_eq!((default.compact, default.delete, default.codec), (false, true, None));
+        assert_eq!(default.segment_ms, BrokerSettings::default().segment_ms);
+    }
+
+    #[test]
+    fn items_of_a_list_are_added_and_taken_away_once() {
+        for (value, changed, add, expected) in [
+            ("delete", "compact", true, "delete,compact"),
+            ("delete", "delete, compact", true, "delete,compact"),
+            ("delete,compact", "delete", false, "compact"),
+            ("delete", "compact", false, "delete"),
+            ("", "compact", true, "compact"),
+        ] {
+            assert_eq!(alter_list("cleanup.policy", value, changed, add).as_deref(), Ok(expected));
+        }
+        alter_list("retention.ms", "1", "2", true).expect_err("no list");
     }
 }

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchHeader, CONTROL_BIT, HEADER_SIZE, TRANSACTIONAL_BIT, seal};
+use super::records::Unpacked;
 
 const ABORT: i16 = 0;
 const COMMIT: i16 = 1;
@@ -72,9 +73,10 @@ impl Marker {
 
     /// What a control batch says; `None` for a kind that is not known, which ends no transaction.
     pub(crate) fn read(header: &BatchHeader, batch: &[u8]) -> Option<Self> {
-        let record = batch.get(HEADER_SIZE..header.size_bytes)?;
-        // Written by us, so of one shape; another shape is another kind of control record.
-        let kind = i16::from_be_bytes([*record.get(7)?, *record.get(8)?]);
+        // Compaction writes a marker's record anew, and its lengths may change.
+        let unpacked = Unpacked::new(header, batch.get(..header.size_bytes)?, header.size_bytes).ok()?;
+        let Some(&[_, _, high, low, ..]) = unpacked.records().next()?.ok()?.key else { return None };
+        let kind = i16::from_be_bytes([high, low]);
         let outcome = match kind {
             ABORT => Outcome::Abort,
             COMMIT => Outcome::Commit,

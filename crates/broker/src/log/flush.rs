@@ -125,3 +125,59 @@ impl Drop for Flusher {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::ProducedBatch;
+    use super::super::batch::testing::{Spec, batch};
+    use super::super::config::LogConfig;
+    use super::super::partition_log::PartitionLog;
+    use super::super::recovery::Recovery;
+    use super::*;
+    use crate::settings::CorruptLogPolicy;
+
+    /// A partition nobody flushes unless its topic says so.
+    fn open(dir: &std::path::Path, config: LogConfig) -> Arc<Partition> {
+        let recovery = Recovery {
+            dir,
+            topic: "t",
+            partition: 0,
+            policy: CorruptLogPolicy::Refuse,
+            compacts: false,
+            index_interval_bytes: config.index_interval_bytes,
+            now_ms: 0,
+        };
+        let log = PartitionLog::open(recovery, config, 10).expect("opened");
+        Partition::new("t".into(), 0, log, FlushQueue::new(FsyncMode::Os))
+    }
+
+    fn append(partition: &Arc<Partition>, records: i32, now_ms: i64) {
+        let bytes = batch(Spec { records, ..Spec::default() });
+        partition.append(&ProducedBatch::check(&bytes).expect("valid"), now_ms, || Ok(())).expect("appended");
+    }
+
+    #[test]
+    fn flush_messages_counts_records_since_the_last_flush() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let partition = open(dir.path(), LogConfig { flush_messages: 3, ..LogConfig::default() });
+        for (records, flushed) in [(2, 0), (1, 3), (2, 3), (5, 10)] {
+            append(&partition, records, 0);
+            assert_eq!(partition.flushed_offset(), flushed);
+        }
+    }
+
+    #[test]
+    fn flush_ms_counts_from_the_oldest_record_that_waits() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let partition = open(dir.path(), LogConfig { flush_ms: 100, ..LogConfig::default() });
+        append(&partition, 1, 50);
+        append(&partition, 1, 140);
+        for (now_ms, flushed) in [(149, 0), (150, 2), (1000, 2)] {
+            partition.flush_overdue(now_ms);
+            assert_eq!(partition.flushed_offset(), flushed);
+        }
+        append(&partition, 1, 1000);
+        partition.flush_overdue(1099);
+        assert_eq!(partition.flushed_offset(), 2);
+    }
+}

@@ -109,6 +109,20 @@ impl<E: Entry> Index<E> {
         Ok(index)
     }
 
+    /// Moves the file, if there is one, to another path.
+    pub(crate) fn move_to(&mut self, path: PathBuf) -> io::Result<()> {
+        if self.written > 0 {
+            fs::rename(&self.path, &path)?;
+        }
+        self.path = path;
+        Ok(())
+    }
+
+    /// Bytes of all entries, also of those not yet written.
+    pub(crate) fn size_bytes(&self) -> usize {
+        (self.written + self.pending.len()) * E::SIZE
+    }
+
     pub(crate) fn last(&self) -> Option<E> {
         self.last
     }

@@ -10,23 +10,28 @@
 //! records have to leave out. `sealed` and `journal` are the two ways small things are kept.
 //!
 //! Batches are stored as they arrive: checked once, given their offsets, never decoded on the way
-//! in or out. Everything a crash can leave behind is handled by `recovery` and nowhere else.
+//! in or out. Everything a crash can leave behind is handled by `recovery` and nowhere else. Where a
+//! topic is compacted, `cleaner` writes closed segments anew.
 
 pub(crate) mod batch;
 pub(crate) mod control;
 pub(crate) mod records;
+pub(crate) mod admission;
 pub(crate) mod index;
 pub(crate) mod scan;
 pub(crate) mod segment;
 pub(crate) mod producer_state;
 pub(crate) mod aborted;
+pub(crate) mod topic_settings;
 pub(crate) mod config;
+pub(crate) mod checkpoint;
 pub(crate) mod retention;
 pub(crate) mod recovery;
 pub(crate) mod partition_log;
 pub(crate) mod waiters;
 pub(crate) mod flush;
 pub(crate) mod partition;
+pub(crate) mod cleaner;
 pub(crate) mod sealed;
 pub(crate) mod journal;
 pub(crate) mod topics;

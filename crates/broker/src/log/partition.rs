@@ -41,7 +41,7 @@ use crate::error::BrokerError;
 pub(crate) struct Partition {
     topic: Arc<str>,
     index: i32,
-    log: RwLock<PartitionLog>,
+    pub(super) log: RwLock<PartitionLog>,
     high_watermark: AtomicI64,
     flushed: watch::Sender<Flushed>,
     flush_queue: Arc<FlushQueue>,
@@ -50,6 +50,10 @@ pub(crate) struct Partition {
     flushing: Mutex<()>,
     waiters: Waiters,
     deleted: AtomicBool,
+    /// No more is written to the log.
+    closed: AtomicBool,
+    /// Compaction has failed.
+    uncleanable: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +135,8 @@ impl Partition {
             flushing: Mutex::new(()),
             waiters: Waiters::default(),
             deleted: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            uncleanable: AtomicBool::new(false),
         })
     }
 
@@ -153,6 +159,22 @@ impl Partition {
 
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_uncleanable(&self) -> bool {
+        self.uncleanable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_uncleanable(&self) {
+        self.uncleanable.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn config(&self) -> LogConfig {
+        self.log.read().config
     }
 
     pub(crate) fn set_config(&self, config: LogConfig) {
@@ -199,7 +221,40 @@ impl Partition {
         if !self.flush_queue.acks_wait() {
             self.waiters.wake();
         }
+        self.flush_many(appended.next_offset)?;
         Ok(appended)
+    }
+
+    /// Flushes if `flush.messages` records have come since the last time.
+    fn flush_many(&self, end: i64) -> Result<(), AppendError> {
+        let limit = self.config().flush_messages;
+        if self.flush_queue.acks_wait() || end - self.flushed.borrow().offset < limit {
+            return Ok(());
+        }
+        self.flush();
+        if self.flushed.borrow().failed { Err(AppendError::Failed) } else { Ok(()) }
+    }
+
+    /// Flushes what has waited for `flush.ms`. Blocks.
+    pub(crate) fn flush_overdue(&self, now_ms: i64) {
+        let overdue = self.log.read().is_flush_overdue(now_ms);
+        if overdue {
+            self.flush();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn flushed_offset(&self) -> i64 {
+        self.flushed.borrow().offset
+    }
+
+    /// Makes sure that everything below `offset` is on the disk; `false` if it cannot be. Blocks.
+    pub(crate) fn flush_to(&self, offset: i64) -> bool {
+        if self.flushed.borrow().offset < offset {
+            self.flush();
+        }
+        let flushed = *self.flushed.borrow();
+        !flushed.failed && flushed.offset >= offset
     }
 
     fn queue_flush(self: &Arc<Self>) {
@@ -281,6 +336,7 @@ impl Partition {
             return Ok(batches);
         }
         let span = log.span_from(offset).map_err(|error| named(error, PathBuf::from(&*self.topic)))?;
+        let generation = log.aborted_generation();
         // Writers go on while the file is read.
         drop(log);
         let read_to;
@@ -290,6 +346,11 @@ impl Partition {
             if log.start_offset() > offset {
                 // Deleted meanwhile, and with it perhaps the knowledge that it was aborted.
                 return Err(ReadError::OutOfRange { offset, start: log.start_offset(), end: log.next_offset() });
+            }
+            if log.aborted_generation() != generation {
+                // The file that was read may hold records of a transaction that compaction has emptied since.
+                drop(log);
+                return self.read(offset, limits);
             }
             batches.aborted = log.aborted_between(offset, read_to);
         }
@@ -394,6 +455,7 @@ impl Partition {
 
     /// Ends the partition in good order. Blocks.
     pub(crate) fn close(&self) -> Result<(), BrokerError> {
+        self.closed.store(true, Ordering::Release);
         let _one_at_a_time = self.flushing.lock();
         self.log.write().close()
     }
@@ -401,6 +463,7 @@ impl Partition {
     /// Takes no more records, at once and without a flush: the topic is gone, or the broker is.
     pub(crate) fn abandon(&self) {
         self.deleted.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::Release);
         self.log.write().fail();
         self.flushed.send_modify(|flushed| flushed.failed = true);
         self.waiters.wake();

@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -24,12 +25,13 @@ use thiserror::Error;
 
 use super::aborted::AbortedIndex;
 use super::batch::{BatchHeader, ProducedBatch};
+use super::checkpoint::Checkpoint;
 use super::config::LogConfig;
 use super::control::{Marker, Outcome};
 use super::producer_state::{Described, Ended, Judgement, ProducerState, SequenceError};
-use super::recovery::{Checkpoint, Recovery};
+use super::recovery::Recovery;
 use super::retention::{self, SegmentAge};
-use super::scan::{ScanError, Scanner};
+use super::scan::ScanError;
 use super::sealed::{self, Kind};
 use super::segment::{Segment, Span, TimedOffset, file_path};
 use crate::error::{BrokerError, io_at};
@@ -65,27 +67,30 @@ pub(crate) enum AppendError {
 /// Segments and producers of one partition.
 #[derive(Debug)]
 pub(crate) struct PartitionLog {
-    dir: PathBuf,
-    config: LogConfig,
+    pub(super) dir: PathBuf,
+    pub(super) config: LogConfig,
     max_producers: usize,
     /// Never empty; the last one is active.
-    segments: VecDeque<Segment>,
-    producers: ProducerState,
-    aborted: AbortedIndex,
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) producers: ProducerState,
+    pub(super) aborted: AbortedIndex,
     /// Transactions whose marker may not be readable yet, in the order of their markers.
     ending: VecDeque<Ended>,
     /// Closed files whose last bytes may not be on the disk yet.
     unsynced: Vec<Arc<File>>,
-    failed: bool,
+    /// When the oldest record came that was not yet handed to an fsync.
+    unsynced_since_ms: Option<i64>,
+    /// Files of deleted segments, and when they go.
+    doomed: Vec<(i64, PathBuf)>,
+    pub(super) failed: bool,
     /// As it was last written.
-    checkpoint: Checkpoint,
+    pub(super) checkpoint: Checkpoint,
 }
 
 impl PartitionLog {
     /// Opens or creates the log in the recovery's directory.
     pub(crate) fn open(recovery: Recovery<'_>, config: LogConfig, max_producers: usize) -> Result<Self, BrokerError> {
-        let segments = recovery.open_segments()?;
-        let checkpoint = Checkpoint::read(recovery.dir);
+        let (segments, checkpoint) = recovery.open_segments()?;
         let mut log = Self {
             dir: recovery.dir.to_owned(),
             config,
@@ -95,12 +100,14 @@ impl PartitionLog {
             aborted: AbortedIndex::new(recovery.dir),
             ending: VecDeque::new(),
             unsynced: Vec::new(),
+            unsynced_since_ms: None,
+            doomed: Vec::new(),
             failed: false,
             checkpoint,
         };
-        if checkpoint.start_offset > log.next_offset() {
+        if log.checkpoint.start_offset > log.next_offset() {
             // A crash took the end of the log, also what was deleted: records that come now must not count as deleted.
-            log.write_checkpoint(Checkpoint { start_offset: log.next_offset(), ..checkpoint })?;
+            log.write_checkpoint(Checkpoint { start_offset: log.next_offset(), ..log.checkpoint.clone() })?;
         }
         log.restore_producers(recovery.now_ms).map_err(io_at("read the producers of", recovery.dir))?;
         Ok(log)
@@ -142,7 +149,7 @@ impl PartitionLog {
         }
         let log_append_time = self.config.log_append_time.then_some(now_ms);
         if batch.header.is_idempotent()
-            && let Judgement::Duplicate { base_offset, timestamp } = self.producers.judge(&batch.header)?
+            && let Judgement::Duplicate { base_offset, timestamp } = self.judge(&batch.header)?
         {
             let next_offset = base_offset + i64::from(batch.header.record_count);
             return Ok(Appended {
@@ -157,6 +164,13 @@ impl PartitionLog {
         self.store(batch, log_append_time, now_ms)
     }
 
+    fn judge(&self, batch: &BatchHeader) -> Result<Judgement, SequenceError> {
+        match self.producers.judge(batch) {
+            Err(_) if !self.config.fences => Ok(Judgement::Append),
+            judged => judged,
+        }
+    }
+
     /// Writes the end of a producer's transaction. Everything below `high_watermark` can be read.
     pub(crate) fn append_marker(
         &mut self,
@@ -167,7 +181,9 @@ impl PartitionLog {
         if self.failed {
             return Err(AppendError::Failed);
         }
-        self.producers.judge_marker(marker)?;
+        if self.config.fences {
+            self.producers.judge_marker(marker)?;
+        }
         while self.ending.front().is_some_and(|ended| ended.marker_offset < high_watermark) {
             self.ending.pop_front();
         }
@@ -193,6 +209,7 @@ impl PartitionLog {
             self.failed |= failure.torn;
             AppendError::Io(failure.error)
         })?;
+        self.unsynced_since_ms.get_or_insert(now_ms);
         if header.is_control() {
             // A marker that is in the log but not in the index would be a committed transaction to readers.
             let noted = self.note_marker(&header, batch.bytes(), now_ms);
@@ -229,12 +246,15 @@ impl PartitionLog {
             return false;
         }
         let full = active.size_bytes() + batch.size_bytes as u64 > self.config.segment_bytes.into();
-        full || self.active_is_old(now_ms) || active.cannot_hold(batch)
+        let indexed = active.index_is_full(self.config.segment_index_bytes);
+        full || indexed || self.active_is_old(now_ms) || active.cannot_hold(batch)
     }
 
     fn active_is_old(&self, now_ms: i64) -> bool {
         let active = self.active();
-        active.size_bytes() > 0 && now_ms.saturating_sub(active.created_ms()) >= self.config.segment_ms
+        let jitter_ms = jitter_ms(&self.dir, active.base_offset(), &self.config);
+        active.size_bytes() > 0
+            && now_ms.saturating_sub(active.created_ms()) >= self.config.segment_ms.saturating_sub(jitter_ms)
     }
 
     /// Closes the active segment and starts the next.
@@ -247,11 +267,23 @@ impl PartitionLog {
         self.snapshot_producers().map_err(io::Error::other)
     }
 
+    #[cfg(test)]
+    pub(super) fn roll_now(&mut self, now_ms: i64) -> io::Result<()> {
+        if self.active().size_bytes() > 0 { self.roll(now_ms) } else { Ok(()) }
+    }
+
     /// Files that have to be fsynced for everything below the offset to be on the disk.
     pub(crate) fn take_unsynced(&mut self) -> io::Result<(Vec<Arc<File>>, i64)> {
+        self.unsynced_since_ms = None;
         let mut files = std::mem::take(&mut self.unsynced);
         files.push(self.active().file()?);
         Ok((files, self.next_offset()))
+    }
+
+    /// Whether records have waited for `flush.ms`.
+    pub(crate) fn is_flush_overdue(&self, now_ms: i64) -> bool {
+        let waited = |since_ms| now_ms.saturating_sub(since_ms) >= self.config.flush_ms;
+        !self.failed && self.unsynced_since_ms.is_some_and(waited)
     }
 
     /// Whether closed segments wait for their fsync.
@@ -266,7 +298,15 @@ impl PartitionLog {
 
     /// Where to read from `offset` on; empty at the end of the log.
     pub(crate) fn span_from(&self, offset: i64) -> Result<Span, ScanError> {
-        self.segments[self.segment_of(offset)].span_from(offset)
+        let first = self.segment_of(offset);
+        for segment in self.segments.range(first..self.segments.len() - 1) {
+            let span = segment.span_from(offset)?;
+            // Compaction may have taken everything from the offset to the end of its segment.
+            if span.position < span.end {
+                return Ok(span);
+            }
+        }
+        self.active().span_from(offset)
     }
 
     /// Bytes from `offset` to the end, up to an index interval too many.
@@ -314,6 +354,11 @@ impl PartitionLog {
         self.aborted.between(from, to).collect()
     }
 
+    /// Changes whenever compaction has forgotten an aborted transaction.
+    pub(crate) fn aborted_generation(&self) -> u64 {
+        self.aborted.generation()
+    }
+
     /// Producers with a transaction open here, and their epochs.
     pub(crate) fn open_transactions(&self) -> Vec<(i64, i16)> {
         self.producers.open().collect()
@@ -337,11 +382,21 @@ impl PartitionLog {
         for _ in 0..verdict.delete {
             if let Some(segment) = self.segments.pop_front() {
                 tracing::info!(file = %segment.path().display(), size_bytes = segment.size_bytes(), "segment deleted");
-                segment.delete()?;
+                let due_ms = now_ms.saturating_add(self.config.file_delete_delay_ms);
+                self.doomed.extend(segment.doom()?.into_iter().map(|path| (due_ms, path)));
             }
         }
         self.aborted.forget_before(self.start_offset())?;
+        self.remove_doomed(now_ms)?;
         Ok(verdict.delete)
+    }
+
+    /// Removes the files whose `file.delete.delay.ms` is over.
+    fn remove_doomed(&mut self, now_ms: i64) -> io::Result<()> {
+        let (due, later) = std::mem::take(&mut self.doomed).into_iter().partition(|(due_ms, _)| *due_ms <= now_ms);
+        self.doomed = later;
+        let due: Vec<(i64, PathBuf)> = due;
+        due.iter().try_for_each(|(_, path)| fs::remove_file(path))
     }
 
     /// Forgets producers that have been silent since before `oldest_ms`.
@@ -351,10 +406,12 @@ impl PartitionLog {
 
     /// Writes everything that makes the next start quick. The files are synced already.
     pub(crate) fn checkpoint(&mut self, recovery_offset: i64) -> Result<(), BrokerError> {
-        self.write_checkpoint(Checkpoint { recovery_offset, ..self.checkpoint })
+        self.write_checkpoint(Checkpoint { recovery_offset, ..self.checkpoint.clone() })
     }
 
-    fn write_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), BrokerError> {
+    pub(super) fn write_checkpoint(&mut self, mut checkpoint: Checkpoint) -> Result<(), BrokerError> {
+        let start = self.segments[0].base_offset();
+        checkpoint.compacted.retain(|&base, _| base >= start);
         checkpoint.write(&self.dir)?;
         self.checkpoint = checkpoint;
         Ok(())
@@ -366,7 +423,7 @@ impl PartitionLog {
         if offset <= self.start_offset() {
             return Ok(());
         }
-        self.write_checkpoint(Checkpoint { start_offset: offset, ..self.checkpoint })?;
+        self.write_checkpoint(Checkpoint { start_offset: offset, ..self.checkpoint.clone() })?;
         while self.segments.len() > 1 && self.segments[0].next_offset() <= offset {
             if let Some(segment) = self.segments.pop_front() {
                 tracing::info!(file = %segment.path().display(), size_bytes = segment.size_bytes(), "segment deleted");
@@ -465,7 +522,7 @@ impl PartitionLog {
                 continue;
             }
             let span = self.segments[at].span_from(from).map_err(io::Error::other)?;
-            let mut scanner = Scanner::headers(&span.file, span.position, span.end);
+            let mut scanner = self.segments[at].headers(&span.file, span.position);
             while let Some(found) = scanner.next().map_err(io::Error::other)? {
                 if found.header.is_control() {
                     let mut batch = vec![0; found.header.size_bytes];
@@ -480,13 +537,34 @@ impl PartitionLog {
     }
 }
 
+/// By how much a segment is closed before `segment.ms`: each by another time, the same whenever it is asked.
+fn jitter_ms(dir: &Path, base_offset: i64, config: &LogConfig) -> i64 {
+    let most = config.segment_jitter_ms.min(config.segment_ms);
+    let mut hasher = DefaultHasher::new();
+    (dir, base_offset).hash(&mut hasher);
+    if most > 0 { (hasher.finish() % most.unsigned_abs()) as i64 } else { 0 }
+}
+
 fn age(segment: &Segment) -> SegmentAge {
-    // Records without a time (-1) age from when their segment was made.
-    let newest_ms = segment.newest().map(|newest| newest.timestamp).filter(|&timestamp| timestamp >= 0);
-    SegmentAge { size_bytes: segment.size_bytes(), newest_ms: newest_ms.unwrap_or(segment.created_ms()) }
+    SegmentAge { size_bytes: segment.size_bytes(), newest_ms: segment.newest_ms() }
 }
 
 /// The directory of a partition.
 pub(crate) fn partition_dir(data_dir: &Path, topic: &str, partition: i32) -> PathBuf {
     data_dir.join(format!("{topic}-{partition}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_closed_early_by_different_times_within_the_jitter() {
+        let config = LogConfig { segment_ms: 1000, segment_jitter_ms: 100, ..LogConfig::default() };
+        let jitters: Vec<i64> = (0..50).map(|at| jitter_ms(Path::new("t-0"), at * 10, &config)).collect();
+        assert!(jitters.iter().all(|jitter| (0..100).contains(jitter)), "{jitters:?}");
+        assert!(jitters.iter().any(|jitter| *jitter != jitters[0]));
+        assert_eq!(jitter_ms(Path::new("t-0"), 0, &LogConfig { segment_jitter_ms: 0, ..config }), 0);
+        assert!(jitter_ms(Path::new("t-0"), 0, &LogConfig { segment_jitter_ms: i64::MAX, ..config }) < 1000);
+    }
 }

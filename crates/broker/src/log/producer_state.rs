@@ -78,6 +78,14 @@ struct Sequenced {
     timestamp: i64,
 }
 
+/// What the log must not lose of a producer, so that its state can be read from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastBatch {
+    /// Last offset of its newest batch; `None` when it has written nothing but a marker in its epoch.
+    pub(crate) offset: Option<i64>,
+    pub(crate) epoch: i16,
+}
+
 /// What to do with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Judgement {
@@ -220,8 +228,25 @@ impl ProducerState {
         }
     }
 
+    /// The newest batch of each producer.
+    pub(crate) fn last_batches(&self) -> HashMap<i64, LastBatch> {
+        let last = |(&id, producer): (&i64, &Producer)| {
+            let offset = producer.batches.back().map(Sequenced::last_offset);
+            (id, LastBatch { offset, epoch: producer.epoch })
+        };
+        self.producers.iter().map(last).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.producers.len()
+    }
+}
+
+impl Sequenced {
+    fn last_offset(&self) -> i64 {
+        // Sequence numbers wrap to 0.
+        let records = i64::from(self.last_sequence) - i64::from(self.first_sequence);
+        self.base_offset + records.rem_euclid(i64::from(i32::MAX) + 1)
     }
 }
 

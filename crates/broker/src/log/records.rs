@@ -5,12 +5,17 @@
 //! their time and offset are known, so a batch that unpacks to gigabytes costs time, not memory.
 //!
 //! ```text
-//! record: | length varint | attributes i8 | timestamp delta varlong | offset delta varint | rest |
+//! record: | length varint | attributes i8 | timestamp delta varlong | offset delta varint |
+//!         | key length varint | key | value length varint | value | headers |
 //! ```
+//!
+//! Compaction and the checks of a compacted topic need keys and values. They take a batch apart as a
+//! whole ([`Unpacked`]), up to a limit that is a setting, and can put it together again.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::borrow::Cow;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 
-use super::batch::{BatchHeader, Codec, HEADER_SIZE};
+use super::batch::{BatchHeader, Codec, HEADER_SIZE, seal};
 use super::segment::TimedOffset;
 
 /// Unpacked bytes looked at in one batch before giving up on it.
@@ -22,10 +27,213 @@ const MAX_UNPACKED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// so a reader that starts there misses nothing.
 pub(crate) fn first_not_older(header: &BatchHeader, batch: &[u8], timestamp: i64, from: i64) -> Option<TimedOffset> {
     let whole = TimedOffset { timestamp: header.max_timestamp, offset: header.base_offset.max(from) };
+    if header.record_count == 0 {
+        return None;
+    }
     if header.is_log_append_time() {
-        return (header.max_timestamp >= timestamp).then_some(whole);
+        if header.max_timestamp < timestamp {
+            return None;
+        }
+        // All records have the time of the batch; which of them are left only they can tell.
+        let first = search(header, batch, i64::MIN, from).unwrap_or(Some(whole));
+        return first.map(|first| TimedOffset { timestamp: header.max_timestamp, ..first });
     }
     search(header, batch, timestamp, from).unwrap_or(Some(whole))
+}
+
+/// A record of an unpacked batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) attributes: u8,
+    pub(crate) key: Option<&'a [u8]>,
+    /// A record without a value is a tombstone.
+    pub(crate) value: Option<&'a [u8]>,
+    /// As they are written.
+    headers: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// A record without headers.
+    pub(crate) fn of(offset: i64, timestamp: i64, key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Self {
+        Self { offset, timestamp, attributes: 0, key, value, headers: &[0] }
+    }
+}
+
+/// The records of a batch, unpacked but not yet read.
+#[derive(Debug)]
+pub(crate) struct Unpacked<'a> {
+    header: BatchHeader,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> Unpacked<'a> {
+    /// Unpacks a whole batch, unless its records have more than `limit` bytes.
+    pub(crate) fn new(header: &BatchHeader, batch: &'a [u8], limit: usize) -> io::Result<Self> {
+        let codec = header.codec().map_err(io::Error::other)?;
+        let packed = &batch[HEADER_SIZE..header.size_bytes];
+        if codec == Codec::None || packed.is_empty() {
+            return Ok(Self { header: *header, bytes: Cow::Borrowed(packed) });
+        }
+        let mut bytes = Vec::new();
+        unpack(codec, packed)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > limit {
+            return Err(io::Error::other(format!("its records unpack to more than {limit} bytes")));
+        }
+        Ok(Self { header: *header, bytes: Cow::Owned(bytes) })
+    }
+
+    /// Each record, or why it cannot be read: their offsets rise within those of the batch, and nothing is behind the
+    /// last one. An error is the last item.
+    pub(crate) fn records(&self) -> Records<'_> {
+        Records { header: &self.header, rest: &self.bytes, left: self.header.record_count, least_delta: 0 }
+    }
+
+    /// The records as bytes, without compression.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A walk over the records of an unpacked batch.
+#[derive(Debug, Clone)]
+pub(crate) struct Records<'a> {
+    header: &'a BatchHeader,
+    rest: &'a [u8],
+    left: i32,
+    least_delta: i64,
+}
+
+impl<'a> Records<'a> {
+    fn read(&mut self) -> io::Result<Record<'a>> {
+        let length = read_varint(&mut self.rest)?;
+        let mut body = take(&mut self.rest, length)?;
+        let attributes = take(&mut body, 1)?[0];
+        let timestamp = self.header.base_timestamp.wrapping_add(read_varint(&mut body)?);
+        let delta = read_varint(&mut body)?;
+        let key = take_nullable(&mut body)?;
+        let value = take_nullable(&mut body)?;
+        if !(self.least_delta..=i64::from(self.header.last_offset_delta)).contains(&delta) {
+            return Err(io::Error::other(format!("a record has the offset delta {delta}")));
+        }
+        self.least_delta = delta + 1;
+        let offset = self.header.base_offset.saturating_add(delta);
+        Ok(Record { offset, timestamp, attributes, key, value, headers: body })
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = io::Result<Record<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left > 0 {
+            let record = self.read();
+            self.left = if record.is_ok() { self.left - 1 } else { 0 };
+            if record.is_err() {
+                self.rest = &[];
+            }
+            return Some(record);
+        }
+        let behind = std::mem::take(&mut self.rest).len();
+        (behind > 0).then(|| Err(io::Error::other(format!("{behind} bytes are behind its last record"))))
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: i64) -> io::Result<&'a [u8]> {
+    let count = usize::try_from(count).map_err(|_| io::Error::other("a record with a negative length"))?;
+    let (taken, left) = rest.split_at_checked(count).ok_or(io::ErrorKind::UnexpectedEof)?;
+    *rest = left;
+    Ok(taken)
+}
+
+fn take_nullable<'a>(rest: &mut &'a [u8]) -> io::Result<Option<&'a [u8]>> {
+    match read_varint(rest)? {
+        -1 => Ok(None),
+        count => take(rest, count).map(Some),
+    }
+}
+
+/// A batch under `header` with these records, packed by its codec. Its sizes, its record count and its checksum are
+/// set here.
+pub(crate) fn build<'a>(header: &BatchHeader, records: impl Iterator<Item = Record<'a>>) -> io::Result<Vec<u8>> {
+    let (mut plain, mut body) = (Vec::new(), Vec::new());
+    let mut record_count = 0;
+    for record in records {
+        record_count += 1;
+        body.clear();
+        body.push(record.attributes);
+        put_varint(&mut body, record.timestamp.wrapping_sub(header.base_timestamp));
+        put_varint(&mut body, record.offset - header.base_offset);
+        put_nullable(&mut body, record.key);
+        put_nullable(&mut body, record.value);
+        body.extend_from_slice(record.headers);
+        put_varint(&mut plain, body.len() as i64);
+        plain.extend_from_slice(&body);
+    }
+    build_packed(&BatchHeader { record_count, ..*header }, &plain)
+}
+
+/// A batch under `header` with records that are written already.
+pub(crate) fn build_packed(header: &BatchHeader, plain: &[u8]) -> io::Result<Vec<u8>> {
+    let codec = header.codec().map_err(io::Error::other)?;
+    let mut batch = vec![0; HEADER_SIZE];
+    pack(codec, plain, &mut batch)?;
+    if i32::try_from(batch.len()).is_err() {
+        return Err(io::Error::other("a batch of more than 2 GiB"));
+    }
+    seal(&BatchHeader { size_bytes: batch.len(), ..*header }, &mut batch);
+    Ok(batch)
+}
+
+/// Appends `plain` packed, in the forms that every Kafka client reads.
+fn pack(codec: Codec, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    match codec {
+        Codec::None => out.extend_from_slice(plain),
+        Codec::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
+            encoder.write_all(plain)?;
+            encoder.finish()?;
+        }
+        Codec::Lz4 => {
+            // Blocks that depend on each other are refused by Kafka's own clients.
+            let frame = lz4_flex::frame::FrameInfo::new()
+                .block_size(lz4_flex::frame::BlockSize::Max64KB)
+                .block_mode(lz4_flex::frame::BlockMode::Independent);
+            let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(frame, out);
+            encoder.write_all(plain)?;
+            encoder.finish().map_err(io::Error::other)?;
+        }
+        Codec::Zstd => zstd::stream::copy_encode(plain, out, zstd::DEFAULT_COMPRESSION_LEVEL)?,
+        Codec::Snappy => pack_snappy(plain, out)?,
+    }
+    Ok(())
+}
+
+fn pack_snappy(plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    out.extend_from_slice(XERIAL_MAGIC);
+    out.extend_from_slice(&1u32.to_be_bytes());
+    out.extend_from_slice(&1u32.to_be_bytes());
+    for block in plain.chunks(XERIAL_BLOCK_SIZE) {
+        let packed = snap::raw::Encoder::new().compress_vec(block).map_err(io::Error::other)?;
+        out.extend_from_slice(&(packed.len() as u32).to_be_bytes());
+        out.extend_from_slice(&packed);
+    }
+    Ok(())
+}
+
+fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+    out.extend_from_slice(bytes.unwrap_or_default());
+}
+
+fn put_varint(out: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }
 
 fn search(header: &BatchHeader, batch: &[u8], timestamp: i64, from: i64) -> io::Result<Option<TimedOffset>> {
@@ -99,6 +307,7 @@ struct Snappy<'a> {
 
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_SIZE: usize = 16;
+const XERIAL_BLOCK_SIZE: usize = 32 * 1024;
 /// Writers use 32 KiB; a raw block is a whole batch. Beyond this a length is hostile.
 const MAX_SNAPPY_BLOCK: usize = 128 * 1024 * 1024;
 
@@ -135,5 +344,59 @@ impl Read for Snappy<'_> {
             let unpacked = snap::raw::Decoder::new().decompress_vec(block).map_err(io::Error::other)?;
             self.block = Cursor::new(unpacked);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::testing::{Spec, batch};
+    use super::*;
+
+    fn header() -> BatchHeader {
+        let bytes = batch(Spec { records: 50, timestamp: 5000, ..Spec::default() });
+        BatchHeader { base_offset: 100, ..BatchHeader::parse(&bytes).expect("a batch") }
+    }
+
+    #[test]
+    fn records_come_out_of_every_codec_as_they_went_in() {
+        let big = vec![7; 100_000];
+        let make =
+            |offset, timestamp, key, value| Record { offset, timestamp, attributes: 0, key, value, headers: &[0] };
+        let records = [
+            make(100, 5000, Some(&b"k"[..]), Some(&b"v"[..])),
+            make(103, -1, Some(b""), None),
+            make(149, i64::MAX, None, Some(&big)),
+        ];
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let built = build(&header().with_codec(codec), records.iter().copied()).expect("built");
+            let parsed = BatchHeader::parse(&built).expect("a batch");
+            super::super::batch::verify_crc(&parsed, &built).expect("sealed");
+            assert_eq!((parsed.codec(), parsed.size_bytes, parsed.record_count), (Ok(codec), built.len(), 3));
+            let unpacked = Unpacked::new(&parsed, &built, 1 << 20).expect("unpacked");
+            let read: Vec<_> = unpacked.records().collect::<io::Result<_>>().expect("read");
+            assert_eq!(read, records, "{codec:?}");
+            let limited = Unpacked::new(&parsed, &built, 1000);
+            assert_eq!(limited.is_err(), codec != Codec::None, "what is not packed has its own size for a limit");
+        }
+    }
+
+    #[test]
+    fn records_that_are_none_are_refused() {
+        let good = Record { offset: 100, timestamp: 0, attributes: 0, key: Some(b"k"), value: None, headers: &[0] };
+        let check = |change: &dyn Fn(&mut Vec<u8>), expected: &str| {
+            let mut batch = build(&header(), [good, Record { offset: 101, ..good }].into_iter()).expect("built");
+            change(&mut batch);
+            let parsed = BatchHeader { size_bytes: batch.len(), ..BatchHeader::parse(&batch).expect("a batch") };
+            let unpacked = Unpacked::new(&parsed, &batch, 1000).expect("unpacked");
+            let error = unpacked.records().collect::<io::Result<Vec<_>>>().expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&|b| b.push(0), "1 bytes are behind");
+        check(&|b| b.truncate(b.len() - 1), "end of file");
+        check(&|b| b[HEADER_SIZE] = 1, "negative length");
+        check(&|b| b[HEADER_SIZE] = 100, "end of file");
+        // The second record claims the offset of the first.
+        let second = build(&header(), [good].into_iter()).expect("built").len();
+        check(&|b| b[second + 4] = 0, "offset delta 0");
     }
 }

@@ -14,53 +14,22 @@
 //! end above the checkpoint with nothing valid behind it, in this segment or a later one. It was
 //! never acknowledged as durable and is cut off. Everything else is corrupt: cutting there would
 //! lose records silently, so the broker refuses to start and says where, unless it was told to
-//! give the rest up. Told so it verifies every batch there is, those below the checkpoint too: what
+//! give the rest up. A segment that was compacted was on the disk before it counted, so it is never
+//! torn; only there may offsets be missing between batches and at the end, and the checkpoint knows
+//! how many bytes it must have. A compaction that was interrupted is finished before anything else
+//! ([`swap::recover`]). Told so it verifies every batch there is, those below the checkpoint too: what
 //! rots on the disk is otherwise only found when somebody reads it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::checkpoint::Checkpoint;
+use super::cleaner::swap;
 use super::scan::{ScanError, Scanner, find_valid};
-use super::sealed::{self, Kind};
-use super::segment::{Segment, file_path};
+use super::segment::{DOOMED, Segment, file_path};
 use crate::error::{BrokerError, io_at};
 use crate::settings::CorruptLogPolicy;
-
-const CHECKPOINT: Kind = Kind { name: "checkpoint", holds: "up to where the partition was flushed" };
-
-/// What was known of the log, written after a segment is closed, at a clean stop, and when records are deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Checkpoint {
-    /// Everything below is on the disk.
-    pub(crate) recovery_offset: i64,
-    /// Everything below was deleted, also where its segment is still there.
-    #[serde(default)]
-    pub(crate) start_offset: i64,
-}
-
-impl Checkpoint {
-    fn path(dir: &Path) -> PathBuf {
-        dir.join("checkpoint.json")
-    }
-
-    /// The checkpoint in `dir`. A damaged one is as good as none: then everything is verified.
-    pub(crate) fn read(dir: &Path) -> Self {
-        match sealed::read(&Self::path(dir), CHECKPOINT) {
-            Ok(checkpoint) => checkpoint.unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!(%error, "checkpoint not usable, the whole log is verified");
-                Self::default()
-            }
-        }
-    }
-
-    pub(crate) fn write(self, dir: &Path) -> Result<(), BrokerError> {
-        sealed::write(&Self::path(dir), CHECKPOINT, &self)
-    }
-}
 
 /// Names the partition whose log is being recovered, and what may be done about damage.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +38,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) topic: &'a str,
     pub(crate) partition: i32,
     pub(crate) policy: CorruptLogPolicy,
+    /// Whether the topic is compacted.
+    pub(crate) compacts: bool,
     pub(crate) index_interval_bytes: u32,
     pub(crate) now_ms: i64,
 }
@@ -93,7 +64,7 @@ fn judge(damage: Damage) -> Verdict {
 }
 
 /// The base offsets of the segments in `dir`, rising.
-fn base_offsets(dir: &Path) -> Result<Vec<i64>, BrokerError> {
+pub(super) fn base_offsets(dir: &Path) -> Result<Vec<i64>, BrokerError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_at("list", dir))? {
         let name = entry.map_err(io_at("list", dir))?.file_name();
@@ -106,15 +77,17 @@ fn base_offsets(dir: &Path) -> Result<Vec<i64>, BrokerError> {
 }
 
 impl Recovery<'_> {
-    /// The segments of the log, oldest first; the last one is active. Creates the first of a new
-    /// log.
-    pub(crate) fn open_segments(&self) -> Result<Vec<Segment>, BrokerError> {
-        let checkpoint = Checkpoint::read(self.dir);
+    /// The segments of the log, oldest first, the last one active, and what is known of them. Creates
+    /// the first of a new log.
+    pub(crate) fn open_segments(&self) -> Result<(Vec<Segment>, Checkpoint), BrokerError> {
+        let mut checkpoint = Checkpoint::read(self.dir, self.compacts);
+        self.remove_doomed()?;
+        swap::recover(self.dir, &mut checkpoint)?;
         let bases = base_offsets(self.dir)?;
         let mut segments: Vec<Segment> = Vec::with_capacity(bases.len().max(1));
         for (at, &base) in bases.iter().enumerate() {
             let later = &bases[at + 1..];
-            let (segment, cut) = self.open_segment(base, later, checkpoint)?;
+            let (segment, cut) = self.open_segment(base, later, &mut checkpoint)?;
             segments.push(segment);
             if cut {
                 self.drop_segments(later)?;
@@ -122,7 +95,7 @@ impl Recovery<'_> {
             }
         }
         if segments.is_empty() {
-            self.check_nothing_expected(checkpoint)?;
+            self.check_nothing_expected(&checkpoint)?;
             let first = Segment::create(self.dir, 0, self.now_ms).map_err(io_at("create a segment in", self.dir))?;
             segments.push(first);
         }
@@ -131,11 +104,36 @@ impl Recovery<'_> {
             let path = segment.path().to_owned();
             segment.close().map_err(io_at("write the index of", &path))?;
         }
-        Ok(segments)
+        self.note_compacted(&segments, &mut checkpoint)?;
+        Ok((segments, checkpoint))
+    }
+
+    /// Removes what a deletion has set aside.
+    fn remove_doomed(&self) -> Result<(), BrokerError> {
+        for entry in fs::read_dir(self.dir).map_err(io_at("list", self.dir))? {
+            let path = entry.map_err(io_at("list", self.dir))?.path();
+            if path.extension().is_some_and(|extension| extension == DOOMED) {
+                fs::remove_file(&path).map_err(io_at("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings what is known of compacted segments in line with what is there.
+    fn note_compacted(&self, segments: &[Segment], checkpoint: &mut Checkpoint) -> Result<(), BrokerError> {
+        let known = checkpoint.compacted.len();
+        let closed = &segments[..segments.len() - 1];
+        let guess = std::mem::take(&mut checkpoint.lost) && !closed.is_empty();
+        if guess {
+            // Any of them may have been compacted. They are whole as far as their checksums tell.
+            checkpoint.compacted.extend(closed.iter().map(|segment| (segment.base_offset(), segment.size_bytes())));
+        }
+        checkpoint.compacted.retain(|base, _| segments.binary_search_by_key(base, Segment::base_offset).is_ok());
+        if guess || checkpoint.compacted.len() != known { checkpoint.write(self.dir) } else { Ok(()) }
     }
 
     /// A log without segments is new, unless a checkpoint knows better.
-    fn check_nothing_expected(&self, checkpoint: Checkpoint) -> Result<(), BrokerError> {
+    fn check_nothing_expected(&self, checkpoint: &Checkpoint) -> Result<(), BrokerError> {
         if checkpoint.recovery_offset == 0 || self.policy == CorruptLogPolicy::Truncate {
             return Ok(());
         }
@@ -149,7 +147,12 @@ impl Recovery<'_> {
     }
 
     /// Opens one segment, behind which the `later` ones follow; `true` if a part of it was cut.
-    fn open_segment(&self, base: i64, later: &[i64], checkpoint: Checkpoint) -> Result<(Segment, bool), BrokerError> {
+    fn open_segment(
+        &self,
+        base: i64,
+        later: &[i64],
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(Segment, bool), BrokerError> {
         let next_base = later.first().copied();
         let whole_below = next_base.is_some_and(|next| next <= checkpoint.recovery_offset);
         let path = file_path(self.dir, base, "log");
@@ -160,9 +163,10 @@ impl Recovery<'_> {
             CorruptLogPolicy::Refuse if whole_below || next_base.is_none() => checkpoint.recovery_offset,
             CorruptLogPolicy::Refuse => base,
         };
-        let mut segment = Segment::open_before(self.dir, base, quick_from, self.now_ms).map_err(named)?;
+        let segment = Segment::open_before(self.dir, base, quick_from, checkpoint.holes_until(base), self.now_ms);
+        let mut segment = segment.map_err(named)?;
         let invalid = match self.adopt_rest(&mut segment).map_err(named)? {
-            None => self.ends_where_expected(&segment, next_base, checkpoint),
+            None => Self::ends_where_expected(&segment, next_base, checkpoint),
             invalid => invalid,
         };
         if let Some((position, reason)) = invalid {
@@ -181,7 +185,8 @@ impl Recovery<'_> {
     fn adopt_rest(&self, segment: &mut Segment) -> io::Result<Option<(u64, String)>> {
         let file = segment.file()?;
         let end = file.metadata()?.len();
-        let mut scanner = Scanner::verifying(&file, segment.size_bytes(), end, segment.next_offset());
+        let mut scanner = Scanner::verifying(&file, segment.size_bytes(), end, segment.next_offset())
+            .with_holes_until(segment.holes_until());
         loop {
             match scanner.next() {
                 Ok(Some(found)) => segment.adopt(found, self.index_interval_bytes)?,
@@ -194,18 +199,24 @@ impl Recovery<'_> {
 
     /// A segment whose batches are all valid may still have lost its end.
     fn ends_where_expected(
-        &self,
         segment: &Segment,
         next_base: Option<i64>,
-        checkpoint: Checkpoint,
+        checkpoint: &Checkpoint,
     ) -> Option<(u64, String)> {
-        let found = segment.next_offset();
+        let (found_bytes, found) = (segment.size_bytes(), segment.next_offset());
+        let compacted = checkpoint.compacted.get(&segment.base_offset()).copied();
+        if let Some(expected) = compacted.filter(|&expected| found_bytes < expected) {
+            return Some((found_bytes, format!("the compacted file has {found_bytes} bytes, expected {expected}")));
+        }
+        // Compaction may have taken its last records.
+        let may_end_early = checkpoint.lost || compacted == Some(found_bytes);
         let expected = next_base.unwrap_or(checkpoint.recovery_offset);
         let lost = match next_base {
+            Some(next) if may_end_early => found > next,
             Some(next) => found != next,
             None => found < expected,
         };
-        lost.then(|| (segment.size_bytes(), format!("the file ends at offset {found}, expected {expected}")))
+        lost.then(|| (found_bytes, format!("the file ends at offset {found}, expected {expected}")))
     }
 
     /// Cuts a torn end off; refuses corruption unless it may be given up.
@@ -215,14 +226,15 @@ impl Recovery<'_> {
         position: u64,
         reason: String,
         later: &[i64],
-        checkpoint: Checkpoint,
+        checkpoint: &mut Checkpoint,
     ) -> Result<(), BrokerError> {
         let path = segment.path();
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_at("open", path))?;
         let end = file.metadata().map_err(io_at("read", path))?.len();
         let behind = self.find_behind(segment, &file, position, later)?;
         let damage = Damage {
-            below_checkpoint: segment.next_offset() < checkpoint.recovery_offset,
+            below_checkpoint: segment.next_offset() < checkpoint.recovery_offset
+                || checkpoint.compacted.contains_key(&segment.base_offset()),
             valid_behind: behind.is_some(),
         };
         let verdict = judge(damage);
@@ -234,8 +246,16 @@ impl Recovery<'_> {
             dropped_bytes = end - position, next_offset = segment.next_offset(), "cutting the log"
         );
         file.set_len(position).and_then(|()| file.sync_all()).map_err(io_at("truncate", path))?;
-        if verdict == Verdict::Corrupt {
-            Checkpoint { recovery_offset: segment.next_offset(), ..checkpoint }.write(self.dir)?;
+        let base = segment.base_offset();
+        let known = checkpoint.compacted.len();
+        checkpoint.compacted.retain(|&compacted, _| compacted <= base);
+        if let Some(bytes) = checkpoint.compacted.get_mut(&base) {
+            *bytes = position;
+        }
+        if verdict == Verdict::Corrupt || checkpoint.compacted.len() != known {
+            checkpoint.recovery_offset = checkpoint.recovery_offset.min(segment.next_offset());
+            checkpoint.dirty_offset = checkpoint.dirty_offset.min(segment.next_offset());
+            checkpoint.write(self.dir)?;
         }
         Ok(())
     }

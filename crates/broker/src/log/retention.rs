@@ -26,6 +26,9 @@ pub(crate) struct Verdict {
 
 /// Judges the segments of a log, oldest first; the last is the active one.
 pub(crate) fn judge(segments: &[SegmentAge], config: &LogConfig, now_ms: i64) -> Verdict {
+    if !config.delete {
+        return Verdict { roll_active: false, delete: 0 };
+    }
     let aged = |segment: &SegmentAge| {
         config.retention_ms >= 0 && now_ms.saturating_sub(segment.newest_ms) > config.retention_ms
     };
@@ -59,6 +62,13 @@ mod tests {
         let segments: Vec<_> =
             segments.iter().map(|&(size_bytes, newest_ms)| SegmentAge { size_bytes, newest_ms }).collect();
         assert_eq!(judge(&segments, &config, 1000), Verdict { roll_active, delete }, "{segments:?}");
+    }
+
+    #[test]
+    fn a_topic_that_is_only_compacted_keeps_all() {
+        let config = LogConfig { delete: false, retention_ms: 0, retention_bytes: 0, ..LogConfig::default() };
+        let old = SegmentAge { size_bytes: 10, newest_ms: 0 };
+        assert_eq!(judge(&[old, old], &config, 1000), Verdict { roll_active: false, delete: 0 });
     }
 
     #[test]

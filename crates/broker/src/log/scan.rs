@@ -2,7 +2,8 @@
 //!
 //! The one reader behind recovery, lookups and the rebuild of producer state. It never trusts a
 //! length: a batch must lie whole inside the range given, start at the offset the one before it
-//! ends at, and (when asked) fit its checksum. The first that does not ends the walk with its
+//! ends at, and (when asked) fit its checksum. Where a file was compacted offsets are missing: there
+//! a batch must not start before the end of the one before it. The first that does not ends the walk with its
 //! position and the reason; what that means is decided by the caller.
 
 use std::fs::File;
@@ -41,6 +42,8 @@ pub(crate) struct Scanner<'a> {
     position: u64,
     end: u64,
     expected_offset: Option<i64>,
+    /// Up to this position offsets may be missing between batches.
+    holes_until: u64,
     verify: bool,
     chunk: Vec<u8>,
     chunk_position: u64,
@@ -49,12 +52,24 @@ pub(crate) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// Reads headers only.
     pub(crate) fn headers(file: &'a File, position: u64, end: u64) -> Self {
-        Self { file, position, end, expected_offset: None, verify: false, chunk: Vec::new(), chunk_position: 0 }
+        let (chunk, holes_until) = (Vec::new(), 0);
+        Self { file, position, end, expected_offset: None, holes_until, verify: false, chunk, chunk_position: 0 }
     }
 
     /// Reads whole batches and verifies their checksums; the first must start at `offset`.
     pub(crate) fn verifying(file: &'a File, position: u64, end: u64, offset: i64) -> Self {
         Self { verify: true, expected_offset: Some(offset), ..Self::headers(file, position, end) }
+    }
+
+    /// Offsets may be missing between the batches before this position: the file was compacted up to there.
+    pub(crate) fn with_holes_until(self, position: u64) -> Self {
+        Self { holes_until: position, ..self }
+    }
+
+    /// The whole of the batch found last, if the walk verifies.
+    pub(crate) fn batch(&self, found: &Found) -> &[u8] {
+        let start = (found.position - self.chunk_position) as usize;
+        &self.chunk[start..start + found.header.size_bytes]
     }
 
     /// The next batch; `None` at the end of the range.
@@ -80,8 +95,9 @@ impl<'a> Scanner<'a> {
         if header.size_bytes as u64 > left {
             return Err(invalid(BatchError::Cut { size_bytes: header.size_bytes as u64, found: left }));
         }
+        let holes = position < self.holes_until;
         if let Some(expected) = self.expected_offset
-            && header.base_offset != expected
+            && (header.base_offset < expected || (header.base_offset > expected && !holes))
         {
             return Err(invalid(BatchError::Offset { found: header.base_offset, expected }));
         }

@@ -6,6 +6,9 @@
 //! 00000000000000004711.timeindex   where times are
 //! ```
 //!
+//! A segment that was compacted has offsets missing: between its batches, and from its last batch to
+//! the base offset of the next segment.
+//!
 //! Only the newest segment of a log, the active one, is written; only it keeps its file open. The
 //! others are opened when they are read, so a broker's open files grow with its partitions and
 //! not with its data.
@@ -26,6 +29,9 @@ use super::scan::{Found, ScanError, Scanner};
 
 /// Positions in an index have 32 bits; this leaves room for the batch that crosses the limit.
 const MAX_SIZE_BYTES: u64 = i32::MAX as u64;
+
+/// What the name of a file that is to be removed ends with.
+pub(crate) const DOOMED: &str = "deleted";
 
 /// A record by its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,8 @@ pub(crate) struct Segment {
     newest: Option<TimedOffset>,
     since_index_bytes: u64,
     created_ms: i64,
+    /// Up to this position the file was compacted.
+    holes_until: u64,
 }
 
 /// Where the bytes of a read come from.
@@ -68,29 +76,46 @@ pub(crate) fn file_path(dir: &Path, base_offset: i64, extension: &str) -> PathBu
 impl Segment {
     /// A new, empty, active segment.
     pub(crate) fn create(dir: &Path, base_offset: i64, now_ms: i64) -> io::Result<Self> {
-        let path = file_path(dir, base_offset, "log");
+        let segment = Self::create_at(file_path(dir, base_offset, "log"), base_offset, now_ms)?;
+        File::open(dir)?.sync_all()?;
+        Ok(segment)
+    }
+
+    /// A new, empty segment with its log at `path` and its indexes beside it. It is to be filled by compaction.
+    pub(crate) fn create_compacted(path: PathBuf, base_offset: i64, created_ms: i64) -> io::Result<Self> {
+        Ok(Self { holes_until: u64::MAX, ..Self::create_at(path, base_offset, created_ms)? })
+    }
+
+    fn create_at(path: PathBuf, base_offset: i64, now_ms: i64) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
         file.set_len(0)?;
-        File::open(dir)?.sync_all()?;
         Ok(Self {
             base_offset,
-            path,
             file: Some(Arc::new(file)),
             size_bytes: 0,
             next_offset: base_offset,
-            offsets: Index::create(&file_path(dir, base_offset, "index"))?,
-            times: Index::create(&file_path(dir, base_offset, "timeindex"))?,
+            offsets: Index::create(&path.with_extension("index"))?,
+            times: Index::create(&path.with_extension("timeindex"))?,
+            path,
             newest: None,
             since_index_bytes: 0,
             created_ms: now_ms,
+            holes_until: 0,
         })
     }
 
     /// The segment in `dir` up to the last indexed batch below `offset`; the caller adds the
     /// batches behind it with [`Segment::adopt`].
     ///
-    /// An index entry is believed only if a batch with its offset stands at its position.
-    pub(crate) fn open_before(dir: &Path, base_offset: i64, offset: i64, now_ms: i64) -> io::Result<Self> {
+    /// An index entry is believed only if a batch with its offset stands at its position. Up to
+    /// `holes_until` the file was compacted.
+    pub(crate) fn open_before(
+        dir: &Path,
+        base_offset: i64,
+        offset: i64,
+        holes_until: u64,
+        now_ms: i64,
+    ) -> io::Result<Self> {
         let path = file_path(dir, base_offset, "log");
         let file = OpenOptions::new().read(true).append(true).open(&path)?;
         let file_bytes = file.metadata()?.len();
@@ -121,6 +146,7 @@ impl Segment {
             newest,
             since_index_bytes: u64::MAX,
             created_ms: now_ms,
+            holes_until,
         })
     }
 
@@ -140,12 +166,34 @@ impl Segment {
         self.created_ms
     }
 
+    /// When its newest record was written, or itself if its records carry no time.
+    pub(crate) fn newest_ms(&self) -> i64 {
+        self.newest.map(|newest| newest.timestamp).filter(|&timestamp| timestamp >= 0).unwrap_or(self.created_ms)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     pub(crate) fn newest(&self) -> Option<TimedOffset> {
         self.newest
+    }
+
+    pub(crate) fn holes_until(&self) -> u64 {
+        self.holes_until
+    }
+
+    /// Whether the index of offsets has reached `segment.index.bytes`.
+    pub(crate) fn index_is_full(&self, limit_bytes: usize) -> bool {
+        self.offsets.size_bytes() >= limit_bytes
+    }
+
+    /// Moves the indexes to where those of the log at `path` are, which the log itself has been moved to.
+    pub(crate) fn moved_to(&mut self, path: PathBuf) -> io::Result<()> {
+        self.offsets.move_to(path.with_extension("index"))?;
+        self.times.move_to(path.with_extension("timeindex"))?;
+        self.path = path;
+        Ok(())
     }
 
     /// The file, opened if this is not the active segment.
@@ -185,7 +233,8 @@ impl Segment {
     /// Takes a batch that stands at the end of the file into account.
     pub(crate) fn adopt(&mut self, found: Found, index_interval_bytes: u32) -> io::Result<()> {
         let Found { position, header } = found;
-        if self.newest.is_none_or(|newest| header.max_timestamp > newest.timestamp) {
+        // A batch that compaction has emptied holds no record that could be found by its time.
+        if header.record_count != 0 && self.newest.is_none_or(|newest| header.max_timestamp > newest.timestamp) {
             self.newest = Some(TimedOffset { timestamp: header.max_timestamp, offset: header.base_offset });
         }
         self.next_offset = header.next_offset();
@@ -233,11 +282,30 @@ impl Segment {
         Ok(())
     }
 
+    /// Sets the files aside, to be removed later; answers their paths. A start removes them too.
+    pub(crate) fn doom(self) -> io::Result<Vec<PathBuf>> {
+        let mut doomed = Vec::new();
+        for extension in ["log", "index", "timeindex"] {
+            let aside = self.path.with_extension(format!("{extension}.{DOOMED}"));
+            match fs::rename(self.path.with_extension(extension), &aside) {
+                Ok(()) => doomed.push(aside),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(doomed)
+    }
+
     /// Where the batch that holds `offset`, or the first behind it, starts.
     pub(crate) fn span_from(&self, offset: i64) -> Result<Span, ScanError> {
         let file = self.file()?;
         let position = self.position_of(&file, offset)?;
         Ok(Span { file, path: self.path.clone(), position, end: self.size_bytes })
+    }
+
+    /// A walk over the headers from a position on.
+    pub(crate) fn headers<'a>(&self, file: &'a File, position: u64) -> Scanner<'a> {
+        Scanner::headers(file, position, self.size_bytes).with_holes_until(self.holes_until)
     }
 
     fn position_of(&self, file: &File, offset: i64) -> Result<u64, ScanError> {
@@ -247,7 +315,7 @@ impl Segment {
         let base = self.base_offset;
         let entry = self.offsets.last_where(|entry| base + i64::from(entry.relative_offset) <= offset)?;
         let start = entry.map_or(0, |entry| entry.position.into());
-        let mut scanner = Scanner::headers(file, start, self.size_bytes);
+        let mut scanner = self.headers(file, start);
         while let Some(found) = scanner.next()? {
             if found.header.last_offset() >= offset {
                 return Ok(found.position);
@@ -271,7 +339,7 @@ impl Segment {
         let file = self.file()?;
         let entry = self.times.last_where(|entry| entry.timestamp < timestamp)?;
         let start = entry.map_or(self.base_offset, |entry| self.base_offset + i64::from(entry.relative_offset));
-        let mut scanner = Scanner::headers(&file, self.position_of(&file, start)?, self.size_bytes);
+        let mut scanner = self.headers(&file, self.position_of(&file, start)?);
         while let Some(found) = scanner.next()? {
             if found.header.max_timestamp < timestamp || found.header.last_offset() < from {
                 continue;

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::cleaner::{self, Limits, Throttle};
 use super::config::{self, LogConfig, Overrides};
 use super::flush::FlushQueue;
 use super::partition::Partition;
@@ -34,6 +35,14 @@ use crate::settings::BrokerSettings;
 
 const KIND: Kind = Kind { name: "topics", holds: "the names, ids and settings of all topics" };
 const MAX_NAME_LENGTH: usize = 249;
+
+/// The topic that shows committed offsets (`group/published.rs`).
+pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+
+/// Whether a topic is the broker's own: clients read it and write nothing to it.
+pub(crate) fn is_internal(name: &str) -> bool {
+    name == CONSUMER_OFFSETS
+}
 
 /// A topic and its partitions.
 #[derive(Debug)]
@@ -53,6 +62,8 @@ pub(crate) struct Topics {
     known: RwLock<Known>,
     /// Held by whoever changes `topics.json`, so that changes follow each other.
     changing: Mutex<()>,
+    /// Held by who compacts.
+    cleaning: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +90,8 @@ struct CatalogEntry {
 pub(crate) enum TopicError {
     #[error("topic name {name:?} is not valid: expected 1 to 249 of the characters a-z A-Z 0-9 . _ -, not . or ..")]
     Name { name: String },
+    #[error("topic {name} is the broker's own, it makes it itself when groups commit offsets")]
+    Internal { name: String },
     #[error("topic {name} exists already")]
     Exists { name: String },
     #[error("there is no topic {name}")]
@@ -97,7 +110,7 @@ impl TopicError {
     /// The error as the protocol says it.
     pub(crate) fn code(&self) -> ResponseError {
         match self {
-            Self::Name { .. } => ResponseError::InvalidTopicException,
+            Self::Name { .. } | Self::Internal { .. } => ResponseError::InvalidTopicException,
             Self::Exists { .. } => ResponseError::TopicAlreadyExists,
             Self::Unknown { .. } => ResponseError::UnknownTopicOrPartition,
             Self::Partitions { .. } => ResponseError::InvalidPartitions,
@@ -148,7 +161,8 @@ impl Topics {
         clock: Arc<dyn Clock>,
         flush_queue: Arc<FlushQueue>,
     ) -> Result<Self, BrokerError> {
-        let topics = Self { settings, clock, flush_queue, known: RwLock::default(), changing: Mutex::new(()) };
+        let (changing, cleaning) = (Mutex::default(), Mutex::default());
+        let topics = Self { settings, clock, flush_queue, known: RwLock::default(), changing, cleaning };
         topics.remove_deleted()?;
         let catalog: Catalog = sealed::read(&topics.catalog_path(), KIND)?.unwrap_or_default();
         for entry in catalog.topics {
@@ -184,6 +198,13 @@ impl Topics {
             config::check(key, value).map_err(TopicError::Config)?;
         }
         self.check_count(partitions, 1)?;
+        if is_internal(name) && self.get(name).is_none() {
+            return Err(TopicError::Internal { name: name.to_owned() });
+        }
+        self.check_room(name)
+    }
+
+    fn check_room(&self, name: &str) -> Result<(), TopicError> {
         let known = self.known.read();
         if known.by_name.contains_key(name) {
             return Err(TopicError::Exists { name: name.to_owned() });
@@ -204,8 +225,20 @@ impl Topics {
 
     /// Creates a topic. Blocks on the disk.
     pub(crate) fn create(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<Arc<Topic>, TopicError> {
-        let _changing = self.changing.lock();
         self.check_new(name, partitions, &overrides)?;
+        self.create_internal(name, partitions, overrides)
+    }
+
+    /// Creates a topic, also one that only the broker may. Blocks on the disk.
+    pub(crate) fn create_internal(
+        &self,
+        name: &str,
+        partitions: i32,
+        overrides: Overrides,
+    ) -> Result<Arc<Topic>, TopicError> {
+        let _changing = self.changing.lock();
+        // Again, now that nobody else creates.
+        self.check_room(name)?;
         let entry = CatalogEntry { name: name.to_owned(), id: Uuid::new_v4(), partitions, settings: overrides };
         for index in 0..partitions {
             self.set_aside(&partition_dir(&self.settings.data_dir, name, index))?;
@@ -281,6 +314,25 @@ impl Topics {
         }
     }
 
+    /// Flushes every partition whose records have waited for `flush.ms`. Blocks on the disk.
+    pub(crate) fn flush_overdue(&self) {
+        let now_ms = self.clock.wall_ms();
+        self.all().iter().flat_map(|topic| topic.partitions()).for_each(|partition| partition.flush_overdue(now_ms));
+    }
+
+    /// Compacts every partition that needs it. Blocks on the disk, one caller at a time.
+    pub(crate) fn compact(&self) {
+        let _one_at_a_time = self.cleaning.lock();
+        let now_ms = self.clock.wall_ms();
+        let limits = Limits {
+            keys_bytes: self.settings.log_cleaner_dedupe_buffer_bytes,
+            unpacked_bytes: self.settings.max_unpacked_batch_bytes,
+        };
+        let mut throttle = Throttle::new(self.settings.log_cleaner_io_max_bytes_per_second);
+        let all = || self.all().iter().flat_map(|topic| topic.partitions()).collect();
+        cleaner::clean_all(all, limits, &mut throttle, now_ms);
+    }
+
     /// Ends every log in good order. Blocks on the disk.
     pub(crate) fn close(&self) -> Result<(), BrokerError> {
         let partitions: Vec<_> = self.all().iter().flat_map(|topic| topic.partitions()).collect();
@@ -322,6 +374,7 @@ impl Topics {
             topic,
             partition: index,
             policy: self.settings.corrupt_log,
+            compacts: config.compact,
             index_interval_bytes: config.index_interval_bytes,
             now_ms: self.clock.wall_ms(),
         };

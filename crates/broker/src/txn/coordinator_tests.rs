@@ -5,7 +5,7 @@ use crate::group::offsets::At;
 use crate::log::control::Outcome;
 use kafka_protocol::ResponseError;
 
-const LIMITS: Limits = Limits { max_timeout_ms: 60_000, max_ids: 3, max_partitions: 4 };
+const LIMITS: Limits = Limits { max_timeout_ms: 60_000, max_ids: 3, max_partitions: 4, fences: true };
 
 /// A coordinator whose changes are applied at once.
 struct Driver {

@@ -29,7 +29,7 @@ use crate::log::control::{Marker, Outcome};
 use crate::log::journal::Journal;
 use crate::log::partition_log::AppendError;
 use crate::log::topics::Topics;
-use crate::settings::{BrokerSettings, FsyncMode};
+use crate::settings::{BrokerSettings, FsyncMode, Sabotage};
 
 /// The transactions of a broker.
 #[derive(Debug)]
@@ -59,6 +59,7 @@ impl Transactions {
             max_timeout_ms: settings.transaction_max_timeout_ms,
             max_ids: settings.max_transactional_ids,
             max_partitions: settings.max_transaction_partitions,
+            fences: !settings.sabotage.contains(&Sabotage::NoFencing),
         });
         let path = settings.data_dir.join("transactions.log");
         let journal = Journal::open(path, "the state of every transactional id", |change| coordinator.apply(change))?;

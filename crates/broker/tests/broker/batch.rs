@@ -5,7 +5,9 @@ use bytes::Bytes;
 /// What a test wants in a batch.
 #[derive(Clone, Default)]
 pub(crate) struct Batch {
-    values: Vec<String>,
+    keys: Vec<Option<String>>,
+    /// A value that is absent is a tombstone.
+    values: Vec<Option<String>>,
     timestamps: Vec<i64>,
     producer: Option<(i64, i16, i32)>,
 }
@@ -17,13 +19,24 @@ pub(crate) struct Parsed {
     pub(crate) attributes: i16,
     pub(crate) max_timestamp: i64,
     pub(crate) producer_id: i64,
+    pub(crate) last_offset_delta: i32,
+    pub(crate) offsets: Vec<i64>,
+    pub(crate) keys: Vec<String>,
+    /// A record without a value reads as a dash.
     pub(crate) values: Vec<String>,
 }
 
 impl Batch {
     pub(crate) fn of<S: Into<String>>(values: impl IntoIterator<Item = S>) -> Self {
-        let values: Vec<String> = values.into_iter().map(Into::into).collect();
-        Self { timestamps: vec![1_000; values.len()], values, producer: None }
+        let values: Vec<_> = values.into_iter().map(|value| Some(value.into())).collect();
+        Self { keys: vec![None; values.len()], timestamps: vec![1_000; values.len()], values, producer: None }
+    }
+
+    /// Records with keys, and with values or without.
+    pub(crate) fn keyed<'a>(records: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
+        let own = |(key, value): (&str, Option<&str>)| (Some(key.to_owned()), value.map(str::to_owned));
+        let (keys, values): (Vec<_>, Vec<_>) = records.into_iter().map(own).unzip();
+        Self { timestamps: vec![1_000; values.len()], keys, values, producer: None }
     }
 
     /// One record of that many bytes.
@@ -77,19 +90,23 @@ impl Batch {
 
     fn records(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for (at, (value, timestamp)) in self.values.iter().zip(&self.timestamps).enumerate() {
+        for at in 0..self.values.len() {
             let mut body = vec![0];
-            put_varint(&mut body, timestamp - self.timestamps[0]);
+            put_varint(&mut body, self.timestamps[at] - self.timestamps[0]);
             put_varint(&mut body, at as i64);
-            put_varint(&mut body, -1);
-            put_varint(&mut body, value.len() as i64);
-            body.extend(value.bytes());
+            put_text(&mut body, self.keys[at].as_deref());
+            put_text(&mut body, self.values[at].as_deref());
             put_varint(&mut body, 0);
             put_varint(&mut out, body.len() as i64);
             out.extend(body);
         }
         out
     }
+}
+
+fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
+    put_varint(out, text.map_or(-1, |text| text.len() as i64));
+    out.extend(text.unwrap_or_default().bytes());
 }
 
 fn put_varint(out: &mut Vec<u8>, value: i64) {
@@ -130,21 +147,42 @@ pub(crate) fn parse(mut bytes: &[u8]) -> Vec<Parsed> {
         let readable = if attributes & 7 == 0 { count } else { 0 };
         let is_control = attributes & 0x20 != 0;
         let readable = if is_control { 0 } else { readable };
-        let values = (0..readable).map(|_| read_value(&mut records)).collect();
         let (base_offset, max_timestamp, producer_id) = (i64_at(batch, 0), i64_at(batch, 35), i64_at(batch, 43));
-        batches.push(Parsed { base_offset, count, attributes, max_timestamp, producer_id, values });
+        let last_offset_delta = i32_at(batch, 23);
+        let (mut offsets, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..readable {
+            let (delta, key, value) = read_record(&mut records);
+            offsets.push(base_offset + delta);
+            keys.push(key);
+            values.push(value);
+        }
+        batches.push(Parsed {
+            base_offset,
+            count,
+            attributes,
+            max_timestamp,
+            producer_id,
+            last_offset_delta,
+            offsets,
+            keys,
+            values,
+        });
     }
     batches
 }
 
-fn read_value(records: &mut &[u8]) -> String {
+fn read_record(records: &mut &[u8]) -> (i64, String, String) {
     let length = get_varint(records) as usize;
     let (mut body, rest) = records.split_at(length);
     *records = rest;
     body = &body[1..];
     get_varint(&mut body);
-    get_varint(&mut body);
-    assert_eq!(get_varint(&mut body), -1, "no key");
-    let length = get_varint(&mut body) as usize;
-    String::from_utf8(body[..length].to_vec()).expect("text")
+    (get_varint(&mut body), read_text(&mut body), read_text(&mut body))
+}
+
+fn read_text(body: &mut &[u8]) -> String {
+    let Ok(length) = usize::try_from(get_varint(body)) else { return "-".into() };
+    let (text, rest) = body.split_at(length);
+    *body = rest;
+    String::from_utf8(text.to_vec()).expect("text")
 }

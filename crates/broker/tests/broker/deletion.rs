@@ -56,6 +56,16 @@ async fn deleted_records_are_gone_and_stay_gone() {
     }
 }
 
+#[tokio::test]
+async fn records_of_a_topic_that_is_only_compacted_are_not_deleted() {
+    let (_dir, _broker, mut client) = start().await;
+    for (topic, policy, expected) in [("t", "compact", (44, -1)), ("u", "compact,delete", (0, 1))] {
+        crate::topics::create_with(&mut client, topic, &[("cleanup.policy", policy)]).await;
+        client.append(topic, Batch::keyed([("a", Some("1"))]).bytes()).await;
+        assert_eq!(delete(&mut client, topic, 1).await, expected, "{policy}");
+    }
+}
+
 /// A crash of the machine takes records that were deleted but never on the disk: those that come after it count.
 #[tokio::test]
 async fn records_behind_a_lost_end_are_not_taken_for_deleted() {

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use kafka_protocol::messages::{
     DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    SyncGroupRequest, join_group_request, leave_group_request, offset_commit_request, offset_delete_request,
-    offset_fetch_request, sync_group_request,
+    LeaveGroupRequest, ListGroupsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, SyncGroupRequest, join_group_request, leave_group_request, metadata_request,
+    offset_commit_request, offset_delete_request, offset_fetch_request, sync_group_request,
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::client::{Client, text, topic_name};
+use crate::batch::Batch;
+use crate::client::{Client, fetch_request, text, topic_name};
 use crate::{settings, start};
 
 fn group() -> GroupId {
@@ -209,4 +210,37 @@ async fn a_silent_member_is_thrown_out() {
     let next = join(&mut two).await;
     assert_eq!(next.members.len(), 1);
     assert!(next.generation_id >= 2);
+}
+
+#[tokio::test]
+async fn committed_offsets_can_be_read_as_a_topic_that_only_the_broker_writes() {
+    const INTERNAL: &str = "__consumer_offsets";
+    const INVALID_TOPIC: i16 = 17;
+    let (_dir, _broker, mut client) = start().await;
+    client.create("t").await;
+    let describe = || {
+        let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(INTERNAL)));
+        MetadataRequest::default().with_topics(Some(vec![topic]))
+    };
+    let early = client.call(&describe(), 9).await;
+    assert_eq!(early.topics[0].error_code, INVALID_TOPIC, "no client makes it");
+    assert_eq!(commit_code(&mut client, commit(-1, &text(""), "t", 0x0102)).await, 0);
+    while client.call(&describe(), 9).await.topics[0].error_code != 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(client.call(&describe(), 9).await.topics[0].is_internal);
+
+    let response = client.fetch(&fetch_request(INTERNAL, 0, 20_000, 1)).await;
+    let records = response.responses[0].partitions[0].records.clone().unwrap();
+    // Version 1, the group, the topic, the partition; then version 3, the offset.
+    let key = b"\0\x01\0\x01g\0\x01t\0\0\0\0";
+    let value = b"\0\x03\0\0\0\0\0\0\x01\x02";
+    let has = |bytes: &[u8]| records.windows(bytes.len()).any(|window| window == bytes);
+    assert!(has(key) && has(value), "{records:?}");
+
+    assert_eq!(client.produce(INTERNAL, Batch::of(["v"]).bytes()).await.error_code, INVALID_TOPIC);
+    assert_eq!(delete_offsets(&mut client, &["t"]).await, (0, vec![0]));
+    let response = client.fetch(&fetch_request(INTERNAL, 1, 20_000, 1)).await;
+    let records = response.responses[0].partitions[0].records.clone().unwrap();
+    assert!(records.windows(key.len() + 1).any(|window| &window[..key.len()] == key && window[key.len()] == 1), "null");
 }

@@ -12,6 +12,7 @@ mod deletion;
 mod placement;
 mod restart;
 mod topics;
+mod compaction;
 mod groups;
 mod transactions;
 mod hostile;

@@ -15,7 +15,7 @@ const CONTROL: i16 = 0x20;
 
 /// A transactional producer, as a client library would be one.
 #[derive(Debug, Clone, Copy)]
-struct Producer {
+pub(crate) struct Producer {
     id: &'static str,
     producer_id: ProducerId,
     epoch: i16,
@@ -23,7 +23,7 @@ struct Producer {
 }
 
 impl Producer {
-    async fn start(client: &mut Client, id: &'static str) -> Self {
+    pub(crate) async fn start(client: &mut Client, id: &'static str) -> Self {
         let response = Self::init(client, id).await;
         assert_eq!(response.error_code, 0);
         Self { id, producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
@@ -53,7 +53,17 @@ impl Producer {
 
     /// Sends one record in the transaction; answers the error.
     async fn send(&mut self, client: &mut Client, topic: &str, value: &str, version: i16) -> i16 {
-        let batch = Batch::of([value]).by_producer(self.producer_id.0, self.epoch, self.sequence);
+        self.send_batch(client, topic, Batch::of([value]), version).await
+    }
+
+    /// Adds the partition and sends a record with a key.
+    pub(crate) async fn write_keyed(&mut self, client: &mut Client, topic: &str, key: &str, value: &str) {
+        assert_eq!(self.add(client, topic).await, 0);
+        assert_eq!(self.send_batch(client, topic, Batch::keyed([(key, Some(value))]), 9).await, 0);
+    }
+
+    async fn send_batch(&mut self, client: &mut Client, topic: &str, batch: Batch, version: i16) -> i16 {
+        let batch = batch.by_producer(self.producer_id.0, self.epoch, self.sequence);
         let mut request = produce_request(topic, batch.packed(TRANSACTIONAL, |records| records), -1);
         request.transactional_id = Some(transactional(self.id));
         let response = client.call(&request, version).await;
@@ -70,7 +80,7 @@ impl Producer {
         assert_eq!(self.send(client, topic, value, 9).await, 0);
     }
 
-    async fn end(&self, client: &mut Client, committed: bool) -> i16 {
+    pub(crate) async fn end(&self, client: &mut Client, committed: bool) -> i16 {
         self.end_as(client, committed, 3).await.error_code
     }
 
@@ -114,7 +124,7 @@ fn transactional(id: &str) -> TransactionalId {
 }
 
 /// What a reader of committed records sees from `offset` on, as its library would filter it, and the last stable offset.
-async fn read_committed(client: &mut Client, topic: &str, mut offset: i64) -> (Vec<String>, i64) {
+pub(crate) async fn read_committed(client: &mut Client, topic: &str, mut offset: i64) -> (Vec<String>, i64) {
     let mut values = Vec::new();
     loop {
         let request = fetch_request(topic, offset, 0, 1).with_isolation_level(1);
@@ -132,7 +142,7 @@ async fn read_committed(client: &mut Client, topic: &str, mut offset: i64) -> (V
             .map(|told| (told.producer_id.0, told.first_offset))
             .collect();
         for batch in batch::parse(&records) {
-            offset = batch.base_offset + i64::from(batch.count);
+            offset = batch.base_offset + i64::from(batch.last_offset_delta) + 1;
             let of_batch = |&(id, first): &(i64, i64)| id == batch.producer_id && first <= batch.base_offset;
             if batch.attributes & CONTROL != 0 {
                 // A marker ends the transaction it was told for.
