@@ -13,6 +13,7 @@ import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import java
 from harness import FAIL, OPEN, PASS, SKIP, NotRun, Result, fetch, run, venv
 
 TITLE = "kafka-python's integration tests (Python)"
@@ -43,6 +44,16 @@ PLAIN_OVER_TLS = (
     'kafka_broker_factory(transport="SASL_PLAINTEXT", ',
     'kafka_broker_factory(transport="SASL_SSL" if request.param == "PLAIN" else "SASL_PLAINTEXT", ',
 )
+
+
+# What the suite gives Kafka's own tools, which it lists topics with.
+COMMAND_CONF = """security.protocol={transport}
+sasl.mechanism={sasl_mechanism}
+ssl.truststore.type=PEM
+ssl.truststore.location={ssl_dir}/ca-cert
+ssl.endpoint.identification.algorithm=
+sasl.jaas.config={jaas_config}
+"""
 
 
 def is_fast(name):
@@ -83,6 +94,7 @@ def adapt(folder, python):
     fields = ["host", "port", "transport", "sasl_mechanism", "ssl_dir", "tmp_dir", "partitions"]
     (resources / "kafka.properties").write_text("".join(f"{field}={{{field}}}\n" for field in fields))
     (resources / "kafka_server_jaas.conf").write_text("# not needed\n")
+    (resources / "sasl_command.conf").write_text(COMMAND_CONF)
     for name in ["kafka-run-class.sh", "kafka-storage.sh"]:
         script = scripts / name
         script.write_text(f'#!/bin/sh\nexec "{python}" "{ours}/kafka_python_broker.py" {name} "$@"\n')
@@ -97,6 +109,8 @@ def judge(prepared, bench):
     with bench.broker(**CLUSTER) as address:
         yield from run_files(folder, python, bench, environment | {"KAFKA_URI": f"kafka://{address}"}, plain, "plain")
     if not bench.fast and not bench.address:
+        topics = java.tools(bench.work, java.VERSIONS[0]) / "bin/kafka-topics.sh"
+        shutil.copy(topics, folder / "servers/kafka/bin/kafka-topics.sh")
         environment |= {"JUDGES_BROKER": json.dumps(bench.command)}
         secure = [path for path in files if path.stem in SECURE]
         yield from run_files(folder, python, bench, environment, secure, "secure")

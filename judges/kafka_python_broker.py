@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import certificates
-from harness import stop, wait_until_open
+from harness import wait_until_open
 
 # As the fixtures have it.
 USER, PASSWORD = "alice", "alice-secret"
@@ -30,7 +30,7 @@ def main():
     log = folder / "broker.log"
     with open(log, "wb") as out:
         process = subprocess.Popen([*json.loads(os.environ["JUDGES_BROKER"]), str(file)], stdout=out, stderr=out)
-    signal.signal(signal.SIGTERM, lambda *_: stop(process))
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(process.pid, signal.SIGINT))
     wait_until_open(process, port, log)
     print(f"Replayed UserScramCredentialRecord creating new entry for {USER}")
     print("[KafkaRaftServer nodeId=0] Kafka Server started", flush=True)
