@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test crash bench judges judges-fast ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,16 @@ build: setup     ## the binary, as it is released: target/release/highwater
 
 bench: build     ## Highwater and Apache Spark side by side; BENCH="--no-spark --work b" chooses
 	python3 benches/run.py --binary $(TARGET)/release/highwater $(BENCH)
+
+# Each target for so many seconds; FUZZ_TARGETS chooses. Needs a nightly compiler and cargo-fuzz (`cargo install cargo-fuzz`).
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= request record_batch segment_recovery
+
+fuzz:            ## hostile bytes for the broker: requests, batches, logs on the disk
+	FUZZ_SEEDS=$(CURDIR)/fuzz/corpus/request $(CARGO) test -q -p highwater-broker --lib seeds_for_fuzzing -- --ignored
+	@for target in $(FUZZ_TARGETS); do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256 || exit 1; \
+	done
 
 judges:          ## foreign Kafka clients' test suites against the broker; JUDGES="--only 0045 librdkafka" chooses
 	judges/run $(JUDGES)

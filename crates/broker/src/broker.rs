@@ -7,12 +7,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::budget::{Budget, Used};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
+use crate::fetch_session::SessionCache;
 use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
 use crate::group::published;
@@ -22,6 +25,8 @@ use crate::identity::Identity;
 use crate::lock::DirectoryLock;
 use crate::log::flush::{FlushQueue, Flusher};
 use crate::log::topics::Topics;
+use crate::quota::rate::Windows;
+use crate::quota::service::{Bounds, Quotas};
 use crate::server;
 use crate::settings::{BrokerSettings, FsyncMode};
 use crate::txn::service::Transactions;
@@ -74,6 +79,16 @@ impl Broker {
     /// Where the broker listens; with port 0 in the settings, the port it got.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Bytes that requests hold, of at most `max_request_memory_bytes` and one request more.
+    pub fn request_memory(&self) -> Used {
+        self.ctx.request_memory.used()
+    }
+
+    /// Bytes that fetch responses hold, of at most `max_fetch_memory_bytes`.
+    pub fn fetch_memory(&self) -> Used {
+        self.ctx.fetch_memory.used()
     }
 
     /// Applies retention now, beside its regular times.
@@ -152,7 +167,30 @@ fn open(
         Arc::clone(&groups),
         Arc::clone(&identity),
     )?);
-    Ok(Context { settings, clock, topics, groups, transactions, identity, host, port })
+    let fetch_sessions =
+        Mutex::new(SessionCache::new(settings.max_fetch_sessions, settings.max_fetch_session_partitions));
+    let bounds = Bounds {
+        windows: Windows { count: settings.quota_window_count, size_ms: settings.quota_window_ms },
+        max_entities: settings.max_quota_entities,
+        max_rates: settings.max_quota_rates,
+    };
+    let quotas = Quotas::open(&settings.data_dir, Arc::clone(&clock), bounds)?;
+    let request_memory = Budget::new(settings.max_request_memory_bytes);
+    let fetch_memory = Budget::new(settings.max_fetch_memory_bytes);
+    Ok(Context {
+        settings,
+        clock,
+        topics,
+        groups,
+        transactions,
+        identity,
+        fetch_sessions,
+        quotas,
+        request_memory,
+        fetch_memory,
+        host,
+        port,
+    })
 }
 
 fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {

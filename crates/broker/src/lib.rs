@@ -9,7 +9,7 @@
 //!   limits,      api table      an API      └──> group   coordinator (pure), committed offsets
 //!   order                                          │
 //!                                                  ▼
-//!                                  data_dir: topics.json  broker.json  broker.lock
+//!                                  data_dir: topics.json  broker.json  quotas.json  broker.lock
 //!                                            offsets.log  transactions.log
 //!                                            <topic>-<partition>/ segments, indexes, checkpoint
 //! ```
@@ -41,12 +41,18 @@ mod lock;
 mod server;
 mod protocol;
 mod handler;
+mod fetch_session;
+mod budget;
+mod quota;
 mod identity;
 mod log;
 mod group;
 mod txn;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 pub use broker::Broker;
+pub use budget::Used as MemoryUsed;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BrokerError, ErrorKind};
 pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode, Sabotage};

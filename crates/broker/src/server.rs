@@ -15,28 +15,35 @@
 //! requests of one producer share an fsync.
 //!
 //! A client that does not take its answers stops the writer, then fills the line, then is no
-//! longer read: it costs one answer and the bytes of its line, both limited, and is closed in
-//! the end.
+//! longer read: it costs one answer and the bytes of its line, both limited for itself and, with
+//! those of all others, for the broker (`budget.rs`), and is closed in the end.
+//!
+//! A client over its quota is answered at once, with the time it is throttled for, and then not
+//! read for that time (KIP-219).
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::budget::Charge;
+use crate::clock::Clock;
 use crate::error::BrokerError;
-use crate::handler::{self, Context, Peer, produce};
-use crate::protocol::frame::{self, AnswerTo, Frame, FrameError};
+use crate::handler::{self, Answer, Context, Peer, produce};
+use crate::protocol::frame::{self, AnswerTo, Frame, FrameError, Patience, RequestLimits, timed_out};
+use crate::quota::entity::Key;
 
 /// Requests of one connection that wait for their answer.
 const LINE_LENGTH: usize = 64;
@@ -44,6 +51,11 @@ const LINE_LENGTH: usize = 64;
 const GRACE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (out of file descriptors, mostly), which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Memory an element of an array, or a tagged field, takes once it is decoded: more than any does.
+const ELEMENT_BYTES: usize = 256;
+/// Longest sleep of a muted connection, so that a clock that is moved by hand is noticed.
+const LONGEST_SLEEP_MS: i64 = 250;
 
 /// Opens the listening socket.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BrokerError> {
@@ -56,6 +68,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BrokerError
 /// Accepts connections until `stop` says so, then lets answers under way finish.
 pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(ctx.settings.max_connections));
+    let hosts = Arc::new(Hosts::default());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -80,6 +93,11 @@ pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: wa
             tracing::warn!(%address, limit = ctx.settings.max_connections, "too many connections, one closed");
             continue;
         };
+        let Some(place) = hosts.enter(address.ip(), ctx.settings.max_connections_per_ip) else {
+            let limit = ctx.settings.max_connections_per_ip;
+            tracing::warn!(%address, limit, "too many connections from this address, one closed");
+            continue;
+        };
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%address, %error, "no TCP_NODELAY");
         }
@@ -87,7 +105,7 @@ pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: wa
         connections.spawn(async move {
             let (reader, writer) = socket.into_split();
             connection(ctx, reader, writer, address, stop).await;
-            drop(slot);
+            drop((slot, place));
         });
     }
     drop(listener);
@@ -98,15 +116,79 @@ pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener, mut stop: wa
     connections.shutdown().await;
 }
 
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Hosts {
+    connected: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection's place among those of its address.
+#[derive(Debug)]
+struct Place {
+    hosts: Arc<Hosts>,
+    address: IpAddr,
+}
+
+impl Hosts {
+    fn enter(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<Place> {
+        let mut connected = self.connected.lock();
+        let count = connected.entry(address).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Place { hosts: Arc::clone(self), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut connected = self.hosts.connected.lock();
+        if let Some(count) = connected.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                connected.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Until when a connection is not read.
+#[derive(Debug, Default)]
+struct Mute {
+    until_ms: AtomicI64,
+}
+
+impl Mute {
+    fn extend(&self, until_ms: i64) {
+        self.until_ms.fetch_max(until_ms, Ordering::AcqRel);
+    }
+
+    /// Waits until the connection may be read again.
+    async fn over(&self, clock: &dyn Clock) {
+        loop {
+            let until_ms = self.until_ms.load(Ordering::Acquire);
+            if until_ms == 0 {
+                return;
+            }
+            let left_ms = until_ms - clock.monotonic_ms();
+            if left_ms <= 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(left_ms.min(LONGEST_SLEEP_MS).unsigned_abs())).await;
+        }
+    }
+}
+
 /// An answer in the making; `None` where the client expects none.
-type Answer = Pin<Box<dyn Future<Output = Result<Option<Bytes>, FrameError>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Option<Answer>, FrameError>> + Send>>;
 
 /// A request in line.
 struct Pending {
-    answer: Answer,
+    answer: Answering,
     is_produce: bool,
-    /// Its bytes, counted until it is answered.
-    _bytes: OwnedSemaphorePermit,
+    /// Its bytes, counted until it is answered: in the connection's line, and in the broker's memory.
+    _bytes: (OwnedSemaphorePermit, Charge),
 }
 
 /// How many requests in line are not produces; a produce may overtake none of them.
@@ -142,15 +224,15 @@ where
     let (sender, receiver) = mpsc::channel(LINE_LENGTH);
     let order = Arc::new(Order::default());
     let peer = Peer { host: format!("/{}", address.ip()) };
-    let idle = Duration::from_millis(ctx.settings.idle_connection_timeout_ms);
+    let mute = Mute::default();
     let read = async {
-        let read = read_requests(&ctx, reader, sender, &order, peer, idle);
+        let read = read_requests(&ctx, reader, sender, &order, &mute, peer);
         tokio::select! {
             result = read => result,
             _ = stop.wait_for(|stop| *stop) => Ok(()),
         }
     };
-    let write = write_answers(writer, receiver, &order, idle);
+    let write = write_answers(&ctx, writer, receiver, &order, &mute);
     tokio::pin!(read, write);
     // The reader's end lets the writer finish the line; the writer's end is the connection's.
     let ended = tokio::select! {
@@ -169,42 +251,57 @@ async fn read_requests<R: AsyncRead + Unpin>(
     mut reader: R,
     line: mpsc::Sender<Pending>,
     order: &Order,
+    mute: &Mute,
     peer: Peer,
-    idle: Duration,
 ) -> Result<(), FrameError> {
     let settings = &ctx.settings;
     let in_flight = settings.max_in_flight_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
     let budget = Arc::new(Semaphore::new(in_flight));
+    let patience = Patience {
+        max_bytes: settings.max_request_bytes,
+        idle: Duration::from_millis(settings.idle_connection_timeout_ms),
+        whole: Duration::from_millis(settings.request_read_timeout_ms),
+    };
+    let limits = RequestLimits {
+        max_elements: settings.max_request_elements,
+        max_client_id_bytes: settings.max_client_id_bytes,
+    };
     loop {
-        let read = frame::read(&mut reader, settings.max_request_bytes);
-        let Some(bytes) = timeout(idle, read).await.map_err(|_| timed_out("no request came"))?? else {
-            return Ok(());
-        };
+        mute.over(&*ctx.clock).await;
+        let mut charge = ctx.request_memory.charge();
+        let Some(bytes) = frame::read(&mut reader, patience, &mut charge).await? else { return Ok(()) };
         // A request larger than the whole budget takes all of it, and so waits to be alone.
         let cost = bytes.len().clamp(1, in_flight) as u32;
         let Ok(permit) = Arc::clone(&budget).acquire_many_owned(cost).await else { return Ok(()) };
-        let frame = frame::parse(bytes, settings.max_request_elements)?;
+        let frame = frame::parse(bytes, limits)?;
+        charge.grow(frame.elements.saturating_mul(ELEMENT_BYTES)).await;
         let is_produce = frame.key == ApiKey::Produce;
         let answer = if is_produce {
             order.only_produces().await;
-            admit_produce(ctx, &frame).await?
+            admit_produce(ctx, mute, &peer, &frame).await?
         } else {
             order.enter();
             let (ctx, peer) = (Arc::clone(ctx), peer.clone());
             Box::pin(async move { handler::dispatch(&ctx, &peer, frame).await.map(Some) })
         };
-        if line.send(Pending { answer, is_produce, _bytes: permit }).await.is_err() {
+        if line.send(Pending { answer, is_produce, _bytes: (permit, charge) }).await.is_err() {
             return Ok(());
         }
     }
 }
 
-async fn admit_produce(ctx: &Arc<Context>, frame: &Frame) -> Result<Answer, FrameError> {
+async fn admit_produce(ctx: &Arc<Context>, mute: &Mute, peer: &Peer, frame: &Frame) -> Result<Answering, FrameError> {
     let to = AnswerTo { key: frame.key, version: frame.version, correlation_id: frame.correlation_id };
-    let admitted = produce::admit(ctx, frame.decode()?, frame.version).await;
+    let mut admitted = produce::admit(ctx, frame.decode()?, frame.version).await;
+    let throttle_ms = ctx.quotas.count(Key::ProducerByteRate, peer.quota_client(&frame.client_id), frame.size_bytes);
+    let muted_until_ms = ctx.muted_until_ms(throttle_ms);
+    admitted.response.throttle_time_ms = i32::try_from(throttle_ms).unwrap_or(i32::MAX);
+    // Its answer may wait for an fsync: what the client sends meanwhile waits too.
+    mute.extend(muted_until_ms);
     Ok(Box::pin(async move {
         if !admitted.silent {
-            return to.encode(&admitted.finish().await).map(Some);
+            let frame = to.encode(&admitted.finish().await)?;
+            return Ok(Some(Answer { frame, muted_until_ms, _memory: None }));
         }
         if admitted.failed {
             // Without an answer, a closed connection is the only way to say that it failed.
@@ -215,23 +312,40 @@ async fn admit_produce(ctx: &Arc<Context>, frame: &Frame) -> Result<Answer, Fram
 }
 
 async fn write_answers<W: AsyncWrite + Unpin>(
+    ctx: &Context,
     mut writer: W,
     mut line: mpsc::Receiver<Pending>,
     order: &Order,
-    idle: Duration,
+    mute: &Mute,
 ) -> Result<(), FrameError> {
+    let stalled = Duration::from_millis(ctx.settings.slow_reader_timeout_ms);
     while let Some(pending) = line.recv().await {
         if let Some(answer) = pending.answer.await? {
-            let written = timeout(idle, writer.write_all(&answer)).await;
-            written.map_err(|_| timed_out("an answer was not taken"))??;
+            write_all(&mut writer, &answer.frame, stalled).await?;
+            mute.extend(answer.muted_until_ms);
         }
         if !pending.is_produce {
             order.leave();
+            // Requests that were read before this one was found to be over its quota wait as well.
+            mute.over(&*ctx.clock).await;
         }
     }
     Ok(writer.shutdown().await?)
 }
 
-fn timed_out(what: &'static str) -> FrameError {
-    io::Error::new(io::ErrorKind::TimedOut, what).into()
+/// Writes everything, unless the client takes none of it for too long.
+async fn write_all<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    mut bytes: &[u8],
+    stalled: Duration,
+) -> Result<(), FrameError> {
+    while !bytes.is_empty() {
+        let written = timeout(stalled, writer.write(bytes)).await;
+        let count = written.map_err(|_| timed_out("an answer was not taken"))??;
+        if count == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        bytes = &bytes[count..];
+    }
+    Ok(())
 }

@@ -162,21 +162,50 @@ pub struct BrokerSettings {
 
     /// Largest request frame; a larger one closes the connection before anything is allocated.
     pub max_request_bytes: usize,
-    /// Array elements in one request, summed over its arrays.
+    /// Array elements and tagged fields in one request, summed.
     pub max_request_elements: usize,
+    /// Longest client id, and longest name a quota can be for; a longer client id closes the connection.
+    pub max_client_id_bytes: usize,
+    /// Request bytes held by all connections together (Kafka's `queued.max.request.bytes`); beyond it all but one
+    /// wait to be read on.
+    pub max_request_memory_bytes: usize,
+    /// Bytes of fetch responses held by all connections together, from before they are read until the system has
+    /// taken them; beyond it fetches are answered without records. A response is held twice while it is encoded.
+    pub max_fetch_memory_bytes: usize,
     /// Record bytes in one fetch response (the first batch is always whole).
     pub max_fetch_bytes: usize,
+    /// Fetch sessions kept (KIP-227; Kafka's `max.incremental.fetch.session.cache.slots`); a fetch beyond it goes on
+    /// without. 0 keeps none.
+    pub max_fetch_sessions: usize,
+    /// Partitions in all fetch sessions together; a session that would go beyond it is not kept.
+    pub max_fetch_session_partitions: usize,
     /// Open connections; one more is closed at once.
     pub max_connections: usize,
+    /// Open connections from one address; one more is closed at once.
+    pub max_connections_per_ip: usize,
     /// Request bytes of one connection that wait for their answer; beyond it the connection is
     /// not read.
     pub max_in_flight_bytes: usize,
-    /// A connection that is silent, or does not take its answer, for this long is closed.
+    /// A connection that is silent for this long is closed.
     pub idle_connection_timeout_ms: u64,
+    /// A connection whose request has begun and is not whole after this long is closed.
+    pub request_read_timeout_ms: u64,
+    /// A connection that takes nothing of its answer for this long is closed.
+    pub slow_reader_timeout_ms: u64,
+    /// Windows a quota's rate is measured over (Kafka's `quota.window.num`).
+    pub quota_window_count: usize,
+    /// Length of such a window (Kafka's `quota.window.size.seconds`).
+    pub quota_window_ms: i64,
+    /// Users and clients that have quotas.
+    pub max_quota_entities: usize,
+    /// Users and clients whose rates are known at a time; beyond it the silent are forgotten, then all.
+    pub max_quota_rates: usize,
     /// Topics of this broker.
     pub max_topics: usize,
     /// Partitions of one topic.
     pub max_partitions_per_topic: i32,
+    /// Partitions of all topics together: each costs files, and memory for what is known of it.
+    pub max_partitions: usize,
     /// Partitions in one answer to DescribeTopicPartitions; a client may ask for fewer and goes on where it ended.
     pub max_described_partitions: i32,
     /// Consumer groups, and groups with committed offsets.
@@ -194,6 +223,8 @@ pub struct BrokerSettings {
     pub offsets_retention_ms: i64,
     /// How soon a committed offset can be read in the topic `__consumer_offsets`.
     pub offsets_publish_interval_ms: u64,
+    /// What a member of a group says of itself in all its protocols, and what it is assigned, each at most.
+    pub max_member_metadata_bytes: usize,
     /// Longest metadata string beside a committed offset.
     pub max_offset_metadata_bytes: usize,
 
@@ -230,6 +261,7 @@ impl BrokerSettings {
             Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
         };
         at_least("default_partitions", self.default_partitions.into(), 1)?;
+        at_least("max_partitions", self.max_partitions as i128, 1)?;
         at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;
         at_least("max_described_partitions", self.max_described_partitions.into(), 1)?;
         at_least("segment_bytes", self.segment_bytes.into(), 1024)?;
@@ -247,6 +279,14 @@ impl BrokerSettings {
         at_least("offsets_publish_interval_ms", self.offsets_publish_interval_ms.into(), 1)?;
         at_least("max_groups", self.max_groups as i128, 1)?;
         at_least("retention_check_interval_ms", self.retention_check_interval_ms.into(), 1)?;
+        at_least("max_connections_per_ip", self.max_connections_per_ip as i128, 1)?;
+        at_least("max_request_memory_bytes", self.max_request_memory_bytes as i128, 1024)?;
+        at_least("max_fetch_memory_bytes", self.max_fetch_memory_bytes as i128, 1024)?;
+        at_least("request_read_timeout_ms", self.request_read_timeout_ms.into(), 1)?;
+        at_least("slow_reader_timeout_ms", self.slow_reader_timeout_ms.into(), 1)?;
+        at_least("quota_window_count", self.quota_window_count as i128, 1)?;
+        at_least("quota_window_ms", self.quota_window_ms.into(), 1)?;
+        at_least("max_quota_rates", self.max_quota_rates as i128, 1)?;
         at_least("delete_retention_ms", self.delete_retention_ms.into(), 0)?;
         at_least("min_compaction_lag_ms", self.min_compaction_lag_ms.into(), 0)?;
         at_least("max_compaction_lag_ms", self.max_compaction_lag_ms.into(), 1)?;
@@ -307,12 +347,25 @@ impl Default for BrokerSettings {
             verify_on_fetch: true,
             max_request_bytes: 100 * 1024 * 1024,
             max_request_elements: 1_000_000,
+            max_client_id_bytes: 1024,
+            max_request_memory_bytes: 512 * 1024 * 1024,
+            max_fetch_memory_bytes: 512 * 1024 * 1024,
             max_fetch_bytes: 55 * 1024 * 1024,
+            max_fetch_sessions: 1000,
+            max_fetch_session_partitions: 250_000,
             max_connections: 1000,
+            max_connections_per_ip: 1000,
             max_in_flight_bytes: 64 * 1024 * 1024,
             idle_connection_timeout_ms: 10 * 60 * 1000,
+            request_read_timeout_ms: 60_000,
+            slow_reader_timeout_ms: 30_000,
+            quota_window_count: 11,
+            quota_window_ms: 1000,
+            max_quota_entities: 10_000,
+            max_quota_rates: 10_000,
             max_topics: 10_000,
             max_partitions_per_topic: 1000,
+            max_partitions: 100_000,
             max_described_partitions: 2000,
             max_groups: 10_000,
             max_group_members: 1000,
@@ -321,6 +374,7 @@ impl Default for BrokerSettings {
             group_initial_rebalance_delay_ms: 100,
             offsets_retention_ms: 7 * DAY_MS,
             offsets_publish_interval_ms: 100,
+            max_member_metadata_bytes: 1024 * 1024,
             max_offset_metadata_bytes: 4096,
             transaction_max_timeout_ms: 15 * 60 * 1000,
             transaction_check_interval_ms: 1000,
@@ -348,6 +402,38 @@ mod tests {
     }
 
     #[test]
+    fn every_limit_is_documented_with_its_default_and_a_test_that_exists() {
+        let document = include_str!("../../../docs/operations/broker-limits.md");
+        let rows: Vec<Vec<&str>> = document
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        let defaults = serde_json::to_value(BrokerSettings::default()).expect("serialisable");
+        let limits = defaults.as_object().expect("an object").iter().filter(|(name, _)| {
+            let is_timeout = ["idle_connection", "request_read", "slow_reader"].iter().any(|it| name.starts_with(it));
+            is_timeout || (name.starts_with("max_") && !name.ends_with("_ms"))
+        });
+        let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (name, default) in limits {
+            let row = rows.iter().find(|row| row[1] == format!("`{name}`"));
+            let row = row.unwrap_or_else(|| panic!("{name} has no row in docs/operations/broker-limits.md"));
+            assert_eq!(row[2], default.to_string(), "the default of {name}");
+            let mut tests = 0;
+            let mut file = String::new();
+            for word in row[4].split([' ', ',']).filter(|word| !word.is_empty()) {
+                if let Some(path) = word.strip_prefix('`').and_then(|word| word.strip_suffix('`')) {
+                    file = std::fs::read_to_string(package.join(path)).expect(path);
+                } else {
+                    tests += 1;
+                    assert!(file.contains(&format!("fn {word}()")), "{name}: there is no test {word}");
+                }
+            }
+            assert!(tests > 0, "{name} has no test");
+        }
+    }
+
+    #[test]
     fn settings_that_cannot_work_are_refused_by_name() {
         let check = |settings: BrokerSettings, expected: &str| {
             let error = settings.check().expect_err(expected).to_string();
@@ -358,6 +444,15 @@ mod tests {
         check(BrokerSettings { default_partitions: 0, ..base() }, "default_partitions");
         check(BrokerSettings { segment_bytes: 10, ..base() }, "segment_bytes");
         check(BrokerSettings { retention_ms: -2, ..base() }, "retention_ms");
+        check(BrokerSettings { max_partitions: 0, ..base() }, "max_partitions");
+        check(BrokerSettings { max_connections_per_ip: 0, ..base() }, "max_connections_per_ip");
+        check(BrokerSettings { max_request_memory_bytes: 1, ..base() }, "max_request_memory_bytes");
+        check(BrokerSettings { max_fetch_memory_bytes: 1, ..base() }, "max_fetch_memory_bytes");
+        check(BrokerSettings { request_read_timeout_ms: 0, ..base() }, "request_read_timeout_ms");
+        check(BrokerSettings { slow_reader_timeout_ms: 0, ..base() }, "slow_reader_timeout_ms");
+        check(BrokerSettings { quota_window_count: 0, ..base() }, "quota_window_count");
+        check(BrokerSettings { quota_window_ms: 0, ..base() }, "quota_window_ms");
+        check(BrokerSettings { max_quota_rates: 0, ..base() }, "max_quota_rates");
         check(BrokerSettings { delete_retention_ms: -1, ..base() }, "delete_retention_ms");
         check(BrokerSettings { min_compaction_lag_ms: -1, ..base() }, "min_compaction_lag_ms");
         check(BrokerSettings { max_compaction_lag_ms: 0, ..base() }, "max_compaction_lag_ms");

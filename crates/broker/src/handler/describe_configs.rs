@@ -7,7 +7,7 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 
 use super::broker_configs::BROKER_CONFIGS;
-use super::{Context, NODE_ID, text};
+use super::{Context, NODE_ID, once, text};
 use crate::log::config::{KNOWN, Known, Overrides, ValueType};
 use crate::settings::BrokerSettings;
 
@@ -41,7 +41,8 @@ struct Detail {
 
 pub(super) fn handle(ctx: &Context, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let detail = Detail { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let results = request.resources.into_iter().map(|resource| {
+    let resources = once(request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
+    let results = resources.into_iter().map(|resource| {
         let result = DescribeConfigsResult::default().with_resource_type(resource.resource_type);
         let result = match describe(ctx, &resource, detail) {
             Ok(configs) => result.with_error_message(None).with_configs(only_asked(configs, &resource)),

@@ -4,14 +4,14 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 
-use super::{Context, NO_OPERATIONS, text};
+use super::{Context, NO_OPERATIONS, once, text};
 use crate::group::member::{Group, GroupState};
 
 /// First version that says that a group does not exist; before, it is described as dead.
 const NOT_FOUND_SINCE: i16 = 6;
 
 pub(super) fn handle(ctx: &Context, request: DescribeGroupsRequest, version: i16) -> DescribeGroupsResponse {
-    let groups = request.groups.into_iter().map(|id| describe(ctx, id, version));
+    let groups = once(request.groups, Clone::clone).into_iter().map(|id| describe(ctx, id, version));
     DescribeGroupsResponse::default().with_groups(groups.collect())
 }
 

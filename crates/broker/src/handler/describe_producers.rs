@@ -1,5 +1,7 @@
 //! DescribeProducers: who writes to a partition, and since which offset in an open transaction.
 
+use std::collections::HashSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
@@ -10,7 +12,10 @@ use super::Context;
 use crate::log::producer_state::Described;
 
 pub(super) fn handle(ctx: &Context, request: DescribeProducersRequest) -> DescribeProducersResponse {
-    let topics = request.topics.into_iter().map(|topic| {
+    let mut seen = HashSet::new();
+    let topics = request.topics.into_iter().map(|mut topic| {
+        // Each once, however often it is named: it can have many thousand producers.
+        topic.partition_indexes.retain(|&index| seen.insert((topic.name.clone(), index)));
         let partitions = topic.partition_indexes.iter().map(|&index| {
             let response = PartitionResponse::default().with_partition_index(index);
             match ctx.topics.partition(&topic.name, index) {

@@ -1,7 +1,6 @@
 //! Fetch: whole batches, read from the file into the response; a long poll when there are too few.
 //!
-//! Fetch sessions (KIP-227) are declined by answering session id 0, as the protocol allows: they
-//! save request bytes between many brokers, and here there is one.
+//! What a fetch in a session reads, and what of it is told, is decided in `fetch_session.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +12,24 @@ use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use kafka_protocol::messages::{ProducerId, TopicName};
+use kafka_protocol::protocol::Encodable;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Context, blocking, check_leader_epoch};
+use super::{Answer, Context, Peer, blocking, check_leader_epoch};
+use crate::budget::Charge;
+use crate::fetch_session::Asked;
 use crate::log::partition::{Batches, Isolation, Partition, ReadError, ReadLimits};
+use crate::protocol::frame::{AnswerTo, Frame, FrameError};
+use crate::quota::entity::Key;
 
 /// Longest long poll, whatever the client asks for.
 const LONGEST_WAIT_MS: i32 = 60_000;
+/// A fetch gets memory for this much, or waits: most batches are smaller.
+const LEAST_SHARE: usize = 1024 * 1024 + 12;
+/// How long a fetch that wants no waiting waits for memory.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// One partition of a fetch, with what it was resolved to.
 #[derive(Debug)]
@@ -39,10 +47,52 @@ struct WantedTopic {
     partitions: Vec<Wanted>,
 }
 
-pub(super) async fn handle(ctx: &Arc<Context>, request: FetchRequest, version: i16) -> FetchResponse {
-    if request.session_id != 0 {
-        return FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
+/// A fetch and everything around its reading: its session, its quota, its memory.
+pub(super) async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: &Frame) -> Result<Answer, FrameError> {
+    let to = AnswerTo { key: frame.key, version: frame.version, correlation_id: frame.correlation_id };
+    let client = peer.quota_client(&frame.client_id);
+    let plain = |response: &FetchResponse| Ok(Answer { frame: to.encode(response)?, muted_until_ms: 0, _memory: None });
+    let mut request: FetchRequest = frame.decode()?;
+    let asked = Asked {
+        session_id: request.session_id,
+        epoch: request.session_epoch,
+        by_id: frame.version >= 13,
+        topics: std::mem::take(&mut request.topics),
+        forgotten: std::mem::take(&mut request.forgotten_topics_data),
+    };
+    let opened = ctx.fetch_sessions.lock().open(ctx.clock.monotonic_ms(), asked);
+    let (scope, topics) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return plain(&FetchResponse::default().with_error_code(error.code())),
+    };
+    let most = i32::try_from(ctx.quotas.most_at_once(Key::ConsumerByteRate, client)).unwrap_or(i32::MAX);
+    request.max_bytes = request.max_bytes.min(most);
+    let (responses, mut memory) = fetch(ctx, request.with_topics(topics), frame.version).await;
+    let read = FetchResponse::default().with_responses(responses);
+
+    let size = read.compute_size(frame.version).unwrap_or(0);
+    let throttle_ms = ctx.quotas.count(Key::ConsumerByteRate, client, size);
+    if throttle_ms > 0 {
+        // Nothing is sent, so nothing counts; the client asks again when the time is over.
+        ctx.quotas.uncount(Key::ConsumerByteRate, client, size);
+        let throttled = FetchResponse::default()
+            .with_throttle_time_ms(i32::try_from(throttle_ms).unwrap_or(i32::MAX))
+            .with_session_id(scope.session_id());
+        return Ok(Answer { muted_until_ms: ctx.muted_until_ms(throttle_ms), ..plain(&throttled)? });
     }
+    let fresh_id = || (Uuid::new_v4().as_u128() & 0x7fff_ffff) as i32;
+    let finished = ctx.fetch_sessions.lock().finish(ctx.clock.monotonic_ms(), scope, read.responses, fresh_id);
+    let response = match finished {
+        Ok(answer) => FetchResponse::default().with_session_id(answer.session_id).with_responses(answer.responses),
+        Err((id, error)) => FetchResponse::default().with_session_id(id).with_error_code(error.code()),
+    };
+    let frame = to.encode(&response)?;
+    memory.settle(frame.len());
+    Ok(Answer { frame, muted_until_ms: 0, _memory: Some(memory) })
+}
+
+/// Reads what a request asks for, as far as there is memory for it.
+async fn fetch(ctx: &Arc<Context>, request: FetchRequest, version: i16) -> (Vec<FetchableTopicResponse>, Charge) {
     let isolation = ctx.isolation(request.isolation_level);
     let wait_ms = request.max_wait_ms.clamp(0, LONGEST_WAIT_MS).unsigned_abs();
     let max_bytes = unsigned(request.max_bytes).min(ctx.settings.max_fetch_bytes);
@@ -71,9 +121,12 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: FetchRequest, version: i
     if wait_ms > 0 {
         wait_for_bytes(&topics, isolation, min_bytes, Duration::from_millis(wait_ms.into())).await;
     }
-    let ctx = Arc::clone(ctx);
-    let responses = blocking(move || read_all(&ctx, topics, max_bytes, isolation, version)).await;
-    FetchResponse::default().with_responses(responses)
+    let wanted = readable_bytes(&topics, isolation).min(max_bytes.max(1));
+    let patience = Duration::from_millis(wait_ms.into()).max(SHORTEST_PATIENCE);
+    let memory = ctx.fetch_memory.share(wanted, LEAST_SHARE.min(ctx.settings.max_fetch_memory_bytes), patience).await;
+    let (ctx, room) = (Arc::clone(ctx), memory.size());
+    let responses = blocking(move || read_all(&ctx, topics, room, isolation, version)).await;
+    (responses, memory)
 }
 
 fn unsigned(number: i32) -> usize {
@@ -101,6 +154,16 @@ fn all(topics: &[WantedTopic]) -> impl Iterator<Item = &Wanted> {
     topics.iter().flat_map(|topic| &topic.partitions)
 }
 
+/// Bytes a read of everything could give.
+fn readable_bytes(topics: &[WantedTopic], isolation: Isolation) -> usize {
+    let bytes = all(topics).filter_map(|wanted| {
+        let available = wanted.partition.as_ref().ok()?.available_bytes(wanted.offset, isolation);
+        // The first batch is always whole, whatever a client's limit is.
+        Some(usize::try_from(available).unwrap_or(usize::MAX).min(wanted.max_bytes.max(LEAST_SHARE)))
+    });
+    bytes.fold(0, usize::saturating_add)
+}
+
 fn has_enough(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64) -> bool {
     let mut bytes = 0u64;
     for wanted in all(topics) {
@@ -125,7 +188,8 @@ fn read_all(
     version: i16,
 ) -> Vec<FetchableTopicResponse> {
     let mut left = max_bytes;
-    let mut first = true;
+    // Without any memory not even one batch is read.
+    let mut first = max_bytes > 0;
     let mut read_topic = |topic: WantedTopic| {
         let partitions = topic.partitions.into_iter().map(|wanted| {
             let limits = ReadLimits {

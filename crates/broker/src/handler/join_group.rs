@@ -1,9 +1,11 @@
 //! JoinGroup: into the coordinator, and out when the join phase ends.
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
+use kafka_protocol::protocol::StrBytes;
 
-use super::{Context, Peer, text};
+use super::{Context, Peer, kept, text};
 use crate::group::message::Join;
 use crate::group::service::Groups;
 use crate::protocol::frame::Frame;
@@ -17,6 +19,10 @@ const NULL_PROTOCOL_SINCE: i16 = 7;
 
 pub(super) async fn handle(ctx: &Context, peer: &Peer, frame: &Frame, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = frame.version;
+    let size: usize = request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
+    if size > ctx.settings.max_member_metadata_bytes {
+        return refuse(ResponseError::InvalidRequest, request.member_id, version);
+    }
     let instance = request.group_instance_id.as_deref().map(str::to_owned);
     let prefix = instance.as_deref().unwrap_or(&frame.client_id);
     let join = Join {
@@ -29,7 +35,7 @@ pub(super) async fn handle(ctx: &Context, peer: &Peer, frame: &Frame, request: J
         // Version 0 has one timeout for both.
         rebalance_timeout_ms: if version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms },
         protocol_type: request.protocol_type.to_string(),
-        protocols: request.protocols.into_iter().map(|p| (p.name.to_string(), p.metadata)).collect(),
+        protocols: request.protocols.into_iter().map(|p| (p.name.to_string(), kept(&p.metadata))).collect(),
         must_know_member: version >= KNOWN_MEMBER_SINCE,
         can_skip_assignment: version >= SKIP_ASSIGNMENT_SINCE,
         instance,
@@ -51,10 +57,14 @@ pub(super) async fn handle(ctx: &Context, peer: &Peer, frame: &Frame, request: J
                 .with_member_id(text(joined.member))
                 .with_members(members.collect())
         }
-        Err(refused) => JoinGroupResponse::default()
-            .with_error_code(refused.error.code())
-            .with_generation_id(-1)
-            .with_protocol_name((version < NULL_PROTOCOL_SINCE).then(|| text("")))
-            .with_member_id(text(refused.member)),
+        Err(refused) => refuse(refused.error, text(refused.member), version),
     }
+}
+
+fn refuse(error: ResponseError, member: StrBytes, version: i16) -> JoinGroupResponse {
+    JoinGroupResponse::default()
+        .with_error_code(error.code())
+        .with_generation_id(-1)
+        .with_protocol_name((version < NULL_PROTOCOL_SINCE).then(|| text("")))
+        .with_member_id(member)
 }

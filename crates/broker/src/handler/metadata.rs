@@ -9,7 +9,7 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 
-use super::{Context, NO_OPERATIONS, NODE_ID, blocking, text};
+use super::{Context, NO_OPERATIONS, NODE_ID, blocking, once, text};
 use crate::log::batch::LEADER_EPOCH;
 use crate::log::config::Overrides;
 use crate::log::topics::{Topic, TopicError, is_internal, is_valid_name};
@@ -27,7 +27,7 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: MetadataRequest, version
         }
         Some(asked) => {
             let create = ctx.settings.auto_create_topics && (version < 4 || request.allow_auto_topic_creation);
-            for topic in asked {
+            for topic in once(asked, |topic| (topic.name.clone(), topic.topic_id)) {
                 topics.push(answer(ctx, topic, create, version).await);
             }
         }

@@ -47,6 +47,8 @@ mod broker_configs;
 mod incremental_alter_configs;
 mod alter_configs;
 mod describe_cluster;
+mod alter_client_quotas;
+mod describe_client_quotas;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod alter_partition_reassignments;
@@ -54,20 +56,26 @@ mod list_partition_reassignments;
 mod alter_replica_log_dirs;
 mod list_config_resources;
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, BrokerId};
 use kafka_protocol::protocol::StrBytes;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
+use crate::fetch_session::SessionCache;
 use crate::group::service::Groups;
 use crate::identity::Identity;
 use crate::log::partition::Isolation;
 use crate::log::topics::{Topic, Topics};
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
+use crate::quota::service::{Client, Quotas};
 use crate::settings::{BrokerSettings, Sabotage};
 use crate::txn::service::Transactions;
 
@@ -76,6 +84,8 @@ pub(crate) const NODE_ID: BrokerId = BrokerId(0);
 const READ_COMMITTED: i8 = 1;
 /// What a list of authorised operations says when it was not asked for, or cannot be told.
 const NO_OPERATIONS: i32 = i32::MIN;
+/// The user of a connection that has not said who it is.
+const ANONYMOUS: &str = "ANONYMOUS";
 
 /// Everything a handler may use.
 #[derive(Debug)]
@@ -86,6 +96,10 @@ pub(crate) struct Context {
     pub(crate) groups: Arc<Groups>,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) fetch_sessions: Mutex<SessionCache>,
+    pub(crate) quotas: Quotas,
+    pub(crate) request_memory: Arc<Budget>,
+    pub(crate) fetch_memory: Arc<Budget>,
     pub(crate) host: String,
     pub(crate) port: u16,
 }
@@ -96,13 +110,37 @@ pub(crate) struct Peer {
     pub(crate) host: String,
 }
 
+impl Peer {
+    /// Who its requests count for.
+    pub(crate) fn quota_client<'a>(&'a self, client_id: &'a str) -> Client<'a> {
+        Client { user: ANONYMOUS, id: client_id }
+    }
+}
+
+/// An answer, and what goes with it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) frame: Bytes,
+    /// The connection is not read before this time of the monotonic clock; 0 if it may be.
+    pub(crate) muted_until_ms: i64,
+    /// Held until the answer is with the system's socket.
+    pub(crate) _memory: Option<Charge>,
+}
+
 /// Answers any request but Produce.
-pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> Result<Bytes, FrameError> {
+pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> Result<Answer, FrameError> {
+    if frame.key == ApiKey::Fetch {
+        return fetch::answer(ctx, peer, &frame).await;
+    }
+    let frame = answer(ctx, peer, frame).await?;
+    Ok(Answer { frame, muted_until_ms: 0, _memory: None })
+}
+
+async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> Result<Bytes, FrameError> {
     let to = AnswerTo { key: frame.key, version: frame.version, correlation_id: frame.correlation_id };
     match frame.key {
         ApiKey::ApiVersions => to.encode(&api_versions::handle(&frame)),
         ApiKey::Metadata => to.encode(&metadata::handle(ctx, frame.decode()?, frame.version).await),
-        ApiKey::Fetch => to.encode(&fetch::handle(ctx, frame.decode()?, frame.version).await),
         ApiKey::ListOffsets => to.encode(&list_offsets::handle(ctx, frame.decode()?, frame.version).await),
         ApiKey::OffsetForLeaderEpoch => to.encode(&offset_for_leader_epoch::handle(ctx, frame.decode()?)),
         ApiKey::InitProducerId => to.encode(&init_producer_id::handle(ctx, frame.decode()?, frame.version).await),
@@ -136,6 +174,8 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
         ApiKey::AlterConfigs => to.encode(&alter_configs::handle(ctx, frame.decode()?).await),
         ApiKey::IncrementalAlterConfigs => to.encode(&incremental_alter_configs::handle(ctx, frame.decode()?).await),
         ApiKey::DescribeCluster => to.encode(&describe_cluster::handle(ctx, &frame.decode()?)),
+        ApiKey::AlterClientQuotas => to.encode(&alter_client_quotas::handle(ctx, frame.decode()?).await),
+        ApiKey::DescribeClientQuotas => to.encode(&describe_client_quotas::handle(ctx, &frame.decode()?)),
         ApiKey::DescribeTopicPartitions => to.encode(&describe_topic_partitions::handle(ctx, &frame.decode()?)),
         ApiKey::ElectLeaders => to.encode(&elect_leaders::handle(ctx, frame.decode()?)),
         ApiKey::AlterPartitionReassignments => to.encode(&alter_partition_reassignments::handle(ctx, frame.decode()?)),
@@ -158,6 +198,13 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
+/// The first of each that is named more than once. An answer can be thousands of times larger than the name it is to, so
+/// none is given twice: Kafka's clients put answers into maps and do not notice.
+fn once<T, K: Eq + Hash>(asked: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = HashSet::with_capacity(asked.len());
+    asked.into_iter().filter(|one| seen.insert(key(one))).collect()
+}
+
 /// A result as the protocol's code: 0 is none.
 fn code(result: Result<(), ResponseError>) -> i16 {
     result.err().map_or(0, |error| error.code())
@@ -171,6 +218,11 @@ fn fenced_before(since: i16, version: i16, error: ResponseError) -> ResponseErro
     }
 }
 
+/// Bytes of a request that are to be kept: a copy, because a part of a frame keeps all of it in memory.
+fn kept(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
 fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
 }
@@ -181,6 +233,13 @@ fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
 }
 
 impl Context {
+    /// Until when a connection that is throttled for so long is not read; 0 if it is not throttled. Not longer than it
+    /// could be idle: the rest of the time is told to its next request.
+    pub(crate) fn muted_until_ms(&self, throttle_ms: i64) -> i64 {
+        let longest = i64::try_from(self.settings.idle_connection_timeout_ms).unwrap_or(i64::MAX);
+        if throttle_ms > 0 { self.clock.monotonic_ms().saturating_add(throttle_ms.min(longest)) } else { 0 }
+    }
+
     /// What a request with this isolation level wants to see.
     fn isolation(&self, level: i8) -> Isolation {
         let ignored = self.settings.sabotage.contains(&Sabotage::NoIsolation);

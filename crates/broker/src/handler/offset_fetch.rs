@@ -1,6 +1,6 @@
 //! OffsetFetch: what groups have committed; from version 8 on for several groups at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_response::{
@@ -9,7 +9,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 
-use super::{Context, text};
+use super::{Context, once, text};
 use crate::group::offsets::{At, Committed};
 
 const GROUPS_SINCE: i16 = 8;
@@ -38,7 +38,7 @@ pub(super) fn handle(ctx: &Context, request: OffsetFetchRequest, version: i16) -
             });
         return OffsetFetchResponse::default().with_topics(topics.collect());
     }
-    let groups = request.groups.into_iter().map(|group| {
+    let groups = once(request.groups, |group| group.group_id.clone()).into_iter().map(|group| {
         let asked = group.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
         let topics = find(ctx, &group.group_id, asked, request.require_stable).into_iter().map(|(name, partitions)| {
             let partitions = partitions.into_iter().map(|(index, found)| {
@@ -71,7 +71,10 @@ fn told(found: Found) -> (i16, Committed) {
 fn find(ctx: &Context, group: &str, asked: Option<Vec<(TopicName, Vec<i32>)>>, stable: bool) -> Vec<TopicOffsets> {
     let unstable = if stable { ctx.groups.offsets().unstable(group) } else { BTreeSet::new() };
     let Some(asked) = asked else { return find_all(ctx, group, &unstable) };
-    let find_topic = |(name, partitions): (TopicName, Vec<i32>)| {
+    // Each once, however often it is named: its metadata is much longer than its number.
+    let mut seen = HashSet::new();
+    let mut find_topic = |(name, mut partitions): (TopicName, Vec<i32>)| {
+        partitions.retain(|&index| seen.insert((name.clone(), index)));
         let get = |index: i32| {
             if unstable.contains(&(name.to_string(), index)) {
                 return (index, Err(ResponseError::UnstableOffsetCommit));
@@ -81,7 +84,7 @@ fn find(ctx: &Context, group: &str, asked: Option<Vec<(TopicName, Vec<i32>)>>, s
         let found = partitions.into_iter().map(get).collect();
         (name, found)
     };
-    asked.into_iter().map(find_topic).collect()
+    asked.into_iter().map(&mut find_topic).collect()
 }
 
 fn find_all(ctx: &Context, group: &str, unstable: &BTreeSet<At>) -> Vec<TopicOffsets> {

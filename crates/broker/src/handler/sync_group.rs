@@ -1,11 +1,16 @@
 //! SyncGroup: the leader's assignment in, each member's own out.
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
-use super::{Context, text};
+use super::{Context, kept, text};
 use crate::group::message::Sync;
 
 pub(super) async fn handle(ctx: &Context, request: SyncGroupRequest) -> SyncGroupResponse {
+    let longest = request.assignments.iter().map(|assignment| assignment.assignment.len()).max();
+    if longest.is_some_and(|longest| longest > ctx.settings.max_member_metadata_bytes) {
+        return SyncGroupResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+    }
     let owned = |text: Option<kafka_protocol::protocol::StrBytes>| text.map(|text| text.to_string());
     let sync = Sync {
         group: request.group_id.to_string(),
@@ -14,7 +19,7 @@ pub(super) async fn handle(ctx: &Context, request: SyncGroupRequest) -> SyncGrou
         generation: request.generation_id,
         protocol_type: owned(request.protocol_type),
         protocol: owned(request.protocol_name),
-        assignments: request.assignments.into_iter().map(|a| (a.member_id.to_string(), a.assignment)).collect(),
+        assignments: request.assignments.into_iter().map(|a| (a.member_id.to_string(), kept(&a.assignment))).collect(),
     };
     match ctx.groups.sync(sync).await {
         Ok(synced) => SyncGroupResponse::default()

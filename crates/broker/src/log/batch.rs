@@ -307,7 +307,7 @@ impl<'a> ProducedBatch<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing {
     //! Batches for tests: opaque records under a true header.
 
@@ -339,7 +339,7 @@ pub(crate) mod testing {
         out.push(2);
         out.extend([0; 4]);
         out.extend(spec.attributes.to_be_bytes());
-        out.extend((spec.records - 1).to_be_bytes());
+        out.extend((spec.records.wrapping_sub(1)).to_be_bytes());
         out.extend(spec.timestamp.to_be_bytes());
         out.extend(spec.timestamp.to_be_bytes());
         out.extend(producer_id.to_be_bytes());

@@ -35,3 +35,7 @@ pub(crate) mod cleaner;
 pub(crate) mod sealed;
 pub(crate) mod journal;
 pub(crate) mod topics;
+
+#[cfg(test)]
+#[path = "found_tests.rs"]
+mod found_tests;

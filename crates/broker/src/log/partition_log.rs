@@ -202,6 +202,9 @@ impl PartitionLog {
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         let base_offset = self.next_offset();
+        if base_offset.checked_add(batch.header.record_count.into()).is_none() {
+            return Err(AppendError::Io(io::Error::other("the offsets of this log are used up")));
+        }
         let (stamped, records) = batch.stamp(base_offset, log_append_time);
         let interval = self.config.index_interval_bytes;
         let header = self.active_mut().append(&stamped, records, interval).map_err(|failure| {

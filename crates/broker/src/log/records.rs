@@ -21,6 +21,9 @@ use super::segment::TimedOffset;
 /// Unpacked bytes looked at in one batch before giving up on it.
 const MAX_UNPACKED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
+/// Unpacked bytes for each packed one before giving up: more than any codec but zstd reaches.
+const MAX_UNPACK_RATIO: u64 = 1100;
+
 /// The first record of a batch that is not older than `timestamp` and not before `from`.
 ///
 /// If the records cannot be read the batch itself is answered: it does hold a record that new,
@@ -238,7 +241,9 @@ fn put_varint(out: &mut Vec<u8>, value: i64) {
 
 fn search(header: &BatchHeader, batch: &[u8], timestamp: i64, from: i64) -> io::Result<Option<TimedOffset>> {
     let codec = header.codec().map_err(io::Error::other)?;
-    let mut records = BufReader::new(unpack(codec, &batch[HEADER_SIZE..])?.take(MAX_UNPACKED_BYTES));
+    let packed = &batch[HEADER_SIZE..];
+    let most = (packed.len() as u64).saturating_mul(MAX_UNPACK_RATIO).min(MAX_UNPACKED_BYTES);
+    let mut records = BufReader::new(unpack(codec, packed)?.take(most));
     for _ in 0..header.record_count {
         let length = read_varint(&mut records)?;
         let mut body = (&mut records).take(u64::try_from(length).map_err(io::Error::other)?);
@@ -310,6 +315,8 @@ const XERIAL_HEADER_SIZE: usize = 16;
 const XERIAL_BLOCK_SIZE: usize = 32 * 1024;
 /// Writers use 32 KiB; a raw block is a whole batch. Beyond this a length is hostile.
 const MAX_SNAPPY_BLOCK: usize = 128 * 1024 * 1024;
+/// A copy of three bytes stands for 64 at most.
+const MAX_SNAPPY_RATIO: usize = 22;
 
 impl<'a> Snappy<'a> {
     fn new(bytes: &'a [u8]) -> Self {
@@ -338,12 +345,49 @@ impl Read for Snappy<'_> {
                 return Ok(count);
             }
             let block = self.next_block()?;
-            if snap::raw::decompress_len(block).map_err(io::Error::other)? > MAX_SNAPPY_BLOCK {
+            // The length is claimed by the block itself, and is allocated before the first byte is unpacked.
+            let most = block.len().saturating_mul(MAX_SNAPPY_RATIO).min(MAX_SNAPPY_BLOCK);
+            if snap::raw::decompress_len(block).map_err(io::Error::other)? > most {
                 return Err(io::Error::other("a snappy block that unpacks to too much"));
             }
             let unpacked = snap::raw::Decoder::new().decompress_vec(block).map_err(io::Error::other)?;
             self.block = Cursor::new(unpacked);
         }
+    }
+}
+
+#[cfg(test)]
+mod limit_tests {
+    use super::super::batch::testing::{Spec, batch};
+    use super::*;
+
+    fn read_all(codec: Codec, packed: &[u8], most: u64) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        unpack(codec, packed)?.take(most).read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn a_snappy_block_that_claims_more_than_it_can_hold_is_refused() {
+        // 100 MiB as a length, and a byte.
+        let error = read_all(Codec::Snappy, &[0x80, 0x80, 0x80, 0x32, 0], u64::MAX).expect_err("refused").to_string();
+        assert!(error.contains("unpacks to too much"), "{error}");
+        let best = snap::raw::Encoder::new().compress_vec(&vec![7; 1 << 20]).expect("packed");
+        assert_eq!(read_all(Codec::Snappy, &best, u64::MAX).expect("unpacked").len(), 1 << 20);
+    }
+
+    #[test]
+    fn a_batch_that_unpacks_without_end_is_answered_as_a_whole() {
+        // One record that is said to have a terabyte, all of it zeros, in a few hundred bytes.
+        let mut plain = vec![0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+        plain.resize(64 << 20, 0);
+        let packed = zstd::stream::encode_all(&plain[..], 3).expect("packed");
+        assert!(packed.len() < 64 << 10);
+        let mut bytes = batch(Spec { attributes: 4, payload_bytes: 0, records: 2, ..Spec::default() });
+        bytes.extend(&packed);
+        let header = BatchHeader { size_bytes: bytes.len(), ..BatchHeader::parse(&bytes).expect("valid") };
+        let found = first_not_older(&header, &bytes, 500, 0).expect("the batch is new enough");
+        assert_eq!((found.timestamp, found.offset), (1000, 0));
     }
 }
 

@@ -68,9 +68,10 @@ pub(super) fn base_offsets(dir: &Path) -> Result<Vec<i64>, BrokerError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_at("list", dir))? {
         let name = entry.map_err(io_at("list", dir))?.file_name();
-        let offset: Option<i64> =
-            name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|stem| stem.parse().ok());
-        found.extend(offset);
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        // Exactly as the broker names them: two names for one offset would be two segments.
+        let named = stem.filter(|stem| stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit()));
+        found.extend(named.and_then(|stem| stem.parse::<i64>().ok()));
     }
     found.sort_unstable();
     Ok(found)

@@ -95,6 +95,9 @@ impl<'a> Scanner<'a> {
         if header.size_bytes as u64 > left {
             return Err(invalid(BatchError::Cut { size_bytes: header.size_bytes as u64, found: left }));
         }
+        if header.last_offset() == i64::MAX {
+            return Err(invalid(BatchError::Field { what: "the last offset", found: i64::MAX }));
+        }
         let holes = position < self.holes_until;
         if let Some(expected) = self.expected_offset
             && (header.base_offset < expected || (header.base_offset > expected && !holes))

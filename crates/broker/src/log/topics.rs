@@ -102,6 +102,8 @@ pub(crate) enum TopicError {
     Config(String),
     #[error("this broker has {limit} topics, its limit (max_topics)")]
     TooMany { limit: usize },
+    #[error("{wanted} more partitions would be more than this broker may have, {limit} (max_partitions)")]
+    TooManyPartitions { wanted: i32, limit: usize },
     #[error("the disk refused: {0}")]
     Storage(#[from] BrokerError),
 }
@@ -115,7 +117,7 @@ impl TopicError {
             Self::Unknown { .. } => ResponseError::UnknownTopicOrPartition,
             Self::Partitions { .. } => ResponseError::InvalidPartitions,
             Self::Config(_) => ResponseError::InvalidConfig,
-            Self::TooMany { .. } => ResponseError::PolicyViolation,
+            Self::TooMany { .. } | Self::TooManyPartitions { .. } => ResponseError::PolicyViolation,
             Self::Storage(_) => ResponseError::KafkaStorageError,
         }
     }
@@ -201,16 +203,25 @@ impl Topics {
         if is_internal(name) && self.get(name).is_none() {
             return Err(TopicError::Internal { name: name.to_owned() });
         }
-        self.check_room(name)
+        self.check_room(name, partitions)
     }
 
-    fn check_room(&self, name: &str) -> Result<(), TopicError> {
+    fn check_room(&self, name: &str, partitions: i32) -> Result<(), TopicError> {
         let known = self.known.read();
         if known.by_name.contains_key(name) {
             return Err(TopicError::Exists { name: name.to_owned() });
         }
         if known.by_name.len() >= self.settings.max_topics {
             return Err(TopicError::TooMany { limit: self.settings.max_topics });
+        }
+        self.check_total(&known, partitions)
+    }
+
+    fn check_total(&self, known: &Known, wanted: i32) -> Result<(), TopicError> {
+        let there: usize = known.by_name.values().map(|topic| topic.partitions.read().len()).sum();
+        let limit = self.settings.max_partitions;
+        if there.saturating_add(wanted.max(0).unsigned_abs() as usize) > limit {
+            return Err(TopicError::TooManyPartitions { wanted, limit });
         }
         Ok(())
     }
@@ -238,7 +249,7 @@ impl Topics {
     ) -> Result<Arc<Topic>, TopicError> {
         let _changing = self.changing.lock();
         // Again, now that nobody else creates.
-        self.check_room(name)?;
+        self.check_room(name, partitions)?;
         let entry = CatalogEntry { name: name.to_owned(), id: Uuid::new_v4(), partitions, settings: overrides };
         for index in 0..partitions {
             self.set_aside(&partition_dir(&self.settings.data_dir, name, index))?;
@@ -275,6 +286,7 @@ impl Topics {
     pub(crate) fn check_grow(&self, name: &str, count: i32) -> Result<Arc<Topic>, TopicError> {
         let topic = self.get(name).ok_or_else(|| TopicError::Unknown { name: name.to_owned() })?;
         self.check_count(count, topic.partition_count() + 1)?;
+        self.check_total(&self.known.read(), count - topic.partition_count())?;
         Ok(topic)
     }
 

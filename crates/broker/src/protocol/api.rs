@@ -62,6 +62,8 @@ pub(crate) const SERVED: &[Served] = &[
     serve(ApiKey::DeleteRecords, 0, 2),
     serve(ApiKey::DescribeLogDirs, 1, 4),
     serve(ApiKey::OffsetDelete, 0, 0),
+    serve(ApiKey::DescribeClientQuotas, 0, 1),
+    serve(ApiKey::AlterClientQuotas, 0, 1),
     serve(ApiKey::DescribeTopicPartitions, 0, 0),
     serve(ApiKey::ElectLeaders, 0, 2),
     serve(ApiKey::AlterPartitionReassignments, 0, 1),

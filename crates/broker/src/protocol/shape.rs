@@ -18,9 +18,11 @@ use thiserror::Error;
 pub(crate) enum ShapeError {
     #[error("a field of {wanted} bytes at byte {at}, but {left} are left")]
     Short { at: usize, wanted: usize, left: usize },
+    #[error("an array of {wanted} elements at byte {at}, but {left} bytes are left")]
+    Array { at: usize, wanted: usize, left: usize },
     #[error("a length of {found} at byte {at}")]
     Length { at: usize, found: i64 },
-    #[error("arrays of more than {limit} elements")]
+    #[error("arrays and tagged fields of more than {limit} elements (max_request_elements)")]
     Elements { limit: usize },
     #[error("a request nobody here reads")]
     Unknown,
@@ -67,6 +69,8 @@ struct Request {
 }
 
 const ALWAYS: i16 = i16::MAX;
+/// Longest string, in any version: what fits the length before there were compact ones, as in Kafka.
+const MAX_TEXT_BYTES: usize = 0x7fff;
 
 const fn f(kind: Kind) -> Field {
     Field { since: 0, until: ALWAYS, kind }
@@ -89,6 +93,7 @@ const I8: Kind = Kind::Fixed(1);
 const I16: Kind = Kind::Fixed(2);
 const I32: Kind = Kind::Fixed(4);
 const I64: Kind = Kind::Fixed(8);
+const F64: Kind = Kind::Fixed(8);
 const UUID: Kind = Kind::Fixed(16);
 const TEXT: Kind = Kind::Text;
 const BLOB: Kind = Kind::Blob;
@@ -203,6 +208,9 @@ fn shape(key: ApiKey) -> Option<Request> {
         // Never flexible in its only version.
         ApiKey::OffsetDelete => request![flexible 1: f(TEXT), f(structs![f(TEXT), f(structs![f(I32)])])],
         ApiKey::DescribeCluster => request![flexible 0: f(BOOL), since(1, I8), since(2, BOOL)],
+        ApiKey::DescribeClientQuotas => request![flexible 1: f(structs![f(TEXT), f(I8), f(TEXT)]), f(BOOL)],
+        ApiKey::AlterClientQuotas => request![flexible 1:
+            f(structs![f(structs![f(TEXT), f(TEXT)]), f(structs![f(TEXT), f(F64), f(BOOL)])]), f(BOOL)],
         ApiKey::DescribeTopicPartitions => request![flexible 0:
             f(structs![f(TEXT)]), f(I32), f(Kind::Maybe(&TOPIC_PARTITION_CURSOR))],
         ApiKey::ElectLeaders => request![flexible 2: since(1, I8), f(structs![f(TEXT), f(I32S)]), f(I32)],
@@ -216,19 +224,28 @@ fn shape(key: ApiKey) -> Option<Request> {
     })
 }
 
-/// Walks the body of a request. Bytes behind the body are left alone, as Kafka leaves them: librdkafka 2.12 sends three
-/// with a request for the metadata of all topics.
-pub(crate) fn check(key: ApiKey, version: i16, body: &[u8], max_elements: usize) -> Result<(), ShapeError> {
-    length(key, version, body, max_elements).map(|_| ())
+#[cfg(test)]
+fn check(key: ApiKey, version: i16, body: &[u8], max_elements: usize) -> Result<(), ShapeError> {
+    walk(key, version, body, max_elements).map(|_| ())
 }
 
-/// How many bytes the body takes. An API without a shape is refused: nothing is decoded unseen.
-fn length(key: ApiKey, version: i16, body: &[u8], max_elements: usize) -> Result<usize, ShapeError> {
+/// What a walk has seen of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Walked {
+    /// Bytes of the body.
+    pub(crate) length: usize,
+    /// Elements of its arrays, and its tagged fields: each takes memory once it is decoded.
+    pub(crate) elements: usize,
+}
+
+/// Walks the body of a request. An API without a shape is refused: nothing is decoded unseen. Bytes behind the body are
+/// left alone, as Kafka leaves them: librdkafka 2.12 sends three with a request for the metadata of all topics.
+pub(crate) fn walk(key: ApiKey, version: i16, body: &[u8], max_elements: usize) -> Result<Walked, ShapeError> {
     let Some(request) = shape(key) else { return Err(ShapeError::Unknown) };
     let mut walk =
         Walk { bytes: body, at: 0, version, flexible: version >= request.flexible_since, max_elements, elements: 0 };
     walk.structure(&request.body)?;
-    Ok(walk.at)
+    Ok(Walked { length: walk.at, elements: walk.elements })
 }
 
 struct Walk<'a> {
@@ -253,8 +270,8 @@ impl Walk<'_> {
     fn field(&mut self, kind: Kind) -> Result<(), ShapeError> {
         match kind {
             Kind::Fixed(size) => self.skip(size),
-            Kind::Text => self.sized(2),
-            Kind::Blob => self.sized(4),
+            Kind::Text => self.sized(2, MAX_TEXT_BYTES),
+            Kind::Blob => self.sized(4, usize::MAX),
             Kind::Inline(structure) => self.structure(structure),
             Kind::Maybe(structure) => match self.take()? {
                 [1] => self.structure(structure),
@@ -273,8 +290,12 @@ impl Walk<'_> {
     }
 
     /// A string or byte field, whose length takes `width` bytes outside flexible versions.
-    fn sized(&mut self, width: usize) -> Result<(), ShapeError> {
+    fn sized(&mut self, width: usize, most: usize) -> Result<(), ShapeError> {
+        let at = self.at;
         let length = self.length(width)?;
+        if length > most {
+            return Err(ShapeError::Length { at, found: length as i64 });
+        }
         self.skip(length)
     }
 
@@ -284,13 +305,18 @@ impl Walk<'_> {
         let count = self.length(4)?;
         let left = self.bytes.len() - self.at;
         if count > left {
-            return Err(ShapeError::Short { at: self.at, wanted: count, left });
+            return Err(ShapeError::Array { at: self.at, wanted: count, left });
         }
+        self.note_elements(count)?;
+        Ok(count)
+    }
+
+    fn note_elements(&mut self, count: usize) -> Result<(), ShapeError> {
         self.elements += count;
         if self.elements > self.max_elements {
             return Err(ShapeError::Elements { limit: self.max_elements });
         }
-        Ok(count)
+        Ok(())
     }
 
     /// A length; null counts as empty.
@@ -312,6 +338,8 @@ impl Walk<'_> {
     fn tagged(&mut self, known: &[(u32, Kind)]) -> Result<(), ShapeError> {
         let count = self.varint()?;
         for _ in 0..count {
+            // The decoder keeps those it does not know.
+            self.note_elements(1)?;
             let tag = self.varint()?;
             let size = self.varint()? as usize;
             match known.iter().find(|(number, _)| *number == tag) {

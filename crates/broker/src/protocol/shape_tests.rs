@@ -293,6 +293,24 @@ fn full(key: ApiKey, v: i16) -> Bytes {
             encode(&DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("a")), GroupId(text("b"))]), v)
         }
         ApiKey::DescribeCluster => encode(&DescribeClusterRequest::default(), v),
+        ApiKey::DescribeClientQuotas => {
+            let component = describe_client_quotas_request::ComponentData::default()
+                .with_entity_type(text("user"))
+                .with_match(Some(text("u")));
+            let components = vec![component.clone(), component.with_match(None)];
+            encode(&DescribeClientQuotasRequest::default().with_components(components), v)
+        }
+        ApiKey::AlterClientQuotas => {
+            let part = alter_client_quotas_request::EntityData::default()
+                .with_entity_type(text("user"))
+                .with_entity_name(Some(text("u")));
+            let op =
+                alter_client_quotas_request::OpData::default().with_key(text("producer_byte_rate")).with_value(1.0);
+            let entry = alter_client_quotas_request::EntryData::default()
+                .with_entity(vec![part.clone(), part.with_entity_name(None)])
+                .with_ops(vec![op.clone(), op]);
+            encode(&AlterClientQuotasRequest::default().with_entries(vec![entry.clone(), entry]), v)
+        }
         key => panic!("{key:?} is served but has no example here"),
     }
 }
@@ -326,6 +344,7 @@ fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
         TxnOffsetCommit => TxnOffsetCommitRequest, EndTxn => EndTxnRequest, WriteTxnMarkers => WriteTxnMarkersRequest,
         ListTransactions => ListTransactionsRequest, DescribeTransactions => DescribeTransactionsRequest,
         DescribeProducers => DescribeProducersRequest,
+        DescribeClientQuotas => DescribeClientQuotasRequest, AlterClientQuotas => AlterClientQuotasRequest,
         DeleteGroups => DeleteGroupsRequest, DescribeCluster => DescribeClusterRequest,
     );
 }
@@ -342,7 +361,8 @@ fn every_request_is_walked_exactly_to_its_end() {
             .unwrap_or_else(|error| panic!("{:?} version {version}: {error}", served.key));
         let mut longer = bytes.to_vec();
         longer.push(0);
-        assert_eq!(length(served.key, version, &longer, LIMIT), Ok(bytes.len()), "a byte behind the body");
+        let walked = walk(served.key, version, &longer, LIMIT).map(|walked| walked.length);
+        assert_eq!(walked, Ok(bytes.len()), "a byte behind the body");
         for length in 0..bytes.len() {
             check(served.key, version, &bytes[..length], LIMIT).expect_err("bytes too few");
         }
@@ -356,6 +376,8 @@ fn a_hostile_array_length_is_refused_before_the_decoder_sees_it() {
         body.extend([0; 8]);
         check(ApiKey::Metadata, 4, &body, LIMIT).expect_err("more elements than bytes");
     }
+    let found = check(ApiKey::Metadata, 4, &[0, 0, 0, 9, 0, 0], LIMIT);
+    assert_eq!(found, Err(ShapeError::Array { at: 4, wanted: 9, left: 2 }));
     // 0xffffffff - 1 elements as a compact length.
     let compact = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0];
     check(ApiKey::Metadata, 9, &compact, LIMIT).expect_err("more elements than bytes");
@@ -397,4 +419,53 @@ proptest! {
 fn bytes_behind_the_body_are_left_alone() {
     // Metadata of all topics as librdkafka 2.12 sends it: four bytes of body, three of nothing.
     assert_eq!(check(ApiKey::Metadata, 13, &[0; 7], LIMIT), Ok(()));
+}
+
+/// Writes every example as a seed for `make fuzz`: as a whole frame, and as api key, version and bare body.
+#[test]
+#[ignore = "writes files; `make fuzz` runs it"]
+fn write_the_examples_as_seeds_for_fuzzing() {
+    let directory = std::env::var("FUZZ_SEEDS").expect("FUZZ_SEEDS names a directory");
+    let directory = std::path::Path::new(&directory);
+    std::fs::create_dir_all(directory).expect("created");
+    for (served, version) in every_version() {
+        let body = full(served.key, version);
+        let header = RequestHeader::default()
+            .with_request_api_key(served.key as i16)
+            .with_request_api_version(version)
+            .with_client_id(Some(text("seed")));
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, served.key.request_header_version(version)).expect("encoded");
+        frame.extend_from_slice(&body);
+        let start = [(served.key as i16).to_be_bytes(), version.to_be_bytes()].concat();
+        let name = format!("{:?}-{version}", served.key);
+        std::fs::write(directory.join(format!("{name}-frame")), frame).expect("written");
+        std::fs::write(directory.join(format!("{name}-body")), [&start[..], &body].concat()).expect("written");
+    }
+}
+
+#[test]
+fn tagged_fields_count_as_elements() {
+    // Heartbeat 4: two empty strings, a generation, no instance, then many tagged fields of no bytes.
+    let mut body = vec![1, 0, 0, 0, 0, 1, 0];
+    let count = LIMIT as u32 + 1;
+    body.extend([(count & 0x7f) as u8 | 0x80, (count >> 7) as u8]);
+    for tag in 0..count {
+        body.extend([(tag & 0x7f) as u8 | 0x80, (tag >> 7) as u8, 0]);
+    }
+    assert_eq!(check(ApiKey::Heartbeat, 4, &body, LIMIT), Err(ShapeError::Elements { limit: LIMIT }));
+    let walked = walk(ApiKey::Heartbeat, 4, &body, LIMIT + 1).expect("one more is allowed");
+    assert_eq!((walked.length, walked.elements), (body.len(), LIMIT + 1));
+}
+
+#[test]
+fn a_compact_string_is_no_longer_than_an_old_one() {
+    let body = |length: usize| {
+        let claimed = length as u32 + 1;
+        let varint = [(claimed & 0x7f) as u8 | 0x80, (claimed >> 7 & 0x7f) as u8 | 0x80, (claimed >> 14) as u8];
+        // Heartbeat 4, whose group has this name.
+        [&varint[..], &vec![b'x'; length], &[0, 0, 0, 0, 1, 0, 0]].concat()
+    };
+    check(ApiKey::Heartbeat, 4, &body(0x7fff), LIMIT).expect("as long as a string can be");
+    check(ApiKey::Heartbeat, 4, &body(0x8000), LIMIT).expect_err("longer");
 }

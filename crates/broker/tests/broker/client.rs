@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, FetchRequest, FetchResponse, ListOffsetsRequest, MetadataRequest, ProduceRequest, RequestHeader,
-    ResponseHeader, TopicName, fetch_request, list_offsets_request, metadata_request, produce_request,
-    produce_response::PartitionProduceResponse,
+    ApiKey, CreateTopicsRequest, FetchRequest, FetchResponse, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    RequestHeader, ResponseHeader, TopicName, create_topics_request, fetch_request, list_offsets_request,
+    metadata_request, produce_request, produce_response::PartitionProduceResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -89,6 +89,22 @@ impl Client {
     }
 
     /// Asks for a topic, which creates it.
+    /// The error code of creating a topic with so many partitions, and the reason.
+    pub(crate) async fn create_with(&mut self, topic: &str, partitions: i32) -> (i16, String) {
+        let asked = create_topics_request::CreatableTopic::default()
+            .with_name(topic_name(topic))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![asked]).with_timeout_ms(10_000);
+        let created = self.call(&request, 7).await.topics.remove(0);
+        (created.error_code, created.error_message.map(|reason| reason.to_string()).unwrap_or_default())
+    }
+
+    /// Whether an answer arrives within a moment: good for what must not be there, and only for that.
+    pub(crate) async fn has_answer(&self) -> bool {
+        timeout(Duration::from_millis(100), self.stream.peek(&mut [0])).await.is_ok()
+    }
+
     pub(crate) async fn create(&mut self, topic: &str) {
         let asked = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
         let response = self.call(&MetadataRequest::default().with_topics(Some(vec![asked])), 9).await;

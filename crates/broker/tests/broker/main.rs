@@ -18,6 +18,9 @@ mod transactions;
 mod hostile;
 mod versions;
 mod kcat;
+mod sessions;
+mod quotas;
+mod limits;
 
 use std::path::Path;
 

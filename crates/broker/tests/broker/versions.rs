@@ -206,6 +206,26 @@ async fn every_version_is_answered_with_data_and_with_errors() {
     check(client, |_| DescribeLogDirsRequest::default().with_topics(None)).await;
     check(client, |_| OffsetDeleteRequest::default().with_group_id(GroupId(text("nobody")))).await;
     check(client, |_| DescribeClusterRequest::default()).await;
+    for kind in ["client-id", "planet"] {
+        check(client, |_| {
+            let part = alter_client_quotas_request::EntityData::default().with_entity_type(text(kind));
+            let op =
+                alter_client_quotas_request::OpData::default().with_key(text("consumer_byte_rate")).with_value(1e9);
+            let entry = alter_client_quotas_request::EntryData::default()
+                .with_entity(vec![part.with_entity_name(Some(text("c")))])
+                .with_ops(vec![op]);
+            AlterClientQuotasRequest::default().with_entries(vec![entry])
+        })
+        .await;
+        check(client, |_| {
+            let component = describe_client_quotas_request::ComponentData::default()
+                .with_entity_type(text(kind))
+                .with_match_type(2)
+                .with_match(None);
+            DescribeClientQuotasRequest::default().with_components(vec![component])
+        })
+        .await;
+    }
     check(client, |_| DescribeTopicPartitionsRequest::default()).await;
     check(client, |_| ElectLeadersRequest::default().with_topic_partitions(None)).await;
     check(client, |_| AlterPartitionReassignmentsRequest::default()).await;
