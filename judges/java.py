@@ -84,9 +84,12 @@ def scripts(folder, version):
         "log4j.rootLogger=WARN, err\nlog4j.appender.err=org.apache.log4j.ConsoleAppender\n"
         "log4j.appender.err.Target=System.err\nlog4j.appender.err.layout=org.apache.log4j.PatternLayout\n"
     )
+    options = f"{JAVA_OPTIONS} -Dlog4j.configuration=file:{log4j}"
+    runner = folder / "bin" / "kafka-run-class.sh"
+    runner.write_text(f'#!/bin/sh\nexec java {options} -cp "{folder}/libs/*:$CLASSPATH" "$@"\n')
+    runner.chmod(0o755)
     for name, main_class in classes(version).items():
         script = folder / "bin" / f"{name}.sh"
-        options = f"{JAVA_OPTIONS} -Dlog4j.configuration=file:{log4j}"
         script.write_text(f'#!/bin/sh\nexec java {options} -cp "{folder}/libs/*" {main_class} "$@"\n')
         script.chmod(0o755)
 

@@ -420,7 +420,7 @@ def copied(kafka, *arguments):
 @check("kafka-transactions: list, describe, producers, none hanging")
 def transactions(kafka):
     name = topic(kafka, "transactions")
-    limits = ["--num-records", "100", "--throughput", "-1", "--record-size", "10", "--transactional-id", name]
+    limits = ["--num-records", "100", "--throughput", "-1", "--record-size", "10", "--transactional-id", name, "--transaction-duration-ms", "10"]
     properties = ["--producer-props", f"bootstrap.servers={kafka.address}"]
     kafka.call([kafka.folder / "bin/kafka-producer-perf-test.sh", "--topic", name, *limits, *properties])
     expect_in(name, kafka("kafka-transactions", "list"))
