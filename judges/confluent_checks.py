@@ -242,12 +242,18 @@ def members(kafka, **properties):
 def commit_read(consumer):
     from confluent_kafka import KafkaException
 
-    try:
-        consumer.commit(asynchronous=False)
-    except KafkaException as failure:
-        # Nothing was read since the last commit.
-        if failure.args[0].name() != "_NO_OFFSET":
-            raise
+    for attempt in range(20):
+        try:
+            return consumer.commit(asynchronous=False)
+        except KafkaException as failure:
+            name = failure.args[0].name()
+            # Nothing was read since the last commit.
+            if name == "_NO_OFFSET":
+                return None
+            # A rebalance is under way: until the member knows its new generation.
+            if name not in ("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS") or attempt == 19:
+                raise
+            time.sleep(0.2)
 
 
 @check("consumer group: a static member that is back in time keeps its partitions")
