@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test crash bench fuzz ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +48,12 @@ fuzz:            ## hostile bytes for the broker: requests, batches, logs on the
 	@for target in $(FUZZ_TARGETS); do \
 		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256 || exit 1; \
 	done
+
+judges:          ## foreign Kafka clients' test suites against the broker; JUDGES="--only 0045 librdkafka" chooses
+	judges/run $(JUDGES)
+
+judges-fast:     ## the part of them that takes minutes
+	judges/run --fast $(JUDGES)
 
 ci: setup fmt clippy deny doc test   ## exactly what CI runs
 

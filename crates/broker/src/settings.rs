@@ -211,6 +211,8 @@ pub struct BrokerSettings {
     pub max_partitions_per_topic: i32,
     /// Partitions of all topics together: each costs files, and memory for what is known of it.
     pub max_partitions: usize,
+    /// Partitions in one answer to DescribeTopicPartitions; a client may ask for fewer and goes on where it ended.
+    pub max_described_partitions: i32,
     /// Consumer groups, and groups with committed offsets.
     pub max_groups: usize,
     /// Members of one consumer group.
@@ -264,6 +266,7 @@ impl BrokerSettings {
         at_least("default_partitions", self.default_partitions.into(), 1)?;
         at_least("max_partitions", self.max_partitions as i128, 1)?;
         at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;
+        at_least("max_described_partitions", self.max_described_partitions.into(), 1)?;
         at_least("segment_bytes", self.segment_bytes.into(), 1024)?;
         at_least("segment_ms", self.segment_ms.into(), 1)?;
         at_least("retention_ms", self.retention_ms.into(), -1)?;
@@ -368,6 +371,7 @@ impl Default for BrokerSettings {
             max_topics: 10_000,
             max_partitions_per_topic: 1000,
             max_partitions: 100_000,
+            max_described_partitions: 2000,
             max_groups: 10_000,
             max_group_members: 1000,
             group_min_session_timeout_ms: 6000,
@@ -469,6 +473,7 @@ mod tests {
         check(BrokerSettings { log_cleaner_io_max_bytes_per_second: Some(1), ..base() }, "io_max_bytes_per_second");
         check(BrokerSettings { max_unpacked_batch_bytes: 1, ..base() }, "max_unpacked_batch_bytes");
         check(BrokerSettings { flush_check_interval_ms: 0, ..base() }, "flush_check_interval_ms");
+        check(BrokerSettings { max_described_partitions: 0, ..base() }, "max_described_partitions");
         base().check().expect("the defaults work");
     }
 }

@@ -12,7 +12,7 @@ use crate::log::config::{KNOWN, Known, Overrides, ValueType};
 use crate::settings::BrokerSettings;
 
 pub(super) const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const BROKER: i8 = 4;
 
 /// Where a value comes from.
 const FROM_TOPIC: i8 = 1;

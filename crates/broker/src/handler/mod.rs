@@ -57,6 +57,12 @@ mod describe_acls;
 mod delete_acls;
 mod alter_user_scram_credentials;
 mod describe_user_scram_credentials;
+mod describe_topic_partitions;
+mod elect_leaders;
+mod alter_partition_reassignments;
+mod list_partition_reassignments;
+mod alter_replica_log_dirs;
+mod list_config_resources;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -230,6 +236,25 @@ async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
             answer!(asked: request => incremental_alter_configs::handle(ctx, request).await)
         }
         ApiKey::DescribeCluster => answer!(asked: request => describe_cluster::handle(ctx, peer, &request)),
+        _ => answer_about_places(asked).await,
+    }
+}
+
+/// Answers requests about where partitions are, for which one node has one answer.
+async fn answer_about_places(asked: Asked<'_>) -> Result<Bytes, FrameError> {
+    let Asked { ctx, frame, .. } = asked;
+    let version = frame.version;
+    match frame.key {
+        ApiKey::DescribeTopicPartitions => answer!(asked: request => describe_topic_partitions::handle(ctx, &request)),
+        ApiKey::ElectLeaders => answer!(asked: request => elect_leaders::handle(ctx, request)),
+        ApiKey::AlterPartitionReassignments => {
+            answer!(asked: request => alter_partition_reassignments::handle(ctx, request))
+        }
+        ApiKey::ListPartitionReassignments => {
+            answer!(asked: request => list_partition_reassignments::handle(&request))
+        }
+        ApiKey::AlterReplicaLogDirs => answer!(asked: request => alter_replica_log_dirs::handle(ctx, request)),
+        ApiKey::ListConfigResources => answer!(asked: request => list_config_resources::handle(ctx, &request, version)),
         _ => answer_about_clients(asked).await,
     }
 }

@@ -71,6 +71,12 @@ pub(crate) const SERVED: &[Served] = &[
     serve(ApiKey::DeleteAcls, 1, 3),
     serve(ApiKey::AlterUserScramCredentials, 0, 0),
     serve(ApiKey::DescribeUserScramCredentials, 0, 0),
+    serve(ApiKey::DescribeTopicPartitions, 0, 0),
+    serve(ApiKey::ElectLeaders, 0, 2),
+    serve(ApiKey::AlterPartitionReassignments, 0, 1),
+    serve(ApiKey::ListPartitionReassignments, 0, 0),
+    serve(ApiKey::AlterReplicaLogDirs, 1, 2),
+    serve(ApiKey::ListConfigResources, 0, 1),
 ];
 
 impl Served {

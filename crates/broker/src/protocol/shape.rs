@@ -40,6 +40,8 @@ enum Kind {
     Structs(&'static Struct),
     /// A structure in place.
     Inline(&'static Struct),
+    /// A byte that says whether a structure follows.
+    Maybe(&'static Struct),
 }
 
 /// A field and the versions it stands in.
@@ -114,6 +116,7 @@ macro_rules! request {
     }};
 }
 
+const TOPIC_PARTITION_CURSOR: Struct = plain(&[f(TEXT), f(I32)]);
 const REPLICA_STATE: Struct = plain(&[f(I32), f(I64)]);
 const FETCH_PARTITION: Struct = Struct {
     fields: &[f(I32), since(9, I32), f(I64), since(12, I32), since(5, I64), f(I32)],
@@ -227,6 +230,15 @@ fn client_shape(key: ApiKey) -> Option<Request> {
         ApiKey::DescribeClientQuotas => request![flexible 1: f(structs![f(TEXT), f(I8), f(TEXT)]), f(BOOL)],
         ApiKey::AlterClientQuotas => request![flexible 1:
             f(structs![f(structs![f(TEXT), f(TEXT)]), f(structs![f(TEXT), f(F64), f(BOOL)])]), f(BOOL)],
+        ApiKey::DescribeTopicPartitions => request![flexible 0:
+            f(structs![f(TEXT)]), f(I32), f(Kind::Maybe(&TOPIC_PARTITION_CURSOR))],
+        ApiKey::ElectLeaders => request![flexible 2: since(1, I8), f(structs![f(TEXT), f(I32S)]), f(I32)],
+        ApiKey::AlterPartitionReassignments => request![flexible 0:
+            f(I32), since(1, BOOL), f(structs![f(TEXT), f(structs![f(I32), f(I32S)])])],
+        ApiKey::ListPartitionReassignments => request![flexible 0: f(I32), f(structs![f(TEXT), f(I32S)])],
+        ApiKey::AlterReplicaLogDirs => request![flexible 2:
+            f(structs![f(TEXT), f(structs![f(TEXT), f(I32S)])])],
+        ApiKey::ListConfigResources => request![flexible 0: since(1, Kind::List(&I8))],
         _ => return None,
     })
 }
@@ -280,6 +292,11 @@ impl Walk<'_> {
             Kind::Text => self.sized(2, MAX_TEXT_BYTES),
             Kind::Blob => self.sized(4, usize::MAX),
             Kind::Inline(structure) => self.structure(structure),
+            Kind::Maybe(structure) => match self.take()? {
+                [1] => self.structure(structure),
+                // Null, or what the decoder refuses.
+                _ => Ok(()),
+            },
             Kind::List(element) => {
                 let count = self.count()?;
                 (0..count).try_for_each(|_| self.field(*element))

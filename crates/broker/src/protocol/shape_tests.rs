@@ -93,6 +93,44 @@ fn full(key: ApiKey, v: i16) -> Bytes {
                 .with_partitions(vec![1, 2]);
             encode(&DescribeLogDirsRequest::default().with_topics(Some(vec![topic.clone(), topic])), v)
         }
+        ApiKey::DescribeTopicPartitions => {
+            let topic = describe_topic_partitions_request::TopicRequest::default().with_name(name("t"));
+            let cursor = describe_topic_partitions_request::Cursor::default().with_topic_name(name("t"));
+            let request = DescribeTopicPartitionsRequest::default().with_topics(vec![topic.clone(), topic]);
+            encode(&request.with_cursor(Some(cursor)), v)
+        }
+        ApiKey::ElectLeaders => {
+            let topic =
+                elect_leaders_request::TopicPartitions::default().with_topic(name("t")).with_partitions(vec![1, 2]);
+            encode(&ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic.clone(), topic])), v)
+        }
+        ApiKey::AlterPartitionReassignments => {
+            let partition = alter_partition_reassignments_request::ReassignablePartition::default()
+                .with_replicas(Some(vec![BrokerId(0), BrokerId(1)]));
+            let topic = alter_partition_reassignments_request::ReassignableTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![partition.clone(), partition.with_replicas(None)]);
+            encode(&AlterPartitionReassignmentsRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::ListPartitionReassignments => {
+            let topic = list_partition_reassignments_request::ListPartitionReassignmentsTopics::default()
+                .with_name(name("t"))
+                .with_partition_indexes(vec![1, 2]);
+            encode(&ListPartitionReassignmentsRequest::default().with_topics(Some(vec![topic.clone(), topic])), v)
+        }
+        ApiKey::AlterReplicaLogDirs => {
+            let topic = alter_replica_log_dirs_request::AlterReplicaLogDirTopic::default()
+                .with_name(name("t"))
+                .with_partitions(vec![1, 2]);
+            let dir = alter_replica_log_dirs_request::AlterReplicaLogDir::default()
+                .with_path(text("d"))
+                .with_topics(vec![topic.clone(), topic]);
+            encode(&AlterReplicaLogDirsRequest::default().with_dirs(vec![dir.clone(), dir]), v)
+        }
+        ApiKey::ListConfigResources => {
+            let kinds = if v == 0 { vec![] } else { vec![2, 4] };
+            encode(&ListConfigResourcesRequest::default().with_resource_types(kinds), v)
+        }
         ApiKey::OffsetDelete => {
             let partition = offset_delete_request::OffsetDeleteRequestPartition::default();
             let topic = offset_delete_request::OffsetDeleteRequestTopic::default()
@@ -326,6 +364,10 @@ fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
     decode_one_of!(
         Produce => ProduceRequest, Fetch => FetchRequest, ListOffsets => ListOffsetsRequest,
         DeleteRecords => DeleteRecordsRequest, DescribeLogDirs => DescribeLogDirsRequest,
+        DescribeTopicPartitions => DescribeTopicPartitionsRequest, ElectLeaders => ElectLeadersRequest,
+        AlterPartitionReassignments => AlterPartitionReassignmentsRequest,
+        ListPartitionReassignments => ListPartitionReassignmentsRequest,
+        AlterReplicaLogDirs => AlterReplicaLogDirsRequest, ListConfigResources => ListConfigResourcesRequest,
         OffsetDelete => OffsetDeleteRequest, AlterConfigs => AlterConfigsRequest,
         Metadata => MetadataRequest, OffsetCommit => OffsetCommitRequest, OffsetFetch => OffsetFetchRequest,
         FindCoordinator => FindCoordinatorRequest, JoinGroup => JoinGroupRequest, Heartbeat => HeartbeatRequest,

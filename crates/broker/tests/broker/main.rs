@@ -9,6 +9,7 @@ mod batch;
 mod client;
 mod records;
 mod deletion;
+mod placement;
 mod restart;
 mod topics;
 mod compaction;

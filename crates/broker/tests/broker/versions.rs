@@ -227,6 +227,12 @@ async fn every_version_is_answered_with_data_and_with_errors() {
         .await;
     }
     check_security(client).await;
+    check(client, |_| DescribeTopicPartitionsRequest::default()).await;
+    check(client, |_| ElectLeadersRequest::default().with_topic_partitions(None)).await;
+    check(client, |_| AlterPartitionReassignmentsRequest::default()).await;
+    check(client, |_| ListPartitionReassignmentsRequest::default().with_topics(None)).await;
+    check(client, |_| AlterReplicaLogDirsRequest::default()).await;
+    check(client, |_| ListConfigResourcesRequest::default()).await;
     check(client, |_| ApiVersionsRequest::default()).await;
     check(client, |version| match version {
         0..=5 => DeleteTopicsRequest::default().with_topic_names(vec![topic_name("nowhere")]),

@@ -37,11 +37,16 @@
 //! | DescribeProducers | read topic |
 //! | DescribeLogDirs, DescribeAcls, DescribeUserScramCredentials | describe cluster |
 //! | CreateAcls, DeleteAcls, AlterUserScramCredentials | alter cluster |
+//! | DescribeTopicPartitions | describe topic |
+//! | ElectLeaders, AlterPartitionReassignments, AlterReplicaLogDirs | alter cluster |
+//! | ListPartitionReassignments | describe cluster |
+//! | ListConfigResources | describe configs cluster |
 //! | DescribeClientQuotas, AlterClientQuotas | describe or alter configs of cluster |
 //! | ApiVersions, DescribeCluster, SaslHandshake, SaslAuthenticate | nothing |
 
 mod records;
 mod groups;
+mod placement;
 mod transactions;
 mod topics;
 mod cluster;
