@@ -118,6 +118,12 @@ const TABLE: &[(&str, &[(i8, Resource)])] = &[
     ("AlterClientQuotas", &[(ALTER_CONFIGS, Cluster)]),
     ("AlterUserScramCredentials", &[(ALTER, Cluster)]),
     ("DescribeUserScramCredentials", &[(DESCRIBE, Cluster)]),
+    ("DescribeTopicPartitions", &[(DESCRIBE, Topic)]),
+    ("ElectLeaders", &[(ALTER, Cluster)]),
+    ("AlterPartitionReassignments", &[(ALTER, Cluster)]),
+    ("ListPartitionReassignments", &[(DESCRIBE, Cluster)]),
+    ("AlterReplicaLogDirs", &[(ALTER, Cluster)]),
+    ("ListConfigResources", &[(DESCRIBE_CONFIGS, Cluster)]),
 ];
 
 /// Makes a request; answers its error, of the first item where it has several.
@@ -126,6 +132,10 @@ async fn ask(client: &mut Client, what: &str, id: uuid::Uuid) -> i16 {
         _ if what.contains("Txn") || what == "DescribeTransactions" => ask_for_transactions(client, what).await,
         _ if what.starts_with("Offset") => ask_for_offsets(client, what).await,
         _ if what.contains("Group") || what.contains("Heartbeat") => ask_for_groups(client, what).await,
+        "DescribeTopicPartitions" | "ElectLeaders" | "AlterReplicaLogDirs" | "ListConfigResources" => {
+            ask_for_places(client, what).await
+        }
+        _ if what.contains("Reassignments") => ask_for_places(client, what).await,
         _ if what.contains("Configs") => ask_for_configs(client, what).await,
         _ if what.contains("Acls") || what.contains("Scram") || what.contains("Quotas") => {
             ask_for_rights(client, what).await
@@ -134,6 +144,32 @@ async fn ask(client: &mut Client, what: &str, id: uuid::Uuid) -> i16 {
             ask_for_coordinators(client, what).await
         }
         _ => ask_for_topics(client, what, id).await,
+    }
+}
+
+async fn ask_for_places(client: &mut Client, what: &str) -> i16 {
+    match what {
+        "DescribeTopicPartitions" => {
+            let topic = describe_topic_partitions_request::TopicRequest::default().with_name(topic_name("t"));
+            let request = DescribeTopicPartitionsRequest::default().with_topics(vec![topic]);
+            client.call(&request, 0).await.topics[0].error_code
+        }
+        "ElectLeaders" => client.call(&ElectLeadersRequest::default().with_topic_partitions(None), 2).await.error_code,
+        "AlterPartitionReassignments" => {
+            client.call(&AlterPartitionReassignmentsRequest::default(), 0).await.error_code
+        }
+        "ListPartitionReassignments" => {
+            client.call(&ListPartitionReassignmentsRequest::default().with_topics(None), 0).await.error_code
+        }
+        "AlterReplicaLogDirs" => {
+            let topic = alter_replica_log_dirs_request::AlterReplicaLogDirTopic::default()
+                .with_name(topic_name("t"))
+                .with_partitions(vec![7]);
+            let folder = alter_replica_log_dirs_request::AlterReplicaLogDir::default().with_topics(vec![topic]);
+            let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![folder]);
+            client.call(&request, 2).await.results[0].partitions[0].error_code
+        }
+        _ => client.call(&ListConfigResourcesRequest::default(), 1).await.error_code,
     }
 }
 
