@@ -1,6 +1,6 @@
 """Measures our broker beside a real Apache Kafka: one node each, the same clients, in turns, in one run.
 
-    broker.py [--binary FILE] [--rounds N] [--megabytes N] [--rate N] [--seconds N] [--fsync MODE] [--scratch DIR]
+    broker.py [--binary FILE] [--rounds N] [--megabytes N] [--rate N] [--seconds N] [--fsync MODE] [--work DIR]
 
 Apache Kafka comes from Maven Central (KRaft, one node, its own default settings, heap of 1 GiB), the clients are
 Kafka's `kafka-producer-perf-test` and `kafka-consumer-perf-test` (Java) and librdkafka's `rdkafka_performance` (C).
@@ -61,6 +61,7 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=15, help="how long latency is measured")
     parser.add_argument("--fsync", default="os", help="our broker's mode: os, always, or an interval")
     parser.add_argument("--scratch", help="where logs and data are kept while it runs")
+    parser.add_argument("--work", default=str(HERE.parent / "target/judges"), help="where Kafka and librdkafka are kept")
     parser.add_argument("--only", choices=["highwater", "kafka"], help="measure one of the two")
     return parser.parse_args()
 
@@ -88,6 +89,14 @@ class Server:
         return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
 
 
+def answers(port):
+    """Whether a broker answers a request: ApiVersions, version 0, correlation id 1, no client id."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(bytes.fromhex("0000000a 0012 0000 00000001 ffff"))
+        return len(client.recv(8)) > 0
+    return False
+
+
 @contextlib.contextmanager
 def served(command, port, log):
     began = time.monotonic()
@@ -95,7 +104,7 @@ def served(command, port, log):
         process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            if answers(port):
                 break
             if process.poll() is not None or time.monotonic() - began > 60:
                 sys.exit(f"{command[0]} does not listen: {log.read_text(errors='replace')[-2000:]}")
@@ -189,11 +198,10 @@ def latency(program, server, topic, size, rate, seconds, folder):
         if reader.poll() is None:
             reader.terminate()
             reader.wait()
-    found = sorted(float(line.split()[-1]) for line in file.read_text().splitlines() if re.search(r"\d\s*$", line))
+    # Microseconds, in the order they came. The first second is the clients' own start.
+    found = sorted(int(line) for line in file.read_text().splitlines()[rate:])
     if len(found) < count / 2:
         sys.exit(f"{len(found)} of {count} latencies measured: {file}")
-    # In microseconds. The first second is the clients' own start.
-    found = found[: len(found)]
     return found[len(found) // 2] / 1000, found[len(found) * 99 // 100] / 1000
 
 
@@ -221,7 +229,8 @@ def measure(server, tools, program, options, folder):
 def main():
     options = arguments()
     scratch = pathlib.Path(options.scratch or tempfile.mkdtemp(prefix="highwater-bench-"))
-    work = HERE.parent / "target" / "judges"
+    work = pathlib.Path(options.work).resolve()
+    work.mkdir(parents=True, exist_ok=True)
     tools = java.tools(work, java.VERSIONS[-1])
     program = librdkafka.performance(work)
     brokers = {"highwater": lambda folder: highwater(options, folder), "kafka": lambda folder: kafka(tools, folder)}

@@ -52,9 +52,10 @@ def is_fast(_name):
     return False
 
 
-def prepare(work):
+def library(work):
+    """librdkafka itself, built: the folder of its source."""
     source = work / CRATE
-    if not (source / "tests" / "test-runner").exists():
+    if not list((source / "src").glob("librdkafka.so*")):
         fetch("librdkafka's source", ["cargo", "fetch", "--locked", "--quiet"], cwd=ROOT)
         found = sorted(crates_home().glob(f"registry/src/*/{CRATE}/librdkafka"))
         if not found:
@@ -67,6 +68,19 @@ def prepare(work):
         configure = ["./configure", "--disable-curl", "--disable-zstd", f"--CPPFLAGS=-isystem{include}"]
         fetch("librdkafka", configure, cwd=source)
         fetch("librdkafka", ["make", "-j2", "libs"], cwd=source, seconds=1800)
+    return source
+
+
+def performance(work):
+    """Its program that measures, as a command."""
+    source = library(work)
+    fetch("rdkafka_performance", ["make", "-C", "examples", "rdkafka_performance"], cwd=source, seconds=1800)
+    return [source / "examples" / "rdkafka_performance"]
+
+
+def prepare(work):
+    source = library(work)
+    if not (source / "tests" / "test-runner").exists():
         fetch("librdkafka's tests", ["make", "-j2", "-C", "tests", "test-runner"], cwd=source, seconds=1800)
     # Of Kafka 3: the tools of 4 refuse segments as small as the suite wants them, before any broker is asked.
     kafka = java.tools(work, java.VERSIONS[0])
