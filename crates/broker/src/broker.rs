@@ -213,6 +213,7 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         min_session_timeout_ms: settings.group_min_session_timeout_ms,
         max_session_timeout_ms: settings.group_max_session_timeout_ms,
         initial_rebalance_delay_ms: settings.group_initial_rebalance_delay_ms,
+        new_member_join_timeout_ms: settings.group_new_member_join_timeout_ms,
         max_groups: settings.max_groups,
         max_members: settings.max_group_members,
     };

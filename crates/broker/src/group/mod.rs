@@ -12,6 +12,7 @@
 pub(crate) mod message;
 pub(crate) mod member;
 pub(crate) mod coordinator;
+mod rebalance;
 pub(crate) mod offsets;
 pub(crate) mod published;
 pub(crate) mod service;

@@ -30,20 +30,26 @@ fn describe(ctx: &Context, id: GroupId, version: i16) -> DescribedGroup {
     described.with_group_id(id)
 }
 
+/// What members follow and were assigned is told while it is settled, as Kafka does.
 fn fill(described: DescribedGroup, group: &Group) -> DescribedGroup {
-    let protocol = group.protocol.clone().unwrap_or_default();
+    let settled = group.protocol.clone().filter(|_| group.state == GroupState::Stable);
     let members = group.members.iter().map(|(id, member)| {
-        DescribedGroupMember::default()
+        let described = DescribedGroupMember::default()
             .with_member_id(text(&**id))
             .with_group_instance_id(member.instance.as_deref().map(text))
             .with_client_id(text(&*member.client_id))
-            .with_client_host(text(&*member.client_host))
-            .with_member_metadata(member.metadata(&protocol))
-            .with_member_assignment(member.assignment.clone())
+            .with_client_host(text(&*member.client_host));
+        match &settled {
+            Some(protocol) => described
+                .with_member_metadata(member.metadata(protocol))
+                .with_member_assignment(member.assignment.clone()),
+            None => described,
+        }
     });
+    let members = members.collect();
     described
         .with_group_state(text(group.state.to_string()))
         .with_protocol_type(text(&*group.protocol_type))
-        .with_protocol_data(text(protocol.clone()))
-        .with_members(members.collect())
+        .with_protocol_data(text(settled.unwrap_or_default()))
+        .with_members(members)
 }
