@@ -40,7 +40,7 @@ impl Coordinator {
         self.groups.get(name)
     }
 
-    pub(crate) fn groups(&self) -> impl Iterator<Item = (&String, &Group)> {
+    pub(crate) fn groups(&self) -> impl ExactSizeIterator<Item = (&String, &Group)> {
         self.groups.iter()
     }
 

@@ -633,7 +633,7 @@ mod properties {
                 }
                 Act::Heartbeat(who) => {
                     let id = id(who);
-                    drop(script.heartbeat(&id, generation));
+                    let _ = script.heartbeat(&id, generation);
                 }
                 Act::Leave(who) => {
                     let id = id(who);

@@ -71,6 +71,8 @@ pub(crate) const SERVED: &[Served] = &[
     serve(ApiKey::DeleteAcls, 1, 3),
     serve(ApiKey::AlterUserScramCredentials, 0, 0),
     serve(ApiKey::DescribeUserScramCredentials, 0, 0),
+    serve(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    serve(ApiKey::ConsumerGroupDescribe, 0, 1),
 ];
 
 impl Served {
