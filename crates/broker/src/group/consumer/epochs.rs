@@ -58,7 +58,9 @@ impl EpochStore {
     pub(crate) fn remove(&self, groups: &[String]) -> Result<(), BrokerError> {
         let mut stored = self.stored.lock();
         let mut changed = stored.clone();
-        changed.reserved_to.retain(|group, _| !groups.contains(group));
+        for group in groups {
+            changed.reserved_to.remove(group);
+        }
         if changed.reserved_to.len() == stored.reserved_to.len() {
             return Ok(());
         }
