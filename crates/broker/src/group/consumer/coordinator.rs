@@ -68,7 +68,8 @@ impl Coordinator {
 
     fn check_room(&self) -> Result<Outcome, Refused> {
         if self.groups.len() >= self.limits.max_groups {
-            let message = format!("The broker has {} groups, expected at most that many (max_groups).", self.groups.len());
+            let message =
+                format!("The broker has {} groups, expected at most that many (max_groups).", self.groups.len());
             return Err(Refused::new(ResponseError::GroupMaxSizeReached, message));
         }
         Ok(Outcome::NeedsEpochs)

@@ -33,8 +33,13 @@ struct Script {
 impl Script {
     fn new(topics: &[(&str, i32)]) -> Self {
         let coordinator = Coordinator::new(LIMITS, Vec::new());
-        let mut script =
-            Self { coordinator, now: 0, topics: BTreeMap::new(), image: TopicImage::default(), reserved: BTreeMap::new() };
+        let mut script = Self {
+            coordinator,
+            now: 0,
+            topics: BTreeMap::new(),
+            image: TopicImage::default(),
+            reserved: BTreeMap::new(),
+        };
         topics.iter().for_each(|(name, partitions)| script.topic(name, Some(*partitions)));
         script
     }
@@ -391,15 +396,33 @@ struct Consumer {
 #[derive(Debug, Clone)]
 enum Step {
     /// A heartbeat, which says everything or only what it must; its answer may be lost.
-    Beat { who: usize, full: bool, lost: bool },
+    Beat {
+        who: usize,
+        full: bool,
+        lost: bool,
+    },
     /// Does what it was told: lets go, and takes.
-    Obey { who: usize },
-    Leave { who: usize },
+    Obey {
+        who: usize,
+    },
+    Leave {
+        who: usize,
+    },
     /// Is not heard of any more; somebody else takes its place.
-    Crash { who: usize },
-    Subscribe { who: usize, topics: BTreeSet<usize> },
-    Wait { ms: i64 },
-    Topic { which: usize, partitions: Option<i32> },
+    Crash {
+        who: usize,
+    },
+    Subscribe {
+        who: usize,
+        topics: BTreeSet<usize>,
+    },
+    Wait {
+        ms: i64,
+    },
+    Topic {
+        which: usize,
+        partitions: Option<i32>,
+    },
 }
 
 const NAMES: [&str; 3] = ["x", "y", "z"];

@@ -37,7 +37,8 @@ impl Pattern {
         }
         let compile = |text: &str| {
             let size_limit = limits.max_compiled_regex_bytes;
-            let built = RegexBuilder::new(text).unicode(false).size_limit(size_limit).dfa_size_limit(size_limit).build();
+            let built =
+                RegexBuilder::new(text).unicode(false).size_limit(size_limit).dfa_size_limit(size_limit).build();
             built.map_err(|error| invalid(error.to_string()))
         };
         // By itself first, so that what stands around it cannot make sense of a stray parenthesis.
@@ -65,7 +66,11 @@ impl<'a> Resolver<'a> {
         Self { image, found: BTreeMap::new() }
     }
 
-    pub(super) fn resolve(&mut self, topics: &'a BTreeSet<String>, pattern: Option<&'a Pattern>) -> Arc<BTreeSet<Uuid>> {
+    pub(super) fn resolve(
+        &mut self,
+        topics: &'a BTreeSet<String>,
+        pattern: Option<&'a Pattern>,
+    ) -> Arc<BTreeSet<Uuid>> {
         let image = self.image;
         let find = || {
             let mut found: BTreeSet<Uuid> = topics.iter().filter_map(|name| image.id(name)).collect();

@@ -35,9 +35,7 @@ fn load(assignment: &Assignment) -> usize {
 
 /// The assignments as text: `1:0,1 2:3`.
 fn shown(assigned: &[Assignment]) -> Vec<String> {
-    let list = |partitions: &BTreeSet<i32>| {
-        partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-    };
+    let list = |partitions: &BTreeSet<i32>| partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let one = |assignment: &Assignment| {
         let topics = assignment.iter().map(|(topic, of)| format!("{}:{}", topic.as_u128(), list(of)));
         topics.collect::<Vec<_>>().join(" ")
