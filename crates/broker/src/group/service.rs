@@ -270,9 +270,8 @@ impl Inner {
 
     /// A group of the consumer protocol becomes one of the classic protocol, if nobody is in it.
     fn make_classic(&mut self, group: &str) -> Result<(), ResponseError> {
-        match self.consumers.delete(group) {
-            Err(ResponseError::NonEmptyGroup) => return Err(ResponseError::InconsistentGroupProtocol),
-            Ok(()) | Err(_) => {}
+        if self.consumers.delete(group) == Err(ResponseError::NonEmptyGroup) {
+            return Err(ResponseError::InconsistentGroupProtocol);
         }
         if self.coordinator.group(group).is_none() && self.group_count() >= self.max_groups {
             return Err(ResponseError::GroupMaxSizeReached);

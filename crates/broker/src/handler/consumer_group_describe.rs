@@ -1,13 +1,13 @@
 //! ConsumerGroupDescribe: the members of groups of the consumer protocol, what they have and what
 //! they should have.
 
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::consumer_group_describe_response::{
     Assignment as ToldAssignment, DescribedGroup, Member as DescribedMember, TopicPartitions,
 };
 use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, GroupId, TopicName};
 
 use super::{Context, NO_OPERATIONS, once, text};
+use crate::group::consumer::coordinator::not_found;
 use crate::group::consumer::group::Group;
 use crate::group::consumer::member::Member;
 use crate::group::consumer::message::Assignment;
@@ -26,15 +26,13 @@ pub(super) fn handle(
 }
 
 fn describe(ctx: &Context, id: GroupId, version: i16) -> DescribedGroup {
-    let found = ctx.groups.look_consumers(|coordinator, image| {
-        coordinator.group(&id).map(|group| fill(group, image, version)).ok_or_else(|| {
-            let message = format!("Group {} is not a consumer group.", &*id);
-            DescribedGroup::default()
-                .with_error_code(ResponseError::GroupIdNotFound.code())
-                .with_error_message(Some(text(message)))
-        })
+    let found =
+        ctx.groups.look_consumers(|coordinator, image| coordinator.group(&id).map(|group| fill(group, image, version)));
+    let described = found.unwrap_or_else(|| {
+        let refused = not_found(&id);
+        DescribedGroup::default().with_error_code(refused.error.code()).with_error_message(Some(text(refused.message)))
     });
-    found.unwrap_or_else(|refused| refused).with_group_id(id).with_authorized_operations(NO_OPERATIONS)
+    described.with_group_id(id).with_authorized_operations(NO_OPERATIONS)
 }
 
 fn fill(group: &Group, image: &TopicImage, version: i16) -> DescribedGroup {

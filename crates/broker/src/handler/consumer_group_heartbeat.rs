@@ -10,7 +10,10 @@ use uuid::Uuid;
 
 use super::{Context, Peer, blocking, text};
 use crate::group::consumer::message::{Assignment, Heartbeat, JOIN, Refused};
+use crate::group::consumer::subscription::Reader;
 use crate::protocol::frame::Frame;
+use crate::security::acl::{Operation, ResourceType};
+use crate::security::authorizer::Access;
 
 /// First version whose clients choose their ids themselves.
 const OWN_IDS_SINCE: i16 = 1;
@@ -26,7 +29,7 @@ pub(super) async fn handle(
     if let Err(refused) = check_size(ctx, &request) {
         return refuse(refused);
     }
-    let beat = heard(peer, frame, request);
+    let beat = Heartbeat { reader: reader(ctx, peer), ..heard(peer, frame, request) };
     let ctx = Arc::clone(ctx);
     match blocking(move || ctx.groups.consumer_heartbeat(&ctx.topics, &beat)).await {
         Ok(heard) => ConsumerGroupHeartbeatResponse::default()
@@ -36,6 +39,19 @@ pub(super) async fn handle(
             .with_assignment(heard.assignment.map(told)),
         Err(refused) => refuse(refused),
     }
+}
+
+/// Who asks, for as long as the broker runs: topics are looked up again when there are others.
+fn reader(ctx: &Arc<Context>, peer: &Peer) -> Option<Reader> {
+    ctx.authorizer.as_ref()?;
+    let name = format!("{}@{}", peer.principal, peer.address());
+    // The groups are a part of the context: they must not keep it.
+    let (ctx, peer) = (Arc::downgrade(ctx), peer.clone());
+    let may_see = move |topic: &str| {
+        let Some(ctx) = ctx.upgrade() else { return false };
+        Access::new(&ctx, &peer).can_quietly(Operation::Describe, ResourceType::Topic, topic)
+    };
+    Some(Reader { name, may_see: Arc::new(may_see) })
 }
 
 /// What members say of themselves is kept.
@@ -78,6 +94,7 @@ fn heard(peer: &Peer, frame: &Frame, request: ConsumerGroupHeartbeatRequest) -> 
         owned,
         client_id: frame.client_id.clone(),
         client_host: peer.host.clone(),
+        reader: None,
     }
 }
 

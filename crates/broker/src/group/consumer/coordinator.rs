@@ -42,7 +42,7 @@ impl Coordinator {
     /// What the expression of a heartbeat compiles to, if the member has come with it before.
     pub(crate) fn known_pattern(&self, beat: &Heartbeat) -> Option<Pattern> {
         let pattern = self.groups.get(&beat.group)?.pattern_of(&beat.member)?;
-        (beat.regex.as_deref() == Some(pattern.text())).then(|| pattern.clone())
+        pattern.is(beat.regex.as_deref()?, beat.reader.as_ref()).then(|| pattern.clone())
     }
 
     /// A member says that it is there, comes or goes. `pattern` is what the heartbeat's expression

@@ -63,7 +63,7 @@ impl Script {
         let pattern = match beat.regex.as_deref() {
             None => None,
             Some("") => Some(None),
-            Some(text) => Some(Some(Pattern::compile(text, &LIMITS).map_err(|refused| refused.error)?)),
+            Some(text) => Some(Some(Pattern::compile(text, None, &LIMITS).map_err(|refused| refused.error)?)),
         };
         for _ in 0..2 {
             match self.coordinator.heartbeat(self.now, &self.image, beat, pattern.clone()) {

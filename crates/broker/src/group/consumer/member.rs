@@ -73,7 +73,7 @@ impl Member {
             changed = true;
         }
         if let Some(pattern) = pattern
-            && pattern.as_ref().map(Pattern::text) != self.pattern.as_ref().map(Pattern::text)
+            && pattern.as_ref().map(Pattern::identity) != self.pattern.as_ref().map(Pattern::identity)
         {
             self.pattern = pattern;
             changed = true;

@@ -6,6 +6,7 @@ use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
 use super::assignor::Assignor;
+use super::subscription::Reader;
 
 /// The epoch of a member that joins.
 pub(crate) const JOIN: i32 = 0;
@@ -43,6 +44,8 @@ pub(crate) struct Heartbeat {
     pub(crate) assignor: Option<String>,
     /// What the member has in its hands.
     pub(crate) owned: Option<Assignment>,
+    /// Whose topics the expression finds; `None` where everybody may see everything.
+    pub(crate) reader: Option<Reader>,
     pub(crate) client_id: String,
     pub(crate) client_host: String,
 }

@@ -29,7 +29,7 @@
 
 pub(crate) mod message;
 pub(crate) mod topics;
-mod subscription;
+pub(crate) mod subscription;
 pub(crate) mod member;
 pub(crate) mod assignor;
 mod reconcile;

@@ -37,7 +37,7 @@ impl Groups {
         let (known, limits) = self.look_consumers(|consumers, _| (consumers.known_pattern(beat), *consumers.limits()));
         Ok(Some(Some(match known {
             Some(known) => known,
-            None => Pattern::compile(text, &limits)?,
+            None => Pattern::compile(text, beat.reader.clone(), &limits)?,
         })))
     }
 
@@ -93,9 +93,8 @@ impl Inner {
         if beat.epoch != JOIN || self.consumers.group(&beat.group).is_some() {
             return Ok(());
         }
-        match self.coordinator.delete(&beat.group) {
-            Err(ResponseError::NonEmptyGroup) => return Err(not_found(&beat.group)),
-            Ok(()) | Err(_) => {}
+        if self.coordinator.delete(&beat.group) == Err(ResponseError::NonEmptyGroup) {
+            return Err(not_found(&beat.group));
         }
         if self.group_count() >= self.max_groups {
             let message = format!("The broker has {} groups, the most it may have (max_groups).", self.max_groups);

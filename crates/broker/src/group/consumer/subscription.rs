@@ -5,6 +5,7 @@
 //! `\d` and `\w` stand for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -14,15 +15,31 @@ use uuid::Uuid;
 use super::message::{Limits, Refused};
 use super::topics::TopicImage;
 
-/// A regular expression over topic names.
+/// A regular expression over topic names, and who may see which of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     text: String,
     regex: Regex,
+    reader: Option<Reader>,
+}
+
+/// Whose pattern it is: it finds topics that this client may see.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    /// Who it is, as access rules see it: equal names see the same topics.
+    pub(crate) name: String,
+    pub(crate) may_see: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader({})", self.name)
+    }
 }
 
 impl Pattern {
-    pub(super) fn compile(text: &str, limits: &Limits) -> Result<Self, Refused> {
+    /// `reader` is `None` where everybody may see everything.
+    pub(super) fn compile(text: &str, reader: Option<Reader>, limits: &Limits) -> Result<Self, Refused> {
         let invalid = |reason: String| {
             let message = format!("SubscribedTopicRegex `{text}` is not a valid regular expression: {reason}.");
             Refused::new(ResponseError::InvalidRegularExpression, message)
@@ -43,22 +60,36 @@ impl Pattern {
         };
         // By itself first, so that what stands around it cannot make sense of a stray parenthesis.
         compile(text)?;
-        Ok(Self { text: text.to_owned(), regex: compile(&format!("^(?:{text})$"))? })
+        Ok(Self { text: text.to_owned(), regex: compile(&format!("^(?:{text})$"))?, reader })
     }
 
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
+    /// Text and reader: patterns that are equal in them find the same topics.
+    pub(super) fn identity(&self) -> Identity<'_> {
+        (&self.text, self.reader.as_ref().map(|reader| reader.name.as_str()))
+    }
+
+    /// Whether it finds the same topics as one of this text and reader.
+    pub(super) fn is(&self, text: &str, reader: Option<&Reader>) -> bool {
+        self.identity() == (text, reader.map(|reader| reader.name.as_str()))
+    }
+
     fn matches(&self, topic: &str) -> bool {
-        self.regex.is_match(topic.as_bytes())
+        self.regex.is_match(topic.as_bytes()) && self.reader.as_ref().is_none_or(|reader| (reader.may_see)(topic))
     }
 }
+
+/// The text of a pattern, and whose it is.
+type Identity<'a> = (&'a str, Option<&'a str>);
+type Subscription<'a> = (&'a BTreeSet<String>, Option<Identity<'a>>);
 
 /// Finds the topics of subscriptions; equal ones are looked up once and share their answer.
 pub(super) struct Resolver<'a> {
     image: &'a TopicImage,
-    found: BTreeMap<(&'a BTreeSet<String>, Option<&'a str>), Arc<BTreeSet<Uuid>>>,
+    found: BTreeMap<Subscription<'a>, Arc<BTreeSet<Uuid>>>,
 }
 
 impl<'a> Resolver<'a> {
@@ -79,7 +110,8 @@ impl<'a> Resolver<'a> {
             }
             Arc::new(found)
         };
-        Arc::clone(self.found.entry((topics, pattern.map(Pattern::text))).or_insert_with(find))
+        let key = (topics, pattern.map(Pattern::identity));
+        Arc::clone(self.found.entry(key).or_insert_with(find))
     }
 }
 
@@ -98,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_pattern_matches_whole_names() {
-        let matches = |pattern: &str, name: &str| Pattern::compile(pattern, &LIMITS).expect(pattern).matches(name);
+        let matches =
+            |pattern: &str, name: &str| Pattern::compile(pattern, None, &LIMITS).expect(pattern).matches(name);
         for (pattern, yes, no) in [
             ("orders", "orders", "orders2"),
             ("orders.*", "orders-eu", "my-orders"),
@@ -122,7 +155,7 @@ mod tests {
             ("(a{1000}){1000}", "exceeds size limit"),
             (&"x".repeat(51), "51 bytes, expected at most 50 (max_subscription_regex_bytes)"),
         ] {
-            let refused = Pattern::compile(pattern, &LIMITS).expect_err(pattern);
+            let refused = Pattern::compile(pattern, None, &LIMITS).expect_err(pattern);
             assert_eq!(refused.error, ResponseError::InvalidRegularExpression);
             assert!(refused.message.contains(reason), "{}", refused.message);
         }
@@ -134,11 +167,25 @@ mod tests {
         let topics = [("a", 1), ("b1", 2), ("b2", 3)].map(|(name, number)| (name.to_owned(), id(number), 1));
         let image = TopicImage::new(1, topics.into_iter());
         let names = BTreeSet::from(["a".to_owned(), "nowhere".to_owned()]);
-        let pattern = Pattern::compile("b.", &LIMITS).expect("valid");
+        let pattern = Pattern::compile("b.", None, &LIMITS).expect("valid");
         let mut resolver = Resolver::new(&image);
         assert_eq!(*resolver.resolve(&names, None), BTreeSet::from([id(1)]));
         let all = resolver.resolve(&names, Some(&pattern));
         assert_eq!(*all, BTreeSet::from([id(1), id(2), id(3)]));
         assert!(Arc::ptr_eq(&all, &resolver.resolve(&names, Some(&pattern))));
+    }
+
+    #[test]
+    fn a_pattern_finds_what_its_reader_may_see() {
+        let topics = [("b1", 2), ("b2", 3)].map(|(name, number)| (name.to_owned(), Uuid::from_u128(number), 1));
+        let image = TopicImage::new(1, topics.into_iter());
+        let reader = Reader { name: "User:a".to_owned(), may_see: Arc::new(|topic| topic == "b2") };
+        let of_one = Pattern::compile("b.", Some(reader.clone()), &LIMITS).expect("valid");
+        let of_all = Pattern::compile("b.", None, &LIMITS).expect("valid");
+        let names = BTreeSet::new();
+        let mut resolver = Resolver::new(&image);
+        assert_eq!(*resolver.resolve(&names, Some(&of_one)), BTreeSet::from([Uuid::from_u128(3)]));
+        assert_eq!(resolver.resolve(&names, Some(&of_all)).len(), 2, "the answer is not that of the other");
+        assert!(of_one.is("b.", Some(&reader)) && !of_one.is("b.", None) && !of_all.is("b.", Some(&reader)));
     }
 }

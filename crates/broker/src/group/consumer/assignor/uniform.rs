@@ -74,7 +74,13 @@ impl Plan {
     /// Every move makes the sum of the squares of the loads smaller, so this ends.
     fn balance(&mut self) {
         let Self { loads, topics } = self;
-        while topics.iter_mut().fold(false, |moved, topic| topic.balance(loads) || moved) {}
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for topic in &mut *topics {
+                moved |= topic.balance(loads);
+            }
+        }
     }
 
     fn into_assignments(self) -> Vec<Assignment> {
