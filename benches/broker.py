@@ -54,7 +54,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", default=str(HERE.parent / "target/release/highwater"))
+    parser.add_argument("--binary", default=str(HERE.parent / "target/release/highwater"),
+                        help="the program, or the example `serve` of crates/broker, which is built sooner")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--megabytes", type=int, default=600, help="of records in each measurement of throughput")
     parser.add_argument("--rate", type=int, default=20_000, help="records a second while latency is measured")
@@ -117,8 +118,12 @@ def served(command, port, log):
 @contextlib.contextmanager
 def highwater(options, folder):
     port = free_port()
-    command = [options.binary, "broker", "--listen", f"127.0.0.1:{port}", "--data", str(folder / "data")]
-    with served([*command, "--fsync", options.fsync], port, folder / "log") as server:
+    if pathlib.Path(options.binary).name.startswith("serve"):
+        command = [options.binary, str(folder / "data"), f"127.0.0.1:{port}", f"fsync={options.fsync}"]
+    else:
+        command = [options.binary, "broker", "--listen", f"127.0.0.1:{port}", "--data", str(folder / "data")]
+        command += ["--fsync", options.fsync]
+    with served(command, port, folder / "log") as server:
         yield server
 
 

@@ -18,6 +18,8 @@ use crate::budget::{Budget, Used};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
 use crate::fetch_session::SessionCache;
+use crate::group;
+use crate::group::consumer::epochs::EpochStore;
 use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
 use crate::group::published;
@@ -213,16 +215,26 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         min_session_timeout_ms: settings.group_min_session_timeout_ms,
         max_session_timeout_ms: settings.group_max_session_timeout_ms,
         initial_rebalance_delay_ms: settings.group_initial_rebalance_delay_ms,
+        new_member_join_timeout_ms: settings.group_new_member_join_timeout_ms,
         max_groups: settings.max_groups,
         max_members: settings.max_group_members,
     };
+    let consumer_limits = group::consumer::message::Limits {
+        heartbeat_interval_ms: settings.group_consumer_heartbeat_interval_ms,
+        session_timeout_ms: settings.group_consumer_session_timeout_ms,
+        max_groups: settings.max_groups,
+        max_members: settings.max_group_members,
+        max_regex_bytes: settings.max_subscription_regex_bytes,
+        max_compiled_regex_bytes: settings.max_compiled_regex_bytes,
+    };
+    let epochs = EpochStore::open(&settings.data_dir)?;
     let identity = Arc::new(Identity::open(&settings.data_dir)?);
     let offsets = OffsetStore::open(&settings.data_dir, clock.wall_ms())?;
     let (users, authorizer) = (open_users(&settings)?, open_authorizer(&settings)?);
     let log_limits = LogLimits::new(settings.security.max_logged_per_minute);
     let settings = Arc::new(settings);
     let topics = Arc::new(Topics::open(Arc::clone(&settings), Arc::clone(&clock), queue)?);
-    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, offsets));
+    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, consumer_limits, offsets, epochs));
     let transactions = Arc::new(Transactions::open(
         Arc::clone(&settings),
         Arc::clone(&clock),

@@ -224,6 +224,18 @@ pub struct BrokerSettings {
     pub group_max_session_timeout_ms: i32,
     /// How long the first rebalance of an empty group waits for more members.
     pub group_initial_rebalance_delay_ms: i32,
+    /// How long a member's first join may wait for a rebalance to end, in milliseconds.
+    pub group_new_member_join_timeout_ms: i32,
+    /// How often members of the consumer protocol (KIP-848) are told to heartbeat, in milliseconds;
+    /// Kafka's `group.consumer.heartbeat.interval.ms`.
+    pub group_consumer_heartbeat_interval_ms: i32,
+    /// How long a member of the consumer protocol may be silent, in milliseconds; Kafka's
+    /// `group.consumer.session.timeout.ms`.
+    pub group_consumer_session_timeout_ms: i32,
+    /// Longest regular expression a member may subscribe with, in bytes.
+    pub max_subscription_regex_bytes: usize,
+    /// Memory a compiled regular expression may take, in bytes.
+    pub max_compiled_regex_bytes: usize,
     /// How long the offsets of an empty group are kept.
     pub offsets_retention_ms: i64,
     /// How soon a committed offset can be read in the topic `__consumer_offsets`.
@@ -311,6 +323,14 @@ impl BrokerSettings {
         }
         at_least("idle_connection_timeout_ms", self.idle_connection_timeout_ms.into(), 1)?;
         at_least("group_min_session_timeout_ms", self.group_min_session_timeout_ms.into(), 1)?;
+        at_least("group_new_member_join_timeout_ms", self.group_new_member_join_timeout_ms.into(), 1)?;
+        at_least("group_consumer_heartbeat_interval_ms", self.group_consumer_heartbeat_interval_ms.into(), 1)?;
+        // A member that heartbeats as it is told must not be late.
+        at_least(
+            "group_consumer_session_timeout_ms",
+            self.group_consumer_session_timeout_ms.into(),
+            i128::from(self.group_consumer_heartbeat_interval_ms) + 1,
+        )?;
         at_least(
             "group_max_session_timeout_ms",
             self.group_max_session_timeout_ms.into(),
@@ -377,6 +397,11 @@ impl Default for BrokerSettings {
             group_min_session_timeout_ms: 6000,
             group_max_session_timeout_ms: 30 * 60 * 1000,
             group_initial_rebalance_delay_ms: 100,
+            group_new_member_join_timeout_ms: 5 * 60 * 1000,
+            group_consumer_heartbeat_interval_ms: 5000,
+            group_consumer_session_timeout_ms: 45_000,
+            max_subscription_regex_bytes: 1024,
+            max_compiled_regex_bytes: 1024 * 1024,
             offsets_retention_ms: 7 * DAY_MS,
             offsets_publish_interval_ms: 100,
             max_member_metadata_bytes: 1024 * 1024,
@@ -474,6 +499,12 @@ mod tests {
         check(BrokerSettings { max_unpacked_batch_bytes: 1, ..base() }, "max_unpacked_batch_bytes");
         check(BrokerSettings { flush_check_interval_ms: 0, ..base() }, "flush_check_interval_ms");
         check(BrokerSettings { max_described_partitions: 0, ..base() }, "max_described_partitions");
+        check(BrokerSettings { group_new_member_join_timeout_ms: 0, ..base() }, "group_new_member_join_timeout_ms");
+        check(BrokerSettings { group_consumer_heartbeat_interval_ms: 0, ..base() }, "heartbeat_interval_ms` is 0");
+        check(
+            BrokerSettings { group_consumer_session_timeout_ms: 5000, ..base() },
+            "group_consumer_session_timeout_ms` is 5000, expected at least 5001",
+        );
         base().check().expect("the defaults work");
     }
 }

@@ -21,7 +21,8 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::member::{Group, GroupState, Member};
-use super::message::{Caller, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
+use super::message::{Caller, Join, JoinRefused, Limits, Replies, Reply, Sync, Token};
+use super::rebalance::{answer_syncs, assign, joined, rebalance, remove_member, tick_group, try_complete_join};
 
 /// Every group of the broker.
 #[derive(Debug)]
@@ -29,8 +30,6 @@ pub(crate) struct Coordinator {
     limits: Limits,
     groups: BTreeMap<String, Group>,
 }
-
-type Replies = Vec<Reply>;
 
 impl Coordinator {
     pub(crate) fn new(limits: Limits) -> Self {
@@ -41,7 +40,7 @@ impl Coordinator {
         self.groups.get(name)
     }
 
-    pub(crate) fn groups(&self) -> impl Iterator<Item = (&String, &Group)> {
+    pub(crate) fn groups(&self) -> impl ExactSizeIterator<Item = (&String, &Group)> {
         self.groups.iter()
     }
 
@@ -140,6 +139,10 @@ impl Coordinator {
             }
             member.heard_of(now);
         }
+        group.unsynced.remove(&sync.member);
+        if group.unsynced.is_empty() {
+            group.deadline_ms = None;
+        }
         if group.state == GroupState::CompletingRebalance && is_leader {
             assign(group, sync.assignments);
         }
@@ -165,14 +168,14 @@ impl Coordinator {
     /// Whether offsets may be committed. A generation below zero is a commit from outside the
     /// group, which only a group without members takes.
     pub(crate) fn check_commit(&mut self, now_ms: i64, caller: Caller<'_>) -> Result<(), ResponseError> {
-        if caller.generation < 0 && caller.member.is_empty() {
-            return match self.groups.get(caller.group) {
-                Some(group) if !group.members.is_empty() => Err(ResponseError::UnknownMemberId),
-                _ => Ok(()),
-            };
-        }
-        if !self.groups.contains_key(caller.group) {
-            return Err(ResponseError::IllegalGeneration);
+        let has_members = self.groups.get(caller.group).map(|group| !group.members.is_empty());
+        match has_members {
+            None | Some(false) if caller.generation < 0 => return Ok(()),
+            None => return Err(ResponseError::IllegalGeneration),
+            Some(_) if caller.generation < 0 && caller.member.is_empty() && caller.instance.is_none() => {
+                return Err(ResponseError::UnknownMemberId);
+            }
+            Some(_) => {}
         }
         let group = self.checked(caller)?;
         if group.state == GroupState::CompletingRebalance {
@@ -257,10 +260,11 @@ impl Coordinator {
 }
 
 fn check_member(group: &Group, member: &str, instance: Option<&str>) -> Result<(), ResponseError> {
-    if let Some(current) = instance.and_then(|instance| group.instances.get(instance))
-        && current != member
-    {
-        return Err(ResponseError::FencedInstanceId);
+    if let Some(instance) = instance {
+        let current = group.instances.get(instance).ok_or(ResponseError::UnknownMemberId)?;
+        if current != member {
+            return Err(ResponseError::FencedInstanceId);
+        }
     }
     if group.members.contains_key(member) { Ok(()) } else { Err(ResponseError::UnknownMemberId) }
 }
@@ -280,7 +284,7 @@ fn add_member(
     if let Some(instance) = &join.instance {
         group.instances.insert(instance.clone(), id.clone());
     }
-    let mut member = Member {
+    let member = Member {
         instance: join.instance,
         client_id: join.client_id,
         client_host: join.client_host,
@@ -288,11 +292,11 @@ fn add_member(
         rebalance_timeout_ms: join.rebalance_timeout_ms.max(0).into(),
         protocols: join.protocols,
         assignment: Bytes::new(),
-        session_deadline_ms: 0,
+        session_deadline_ms: now + i64::from(limits.new_member_join_timeout_ms),
+        is_new: true,
         join: Some(token),
         sync: None,
     };
-    member.heard_of(now);
     group.members.insert(id, member);
     // More members of a group that is just starting are likely to follow.
     if let Some(until) = group.first_join_until_ms {
@@ -365,7 +369,6 @@ fn replace_static(
     let fenced = JoinRefused { error: ResponseError::FencedInstanceId, member: old.to_owned() };
     replies.extend(member.join.take().map(|older| Reply::Joined(older, Err(fenced))));
     replies.extend(member.sync.take().map(|older| Reply::Synced(older, Err(ResponseError::FencedInstanceId))));
-    let unchanged = member.protocols == join.protocols;
     let was_leader = group.leader.as_deref() == Some(old);
     if was_leader {
         group.leader = Some(id.clone());
@@ -374,14 +377,19 @@ fn replace_static(
     let skips = join.can_skip_assignment;
     wait_for_join(&mut member, token, join, replies);
     member.heard_of(now);
-    let settled = group.state == GroupState::Stable && unchanged;
-    if settled {
-        member.join = None;
-    }
     group.members.insert(id.clone(), member);
-    if !settled {
+    // A settled group has nothing to settle again while it would choose the same protocol. What
+    // stands in the member's subscription does not count: it names what the member owned, and so
+    // differs after every restart.
+    if group.state != GroupState::Stable || group.elect_protocol() != group.protocol {
         rebalance(group, limits, now, replies);
         return;
+    }
+    if let Some(member) = group.members.get_mut(&id) {
+        member.join = None;
+    }
+    if group.unsynced.remove(old) {
+        group.unsynced.insert(id.clone());
     }
     let mut reply = joined(group, &id);
     if was_leader && skips {
@@ -392,174 +400,6 @@ fn replace_static(
         reply.members.clear();
     }
     replies.push(Reply::Joined(token, Ok(reply)));
-}
-
-/// Starts a join phase, or goes on with the one that runs, and ends it if everybody is there.
-fn rebalance(group: &mut Group, limits: &Limits, now: i64, replies: &mut Replies) {
-    if group.state != GroupState::PreparingRebalance {
-        cancel_syncs(group, replies);
-        let longest = group.longest_rebalance_ms();
-        let first = group.state == GroupState::Empty && limits.initial_rebalance_delay_ms > 0;
-        group.first_join_until_ms = first.then_some(now + longest);
-        let wait = if first { longest.min(limits.initial_rebalance_delay_ms.into()) } else { longest };
-        group.deadline_ms = Some(now + wait);
-        group.state = GroupState::PreparingRebalance;
-    }
-    try_complete_join(group, now, replies);
-}
-
-fn cancel_syncs(group: &mut Group, replies: &mut Replies) {
-    for member in group.members.values_mut() {
-        member.assignment = Bytes::new();
-        let waiting = member.sync.take();
-        replies.extend(waiting.map(|token| Reply::Synced(token, Err(ResponseError::RebalanceInProgress))));
-    }
-}
-
-fn try_complete_join(group: &mut Group, now: i64, replies: &mut Replies) {
-    let joining = group.state == GroupState::PreparingRebalance;
-    if joining && group.first_join_until_ms.is_none() && group.all_joined() {
-        complete_join(group, now, replies);
-    }
-}
-
-/// Ends the join phase with those who are there.
-fn complete_join(group: &mut Group, now: i64, replies: &mut Replies) {
-    group.first_join_until_ms = None;
-    // A static member keeps its place until its session ends.
-    group.members.retain(|_, member| member.join.is_some() || member.instance.is_some());
-    if group.members.is_empty() {
-        become_empty(group);
-        return;
-    }
-    let lead = |id: &String| group.members.get(id).is_some_and(|member| member.join.is_some());
-    let leader = match &group.leader {
-        Some(leader) if lead(leader) => Some(leader.clone()),
-        _ => group.members.keys().find(|id| lead(id)).cloned(),
-    };
-    let (Some(leader), Some(protocol)) = (leader, group.elect_protocol()) else {
-        // Only absent static members are left: nobody could assign. Wait for one, or its end.
-        group.deadline_ms = Some(now + group.longest_rebalance_ms().max(1));
-        return;
-    };
-    group.leader = Some(leader);
-    group.protocol = Some(protocol);
-    group.generation = group.generation.checked_add(1).unwrap_or(1);
-    group.state = GroupState::CompletingRebalance;
-    group.deadline_ms = Some(now + group.longest_rebalance_ms());
-    let ids: Vec<String> = group.members.keys().cloned().collect();
-    for id in ids {
-        let reply = joined(group, &id);
-        let Some(member) = group.members.get_mut(&id) else { continue };
-        member.heard_of(now);
-        replies.extend(member.join.take().map(|token| Reply::Joined(token, Ok(reply))));
-    }
-}
-
-fn become_empty(group: &mut Group) {
-    group.state = GroupState::Empty;
-    group.generation = group.generation.checked_add(1).unwrap_or(1);
-    group.protocol = None;
-    group.leader = None;
-    group.deadline_ms = None;
-}
-
-fn joined(group: &Group, id: &str) -> Joined {
-    let protocol = group.protocol.clone().unwrap_or_default();
-    let leader = group.leader.clone().unwrap_or_default();
-    let members = if leader == id {
-        let described =
-            |(id, member): (&String, &Member)| (id.clone(), member.instance.clone(), member.metadata(&protocol));
-        group.members.iter().map(described).collect()
-    } else {
-        Vec::new()
-    };
-    Joined {
-        generation: group.generation,
-        protocol_type: group.protocol_type.clone(),
-        protocol,
-        leader,
-        member: id.to_owned(),
-        skip_assignment: false,
-        members,
-    }
-}
-
-/// Takes the leader's assignment; a member it leaves out gets nothing.
-fn assign(group: &mut Group, assignments: Vec<(String, Bytes)>) {
-    for (id, assignment) in assignments {
-        if let Some(member) = group.members.get_mut(&id) {
-            member.assignment = assignment;
-        }
-    }
-    group.state = GroupState::Stable;
-    group.deadline_ms = None;
-}
-
-fn answer_syncs(group: &mut Group, now: i64, replies: &mut Replies) {
-    let protocol = group.protocol.clone().unwrap_or_default();
-    for member in group.members.values_mut() {
-        if let Some(token) = member.sync.take() {
-            member.heard_of(now);
-            let synced = Synced {
-                protocol_type: group.protocol_type.clone(),
-                protocol: protocol.clone(),
-                assignment: member.assignment.clone(),
-            };
-            replies.push(Reply::Synced(token, Ok(synced)));
-        }
-    }
-}
-
-fn remove_member(group: &mut Group, now: i64, id: &str, replies: &mut Replies) {
-    let Some(mut member) = group.members.remove(id) else { return };
-    let unknown = JoinRefused { error: ResponseError::UnknownMemberId, member: id.to_owned() };
-    replies.extend(member.join.take().map(|token| Reply::Joined(token, Err(unknown))));
-    replies.extend(member.sync.take().map(|token| Reply::Synced(token, Err(ResponseError::UnknownMemberId))));
-    if let Some(instance) = &member.instance {
-        group.instances.remove(instance);
-    }
-    if group.leader.as_deref() == Some(id) {
-        group.leader = None;
-    }
-    match group.state {
-        GroupState::Stable | GroupState::CompletingRebalance => {
-            cancel_syncs(group, replies);
-            group.state = GroupState::PreparingRebalance;
-            group.deadline_ms = Some(now + group.longest_rebalance_ms());
-            try_complete_join(group, now, replies);
-        }
-        GroupState::PreparingRebalance => try_complete_join(group, now, replies),
-        GroupState::Empty => {}
-    }
-}
-
-fn tick_group(group: &mut Group, now: i64, replies: &mut Replies) {
-    group.pending.retain(|_, deadline| *deadline > now);
-    let late = |member: &Member| !member.is_waiting() && member.session_deadline_ms <= now;
-    let expired: Vec<String> =
-        group.members.iter().filter(|(_, member)| late(member)).map(|(id, _)| id.clone()).collect();
-    for id in expired {
-        remove_member(group, now, &id, replies);
-    }
-    try_complete_join(group, now, replies);
-    if group.deadline_ms.is_none_or(|deadline| deadline > now) {
-        return;
-    }
-    match group.state {
-        GroupState::PreparingRebalance => complete_join(group, now, replies),
-        GroupState::CompletingRebalance => expire_syncs(group, now, replies),
-        GroupState::Empty | GroupState::Stable => group.deadline_ms = None,
-    }
-}
-
-/// The assignment did not come in time: whoever has not asked for it is thrown out.
-fn expire_syncs(group: &mut Group, now: i64, replies: &mut Replies) {
-    let silent: Vec<String> =
-        group.members.iter().filter(|(_, member)| member.sync.is_none()).map(|(id, _)| id.clone()).collect();
-    for id in silent {
-        remove_member(group, now, &id, replies);
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ const LIMITS: Limits = Limits {
     min_session_timeout_ms: 10,
     max_session_timeout_ms: 100_000,
     initial_rebalance_delay_ms: 0,
+    new_member_join_timeout_ms: 20_000,
     max_groups: 3,
     max_members: 3,
 };
@@ -48,7 +49,7 @@ impl Script {
             rebalance_timeout_ms: REBALANCE_MS as i32,
             protocol_type: "consumer".into(),
             protocols: vec![("range".into(), Bytes::from_static(b"sub"))],
-            new_member: format!("m{token}"),
+            new_member: format!("n{token}"),
             must_know_member: false,
             can_skip_assignment: true,
         };
@@ -267,7 +268,7 @@ fn groups_and_members_are_limited() {
         let (_, replies) = script.join_as(|join| join.group = group.into());
         assert_eq!(joins(&replies)[0].1.is_ok(), fits, "{group}");
     }
-    script.coordinator.leave(0, "g2", "m5", None).0.expect("left");
+    script.coordinator.leave(0, "g2", "n5", None).0.expect("left");
     script.coordinator.forget_idle(|_| false);
     let (_, replies) = script.join_as(|join| join.group = "g4".into());
     assert!(joins(&replies)[0].1.is_ok());
@@ -394,6 +395,119 @@ fn a_static_member_that_is_away_keeps_its_place_until_its_session_ends() {
 }
 
 #[test]
+fn a_static_member_that_owned_something_else_takes_its_place_and_one_that_follows_something_else_does_not() {
+    let back = |protocols: &[&str]| {
+        let mut script = Script::new();
+        static_join(&mut script, "old");
+        script.sync("old", 1, &[("old", "all")]);
+        script.join_as(|join| {
+            join.instance = Some("i".into());
+            join.protocols = protocols.iter().map(|name| ((*name).to_owned(), Bytes::from_static(b"owned"))).collect();
+        });
+        (script.state(), script.coordinator.group("g").expect("the group").generation)
+    };
+    assert_eq!(back(&["range"]), (GroupState::Stable, 1));
+    // It must still share a protocol; another choice is settled anew.
+    assert_eq!(back(&["sticky", "range"]), (GroupState::CompletingRebalance, 2));
+}
+
+#[test]
+fn a_static_leader_of_an_older_client_is_not_told_that_it_leads() {
+    let told = |can_skip| {
+        let mut script = Script::new();
+        static_join(&mut script, "old");
+        script.sync("old", 1, &[("old", "all")]);
+        let (_, replies) = script.join_as(|join| {
+            (join.instance, join.new_member) = (Some("i".into()), "new".into());
+            join.can_skip_assignment = can_skip;
+        });
+        match &replies[..] {
+            [Reply::Joined(_, Ok(joined))] => (joined.leader.clone(), joined.skip_assignment, joined.members.len()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(told(true), ("new".to_owned(), true, 1));
+    assert_eq!(told(false), ("old".to_owned(), false, 0));
+}
+
+#[test]
+fn a_static_member_replaced_before_it_was_assigned_starts_a_new_generation() {
+    let mut script = Script::new();
+    static_join(&mut script, "old");
+    let (waiting, replies) = script.sync("old", 0, &[]);
+    assert_eq!(syncs(&replies), [(waiting, Err(ResponseError::IllegalGeneration))]);
+    // The leader may already assign to the old id.
+    let (token, replies) = static_join(&mut script, "new");
+    assert_eq!(joins(&replies), [(token, Ok((2, "new", 1)))]);
+    let old = Caller { group: "g", member: "old", instance: Some("i"), generation: 1 };
+    assert_eq!(script.coordinator.heartbeat(0, old), Err(ResponseError::FencedInstanceId));
+}
+
+#[test]
+fn an_instance_that_nobody_has_is_unknown() {
+    let mut script = Script::new();
+    script.stable(&["a"]);
+    let caller = Caller { group: "g", member: "a", instance: Some("other"), generation: 1 };
+    assert_eq!(script.coordinator.heartbeat(0, caller), Err(ResponseError::UnknownMemberId));
+    assert_eq!(script.coordinator.leave(0, "g", "", Some("other")).0, Err(ResponseError::UnknownMemberId));
+}
+
+#[test]
+fn a_member_that_never_asks_for_its_assignment_is_thrown_out() {
+    let mut script = Script::new();
+    script.stable(&["a"]);
+    script.join_new("b");
+    script.rejoin("a");
+    script.sync("a", 2, &[("a", "x"), ("b", "y")]);
+    assert_eq!(script.state(), GroupState::Stable);
+    for _ in 0..2 * REBALANCE_MS / SESSION_MS {
+        assert_eq!((script.heartbeat("a", 2), script.heartbeat("b", 2)), (Ok(()), Ok(())));
+        assert!(script.tick_after(SESSION_MS / 2).is_empty());
+    }
+    assert_eq!(script.state(), GroupState::PreparingRebalance);
+    assert_eq!(script.heartbeat("b", 2), Err(ResponseError::UnknownMemberId));
+    assert_eq!(script.heartbeat("a", 2), Err(ResponseError::RebalanceInProgress));
+}
+
+#[test]
+fn a_new_member_that_waits_too_long_is_thrown_out() {
+    let mut script = Script::with(Limits { new_member_join_timeout_ms: 3000, ..LIMITS });
+    script.stable(&["a"]);
+    let (token, replies) = script.join_new("b");
+    assert!(replies.is_empty());
+    let mut replies = Vec::new();
+    while replies.is_empty() && script.now < REBALANCE_MS {
+        let _ = script.heartbeat("a", 1);
+        replies = script.tick_after(SESSION_MS / 2);
+    }
+    assert_eq!((joins(&replies), script.now), (vec![(token, Err(ResponseError::UnknownMemberId))], 3000));
+}
+
+#[test]
+fn cooperative_members_rebalance_twice_and_go_on_meanwhile() {
+    let mut script = Script::new();
+    script.stable(&["a"]);
+    let (b, _) = script.join_new("b");
+    let (a, replies) = script.rejoin("a");
+    assert_eq!(joins(&replies), [(a, Ok((2, "a", 2))), (b, Ok((2, "a", 0)))]);
+    // First what has to be given up is taken, then it is given on.
+    for (generation, given) in [(2, ""), (3, "p1")] {
+        script.sync("a", generation, &[("a", "p0"), ("b", given)]);
+        let (token, replies) = script.sync("b", generation, &[]);
+        assert_eq!(syncs(&replies), [(token, Ok(given.as_bytes()))]);
+        if generation == 2 {
+            script.join_as(|join| {
+                join.member = "a".into();
+                join.protocols[0].1 = Bytes::from_static(b"owns p0");
+            });
+            assert_eq!(script.heartbeat("b", 2), Err(ResponseError::RebalanceInProgress));
+            script.rejoin("b");
+        }
+    }
+    assert_eq!((script.state(), script.heartbeat("b", 3)), (GroupState::Stable, Ok(())));
+}
+
+#[test]
 fn commits_are_for_members_of_the_generation_or_for_groups_without() {
     let mut script = Script::new();
     let commit = |script: &mut Script, member: &str, generation| {
@@ -407,6 +521,7 @@ fn commits_are_for_members_of_the_generation_or_for_groups_without() {
     assert_eq!(commit(&mut script, "a", 1), Ok(()));
     assert_eq!(commit(&mut script, "", -1), Err(ResponseError::UnknownMemberId));
     assert_eq!(commit(&mut script, "a", 0), Err(ResponseError::IllegalGeneration));
+    assert_eq!(commit(&mut script, "stranger", -1), Err(ResponseError::UnknownMemberId));
     // While others join, the members of the generation may still commit what they have read.
     script.join_new("b");
     assert_eq!(commit(&mut script, "a", 1), Ok(()));
@@ -430,6 +545,8 @@ mod properties {
     #[derive(Debug, Clone)]
     enum Act {
         Join(u8, bool),
+        /// A static member comes back without its id.
+        Return(u8),
         Sync(u8),
         Heartbeat(u8),
         Leave(u8),
@@ -439,6 +556,7 @@ mod properties {
     fn act() -> impl Strategy<Value = Act> {
         prop_oneof![
             (0..4u8, any::<bool>()).prop_map(|(who, fixed)| Act::Join(who, fixed)),
+            (0..4u8).prop_map(Act::Return),
             (0..4u8).prop_map(Act::Sync),
             (0..4u8).prop_map(Act::Heartbeat),
             (0..4u8).prop_map(Act::Leave),
@@ -446,49 +564,131 @@ mod properties {
         ]
     }
 
+    /// What one run of acts led to.
+    #[derive(Default)]
+    struct Seen {
+        replies: Vec<Reply>,
+        /// What the leader of a generation assigned, when it was its turn to.
+        assigned: BTreeMap<(i32, String), Bytes>,
+        /// Who waits for the assignment of which generation.
+        asked: BTreeMap<Token, (i32, String)>,
+        generation: i32,
+    }
+
+    impl Seen {
+        fn sync(&mut self, script: &mut Script, id: &str, generation: i32) {
+            let group = script.coordinator.group("g");
+            let awaited = group.is_some_and(|group| {
+                group.state == GroupState::CompletingRebalance && group.leader.as_deref() == Some(id)
+            });
+            let members: Vec<String> = group.map(|group| group.members.keys().cloned().collect()).unwrap_or_default();
+            // Each member's part names the generation and the member.
+            let parts: Vec<String> = members.iter().map(|member| format!("{generation} {member}")).collect();
+            if awaited {
+                let part = |(member, part): (&String, &String)| ((generation, member.clone()), part.clone().into());
+                self.assigned.extend(members.iter().zip(&parts).map(part));
+            }
+            let token = script.token();
+            self.asked.insert(token, (generation, id.to_owned()));
+            let sync = Sync {
+                group: "g".into(),
+                member: id.into(),
+                instance: None,
+                generation,
+                protocol_type: None,
+                protocol: None,
+                assignments: members.into_iter().zip(parts.into_iter().map(Bytes::from)).collect(),
+            };
+            self.replies.extend(script.coordinator.sync(script.now, token, sync));
+        }
+
+        fn act(&mut self, script: &mut Script, act: &Act) {
+            let generation = script.coordinator.group("g").map_or(0, |group| group.generation);
+            let instance = |who: u8| format!("m{who}");
+            let group = script.coordinator.group("g");
+            let id = |who: u8| group.and_then(|g| g.instances.get(&instance(who)).cloned()).unwrap_or(instance(who));
+            match *act {
+                Act::Join(who, fixed) => {
+                    let id = id(who);
+                    let known = group.is_some_and(|g| g.members.contains_key(&id));
+                    let join = script.join_as(|join| {
+                        join.instance = (fixed && !known).then(|| instance(who));
+                        join.new_member.clone_from(&id);
+                        join.member = if known { id } else { String::new() };
+                    });
+                    self.replies.extend(join.1);
+                }
+                Act::Return(who) => {
+                    let old = id(who);
+                    self.replies.extend(script.join_as(|join| join.instance = Some(instance(who))).1);
+                    // It inherits what the one before was given.
+                    let new = script.coordinator.group("g").and_then(|g| g.instances.get(&instance(who)).cloned());
+                    if let Some((new, part)) = new.zip(self.assigned.get(&(generation, old)).cloned()) {
+                        self.assigned.insert((generation, new), part);
+                    }
+                }
+                Act::Sync(who) => {
+                    let id = id(who);
+                    self.sync(script, &id, generation);
+                }
+                Act::Heartbeat(who) => {
+                    let id = id(who);
+                    let _ = script.heartbeat(&id, generation);
+                }
+                Act::Leave(who) => {
+                    let id = id(who);
+                    self.replies.extend(script.coordinator.leave(script.now, "g", &id, None).1);
+                }
+                Act::Wait(ms) => self.replies.extend(script.tick_after(ms)),
+            }
+        }
+
+        /// What must hold after every act.
+        fn check(&mut self, script: &Script) {
+            let Some(group) = script.coordinator.group("g") else { return };
+            assert!(group.generation >= self.generation, "generations never go back");
+            self.generation = group.generation;
+            if let Some(leader) = &group.leader {
+                assert!(group.members.contains_key(leader), "the leader is a member");
+            }
+            assert!(group.unsynced.iter().all(|id| group.members.contains_key(id)), "only members are waited for");
+        }
+    }
+
     proptest! {
-        /// Whatever the members do: every request is answered exactly once in the end, and one
-        /// generation never has two leaders.
+        /// Whatever the members do: every request is answered exactly once in the end, one
+        /// generation never has two leaders, and a member gets what its leader gave it.
         #[test]
         fn every_request_is_answered_once(acts in prop::collection::vec(act(), 1..80)) {
             let mut script = Script::with(Limits { initial_rebalance_delay_ms: 50, ..LIMITS });
-            let mut replies = Vec::new();
+            let mut seen = Seen::default();
             for act in acts {
-                let generation = script.coordinator.group("g").map_or(0, |group| group.generation);
-                let name = |who: u8| format!("m{who}");
-                match act {
-                    Act::Join(who, fixed) => {
-                        let known = script.coordinator.group("g").is_some_and(|g| g.members.contains_key(&name(who)));
-                        replies.extend(script.join_as(|join| {
-                            join.new_member = name(who);
-                            join.instance = fixed.then(|| name(who));
-                            if known {
-                                join.member = name(who);
-                                join.instance = None;
-                            }
-                        }).1);
-                    }
-                    Act::Sync(who) => replies.extend(script.sync(&name(who), generation, &[]).1),
-                    Act::Heartbeat(who) => drop(script.heartbeat(&name(who), generation)),
-                    Act::Leave(who) => replies.extend(script.coordinator.leave(script.now, "g", &name(who), None).1),
-                    Act::Wait(ms) => replies.extend(script.tick_after(ms)),
-                }
+                seen.act(&mut script, &act);
+                seen.check(&script);
             }
             // Time alone ends every wait: a minute, a second at a time.
             for _ in 0..60 {
-                replies.extend(script.tick_after(1000));
+                seen.replies.extend(script.tick_after(1000));
+                seen.check(&script);
             }
-            let mut tokens: Vec<Token> = replies.iter().map(|reply| match reply {
+            let mut tokens: Vec<Token> = seen.replies.iter().map(|reply| match reply {
                 Reply::Joined(token, _) | Reply::Synced(token, _) => *token,
             }).collect();
             tokens.sort_unstable();
             prop_assert_eq!(tokens, (1..=script.next_token).collect::<Vec<_>>());
             prop_assert_eq!(script.coordinator.next_deadline_ms(), None, "nothing is waited for");
             let mut leaders: std::collections::HashMap<i32, &str> = std::collections::HashMap::new();
-            for reply in &replies {
-                if let Reply::Joined(_, Ok(joined)) = reply && !joined.members.is_empty() {
-                    let leader = leaders.entry(joined.generation).or_insert(&joined.leader);
-                    prop_assert_eq!(*leader, joined.leader.as_str());
+            for reply in &seen.replies {
+                match reply {
+                    // One that came back leads under a new id, and is told that it need not assign.
+                    Reply::Joined(_, Ok(joined)) if !joined.members.is_empty() && !joined.skip_assignment => {
+                        let leader = leaders.entry(joined.generation).or_insert(&joined.leader);
+                        prop_assert_eq!(*leader, joined.leader.as_str());
+                    }
+                    Reply::Synced(token, Ok(synced)) => {
+                        prop_assert_eq!(seen.assigned.get(&seen.asked[token]), Some(&synced.assignment));
+                    }
+                    _ => {}
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! One group and its members: the data of the coordinator, and the questions it asks of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use bytes::Bytes;
@@ -38,6 +38,9 @@ pub(crate) struct Member {
     pub(crate) assignment: Bytes,
     /// When it is thrown out, unless it is heard of or waits for an answer.
     pub(crate) session_deadline_ms: i64,
+    /// In its first join phase. A client that gives up waiting in it leaves nothing behind that
+    /// would end its session, so it is thrown out though it waits; one that lives joins again.
+    pub(crate) is_new: bool,
     pub(crate) join: Option<Token>,
     pub(crate) sync: Option<Token>,
 }
@@ -52,9 +55,13 @@ impl Member {
         found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 
-    /// A member that waits for the coordinator cannot be late.
-    pub(crate) fn is_waiting(&self) -> bool {
+    /// A member that waits for the coordinator is not late, but for a new one.
+    fn is_waiting(&self) -> bool {
         self.join.is_some() || self.sync.is_some()
+    }
+
+    pub(crate) fn can_be_late(&self) -> bool {
+        self.is_new || !self.is_waiting()
     }
 
     pub(crate) fn heard_of(&mut self, now_ms: i64) {
@@ -90,7 +97,9 @@ pub(crate) struct Group {
     pub(crate) instances: HashMap<String, String>,
     /// Member ids handed out and not yet used, with when they are forgotten.
     pub(crate) pending: BTreeMap<String, i64>,
-    /// End of the join phase, or of the wait for the leader's assignment.
+    /// Members that have not asked for their assignment in this generation.
+    pub(crate) unsynced: BTreeSet<String>,
+    /// End of the join phase, or of the wait for those that have not asked.
     pub(crate) deadline_ms: Option<i64>,
     /// Latest end of the first join phase of a group; `None` in later ones.
     pub(crate) first_join_until_ms: Option<i64>,
@@ -141,7 +150,7 @@ impl Group {
 
     /// The earliest moment at which the passing of time alone changes something.
     pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
-        let sessions = self.members.values().filter(|member| !member.is_waiting());
+        let sessions = self.members.values().filter(|member| member.can_be_late());
         let sessions = sessions.map(|member| member.session_deadline_ms);
         sessions.chain(self.pending.values().copied()).chain(self.deadline_ms).min()
     }

@@ -14,6 +14,7 @@ pub(crate) struct Limits {
     pub(crate) min_session_timeout_ms: i32,
     pub(crate) max_session_timeout_ms: i32,
     pub(crate) initial_rebalance_delay_ms: i32,
+    pub(crate) new_member_join_timeout_ms: i32,
     pub(crate) max_groups: usize,
     pub(crate) max_members: usize,
 }
@@ -85,6 +86,8 @@ pub(crate) enum Reply {
     Joined(Token, Result<Joined, JoinRefused>),
     Synced(Token, Result<Synced, ResponseError>),
 }
+
+pub(crate) type Replies = Vec<Reply>;
 
 /// Who says something about a group: a heartbeat, a commit.
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
+use super::consumer;
+use super::consumer::epochs::EpochStore;
+use super::consumer::topics::TopicImage;
 use super::coordinator::Coordinator;
 use super::message::{Caller, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
 use super::offsets::{At, OffsetStore};
@@ -20,14 +23,23 @@ pub(crate) struct Groups {
     clock: Arc<dyn Clock>,
     max_groups: usize,
     offsets: OffsetStore,
-    inner: Mutex<Inner>,
+    pub(super) epochs: EpochStore,
+    /// Held by whoever changes the epochs on the disk and what the coordinator knows of them.
+    pub(super) changing_epochs: Mutex<()>,
+    pub(super) inner: Mutex<Inner>,
     /// A deadline may have come nearer.
     deadline_changed: Notify,
 }
 
 #[derive(Debug)]
-struct Inner {
-    coordinator: Coordinator,
+pub(super) struct Inner {
+    pub(super) max_groups: usize,
+    /// Groups of the classic protocol. None of them is in the other coordinator too.
+    pub(super) coordinator: Coordinator,
+    /// Groups of the consumer protocol.
+    pub(super) consumers: consumer::coordinator::Coordinator,
+    /// The topics as these saw them last.
+    pub(super) image: TopicImage,
     next_token: Token,
     joins: HashMap<Token, oneshot::Sender<Result<Joined, JoinRefused>>>,
     syncs: HashMap<Token, oneshot::Sender<Result<Synced, ResponseError>>>,
@@ -40,15 +52,25 @@ const CONSUMER: &str = "consumer";
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 impl Groups {
-    pub(crate) fn new(clock: Arc<dyn Clock>, limits: Limits, offsets: OffsetStore) -> Self {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        consumer_limits: consumer::message::Limits,
+        offsets: OffsetStore,
+        epochs: EpochStore,
+    ) -> Self {
         let inner = Inner {
+            max_groups: limits.max_groups,
             coordinator: Coordinator::new(limits),
+            consumers: consumer::coordinator::Coordinator::new(consumer_limits, epochs.groups()),
+            image: TopicImage::default(),
             next_token: 0,
             joins: HashMap::new(),
             syncs: HashMap::new(),
         };
         let max_groups = limits.max_groups;
-        Self { clock, max_groups, offsets, inner: Mutex::new(inner), deadline_changed: Notify::new() }
+        let (inner, changing_epochs) = (Mutex::new(inner), Mutex::default());
+        Self { clock, max_groups, offsets, epochs, changing_epochs, inner, deadline_changed: Notify::new() }
     }
 
     pub(crate) fn offsets(&self) -> &OffsetStore {
@@ -66,7 +88,10 @@ impl Groups {
         self.with(|inner, now_ms| {
             let token = inner.token();
             inner.joins.insert(token, sender);
-            let replies = inner.coordinator.join(now_ms, token, join);
+            let replies = match inner.make_classic(&join.group) {
+                Ok(()) => inner.coordinator.join(now_ms, token, join),
+                Err(error) => vec![Reply::Joined(token, Err(JoinRefused { error, member: join.member }))],
+            };
             inner.deliver(replies);
         });
         let gone = JoinRefused { error: ResponseError::CoordinatorNotAvailable, member };
@@ -104,9 +129,26 @@ impl Groups {
         Ok(())
     }
 
-    pub(crate) fn check_commit(&self, caller: Caller<'_>) -> Result<(), ResponseError> {
+    /// Whether offsets may be committed. Members of the consumer protocol say that they know it,
+    /// by the version of their request.
+    pub(crate) fn check_commit(&self, caller: Caller<'_>, knows_epochs: bool) -> Result<(), ResponseError> {
         self.check_new(caller.group)?;
-        self.inner.lock().coordinator.check_commit(self.clock.monotonic_ms(), caller)
+        let mut inner = self.inner.lock();
+        match inner.consumers.check_commit(caller.group, caller.member, caller.generation) {
+            Some(Ok(()) | Err(ResponseError::StaleMemberEpoch)) if caller.generation >= 0 && !knows_epochs => {
+                Err(ResponseError::UnsupportedVersion)
+            }
+            Some(checked) => checked,
+            None => inner.coordinator.check_commit(self.clock.monotonic_ms(), caller),
+        }
+    }
+
+    /// Whether offsets may be committed in a transaction. Its versions know no epochs of members.
+    pub(crate) fn check_txn_commit(&self, caller: Caller<'_>) -> Result<(), ResponseError> {
+        self.check_commit(caller, true).map_err(|error| match error {
+            ResponseError::StaleMemberEpoch => ResponseError::IllegalGeneration,
+            error => error,
+        })
     }
 
     /// Looks at the coordinator.
@@ -117,17 +159,25 @@ impl Groups {
     /// Deletes a group and its offsets. Blocks on the disk.
     pub(crate) fn delete(&self, group: &str) -> Result<(), ResponseError> {
         let had_offsets = self.offsets.has_group(group);
-        match self.inner.lock().coordinator.delete(group) {
+        let deleted = {
+            let mut inner = self.inner.lock();
+            match inner.consumers.delete(group) {
+                Err(ResponseError::GroupIdNotFound) => inner.coordinator.delete(group),
+                other => other,
+            }
+        };
+        match deleted {
             Err(ResponseError::GroupIdNotFound) if had_offsets => {}
             other => other?,
         }
-        if !had_offsets {
-            return Ok(());
+        if had_offsets {
+            self.offsets.remove_group(group, self.clock.wall_ms()).map_err(|error| {
+                tracing::error!(group, %error, "group not deleted");
+                ResponseError::CoordinatorNotAvailable
+            })?;
         }
-        self.offsets.remove_group(group, self.clock.wall_ms()).map_err(|error| {
-            tracing::error!(group, %error, "group not deleted");
-            ResponseError::CoordinatorNotAvailable
-        })
+        self.forget_epochs();
+        Ok(())
     }
 
     /// Those of `topics` that members of a group may be reading.
@@ -137,12 +187,16 @@ impl Groups {
         topics: impl Iterator<Item = &'a str>,
     ) -> Result<BTreeSet<&'a str>, ResponseError> {
         let has_offsets = self.offsets.has_group(group);
-        self.look(|coordinator| match coordinator.group(group) {
+        let inner = self.inner.lock();
+        if let Some(group) = inner.consumers.group(group) {
+            return Ok(topics.filter(|topic| group.may_read(topic, inner.image.id(topic))).collect());
+        }
+        match inner.coordinator.group(group) {
             None if !has_offsets => Err(ResponseError::GroupIdNotFound),
             Some(group) if !group.is_idle() && group.protocol_type != CONSUMER => Err(ResponseError::NonEmptyGroup),
             Some(group) if !group.is_idle() => Ok(topics.filter(|topic| group.may_read(topic)).collect()),
             _ => Ok(BTreeSet::new()),
-        })
+        }
     }
 
     /// Forgets some offsets of a group, durably. Blocks.
@@ -160,20 +214,31 @@ impl Groups {
         let in_use: Vec<String> = self.look(|coordinator| {
             coordinator.groups().filter(|(_, group)| !group.is_idle()).map(|(name, _)| name.clone()).collect()
         });
-        in_use.iter().for_each(|group| self.offsets.touch(group, now_ms));
+        let consumers: Vec<String> = self.look_consumers(|consumers, _| {
+            consumers.groups().filter(|(_, group)| !group.members.is_empty()).map(|(name, _)| name.clone()).collect()
+        });
+        in_use.iter().chain(&consumers).for_each(|group| self.offsets.touch(group, now_ms));
         for group in self.offsets.last_used_before(now_ms.saturating_sub(retention_ms)) {
             match self.offsets.remove_group(&group, now_ms) {
                 Ok(()) => tracing::info!(group, "offsets expired"),
                 Err(error) => tracing::error!(group, %error, "offsets not expired"),
             }
         }
-        self.inner.lock().coordinator.forget_idle(|group| self.offsets.has_group(group));
+        {
+            let mut inner = self.inner.lock();
+            inner.coordinator.forget_idle(|group| self.offsets.has_group(group));
+            inner.consumers.forget_idle(|group| self.offsets.has_group(group));
+        }
+        self.forget_epochs();
     }
 
     /// Fires the coordinator's timers, for as long as it is polled.
     pub(crate) async fn run_timers(&self) {
         loop {
-            let deadline = self.look(Coordinator::next_deadline_ms);
+            let deadline = {
+                let inner = self.inner.lock();
+                inner.coordinator.next_deadline_ms().into_iter().chain(inner.consumers.next_deadline_ms()).min()
+            };
             let wait = deadline.map_or(LONGEST_SLEEP, |deadline| {
                 let left_ms = deadline.saturating_sub(self.clock.monotonic_ms()).max(0);
                 Duration::from_millis(left_ms.unsigned_abs()).min(LONGEST_SLEEP)
@@ -183,12 +248,14 @@ impl Groups {
                 () = self.deadline_changed.notified() => {}
             }
             let mut inner = self.inner.lock();
-            let replies = inner.coordinator.tick(self.clock.monotonic_ms());
+            let now_ms = self.clock.monotonic_ms();
+            inner.consumers.tick(now_ms);
+            let replies = inner.coordinator.tick(now_ms);
             inner.deliver(replies);
         }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Inner, i64) -> T) -> T {
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Inner, i64) -> T) -> T {
         let result = act(&mut self.inner.lock(), self.clock.monotonic_ms());
         self.deadline_changed.notify_one();
         result
@@ -199,6 +266,17 @@ impl Inner {
     fn token(&mut self) -> Token {
         self.next_token += 1;
         self.next_token
+    }
+
+    /// A group of the consumer protocol becomes one of the classic protocol, if nobody is in it.
+    fn make_classic(&mut self, group: &str) -> Result<(), ResponseError> {
+        if self.consumers.delete(group) == Err(ResponseError::NonEmptyGroup) {
+            return Err(ResponseError::InconsistentGroupProtocol);
+        }
+        if self.coordinator.group(group).is_none() && self.group_count() >= self.max_groups {
+            return Err(ResponseError::GroupMaxSizeReached);
+        }
+        Ok(())
     }
 
     /// A receiver that is gone (its connection closed) is no error: the member will be missed by

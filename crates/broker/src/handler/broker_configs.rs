@@ -55,6 +55,24 @@ pub(super) const BROKER_CONFIGS: &[BrokerConfig] = &[
         "Record bytes in one answer to a fetch.",
     ),
     config(
+        "group.consumer.heartbeat.interval.ms",
+        ValueType::Int,
+        |settings| settings.group_consumer_heartbeat_interval_ms.to_string(),
+        "How often members of the consumer protocol are told to heartbeat.",
+    ),
+    config(
+        "group.consumer.max.size",
+        ValueType::Int,
+        |settings| settings.max_group_members.to_string(),
+        "Members of one group of the consumer protocol.",
+    ),
+    config(
+        "group.consumer.session.timeout.ms",
+        ValueType::Int,
+        |settings| settings.group_consumer_session_timeout_ms.to_string(),
+        "How long a member of the consumer protocol may be silent.",
+    ),
+    config(
         "group.initial.rebalance.delay.ms",
         ValueType::Int,
         |settings| settings.group_initial_rebalance_delay_ms.to_string(),

@@ -9,30 +9,37 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Context, text};
 use crate::group::member::GroupState;
 
-/// The type of every group here, as opposed to KIP-848's "consumer".
-const TYPE: &str = "classic";
+/// The type of groups whose members assign, and of those that only have offsets.
+const CLASSIC: &str = "classic";
+/// The type of groups that are assigned by the broker (KIP-848), and what these call their protocol.
+const CONSUMER: &str = "consumer";
 
 pub(super) fn handle(ctx: &Context, request: &ListGroupsRequest) -> ListGroupsResponse {
     let only_offsets = ctx.groups.offsets().group_names().into_iter();
-    let mut groups: BTreeMap<String, (String, GroupState)> =
-        only_offsets.map(|name| (name, (String::new(), GroupState::Empty))).collect();
+    // Protocol, state and type of each.
+    let mut groups: BTreeMap<String, (String, String, &str)> =
+        only_offsets.map(|name| (name, (String::new(), GroupState::Empty.to_string(), CLASSIC))).collect();
     ctx.groups.look(|coordinator| {
         for (name, group) in coordinator.groups() {
-            groups.insert(name.clone(), (group.protocol_type.clone(), group.state));
+            groups.insert(name.clone(), (group.protocol_type.clone(), group.state.to_string(), CLASSIC));
+        }
+    });
+    ctx.groups.look_consumers(|coordinator, _| {
+        for (name, group) in coordinator.groups() {
+            groups.insert(name.clone(), (CONSUMER.to_owned(), group.state().to_string(), CONSUMER));
         }
     });
     let passes = |filter: &[StrBytes], value: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
-    let listed = groups.into_iter().filter_map(|(name, (protocol_type, state))| {
-        let state = state.to_string();
-        let wanted = passes(&request.states_filter, &state) && passes(&request.types_filter, TYPE);
+    let listed = groups.into_iter().filter_map(|(name, (protocol_type, state, kind))| {
+        let wanted = passes(&request.states_filter, &state) && passes(&request.types_filter, kind);
         wanted.then(|| {
             ListedGroup::default()
                 .with_group_id(GroupId(text(name)))
                 .with_protocol_type(text(protocol_type))
                 .with_group_state(text(state))
-                .with_group_type(text(TYPE))
+                .with_group_type(text(kind))
         })
     });
     ListGroupsResponse::default().with_groups(listed.collect())

@@ -63,6 +63,8 @@ mod alter_partition_reassignments;
 mod list_partition_reassignments;
 mod alter_replica_log_dirs;
 mod list_config_resources;
+mod consumer_group_heartbeat;
+mod consumer_group_describe;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -219,7 +221,7 @@ async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
         ApiKey::SyncGroup => answer!(asked: request => sync_group::handle(ctx, request).await),
         ApiKey::Heartbeat => answer!(asked: request => heartbeat::handle(ctx, &request)),
         ApiKey::LeaveGroup => answer!(asked: request => leave_group::handle(ctx, request, version)),
-        ApiKey::OffsetCommit => answer!(asked: request => offset_commit::handle(ctx, request).await),
+        ApiKey::OffsetCommit => answer!(asked: request => offset_commit::handle(ctx, request, version).await),
         ApiKey::OffsetFetch => answer!(asked: request => offset_fetch::handle(ctx, request, version)),
         ApiKey::ListGroups => answer!(asked: request => list_groups::handle(ctx, &request)),
         ApiKey::DescribeGroups => answer!(asked: request => describe_groups::handle(ctx, request, version)),
@@ -236,6 +238,12 @@ async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
             answer!(asked: request => incremental_alter_configs::handle(ctx, request).await)
         }
         ApiKey::DescribeCluster => answer!(asked: request => describe_cluster::handle(ctx, peer, &request)),
+        ApiKey::ConsumerGroupHeartbeat => {
+            answer!(asked: request => consumer_group_heartbeat::handle(ctx, peer, frame, request).await)
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            answer!(asked: request => consumer_group_describe::handle(ctx, request, version))
+        }
         _ => answer_about_places(asked).await,
     }
 }

@@ -13,14 +13,17 @@ use crate::group::message::Caller;
 use crate::group::offsets::{At, Committed};
 use crate::settings::FsyncMode;
 
-pub(super) async fn handle(ctx: &Arc<Context>, request: OffsetCommitRequest) -> OffsetCommitResponse {
+/// First version whose clients know the epochs of the consumer protocol.
+const MEMBER_EPOCHS_SINCE: i16 = 9;
+
+pub(super) async fn handle(ctx: &Arc<Context>, request: OffsetCommitRequest, version: i16) -> OffsetCommitResponse {
     let caller = Caller {
         group: &request.group_id,
         member: &request.member_id,
         instance: request.group_instance_id.as_deref(),
         generation: request.generation_id_or_member_epoch,
     };
-    let mut allowed = ctx.groups.check_commit(caller);
+    let mut allowed = ctx.groups.check_commit(caller, version >= MEMBER_EPOCHS_SINCE);
     let mut commits: Vec<(At, Committed)> = Vec::new();
     let mut results: Vec<Result<(), ResponseError>> = Vec::new();
     for topic in &request.topics {

@@ -39,6 +39,11 @@ pub(super) fn handle(ctx: &Context, request: OffsetFetchRequest, version: i16) -
         return OffsetFetchResponse::default().with_topics(topics.collect());
     }
     let groups = once(request.groups, |group| group.group_id.clone()).into_iter().map(|group| {
+        let member = group.member_id.as_deref().unwrap_or_default();
+        if let Err(error) = ctx.groups.check_fetch(&group.group_id, member, group.member_epoch) {
+            let refused = OffsetFetchResponseGroup::default().with_error_code(error.code());
+            return refused.with_group_id(group.group_id);
+        }
         let asked = group.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
         let topics = find(ctx, &group.group_id, asked, request.require_stable).into_iter().map(|(name, partitions)| {
             let partitions = partitions.into_iter().map(|(index, found)| {

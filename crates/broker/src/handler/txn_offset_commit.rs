@@ -62,7 +62,7 @@ fn check_member(ctx: &Context, request: &TxnOffsetCommitRequest) -> Result<(), R
         generation: request.generation_id,
     };
     let says_who = caller.generation >= 0 || !caller.member.is_empty() || caller.instance.is_some();
-    if says_who { ctx.groups.check_commit(caller) } else { ctx.groups.check_new(caller.group) }
+    if says_who { ctx.groups.check_txn_commit(caller) } else { ctx.groups.check_new(caller.group) }
 }
 
 fn asked_commit(topic: &str, asked: &TxnOffsetCommitRequestPartition) -> (At, Committed) {

@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kafka_protocol::ResponseError;
 use parking_lot::{Mutex, RwLock};
@@ -60,6 +61,8 @@ pub(crate) struct Topics {
     clock: Arc<dyn Clock>,
     flush_queue: Arc<FlushQueue>,
     known: RwLock<Known>,
+    /// Changes with every topic that comes or goes, and with every partition that comes.
+    version: AtomicU64,
     /// Held by whoever changes `topics.json`, so that changes follow each other.
     changing: Mutex<()>,
     /// Held by who compacts.
@@ -164,7 +167,8 @@ impl Topics {
         flush_queue: Arc<FlushQueue>,
     ) -> Result<Self, BrokerError> {
         let (changing, cleaning) = (Mutex::default(), Mutex::default());
-        let topics = Self { settings, clock, flush_queue, known: RwLock::default(), changing, cleaning };
+        let version = AtomicU64::new(1);
+        let topics = Self { settings, clock, flush_queue, known: RwLock::default(), version, changing, cleaning };
         topics.remove_deleted()?;
         let catalog: Catalog = sealed::read(&topics.catalog_path(), KIND)?.unwrap_or_default();
         for entry in catalog.topics {
@@ -184,6 +188,16 @@ impl Topics {
 
     pub(crate) fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
         self.get(topic)?.partition(index)
+    }
+
+    /// A number that is another one whenever there are other topics or partitions than before. Read
+    /// it before what it stands for.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn note_change(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Every topic, by name.
@@ -271,6 +285,7 @@ impl Topics {
             known.by_name.remove(name);
             known.by_id.remove(&topic.id);
         }
+        self.note_change();
         for partition in topic.partitions() {
             partition.abandon();
             let dir = partition_dir(&self.settings.data_dir, name, partition.index());
@@ -302,6 +317,7 @@ impl Topics {
             let partition = self.open_partition(&topic.name, index, &topic.overrides())?;
             topic.partitions.write().push(partition);
         }
+        self.note_change();
         tracing::info!(topic = name, partitions = count, "partitions added");
         Ok(())
     }
@@ -361,6 +377,7 @@ impl Topics {
         let mut known = self.known.write();
         known.by_id.insert(topic.id, Arc::clone(&topic));
         known.by_name.insert(Arc::clone(&topic.name), topic);
+        self.note_change();
     }
 
     fn open_topic(&self, entry: &CatalogEntry) -> Result<Arc<Topic>, BrokerError> {

@@ -77,6 +77,8 @@ pub(crate) const SERVED: &[Served] = &[
     serve(ApiKey::ListPartitionReassignments, 0, 0),
     serve(ApiKey::AlterReplicaLogDirs, 1, 2),
     serve(ApiKey::ListConfigResources, 0, 1),
+    serve(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    serve(ApiKey::ConsumerGroupDescribe, 0, 1),
 ];
 
 impl Served {

@@ -239,6 +239,17 @@ fn client_shape(key: ApiKey) -> Option<Request> {
         ApiKey::AlterReplicaLogDirs => request![flexible 2:
             f(structs![f(TEXT), f(structs![f(TEXT), f(I32S)])])],
         ApiKey::ListConfigResources => request![flexible 0: since(1, Kind::List(&I8))],
+        key => return group_shape(key),
+    })
+}
+
+/// The shapes of the consumer protocol's requests.
+fn group_shape(key: ApiKey) -> Option<Request> {
+    Some(match key {
+        ApiKey::ConsumerGroupHeartbeat => request![flexible 0:
+            f(TEXT), f(TEXT), f(I32), f(TEXT), f(TEXT), f(I32), f(TEXTS), since(1, TEXT), f(TEXT),
+            f(structs![f(UUID), f(I32S)])],
+        ApiKey::ConsumerGroupDescribe => request![flexible 0: f(TEXTS), f(BOOL)],
         _ => return None,
     })
 }

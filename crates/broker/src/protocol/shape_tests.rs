@@ -181,6 +181,24 @@ fn full(key: ApiKey, v: i16) -> Bytes {
             }
             encode(&body, v)
         }
+        ApiKey::ConsumerGroupHeartbeat => {
+            let topic = consumer_group_heartbeat_request::TopicPartitions::default().with_partitions(vec![1, 2]);
+            let mut body = ConsumerGroupHeartbeatRequest::default()
+                .with_member_id(text("m"))
+                .with_instance_id(Some(text("i")))
+                .with_rack_id(Some(text("r")))
+                .with_server_assignor(Some(text("uniform")))
+                .with_subscribed_topic_names(Some(vec![name("a"), name("b")]))
+                .with_topic_partitions(Some(vec![topic.clone(), topic]));
+            if v >= 1 {
+                body.subscribed_topic_regex = Some(text("a.*"));
+            }
+            encode(&body, v)
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            let ids = vec![GroupId(text("a")), GroupId(text("b"))];
+            encode(&ConsumerGroupDescribeRequest::default().with_group_ids(ids), v)
+        }
         ApiKey::Heartbeat => encode(&HeartbeatRequest::default().with_member_id(text("m")), v),
         ApiKey::LeaveGroup if v >= 3 => {
             let member = leave_group_request::MemberIdentity::default().with_member_id(text("m"));
@@ -362,6 +380,8 @@ fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
         };
     }
     decode_one_of!(
+        ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest,
+        ConsumerGroupDescribe => ConsumerGroupDescribeRequest,
         Produce => ProduceRequest, Fetch => FetchRequest, ListOffsets => ListOffsetsRequest,
         DeleteRecords => DeleteRecordsRequest, DescribeLogDirs => DescribeLogDirsRequest,
         DescribeTopicPartitions => DescribeTopicPartitionsRequest, ElectLeaders => ElectLeadersRequest,

@@ -14,6 +14,7 @@ mod restart;
 mod topics;
 mod compaction;
 mod groups;
+mod consumer_groups;
 mod transactions;
 mod hostile;
 mod versions;

@@ -163,6 +163,21 @@ async fn every_version_is_answered_with_data_and_with_errors() {
     check(client, |_| ListGroupsRequest::default()).await;
     check(client, |_| DescribeGroupsRequest::default().with_groups(vec![group(), GroupId(text("nobody"))])).await;
     check(client, |_| DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("nobody"))])).await;
+    for member in ["m", ""] {
+        check(client, |_| {
+            ConsumerGroupHeartbeatRequest::default()
+                .with_group_id(GroupId(text("new")))
+                .with_member_id(text(member))
+                .with_rebalance_timeout_ms(1000)
+                .with_subscribed_topic_names(Some(vec![topic_name("t")]))
+                .with_topic_partitions(Some(Vec::new()))
+        })
+        .await;
+    }
+    check(client, |_| {
+        ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("new")), GroupId(text("nobody"))])
+    })
+    .await;
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(None)).await;
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("tx"))))).await;
     check(client, |_| {

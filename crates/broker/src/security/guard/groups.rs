@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem::take;
 
+use kafka_protocol::messages::consumer_group_describe_response::DescribedGroup as ConsumerDescribed;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
@@ -13,15 +14,28 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
-    SyncGroupRequest, SyncGroupResponse, TopicName,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, DeleteGroupsRequest,
+    DescribeGroupsRequest, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+    SyncGroupResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Access, GROUP_DENIED, Guard, TOPIC_DENIED, Verdict, admitted, take_out, untouched};
 use crate::security::acl::{CLUSTER, Operation, ResourceType};
+
+/// Whether a client may see every topic that members of a group have or want.
+fn may_see_topics(access: Access<'_>, group: &ConsumerDescribed) -> bool {
+    let may_see = |topic: &str| access.can_quietly(Operation::Describe, ResourceType::Topic, topic);
+    group.members.iter().all(|member| {
+        let assigned = [&member.assignment, &member.target_assignment].into_iter().flat_map(|it| &it.topic_partitions);
+        member.subscribed_topic_names.iter().all(|topic| may_see(topic))
+            && assigned.into_iter().all(|topic| may_see(&topic.topic_name))
+    })
+}
+
+const UNSEEN_TOPICS: &str = "the group's members have topics that the client may not describe";
 
 /// What members of a group say to its coordinator.
 macro_rules! of_members {
@@ -52,6 +66,47 @@ impl Guard for JoinGroupRequest {
         let protocol = (version < 7).then(StrBytes::default);
         let response = JoinGroupResponse::default().with_generation_id(-1).with_protocol_name(protocol);
         Verdict::Refused(response.with_error_code(GROUP_DENIED).with_member_id(take(&mut self.member_id)))
+    }
+}
+
+impl Guard for ConsumerGroupHeartbeatRequest {
+    fn guard(&mut self, access: Access<'_>, _: i16) -> Verdict<Self::Response> {
+        let refused = |error| Verdict::Refused(ConsumerGroupHeartbeatResponse::default().with_error_code(error));
+        if !access.can(Operation::Read, ResourceType::Group, &self.group_id) {
+            return refused(GROUP_DENIED);
+        }
+        // As a whole: a member reads all it subscribes to. What a pattern finds is filtered when it is looked up.
+        let mut topics = self.subscribed_topic_names.iter().flatten();
+        if topics.any(|topic| !access.can(Operation::Describe, ResourceType::Topic, topic)) {
+            return refused(TOPIC_DENIED);
+        }
+        untouched()
+    }
+}
+
+impl Guard for ConsumerGroupDescribeRequest {
+    fn guard(&mut self, access: Access<'_>, _: i16) -> Verdict<Self::Response> {
+        let tell = self.include_authorized_operations;
+        let denied =
+            take_out(&mut self.group_ids, |group| !access.can(Operation::Describe, ResourceType::Group, group));
+        admitted(move |access, response: &mut Self::Response| {
+            for group in &mut response.groups {
+                if !may_see_topics(access, group) {
+                    *group = ConsumerDescribed::default()
+                        .with_group_id(group.group_id.clone())
+                        .with_authorized_operations(group.authorized_operations)
+                        .with_error_code(TOPIC_DENIED)
+                        .with_error_message(Some(StrBytes::from_static_str(UNSEEN_TOPICS)));
+                } else if tell && group.error_code == 0 {
+                    group.authorized_operations = access.operations(ResourceType::Group, &group.group_id);
+                }
+            }
+            response.groups.extend(
+                denied
+                    .into_iter()
+                    .map(|group| ConsumerDescribed::default().with_group_id(group).with_error_code(GROUP_DENIED)),
+            );
+        })
     }
 }
 

@@ -19,7 +19,9 @@
 //! | OffsetFetch | describe group, describe topic |
 //! | FindCoordinator | describe group or transactional id |
 //! | JoinGroup, SyncGroup, Heartbeat, LeaveGroup | read group |
+//! | ConsumerGroupHeartbeat | read group; describe each topic it names |
 //! | DescribeGroups | describe group |
+//! | ConsumerGroupDescribe | describe group, and every topic of its members |
 //! | ListGroups | describe cluster, or each group that describe group allows |
 //! | DeleteGroups | delete group |
 //! | OffsetDelete | delete group, read topic |

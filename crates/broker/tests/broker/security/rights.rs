@@ -92,6 +92,8 @@ const TABLE: &[(&str, &[(i8, Resource)])] = &[
     ("Heartbeat", &[(READ, Group)]),
     ("LeaveGroup", &[(READ, Group)]),
     ("DescribeGroups", &[(DESCRIBE, Group)]),
+    ("ConsumerGroupHeartbeat", &[(READ, Group), (DESCRIBE, Topic)]),
+    ("ConsumerGroupDescribe", &[(DESCRIBE, Group)]),
     ("DeleteGroups", &[(DELETE, Group)]),
     ("OffsetDelete", &[(DELETE, Group), (READ, Topic)]),
     ("DeleteTopics5", &[(DELETE, Topic)]),
@@ -347,6 +349,16 @@ async fn ask_for_offsets(client: &mut Client, what: &str) -> i16 {
     }
 }
 
+/// A member of the consumer protocol that joins the group, and subscribes to nothing yet.
+fn consumer_join(member: &str) -> ConsumerGroupHeartbeatRequest {
+    ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text("g")))
+        .with_member_id(text(member))
+        .with_rebalance_timeout_ms(30_000)
+        .with_subscribed_topic_names(None)
+        .with_topic_partitions(Some(Vec::new()))
+}
+
 async fn ask_for_groups(client: &mut Client, what: &str) -> i16 {
     let group = || GroupId(text("g"));
     match what {
@@ -360,6 +372,15 @@ async fn ask_for_groups(client: &mut Client, what: &str) -> i16 {
         "LeaveGroup" => client.call(&LeaveGroupRequest::default().with_group_id(group()), 5).await.error_code,
         "DescribeGroups" => {
             client.call(&DescribeGroupsRequest::default().with_groups(vec![group()]), 5).await.groups[0].error_code
+        }
+        "ConsumerGroupHeartbeat" => {
+            // With an assignor nobody has nobody joins, which comes after the rights.
+            let request = consumer_join("m").with_server_assignor(Some(text("nobody's")));
+            client.call(&request.with_subscribed_topic_names(Some(vec![topic_name("t")])), 1).await.error_code
+        }
+        "ConsumerGroupDescribe" => {
+            let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group()]);
+            client.call(&request, 1).await.groups[0].error_code
         }
         "DeleteGroups" => {
             // Also a group there is not has to be allowed.
@@ -585,6 +606,33 @@ async fn what_is_not_named_is_filtered() {
     // Who may describe the cluster sees every group.
     world.rules(vec![rule(ALLOW, DESCRIBE, Cluster, "kafka-cluster")]).await;
     assert_eq!(world.alice.call(&ListGroupsRequest::default(), 4).await.groups.len(), 2);
+}
+
+#[tokio::test]
+async fn a_pattern_finds_the_topics_its_reader_may_see() {
+    let mut world = World::new().await;
+    world.root.create("t2").await;
+    world.rules(vec![rule(ALLOW, DESCRIBE, Topic, "t2"), rule(ALLOW, READ, Group, "g")]).await;
+    let by_pattern = |member| consumer_join(member).with_subscribed_topic_regex(Some(text("t.*")));
+    let topics = |response: ConsumerGroupHeartbeatResponse| response.assignment.unwrap().topic_partitions;
+    let all = topics(world.root.call(&by_pattern("root"), 1).await);
+    assert_eq!(all.len(), 2);
+    let leave = consumer_join("root").with_member_epoch(-1);
+    world.root.call(&leave, 1).await;
+    let found = topics(world.alice.call(&by_pattern("alice"), 1).await);
+    assert_eq!(found.len(), 1);
+    assert_ne!(found[0].topic_id, world.id, "the other one");
+
+    // A group is described to those who may see all its topics.
+    let ask = ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("g"))]);
+    let ask = ask.with_include_authorized_operations(true);
+    let described = world.alice.call(&ask, 1).await.groups.remove(0);
+    assert_eq!((described.error_code, described.members.len()), (0, 1));
+    assert_eq!(described.authorized_operations, 1 << READ | 1 << DESCRIBE);
+    world.root.call(&by_pattern("root"), 1).await;
+    let described = world.alice.call(&ask, 1).await.groups.remove(0);
+    assert_eq!((described.error_code, described.members.len()), (Topic.denied(), 0));
+    assert!(described.error_message.is_some_and(|message| message.contains("may not describe")));
 }
 
 #[tokio::test]
