@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parent / "judges"))
 
 import java  # noqa: E402
 import librdkafka  # noqa: E402
-from harness import free_port, run, stop  # noqa: E402
+from harness import free_ports, run, stop  # noqa: E402
 
 SIZES = [200, 1000]
 TOPIC = "bench.records.produced"
@@ -117,7 +117,7 @@ def served(command, port, log):
 
 @contextlib.contextmanager
 def highwater(options, folder):
-    port = free_port()
+    (port,) = free_ports(1)
     if pathlib.Path(options.binary).name.startswith("serve"):
         command = [options.binary, str(folder / "data"), f"127.0.0.1:{port}", f"fsync={options.fsync}"]
     else:
@@ -129,7 +129,7 @@ def highwater(options, folder):
 
 @contextlib.contextmanager
 def kafka(tools, folder):
-    port, controller = free_port(), free_port()
+    port, controller = free_ports(2)
     properties = folder / "server.properties"
     properties.write_text(SERVER_PROPERTIES.format(port=port, controller=controller, data=folder / "data"))
     java_command = ["java", "-cp", f"{tools}/libs/*"]
