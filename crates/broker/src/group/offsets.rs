@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,8 @@ pub(crate) struct OffsetStore {
     groups: RwLock<BTreeMap<String, GroupOffsets>>,
     /// What may have changed since it was last asked.
     changed: Mutex<BTreeSet<(String, At)>>,
+    /// Somebody has asked where a group is: then there has to be a topic to look at, as in Kafka.
+    is_watched: AtomicBool,
 }
 
 impl OffsetStore {
@@ -97,7 +100,12 @@ impl OffsetStore {
             changed.extend(apply(&mut groups, entry));
         })?;
         groups.values_mut().for_each(|group| group.last_used_ms = group.last_used_ms.max(now_ms));
-        Ok(Self { journal, groups: RwLock::new(groups), changed: Mutex::new(changed) })
+        Ok(Self {
+            journal,
+            groups: RwLock::new(groups),
+            changed: Mutex::new(changed),
+            is_watched: AtomicBool::new(false),
+        })
     }
 
     /// Commits offsets of one group: all of them or none. Blocks on the disk.
@@ -129,6 +137,16 @@ impl OffsetStore {
     /// The offsets that were committed or forgotten since this was last asked; at first, all of them.
     pub(crate) fn take_changed(&self) -> Vec<(String, At)> {
         std::mem::take(&mut *self.changed.lock()).into_iter().collect()
+    }
+
+    /// Notes that somebody may want to look at the topic of offsets.
+    pub(crate) fn watch(&self) {
+        self.is_watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`OffsetStore::watch`] was called since this was last asked.
+    pub(crate) fn take_watched(&self) -> bool {
+        self.is_watched.swap(false, Ordering::Relaxed)
     }
 
     /// Every group and producer with pending offsets.

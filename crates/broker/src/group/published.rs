@@ -10,6 +10,7 @@
 //! next start. It is compacted, and only the broker writes to it.
 
 use std::io;
+use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
@@ -17,7 +18,7 @@ use super::offsets::{At, Committed, OffsetStore};
 use crate::log::batch::{BatchHeader, NO_PRODUCER_ID, ProducedBatch};
 use crate::log::config::Overrides;
 use crate::log::records::{self, Record};
-use crate::log::topics::{CONSUMER_OFFSETS, TopicError, Topics};
+use crate::log::topics::{CONSUMER_OFFSETS, Topic, TopicError, Topics};
 
 /// Records of one batch: with metadata of the largest size allowed it stays below a megabyte.
 const BATCH_RECORDS: usize = 200;
@@ -27,6 +28,9 @@ const VALUE_VERSION: i16 = 3;
 /// Writes what has changed since the last time. Blocks on the disk.
 pub(crate) fn publish(offsets: &OffsetStore, topics: &Topics, now_ms: i64) {
     let changed = offsets.take_changed();
+    if offsets.take_watched() && changed.is_empty() && topics.get(CONSUMER_OFFSETS).is_none() {
+        create(topics).map_or_else(|error| tracing::warn!(topic = CONSUMER_OFFSETS, %error, "not created"), drop);
+    }
     for part in changed.chunks(BATCH_RECORDS) {
         if let Err(error) = write(offsets, topics, part, now_ms) {
             // They are written with their next change, or at the next start.
@@ -35,13 +39,15 @@ pub(crate) fn publish(offsets: &OffsetStore, topics: &Topics, now_ms: i64) {
     }
 }
 
+fn create(topics: &Topics) -> Result<Arc<Topic>, TopicError> {
+    let compacted = Overrides::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    topics.create_internal(CONSUMER_OFFSETS, 1, compacted)
+}
+
 fn write(offsets: &OffsetStore, topics: &Topics, changed: &[(String, At)], now_ms: i64) -> Result<(), PublishError> {
     let topic = match topics.get(CONSUMER_OFFSETS) {
         Some(topic) => topic,
-        None => {
-            let compacted = Overrides::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-            topics.create_internal(CONSUMER_OFFSETS, 1, compacted)?
-        }
+        None => create(topics)?,
     };
     let partition = topic.partition(0).ok_or(ResponseError::UnknownTopicOrPartition)?;
     let entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = changed

@@ -4,14 +4,22 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 
-use super::{NODE_ID, Peer, text};
+use super::{Context, NODE_ID, Peer, text};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 /// First version that asks for several keys at once.
 const KEYS_SINCE: i16 = 4;
 
-pub(super) fn handle(peer: &Peer, request: FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
+pub(super) fn handle(
+    ctx: &Context,
+    peer: &Peer,
+    request: FindCoordinatorRequest,
+    version: i16,
+) -> FindCoordinatorResponse {
+    if request.key_type == GROUP {
+        ctx.groups.offsets().watch();
+    }
     let refused = (!matches!(request.key_type, GROUP | TRANSACTION)).then_some(ResponseError::InvalidRequest);
     let error = refused.map_or(0, |error| error.code());
     let message = refused.map(|_| text("this broker coordinates consumer groups and transactions"));

@@ -216,7 +216,7 @@ async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
         ApiKey::ListTransactions => answer!(asked: request => list_transactions::handle(ctx, &request)),
         ApiKey::DescribeTransactions => answer!(asked: request => describe_transactions::handle(ctx, request)),
         ApiKey::DescribeProducers => answer!(asked: request => describe_producers::handle(ctx, request)),
-        ApiKey::FindCoordinator => answer!(asked: request => find_coordinator::handle(peer, request, version)),
+        ApiKey::FindCoordinator => answer!(asked: request => find_coordinator::handle(ctx, peer, request, version)),
         ApiKey::JoinGroup => answer!(asked: request => join_group::handle(ctx, peer, frame, request).await),
         ApiKey::SyncGroup => answer!(asked: request => sync_group::handle(ctx, request).await),
         ApiKey::Heartbeat => answer!(asked: request => heartbeat::handle(ctx, &request)),

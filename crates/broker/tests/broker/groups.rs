@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, ListGroupsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
     OffsetFetchRequest, SyncGroupRequest, join_group_request, leave_group_request, metadata_request,
     offset_commit_request, offset_delete_request, offset_fetch_request, sync_group_request,
 };
@@ -224,10 +224,12 @@ async fn committed_offsets_can_be_read_as_a_topic_that_only_the_broker_writes() 
     };
     let early = client.call(&describe(), 9).await;
     assert_eq!(early.topics[0].error_code, INVALID_TOPIC, "no client makes it");
-    assert_eq!(commit_code(&mut client, commit(-1, &text(""), "t", 0x0102)).await, 0);
+    // Who asks for a group's coordinator may want to look at it next.
+    client.call(&FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]), 4).await;
     while client.call(&describe(), 9).await.topics[0].error_code != 0 {
         tokio::task::yield_now().await;
     }
+    assert_eq!(commit_code(&mut client, commit(-1, &text(""), "t", 0x0102)).await, 0);
     assert!(client.call(&describe(), 9).await.topics[0].is_internal);
 
     let response = client.fetch(&fetch_request(INTERNAL, 0, 20_000, 1)).await;
