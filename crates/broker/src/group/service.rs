@@ -113,8 +113,13 @@ impl Groups {
         self.inner.lock().coordinator.heartbeat(self.clock.monotonic_ms(), caller)
     }
 
+    /// A member leaves, or is taken out by an administrator: that is how members of the consumer
+    /// protocol, who leave by a heartbeat, are taken out too.
     pub(crate) fn leave(&self, group: &str, member: &str, instance: Option<&str>) -> Result<(), ResponseError> {
         self.with(|inner, now_ms| {
+            if let Some(result) = inner.consumers.expel(group, member, instance) {
+                return result;
+            }
             let (result, replies) = inner.coordinator.leave(now_ms, group, member, instance);
             inner.deliver(replies);
             result

@@ -8,10 +8,10 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
     ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
     CreatePartitionsRequest, DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    ListGroupsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    TxnOffsetCommitRequest, consumer_group_describe_response, consumer_group_heartbeat_request,
-    create_partitions_request, join_group_request, offset_commit_request, offset_delete_request, offset_fetch_request,
-    txn_offset_commit_request,
+    LeaveGroupRequest, ListGroupsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, TxnOffsetCommitRequest, consumer_group_describe_response, consumer_group_heartbeat_request,
+    create_partitions_request, join_group_request, leave_group_request, offset_commit_request, offset_delete_request,
+    offset_fetch_request, txn_offset_commit_request,
 };
 use uuid::Uuid;
 
@@ -310,6 +310,60 @@ async fn groups_are_deleted_and_their_offsets_too_when_nobody_is_in_them() {
     assert_eq!(client.call(&delete, 2).await.results[0].error_code, ResponseError::GroupIdNotFound.code());
     assert_eq!(list(client, &[]).await, []);
     assert_eq!(say(client, join("a", &["t"])).await.member_epoch, 1, "it is forgotten altogether");
+}
+
+fn taking_out(member: &str, instance: Option<&str>) -> LeaveGroupRequest {
+    let identity = leave_group_request::MemberIdentity::default()
+        .with_member_id(text(member))
+        .with_group_instance_id(instance.map(text));
+    LeaveGroupRequest::default().with_group_id(group()).with_members(vec![identity])
+}
+
+#[tokio::test]
+async fn administrators_take_out_members_by_id_and_by_instance() {
+    let (_dir, _broker, mut client) = start().await;
+    let client = &mut client;
+    client.create("t").await;
+    say(client, join("a", &["t"]).with_instance_id(Some(text("i")))).await;
+    say(client, join("b", &["t"])).await;
+    let cases = [
+        (taking_out("stranger", None), Some(ResponseError::UnknownMemberId)),
+        (taking_out("", Some("j")), Some(ResponseError::UnknownMemberId)),
+        (taking_out("b", Some("i")), Some(ResponseError::FencedInstanceId)),
+        (taking_out("", Some("i")), None),
+        (taking_out("b", None), None),
+        (taking_out("b", None), Some(ResponseError::UnknownMemberId)),
+    ];
+    for (at, (request, error)) in cases.into_iter().enumerate() {
+        let code = client.call(&request, 5).await.members[0].error_code;
+        assert_eq!(code, error.map_or(0, |error| error.code()), "case {at}");
+    }
+    assert_eq!(code(client, beat("a", 1)).await, ResponseError::UnknownMemberId.code());
+    assert_eq!(describe(client).await.members, []);
+}
+
+#[tokio::test]
+async fn a_group_that_has_become_classic_stays_so_over_a_restart() {
+    let (dir, broker, mut client) = start().await;
+    client.create("t").await;
+    let epoch = say(&mut client, join("a", &["t"])).await.member_epoch;
+    assert_eq!(commit_code(&mut client, commit("a", epoch), 9).await, 0);
+    say(&mut client, beat("a", -1)).await;
+    assert_eq!(client.call(&classic_join(), 9).await.error_code, ResponseError::MemberIdRequired.code());
+    broker.enforce_retention().await;
+    drop(broker);
+    let broker = Broker::start(settings(dir.path())).await.unwrap();
+    let mut client = Client::connect(broker.local_addr()).await;
+    let named = |kind: &str| vec![("g".to_owned(), "Empty".to_owned(), kind.to_owned())];
+    assert_eq!(list(&mut client, &[]).await, named("classic"), "its offsets are what is left of it");
+    // One that has not changed over is of this protocol still, for its offsets.
+    say(&mut client, join("a", &["t"])).await;
+    say(&mut client, beat("a", -1)).await;
+    broker.enforce_retention().await;
+    drop(broker);
+    let broker = Broker::start(settings(dir.path())).await.unwrap();
+    let mut client = Client::connect(broker.local_addr()).await;
+    assert_eq!(list(&mut client, &[]).await, named("consumer"));
 }
 
 #[tokio::test]

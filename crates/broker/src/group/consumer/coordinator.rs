@@ -97,6 +97,16 @@ impl Coordinator {
         self.groups.get(group).map_or(Ok(()), |group| group.check_member(member, epoch))
     }
 
+    /// A member is taken out by its id or its instance; `None` if the group is not of this protocol.
+    pub(crate) fn expel(
+        &mut self,
+        group: &str,
+        member: &str,
+        instance: Option<&str>,
+    ) -> Option<Result<(), ResponseError>> {
+        Some(self.groups.get_mut(group)?.expel(member, instance))
+    }
+
     /// Time has passed.
     pub(crate) fn tick(&mut self, now_ms: i64) {
         self.groups.values_mut().for_each(|group| group.tick(now_ms));

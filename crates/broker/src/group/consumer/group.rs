@@ -326,6 +326,21 @@ impl Group {
         Ok(Heard { member: beat.member.clone(), epoch: beat.epoch, heartbeat_interval_ms: 0, assignment: None })
     }
 
+    /// A member is taken out by an administrator, who knows its id, or the instance of a static one.
+    pub(super) fn expel(&mut self, member: &str, instance: Option<&str>) -> Result<(), ResponseError> {
+        let id = match instance.map(|instance| self.instances.get(instance)) {
+            None => member.to_owned(),
+            Some(None) => return Err(ResponseError::UnknownMemberId),
+            Some(Some(id)) if !member.is_empty() && id != member => return Err(ResponseError::FencedInstanceId),
+            Some(Some(id)) => id.clone(),
+        };
+        if !self.members.contains_key(&id) {
+            return Err(ResponseError::UnknownMemberId);
+        }
+        self.remove(&id);
+        Ok(())
+    }
+
     fn remove(&mut self, id: &str) {
         let Some(member) = self.members.remove(id) else { return };
         if let Some(instance) = &member.instance {

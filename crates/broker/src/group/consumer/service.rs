@@ -58,13 +58,11 @@ impl Groups {
         }
     }
 
-    /// Forgets the epochs of groups that are gone. Blocks on the disk.
+    /// Forgets the epochs of groups that are gone, or of the classic protocol by now: after a restart
+    /// they would be of this one again. Blocks on the disk.
     pub(in crate::group) fn forget_epochs(&self) {
         let _changing = self.changing_epochs.lock();
-        let is_gone = |name: &String| {
-            let known = self.look_consumers(|consumers, _| consumers.group(name).is_some());
-            !known && !self.offsets().has_group(name)
-        };
+        let is_gone = |name: &String| self.look_consumers(|consumers, _| consumers.group(name).is_none());
         let gone: Vec<String> = self.epochs.groups().into_iter().map(|(name, _)| name).filter(is_gone).collect();
         if let Err(error) = self.epochs.remove(&gone) {
             // They are forgotten the next time, or stay as groups without members.
