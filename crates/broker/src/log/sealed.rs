@@ -32,7 +32,7 @@ pub(crate) fn write<T: Serialize>(path: &Path, kind: Kind, value: &T) -> Result<
     replace(path, kind, value, OpenOptions::new().write(true).create(true).truncate(true))
 }
 
-/// As [`write`], with a file that only its owner can read.
+/// As [`write()`], with a file that only its owner can read.
 pub(crate) fn write_private<T: Serialize>(path: &Path, kind: Kind, value: &T) -> Result<(), BrokerError> {
     // Left behind by a crash, it would keep its old permissions.
     match fs::remove_file(path.with_extension("tmp")) {
