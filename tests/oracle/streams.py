@@ -303,11 +303,13 @@ def session():
     from pyspark.sql import SparkSession
     conf = {
         "spark.sql.shuffle.partitions": "2", "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1", "spark.sql.streaming.metricsEnabled": "false",
+        "spark.driver.host": "127.0.0.1", "spark.sql.streaming.noDataProgressEventInterval": "1h",
         "spark.sql.warehouse.dir": tempfile.mkdtemp(prefix="warehouse-"), "spark.ui.showConsoleProgress": "false",
         # The queries are small: interpreting them takes a tenth of the time that compiling them would.
         "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     }
+    # A short life: the second compiler would never pay.
+    conf["spark.driver.extraJavaOptions"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     builder = SparkSession.builder.master("local[2]")
     for key, value in conf.items():
         builder = builder.config(key, value)
