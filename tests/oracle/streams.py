@@ -248,22 +248,17 @@ class Run:
         return "".join(", " + part for part in parts), last
 
     def answer(self):
-        from pyspark.errors import PySparkException
         from pyspark.errors.exceptions.captured import StreamingQueryException
         for name, schema in self.case.tables.items():
             self.table(name, schema)
         for name, (schema, rows) in self.case.static.items():
             self.table(name, schema)
             self.put(name, schema, rows)
-        out, last = [], None
-        try:
-            frame = self.spark.sql("\n".join(self.case.query))
-            kinds = ", ".join(f"{escape(f.name)} {f.dataType.simpleString()}" for f in frame.schema.fields)
-            writer = frame.writeStream.outputMode(self.mode).foreachBatch(self.take)
-            query = writer.option("checkpointLocation", os.path.join(self.folder, "checkpoint")).start()
-        except PySparkException as error:
-            return [f"refused {condition(error)}"]
-        out.append(f"columns {kinds}")
+        frame = self.spark.sql("\n".join(self.case.query))
+        kinds = ", ".join(f"{escape(f.name)} {f.dataType.simpleString()}" for f in frame.schema.fields)
+        writer = frame.writeStream.outputMode(self.mode).foreachBatch(self.take)
+        query = writer.option("checkpointLocation", os.path.join(self.folder, "checkpoint")).start()
+        out, last = [f"columns {kinds}"], None
         try:
             for number, step in enumerate(self.case.steps, 1):
                 try:
@@ -285,12 +280,15 @@ class Run:
 
 
 def ask(spark, case, mode):
+    from pyspark.errors import PySparkException
     folder = tempfile.mkdtemp(prefix="streams-")
     old = {key: spark.conf.get(key, None) for key in case.conf}
-    for key, value in case.conf.items():
-        spark.conf.set(key, value)
     try:
+        for key, value in case.conf.items():
+            spark.conf.set(key, value)
         return Run(spark, case, mode, folder).answer()
+    except PySparkException as error:
+        return [f"refused {condition(error)}"]
     finally:
         for key, value in old.items():
             spark.conf.unset(key) if value is None else spark.conf.set(key, value)
