@@ -146,7 +146,7 @@ impl ScalarUDFImpl for WindowFunction {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
-        Ok(window_type(&arg_types[0]))
+        Ok(window_type(end_type(&arg_types[0]).unwrap_or(&arg_types[0])))
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> DfResult<Vec<DataType>> {
@@ -169,6 +169,7 @@ impl ScalarUDFImpl for WindowFunction {
             return exec_err!("a sliding window(...) gives several rows; use it in GROUP BY");
         }
         let times = args.args[0].to_array(args.number_rows)?;
+        let times = if end_type(times.data_type()).is_some() { last_moments(&times) } else { times };
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let starts: TimestampMicrosecondArray = times.unary(|time| window.last_start(time));
         let starts = starts.with_timezone_opt(times.timezone().map(Arc::<str>::from));
@@ -200,11 +201,9 @@ impl ScalarUDFImpl for WindowTimeFunction {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
-        match &arg_types[0] {
-            DataType::Struct(fields) if fields.len() == 2 && fields[1].name() == "end" => {
-                Ok(fields[1].data_type().clone())
-            }
-            other => plan_err!("window_time takes a window column, STRUCT<start, end>, found {other}"),
+        match end_type(&arg_types[0]) {
+            Some(time) => Ok(time.clone()),
+            None => plan_err!("window_time takes a window column, STRUCT<start, end>, found {}", arg_types[0]),
         }
     }
 
@@ -214,12 +213,41 @@ impl ScalarUDFImpl for WindowTimeFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let windows = args.args[0].to_array(args.number_rows)?;
-        let windows = windows.as_struct();
-        let ends = windows.column(1).as_primitive::<TimestampMicrosecondType>();
-        let times: TimestampMicrosecondArray = ends.unary(|end| end - 1);
-        Ok(ColumnarValue::Array(Arc::new(times.with_timezone_opt(ends.timezone().map(Arc::<str>::from)))))
+        Ok(ColumnarValue::Array(last_moments(&args.args[0].to_array(args.number_rows)?)))
     }
+}
+
+/// The type of the times of a window column, if it is one.
+fn end_type(window: &DataType) -> Option<&DataType> {
+    match window {
+        DataType::Struct(fields) if fields.len() == 2 && fields[0].name() == "start" && fields[1].name() == "end" => {
+            Some(fields[1].data_type())
+        }
+        _ => None,
+    }
+}
+
+/// The last microsecond in each window.
+fn last_moments(windows: &ArrayRef) -> ArrayRef {
+    let windows = windows.as_struct();
+    let ends = windows.column(1).as_primitive::<TimestampMicrosecondType>();
+    let times: TimestampMicrosecondArray = ends.unary(|end| end - 1);
+    let times = times.with_timezone_opt(ends.timezone().map(Arc::<str>::from));
+    // A window that is null has no time, whatever its fields say.
+    match windows.nulls() {
+        None => Arc::new(times),
+        Some(nulls) => {
+            let both = arrow::buffer::NullBuffer::union(times.nulls(), Some(nulls));
+            let zone = times.timezone().map(Arc::<str>::from);
+            let times = TimestampMicrosecondArray::new(times.values().clone(), both);
+            Arc::new(times.with_timezone_opt(zone))
+        }
+    }
+}
+
+/// The end of a window column, as an expression.
+pub(crate) fn window_end(window: Expr) -> Expr {
+    datafusion::functions::core::get_field().call(vec![window, datafusion::logical_expr::lit("end")])
 }
 
 fn time_type(found: &DataType) -> DfResult<DataType> {
@@ -228,9 +256,8 @@ fn time_type(found: &DataType) -> DfResult<DataType> {
         DataType::Date32 | DataType::Utf8 | DataType::Utf8View | DataType::Null => {
             Ok(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
         }
-        DataType::Struct(_) => {
-            plan_err!("window takes a time, found a window; write window(window_time(w), '2 minutes')")
-        }
+        // A window of windows: each counts by its last moment.
+        window @ DataType::Struct(_) if end_type(window).is_some() => Ok(window.clone()),
         other => plan_err!("window takes a TIMESTAMP as its first argument, found {other}"),
     }
 }

@@ -7,43 +7,20 @@ use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, RowParser};
 
+use super::AggregateSpec;
 use super::accumulator::Accumulator;
-use super::keyed::{KeyedBatch, key_hash, row_converter, shard_of_hash, worker_of};
 use super::table::{Bucket, Slots};
-use super::{AggregateSpec, NO_EXPIRY};
 use crate::error::{EngineError, Result};
+use crate::operator::keyed::{KeyedBatch, key_hash, row_converter, shard_of_hash, worker_of};
+use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::plan::window::window_array;
 use crate::sink::OutputMode;
-use crate::state::{Change, ChangeSet, StateStore, key};
-
-/// Rows of an emitted batch.
-const EMIT_ROWS: usize = 8192;
-
-/// Takes emitted rows.
-pub(crate) type Emit<'a> = dyn FnMut(RecordBatch) -> Result<()> + 'a;
-
-/// Counts of one batch, and the state after it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct OperatorCounts {
-    /// State rows now.
-    pub(crate) rows_total: u64,
-    /// State rows changed.
-    pub(crate) rows_updated: u64,
-    /// State rows removed.
-    pub(crate) rows_removed: u64,
-    /// Memory of the groups, in bytes.
-    pub(crate) memory_bytes: u64,
-}
+use crate::state::{Change, ChangeSet, key};
 
 /// One worker's groups.
 pub(crate) struct AggregateOperator {
     spec: Arc<AggregateSpec>,
-    store: Arc<StateStore>,
-    /// Which operator of the query this is, in the store.
-    index: usize,
-    worker: usize,
-    workers: usize,
-    budget_bytes: usize,
+    place: Place,
     keys: RowConverter,
     states: RowConverter,
     /// How many state columns each accumulator has.
@@ -62,25 +39,15 @@ pub(crate) struct AggregateOperator {
 
 impl AggregateOperator {
     /// A worker with the groups that the store has for its shards.
-    pub(crate) fn open(
-        spec: Arc<AggregateSpec>,
-        store: Arc<StateStore>,
-        index: usize,
-        (worker, workers): (usize, usize),
-        budget_bytes: usize,
-    ) -> Result<Self> {
+    pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
         let accumulators = spec.accumulators()?;
         let types: Vec<Vec<DataType>> = accumulators.iter().map(|accumulator| accumulator.state_types()).collect();
         let mut operator = Self {
-            keys: row_converter(&spec.key_types)?,
+            keys: row_converter(&spec.input.key_types)?,
             states: row_converter(&types.concat())?,
             state_widths: types.iter().map(Vec::len).collect(),
             spec,
-            store,
-            index,
-            worker,
-            workers,
-            budget_bytes,
+            place,
             accumulators,
             slots: Slots::default(),
             buckets: BTreeMap::new(),
@@ -97,10 +64,9 @@ impl AggregateOperator {
     fn find_stored_buckets(&mut self) -> Result<()> {
         let mut stored: BTreeMap<i64, u64> = BTreeMap::new();
         let (from, to) = key::bucket_range(i64::MIN, key::NEVER);
-        let owns = |shard: u8| usize::from(shard) * self.workers / 256 == self.worker;
-        self.store.scan(self.index, (&from, &to), |bytes, _| {
+        self.place.store.scan(self.place.first_table, (&from, &to), |bytes, _| {
             let (bucket, shard, _) = key::decode(bytes)?;
-            if owns(shard) {
+            if self.place.owns(shard) {
                 *stored.entry(bucket).or_default() += 1;
             }
             Ok(())
@@ -108,19 +74,6 @@ impl AggregateOperator {
         for (bucket, keys) in stored {
             self.counts.rows_total += keys;
             self.buckets.insert(bucket, Bucket::stored(keys));
-        }
-        Ok(())
-    }
-
-    /// Takes rows.
-    pub(crate) fn process(&mut self, batch: &KeyedBatch) -> Result<()> {
-        let mut slots = Vec::with_capacity(batch.len());
-        self.resolve(batch, &mut slots)?;
-        for (function, accumulator) in self.spec.functions.iter().zip(&mut self.accumulators) {
-            function.update(accumulator.as_mut(), &batch.columns, &slots)?;
-        }
-        if self.memory_bytes() > self.budget_bytes {
-            self.spill()?;
         }
         Ok(())
     }
@@ -169,7 +122,7 @@ impl AggregateOperator {
     /// Reads the states of entries that are new in memory but may be in the store.
     fn fetch(&mut self, missing: &[(i64, u32)]) -> Result<()> {
         let keys: Vec<Vec<u8>> = missing.iter().map(|(time, entry)| self.stored_key(*time, *entry)).collect();
-        let values = self.store.multi_get(self.index, &keys)?;
+        let values = self.place.store.multi_get(self.place.first_table, &keys)?;
         let mut found_slots = Vec::new();
         let mut found = Vec::new();
         for ((time, entry), value) in missing.iter().zip(values) {
@@ -196,32 +149,10 @@ impl AggregateOperator {
         bytes
     }
 
-    /// Ends a batch: emits what the output mode asks for, then forgets what the watermark has passed.
-    pub(crate) fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
-        self.touch_global_group()?;
-        let expired: Vec<i64> = self.expired(watermark_us);
-        self.counts.rows_updated =
-            self.buckets.values().map(|bucket| bucket.dirty.len() as u64).sum::<u64>() + self.spilled.len() as u64;
-        match self.spec.output_mode {
-            OutputMode::Append => expired.iter().try_for_each(|time| self.emit_bucket(*time, emit))?,
-            OutputMode::Complete => {
-                let all: Vec<i64> = self.buckets.keys().copied().collect();
-                all.iter().try_for_each(|time| self.emit_bucket(*time, emit))?;
-            }
-            OutputMode::Update => self.emit_dirty(emit)?,
-        }
-        self.counts.rows_removed = 0;
-        if self.spec.output_mode != OutputMode::Complete {
-            expired.into_iter().for_each(|time| self.drop_bucket(time));
-        }
-        self.counts.memory_bytes = self.memory_bytes() as u64;
-        Ok(())
-    }
-
     /// Without grouping columns there is one group from the start, even when no row came.
     fn touch_global_group(&mut self) -> Result<()> {
-        let is_global = self.spec.keys.is_empty() && self.spec.window.is_none();
-        if !is_global || worker_of(key_hash(&[]), self.workers) != self.worker {
+        let is_global = self.spec.input.keys.is_empty() && self.spec.window.is_none();
+        if !is_global || worker_of(key_hash(&[]), self.place.workers) != self.place.worker {
             return Ok(());
         }
         let mut row = KeyedBatch::default();
@@ -261,7 +192,7 @@ impl AggregateOperator {
             let slots = bucket.slots(entries);
             let parser = self.keys.parser();
             let keys = entries.iter().map(|entry| parser.parse(bucket.key(*entry)));
-            let keys = if self.spec.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
+            let keys = if self.spec.input.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
             let results =
                 self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect::<Result<_>>()?;
             emit(output(&self.spec, time, keys, results, entries.len())?)?;
@@ -272,13 +203,13 @@ impl AggregateOperator {
     /// Emits the groups of a bucket that only the store has, a few thousand at a time.
     fn emit_stored(&mut self, time: i64, emit: &mut Emit<'_>) -> Result<()> {
         let (from, to) = key::bucket_range(time, time + 1);
-        let store = Arc::clone(&self.store);
+        let store = Arc::clone(&self.place.store);
         let mut page = StoredPage::default();
-        store.scan(self.index, (&from, &to), |stored_key, value| {
+        store.scan(self.place.first_table, (&from, &to), |stored_key, value| {
             let (_, shard, group_key) = key::decode(stored_key)?;
             let in_memory =
                 self.buckets.get(&time).is_some_and(|bucket| bucket.find(key_hash(group_key), group_key).is_some());
-            if in_memory || usize::from(shard) * self.workers / 256 != self.worker {
+            if in_memory || !self.place.owns(shard) {
                 return Ok(());
             }
             page.push(group_key, value);
@@ -298,7 +229,7 @@ impl AggregateOperator {
         merge_states(&self.states, &self.state_widths, &mut accumulators, &page.values, &slots)?;
         let parser = self.keys.parser();
         let keys = page.keys.iter().map(|key| parser.parse(key));
-        let keys = if self.spec.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
+        let keys = if self.spec.input.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
         let results = accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect::<Result<_>>()?;
         emit(output(&self.spec, time, keys, results, slots.len())?)
     }
@@ -327,44 +258,6 @@ impl AggregateOperator {
             rows.key_ends.push(rows.key_bytes.len());
         }
         self.resolve(&rows, &mut Vec::new())
-    }
-
-    /// Writes the changes since the last commit to `changes`.
-    pub(crate) fn take_changes(&mut self, changes: &mut ChangeSet) -> Result<()> {
-        let below = self.expired_below.take();
-        if let Some(below) = below {
-            let (from, to) = key::bucket_range(i64::MIN, below);
-            changes.push_range_delete(&from, &to);
-            self.expired_unflushed = self.expired_unflushed.max(Some(below));
-        }
-        for change in std::mem::take(&mut self.spilled).iter() {
-            // What expired after it was spilled must not come back.
-            if let Change::Put(stored_key, value) = change
-                && below.is_none_or(|below| key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below))
-            {
-                changes.push_put(stored_key, value);
-            }
-        }
-        let times: Vec<i64> = self.buckets.keys().copied().collect();
-        for time in times {
-            let dirty = self.buckets.get_mut(&time).map(Bucket::take_dirty).unwrap_or_default();
-            self.put_entries(time, &dirty, changes)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what the store does not know yet to `changes`, ahead of a snapshot.
-    pub(crate) fn take_unflushed(&mut self, changes: &mut ChangeSet) -> Result<()> {
-        if let Some(below) = self.expired_unflushed.take() {
-            let (from, to) = key::bucket_range(i64::MIN, below);
-            changes.push_range_delete(&from, &to);
-        }
-        let times: Vec<i64> = self.buckets.keys().copied().collect();
-        for time in times {
-            let unflushed = self.buckets.get_mut(&time).map(Bucket::take_unflushed).unwrap_or_default();
-            self.put_entries(time, &unflushed, changes)?;
-        }
-        Ok(())
     }
 
     fn put_entries(&mut self, time: i64, entries: &[u32], changes: &mut ChangeSet) -> Result<()> {
@@ -403,14 +296,14 @@ impl AggregateOperator {
             self.put_entries(time, &dirty, &mut spilled)?;
             self.spilled = spilled;
             self.put_entries(time, &unflushed, &mut flushed)?;
-            self.store.apply(self.index, &flushed)?;
+            self.place.store.apply(self.place.first_table, &flushed)?;
             flushed.clear();
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
             let slots = bucket.slots(&bucket.all());
             *bucket = Bucket::stored(bucket.keys);
             self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(&slots));
             self.slots.give_back(&slots);
-            if self.memory_bytes() < self.budget_bytes / 2 {
+            if self.memory_bytes() < self.place.budget_bytes / 2 {
                 break;
             }
         }
@@ -428,20 +321,91 @@ impl AggregateOperator {
         }
     }
 
-    /// Counts of the last batch.
-    pub(crate) fn counts(&self) -> OperatorCounts {
-        self.counts
-    }
-
-    /// Whether the watermark would make groups final that are still kept.
-    pub(crate) fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        !self.expired(watermark_us).is_empty()
-    }
-
     fn memory_bytes(&self) -> usize {
         let buckets: usize = self.buckets.values().map(Bucket::size_bytes).sum();
         let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size_bytes()).sum();
         buckets + accumulators + self.slots.size_bytes()
+    }
+}
+
+impl Operator for AggregateOperator {
+    fn process(&mut self, _: usize, batch: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
+        let mut slots = Vec::with_capacity(batch.len());
+        self.resolve(batch, &mut slots)?;
+        for (function, accumulator) in self.spec.functions.iter().zip(&mut self.accumulators) {
+            function.update(accumulator.as_mut(), &batch.columns, &slots)?;
+        }
+        if self.memory_bytes() > self.place.budget_bytes {
+            self.spill()?;
+        }
+        Ok(())
+    }
+
+    fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
+        self.touch_global_group()?;
+        let expired: Vec<i64> = self.expired(watermark_us);
+        self.counts.rows_updated =
+            self.buckets.values().map(|bucket| bucket.dirty.len() as u64).sum::<u64>() + self.spilled.len() as u64;
+        match self.spec.output_mode {
+            OutputMode::Append => expired.iter().try_for_each(|time| self.emit_bucket(*time, emit))?,
+            OutputMode::Complete => {
+                let all: Vec<i64> = self.buckets.keys().copied().collect();
+                all.iter().try_for_each(|time| self.emit_bucket(*time, emit))?;
+            }
+            OutputMode::Update => self.emit_dirty(emit)?,
+        }
+        self.counts.rows_removed = 0;
+        if self.spec.output_mode != OutputMode::Complete {
+            expired.into_iter().for_each(|time| self.drop_bucket(time));
+        }
+        self.counts.memory_bytes = self.memory_bytes() as u64;
+        Ok(())
+    }
+
+    fn take_changes(&mut self, changes: &mut [ChangeSet]) -> Result<()> {
+        let changes = &mut changes[0];
+        let below = self.expired_below.take();
+        if let Some(below) = below {
+            let (from, to) = key::bucket_range(i64::MIN, below);
+            changes.push_range_delete(&from, &to);
+            self.expired_unflushed = self.expired_unflushed.max(Some(below));
+        }
+        for change in std::mem::take(&mut self.spilled).iter() {
+            // What expired after it was spilled must not come back.
+            if let Change::Put(stored_key, value) = change
+                && below.is_none_or(|below| key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below))
+            {
+                changes.push_put(stored_key, value);
+            }
+        }
+        let times: Vec<i64> = self.buckets.keys().copied().collect();
+        for time in times {
+            let dirty = self.buckets.get_mut(&time).map(Bucket::take_dirty).unwrap_or_default();
+            self.put_entries(time, &dirty, changes)?;
+        }
+        Ok(())
+    }
+
+    fn take_unflushed(&mut self, changes: &mut [ChangeSet]) -> Result<()> {
+        let changes = &mut changes[0];
+        if let Some(below) = self.expired_unflushed.take() {
+            let (from, to) = key::bucket_range(i64::MIN, below);
+            changes.push_range_delete(&from, &to);
+        }
+        let times: Vec<i64> = self.buckets.keys().copied().collect();
+        for time in times {
+            let unflushed = self.buckets.get_mut(&time).map(Bucket::take_unflushed).unwrap_or_default();
+            self.put_entries(time, &unflushed, changes)?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> OperatorCounts {
+        self.counts
+    }
+
+    fn has_expired(&self, watermark_us: Option<i64>) -> bool {
+        !self.expired(watermark_us).is_empty()
     }
 }
 

@@ -1,43 +1,81 @@
-//! From rows to keyed rows: evaluates the grouping and argument expressions and sends each row to the worker that
-//! owns its key.
+//! From rows to keyed rows: evaluates key and value expressions and sends each row to the worker that owns its key.
 //!
 //! ```text
-//!   RecordBatch ──> window starts (a sliding window copies the row) ──> late rows out ──> key bytes, hash, shard
+//!   RecordBatch ──> buckets (a sliding window copies the row) ──> late rows out ──> key bytes, hash, shard
 //!                                                          ──> one KeyedBatch a worker
 //! ```
 //!
-//! Keys are compared and stored as bytes (Arrow's row format, which keeps their order); the window is not part of
-//! them, because state is kept a window at a time. Doubles are made normal first, so that equal keys are equal bytes.
+//! Keys are compared and stored as bytes (Arrow's row format, which keeps their order); the time a row is kept by is
+//! not part of them, because state is kept a bucket of time at a time. Doubles are made normal first, so that equal
+//! keys are equal bytes.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{filter, filter_record_batch, is_not_null, take, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 
-use super::{AggregateSpec, NO_EXPIRY};
+use super::normal::normalized;
+use super::{NO_EXPIRY, PhysicalExprRef, evaluate};
 use crate::error::{EngineError, Result};
-use crate::operator::evaluate;
-use crate::operator::normal::normalized;
+use crate::plan::window::TimeWindow;
+
+/// How the rows of one input of an operator find their state.
+#[derive(Debug)]
+pub(crate) struct InputSpec {
+    /// The expressions that make up the key, but for time.
+    pub(crate) keys: Vec<PhysicalExprRef>,
+    /// The types of `keys`.
+    pub(crate) key_types: Vec<DataType>,
+    /// What the keys are called, time included, for people.
+    pub(crate) key_names: Vec<String>,
+    /// The bucket of time a row belongs to.
+    pub(crate) bucket: Bucketing,
+    /// What the operator reads of a row.
+    pub(crate) columns: Vec<PhysicalExprRef>,
+    /// Whether rows behind the watermark are late.
+    pub(crate) has_watermark: bool,
+}
+
+/// The bucket of time a row belongs to.
+#[derive(Debug)]
+pub(crate) enum Bucketing {
+    /// All rows are in one that never expires.
+    None,
+    /// That of each window its time is in, by the window's start. Rows without a time are left out, as in Spark.
+    Window { time: PhysicalExprRef, window: TimeWindow },
+    /// That of its time. Rows without a time are in the one that never expires.
+    Instant { time: PhysicalExprRef },
+}
+
+impl Bucketing {
+    /// From a bucket to the moment the watermark has to reach for its rows to be late.
+    pub(crate) fn size_us(&self) -> i64 {
+        match self {
+            Self::Window { window, .. } => window.size_us,
+            Self::None | Self::Instant { .. } => 0,
+        }
+    }
+}
 
 /// Rows of one worker's keys, ready to be looked up.
 #[derive(Debug, Default)]
 pub(crate) struct KeyedBatch {
     /// The bucket each row belongs to.
-    pub(super) buckets: Vec<i64>,
+    pub(crate) buckets: Vec<i64>,
     /// Each row's key hash.
-    pub(super) hashes: Vec<u64>,
+    pub(crate) hashes: Vec<u64>,
     /// Where each row's key ends in `key_bytes`.
-    pub(super) key_ends: Vec<usize>,
+    pub(crate) key_ends: Vec<usize>,
     /// The keys, one after another.
-    pub(super) key_bytes: Vec<u8>,
-    /// The columns the accumulators read.
-    pub(super) columns: Vec<ArrayRef>,
+    pub(crate) key_bytes: Vec<u8>,
+    /// The columns the operator reads.
+    pub(crate) columns: Vec<ArrayRef>,
 }
 
 impl KeyedBatch {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buckets.len()
     }
 
@@ -45,12 +83,12 @@ impl KeyedBatch {
         self.buckets.is_empty()
     }
 
-    pub(super) fn key(&self, row: usize) -> &[u8] {
+    pub(crate) fn key(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.key_ends[row - 1] };
         &self.key_bytes[start..self.key_ends[row]]
     }
 
-    fn push(&mut self, bucket: i64, hash: u64, key: &[u8]) {
+    pub(crate) fn push(&mut self, bucket: i64, hash: u64, key: &[u8]) {
         self.buckets.push(bucket);
         self.hashes.push(hash);
         self.key_bytes.extend_from_slice(key);
@@ -58,9 +96,9 @@ impl KeyedBatch {
     }
 }
 
-/// Keys rows for one aggregate; each task has its own.
+/// Keys the rows of one input; each task has its own.
 pub(crate) struct Keyer {
-    spec: Arc<AggregateSpec>,
+    spec: Arc<InputSpec>,
     converter: RowConverter,
     workers: usize,
 }
@@ -69,13 +107,13 @@ pub(crate) struct Keyer {
 pub(crate) struct Keyed {
     /// One entry a worker; empty ones are to be skipped.
     pub(crate) batches: Vec<KeyedBatch>,
-    /// Rows left out because their window had closed.
+    /// Rows left out because the watermark had passed them.
     pub(crate) late_rows: u64,
 }
 
 impl Keyer {
-    pub(crate) fn new(spec: Arc<AggregateSpec>, workers: usize) -> Result<Self> {
-        let converter = spec.key_converter()?;
+    pub(crate) fn new(spec: Arc<InputSpec>, workers: usize) -> Result<Self> {
+        let converter = row_converter(&spec.key_types)?;
         Ok(Self { spec, converter, workers })
     }
 
@@ -84,40 +122,47 @@ impl Keyer {
         let Some((batch, buckets)) = self.buckets(batch)? else {
             return self.partition(batch, None, 0);
         };
-        let size = self.spec.window.as_ref().map_or(0, |window| window.window.size_us);
-        let Some(late_us) = late_us else { return self.partition(&batch, Some(&buckets), 0) };
-        let late = buckets.values().iter().filter(|start| **start + size <= late_us).count();
+        let Some(late_us) = late_us.filter(|_| self.spec.has_watermark) else {
+            return self.partition(&batch, Some(&buckets), 0);
+        };
+        let size = self.spec.bucket.size_us();
+        let is_late = |start: i64| start.saturating_add(size) <= late_us;
+        let late = buckets.values().iter().filter(|start| is_late(**start)).count();
         if late == 0 {
             return self.partition(&batch, Some(&buckets), 0);
         }
-        let on_time: arrow::array::BooleanArray = buckets.iter().map(|start| Some(start? + size > late_us)).collect();
+        let on_time: BooleanArray = buckets.values().iter().map(|start| Some(!is_late(*start))).collect();
         let batch = filter_record_batch(&batch, &on_time)?;
         let buckets = filter(&buckets, &on_time)?;
         self.partition(&batch, Some(buckets.as_primitive()), late as u64)
     }
 
-    /// The rows with the start of their window; none if the keys have no window. Rows without a time are left out,
-    /// as in Spark; rows in several windows are there several times.
+    /// The rows with their buckets; none if all are in one. Rows in several windows are there several times.
     fn buckets(&self, batch: &RecordBatch) -> Result<Option<(RecordBatch, TimestampMicrosecondArray)>> {
-        let Some(window) = &self.spec.window else { return Ok(None) };
-        let times = window.time.evaluate(batch)?.into_array(batch.num_rows())?;
+        let (time, window) = match &self.spec.bucket {
+            Bucketing::None => return Ok(None),
+            Bucketing::Instant { time } => {
+                let times = evaluate_time(time, batch)?;
+                let buckets = times.iter().map(|time| time.unwrap_or(NO_EXPIRY));
+                return Ok(Some((batch.clone(), TimestampMicrosecondArray::from_iter_values(buckets))));
+            }
+            Bucketing::Window { time, window } => (time, window),
+        };
+        let times = evaluate_time(time, batch)?;
         let (batch, times) = if times.null_count() > 0 {
             let present = is_not_null(&times)?;
-            (filter_record_batch(batch, &present)?, filter(&times, &present)?)
+            (filter_record_batch(batch, &present)?, filter(&times, &present)?.as_primitive().clone())
         } else {
             (batch.clone(), times)
         };
-        let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| {
-            EngineError::internal(format!("event time is {} and not TIMESTAMP in microseconds", times.data_type()))
-        })?;
-        if window.window.is_tumbling() {
-            let starts = times.unary(|time| window.window.last_start(time));
+        if window.is_tumbling() {
+            let starts = times.unary(|time| window.last_start(time));
             return Ok(Some((batch, starts)));
         }
         let mut rows = Vec::with_capacity(times.len() * 2);
         let mut starts = Vec::with_capacity(times.len() * 2);
         for (row, time) in (0_u32..).zip(times.values()) {
-            for start in window.window.starts(*time) {
+            for start in window.starts(*time) {
                 rows.push(row);
                 starts.push(start);
             }
@@ -160,13 +205,20 @@ impl Keyer {
     }
 }
 
+fn evaluate_time(time: &PhysicalExprRef, batch: &RecordBatch) -> Result<TimestampMicrosecondArray> {
+    let times = time.evaluate(batch)?.into_array(batch.num_rows())?;
+    times.as_primitive_opt::<TimestampMicrosecondType>().cloned().ok_or_else(|| {
+        EngineError::internal(format!("event time is {} and not TIMESTAMP in microseconds", times.data_type()))
+    })
+}
+
 /// The hash keys are found and spread by; never changes, because shards on disk follow from it.
-pub(super) fn key_hash(key: &[u8]) -> u64 {
+pub(crate) fn key_hash(key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(key)
 }
 
 /// The shard of a key by its hash: [`crate::state::key::shard_of`] without hashing again.
-pub(super) fn shard_of_hash(hash: u64) -> u8 {
+pub(crate) fn shard_of_hash(hash: u64) -> u8 {
     (hash >> 56) as u8
 }
 
@@ -176,7 +228,7 @@ pub(crate) fn worker_of(hash: u64, workers: usize) -> usize {
 }
 
 /// A converter between key columns and key bytes.
-pub(super) fn row_converter(types: &[arrow::datatypes::DataType]) -> Result<RowConverter> {
+pub(crate) fn row_converter(types: &[DataType]) -> Result<RowConverter> {
     Ok(RowConverter::new(types.iter().map(|data_type| SortField::new(data_type.clone())).collect())?)
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::sink::OutputMode;
 use crate::testing::StreamScript;
 
+mod stateful;
+
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
 CREATE SINK out USING test;
 ";
