@@ -15,6 +15,7 @@ pub(crate) mod keyed;
 pub(crate) mod limit;
 mod normal;
 pub(crate) mod stateless;
+pub(crate) mod stream_join;
 
 use std::fmt;
 use std::sync::Arc;

@@ -199,8 +199,7 @@ impl Compiler {
     fn join(&mut self, join: &Join, steps: Vec<Step>, output: StageOutput) -> Result<i64> {
         let (left, right) = (is_streaming(&join.left), is_streaming(&join.right));
         if left && right {
-            return Err(EngineError::query("joins of two streams are not supported yet")
-                .help("join the stream with a static table, or write one side to a table and read it without STREAM"));
+            return self.stream_join(join, steps, output);
         }
         let Some(kind) = static_join_kind(join.join_type, left) else {
             return Err(EngineError::query(format!(

@@ -16,6 +16,7 @@
 //! ```text
 //!   compiler.rs    the walk down the plan        aggregate.rs   GROUP BY and DISTINCT
 //!   event_time.rs  which columns a watermark is on
+//!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
 //!   whole.rs       complete mode                 key_columns.rs what identifies a row of the result
 //!   refuse.rs      what cannot run, and why
 //! ```
@@ -23,8 +24,10 @@
 mod aggregate;
 mod compiler;
 mod event_time;
+mod join;
 mod key_columns;
 mod refuse;
+mod time_bounds;
 mod whole;
 
 use std::sync::Arc;
