@@ -12,19 +12,16 @@
 //! out; a row that cannot meet any other because of a condition on its own side is not kept, and comes out at once if
 //! its side is an outer one. Rows whose key has a null meet nothing.
 //!
-//! ```text
-//!   side.rs   the rows of one side: found by key, forgotten by time, in memory or in the state store
-//!   pairs.rs  which rows meet, and the columns that come of it
-//! ```
+//! The rows of a side are in [`super::kept_rows`]; which rows meet, and the columns that come of it, in `pairs.rs`.
 
 mod operator;
 mod pairs;
-mod side;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 
+use super::kept_rows::{Expiry, KeptRowsSpec, Reach};
 use super::keyed::InputSpec;
 use super::{Operator, OperatorSpec, PhysicalExprRef, Place, StateBound};
 use crate::error::Result;
@@ -66,30 +63,6 @@ impl StreamJoinKind {
 pub(crate) const LEFT: usize = 0;
 pub(crate) const RIGHT: usize = 1;
 
-/// Up to which time rows of a side meet nothing any more, from the watermark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Expiry {
-    /// From the watermark to the bound.
-    pub(crate) offset_us: i64,
-    /// Whether a row at the bound may still meet one.
-    pub(crate) may_be_equal: bool,
-}
-
-impl Expiry {
-    /// The bound itself: rows at or before it are forgotten. Spark computes it in milliseconds, and so do we.
-    pub(crate) fn of(self, watermark_us: i64) -> i64 {
-        let bound_ms = watermark_us.saturating_add(self.offset_us) / 1000;
-        (bound_ms - i64::from(self.may_be_equal)).saturating_mul(1000)
-    }
-}
-
-/// How far the time of a row of the other side can be from that of a row of this one: no bound where none is known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Reach {
-    pub(crate) from_us: Option<i64>,
-    pub(crate) to_us: Option<i64>,
-}
-
 /// One side of a join.
 #[derive(Debug)]
 pub(crate) struct JoinSideSpec {
@@ -123,6 +96,13 @@ pub(crate) struct StreamJoinSpec {
 }
 
 impl StreamJoinSpec {
+    /// How the rows of a side are kept.
+    fn kept(&self, side: usize) -> KeptRowsSpec {
+        let JoinSideSpec { schema, expiry, .. } = &self.sides[side];
+        let types = schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        KeptRowsSpec { owner: self.id.clone(), types, expiry: *expiry, bucket_us: self.bucket_us }
+    }
+
     /// How far the watermark of what comes out is behind that of what goes in.
     pub(crate) fn lag_us(&self) -> i64 {
         let bounds = self.sides.iter().filter_map(|side| side.expiry).map(|expiry| expiry.of(0));
@@ -140,18 +120,9 @@ impl OperatorSpec for StreamJoinSpec {
     }
 
     fn fingerprint(&self) -> String {
-        let types = |side: &JoinSideSpec| -> Vec<DataType> {
-            side.schema.fields().iter().map(|field| field.data_type().clone()).collect()
-        };
-        let [left, right] = &self.sides;
-        format!(
-            "v1 {:?} keys {:?} left {:?} right {:?} bucket {}",
-            self.kind,
-            left.input.key_types,
-            types(left),
-            types(right),
-            self.bucket_us
-        )
+        let (left, right) = (self.kept(LEFT).types, self.kept(RIGHT).types);
+        let keys = &self.sides[LEFT].input.key_types;
+        format!("v1 {:?} keys {keys:?} left {left:?} right {right:?} bucket {}", self.kind, self.bucket_us)
     }
 
     fn stores(&self) -> Vec<String> {

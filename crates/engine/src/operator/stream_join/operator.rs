@@ -5,16 +5,16 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray};
 
 use super::pairs::{Pairs, batch_of, condition, flagged, take_columns};
-use super::side::Side;
 use super::{LEFT, RIGHT, StreamJoinKind, StreamJoinSpec};
 use crate::error::{EngineError, Result};
+use crate::operator::kept_rows::KeptRows;
 use crate::operator::keyed::KeyedBatch;
 use crate::operator::{EMIT_ROWS, Emit, Operator, OperatorCounts, Place};
 use crate::state::ChangeSet;
 
 pub(super) struct StreamJoinOperator {
     spec: Arc<StreamJoinSpec>,
-    sides: [Side; 2],
+    sides: [KeptRows; 2],
     budget_bytes: usize,
     counts: OperatorCounts,
 }
@@ -29,21 +29,16 @@ struct Came<'a> {
 impl StreamJoinOperator {
     pub(super) fn open(spec: Arc<StreamJoinSpec>, place: Place) -> Result<Self> {
         let budget_bytes = place.budget_bytes;
-        let left = Side::open(Arc::clone(&spec), LEFT, place.clone())?;
-        let right = Side::open(Arc::clone(&spec), RIGHT, place)?;
+        let left = KeptRows::open(spec.kept(LEFT), LEFT, place.clone())?;
+        let right = KeptRows::open(spec.kept(RIGHT), RIGHT, place)?;
         let mut operator = Self { spec, sides: [left, right], budget_bytes, counts: OperatorCounts::default() };
         operator.count();
         Ok(operator)
     }
 
     fn count(&mut self) {
-        let sum = |of: fn(&Side) -> u64| self.sides.iter().map(of).sum();
-        self.counts = OperatorCounts {
-            rows_total: sum(Side::total),
-            rows_updated: sum(|side| side.updated),
-            rows_removed: sum(|side| side.removed),
-            memory_bytes: sum(|side| side.memory_bytes() as u64),
-        };
+        let [left, right] = [self.sides[LEFT].counts(), self.sides[RIGHT].counts()];
+        self.counts = left.plus(right);
     }
 
     /// Rows that can meet one at all: the condition on their own side is true. The others come out at once if their
@@ -142,7 +137,7 @@ impl Operator for StreamJoinOperator {
         }
         self.sides[input].insert(rows, columns, &able, &came.matched)?;
         for side in [LEFT, RIGHT] {
-            let memory: usize = self.sides.iter().map(Side::memory_bytes).sum();
+            let memory: usize = self.sides.iter().map(KeptRows::memory_bytes).sum();
             if memory > self.budget_bytes {
                 self.sides[side].spill(self.budget_bytes / 4)?;
             }

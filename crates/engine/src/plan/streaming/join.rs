@@ -9,11 +9,12 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, lit};
 
 use super::compiler::Compiler;
 use super::event_time::{event_times, is_event_time};
-use super::{StageOutput, time_bounds, unqualified};
+use super::{StageOutput, nullable, time_bounds, unqualified};
 use crate::error::{EngineError, Result};
+use crate::operator::kept_rows::{Expiry, Reach};
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::stateless::Step;
-use crate::operator::stream_join::{Expiry, JoinSideSpec, LEFT, RIGHT, Reach, StreamJoinKind, StreamJoinSpec};
+use crate::operator::stream_join::{JoinSideSpec, LEFT, RIGHT, StreamJoinKind, StreamJoinSpec};
 use crate::plan::window::window_end;
 use crate::sink::OutputMode;
 
@@ -181,7 +182,7 @@ fn side_times(join: &Join, keys: &[Vec<Expr>; 2]) -> Result<[SideTime; 2]> {
     let key_time = |side: usize| keys[side].iter().position(|key| is_event_time(key, plans[side], &flags[side]));
     // A watermark on one side's key is one on the other's: keys that meet are equal.
     if let Some(at) = key_time(LEFT).or_else(|| key_time(RIGHT)) {
-        let expiry = Some(Expiry { offset_us: 0, may_be_equal: false });
+        let expiry = Some(Expiry::AT_WATERMARK);
         let reach = Reach { from_us: Some(0), to_us: Some(0) };
         let side = |side: usize| -> Result<SideTime> {
             let key = keys[side][at].clone();
@@ -223,9 +224,4 @@ fn bucket_us(times: &[SideTime; 2]) -> i64 {
         Some(0) | None => BUCKET_US,
         Some(longest) => (longest / 4).clamp(1_000_000, 3_600_000_000),
     }
-}
-
-fn nullable(schema: &arrow::datatypes::Schema) -> arrow::datatypes::Schema {
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    arrow::datatypes::Schema::new(fields.collect::<Vec<_>>())
 }

@@ -13,7 +13,7 @@
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 
-use crate::operator::stream_join::{Expiry, Reach};
+use crate::operator::kept_rows::{Expiry, Reach};
 
 /// A comparison `low < high` or `low <= high` of two times.
 struct Comparison<'a> {

@@ -1,4 +1,4 @@
-//! The rows of one side of a join: found by key, forgotten by time, in memory as far as there is room for them.
+//! Rows that are kept as they are: found by key, forgotten by time, in memory as far as there is room for them.
 //!
 //! ```text
 //!   index: hash -> entry { key bytes, first row } ─> row ─> row ─> ...      row { chunk, place in it, time, flags }
@@ -11,17 +11,16 @@
 //! passed over: the moment up to which rows are gone is kept beside them.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{interleave, take};
+use arrow::datatypes::DataType;
 use arrow::row::RowConverter;
 use hashbrown::HashTable;
 
-use super::{Reach, StreamJoinSpec};
+use super::keyed::{KeyedBatch, key_hash, row_converter, shard_of_hash};
+use super::{EMIT_ROWS, NO_EXPIRY, OperatorCounts, Place};
 use crate::error::{EngineError, Result};
-use crate::operator::keyed::{KeyedBatch, key_hash, row_converter, shard_of_hash};
-use crate::operator::{EMIT_ROWS, NO_EXPIRY, Place};
 use crate::state::{Change, ChangeSet, key};
 
 const NONE: u32 = u32::MAX;
@@ -31,6 +30,49 @@ const SUFFIX_BYTES: usize = 16;
 
 /// A row by its number and, because numbers are used again, its sequence.
 type RowRef = (u32, u64);
+
+/// Up to which time rows meet nothing any more, from the watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// From the watermark to the bound.
+    pub(crate) offset_us: i64,
+    /// Whether a row at the bound may still be wanted.
+    pub(crate) may_be_equal: bool,
+}
+
+impl Expiry {
+    /// Rows whose time the watermark has reached.
+    pub(crate) const AT_WATERMARK: Self = Self { offset_us: 0, may_be_equal: false };
+
+    /// The bound itself: rows at or before it are forgotten. Spark computes it in milliseconds, and so do we.
+    pub(crate) fn of(self, watermark_us: i64) -> i64 {
+        let bound_ms = watermark_us.saturating_add(self.offset_us) / 1000;
+        (bound_ms - i64::from(self.may_be_equal)).saturating_mul(1000)
+    }
+}
+
+/// How far the time of a kept row can be from that of a row that looks for it: no bound where none is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) from_us: Option<i64>,
+    pub(crate) to_us: Option<i64>,
+}
+
+/// What is kept, and for how long.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptRowsSpec {
+    /// The operator that keeps them, for messages.
+    pub(crate) owner: String,
+    /// The columns of a row.
+    pub(crate) types: Vec<DataType>,
+    /// When rows are forgotten; never without one.
+    pub(crate) expiry: Option<Expiry>,
+    /// How much event time is kept together; part of the state's format.
+    pub(crate) bucket_us: i64,
+}
+
+/// Takes the columns of rows that are forgotten, and how many they are.
+pub(crate) type Forgotten<'a> = dyn FnMut(Vec<ArrayRef>, usize) -> Result<()> + 'a;
 
 struct Entry {
     hash: u64,
@@ -46,7 +88,7 @@ struct Row {
     chunk: u32,
     at: u32,
     time: i64,
-    /// Tells it from all other rows of the side that there ever were; none when the number is free.
+    /// Tells it from all other rows that there ever were; none when the number is free.
     sequence: Option<u64>,
     is_matched: bool,
     is_dirty: bool,
@@ -68,11 +110,9 @@ struct Bucket {
     loaded: HashSet<Box<[u8]>>,
 }
 
-/// One worker's rows of one side.
-pub(super) struct Side {
-    spec: Arc<StreamJoinSpec>,
-    /// Which side it is.
-    at: usize,
+/// One worker's rows.
+pub(crate) struct KeptRows {
+    spec: KeptRowsSpec,
     place: Place,
     table: usize,
     codec: RowConverter,
@@ -96,20 +136,19 @@ pub(super) struct Side {
     gone_is_unflushed: bool,
     key_bytes: usize,
     chunk_bytes: usize,
-    pub(super) updated: u64,
-    pub(super) removed: u64,
+    updated: u64,
+    removed: u64,
 }
 
-impl Side {
-    pub(super) fn open(spec: Arc<StreamJoinSpec>, at: usize, place: Place) -> Result<Self> {
-        let types: Vec<_> = spec.sides[at].schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        let mut side = Self {
-            at,
+impl KeptRows {
+    /// The rows that table `at` of the operator has for this worker.
+    pub(crate) fn open(spec: KeptRowsSpec, at: usize, place: Place) -> Result<Self> {
+        let mut kept = Self {
             table: place.first_table + at,
             // Sequences of later batches are larger than those of earlier ones.
             sequence: place.store.version().map_or(0, |batch| (batch + 1) << 32),
             place,
-            codec: row_converter(&types)?,
+            codec: row_converter(&spec.types)?,
             spec,
             index: HashTable::new(),
             entries: Vec::new(),
@@ -130,9 +169,9 @@ impl Side {
             updated: 0,
             removed: 0,
         };
-        side.find_gone()?;
-        side.find_buckets()?;
-        Ok(side)
+        kept.find_gone()?;
+        kept.find_buckets()?;
+        Ok(kept)
     }
 
     fn find_gone(&mut self) -> Result<()> {
@@ -145,7 +184,7 @@ impl Side {
     }
 
     fn damaged(&self, what: &str) -> EngineError {
-        EngineError::data(format!("the state of {} is damaged: {what} cannot be read", self.spec.id))
+        EngineError::data(format!("the state of {} is damaged: {what} cannot be read", self.spec.owner))
             .help("restore the checkpoint from a backup, or give the query a new checkpoint location to start over")
     }
 
@@ -200,7 +239,7 @@ impl Side {
                 let (_, shard, rest) = key::decode(bytes)?;
                 let (Some((key, time, sequence)), Some((flags, columns))) = (split_key(rest), value.split_first())
                 else {
-                    return Err(EngineError::data("a row of a join in the state store is too short")
+                    return Err(EngineError::data("a kept row in the state store is too short")
                         .help("restore the checkpoint from a backup"));
                 };
                 if place.owns(shard) && time > gone_us && !known.contains(&sequence) {
@@ -214,7 +253,11 @@ impl Side {
             return Ok(());
         }
         let parser = self.codec.parser();
-        let columns = self.codec.convert_rows(values.iter().map(|value| parser.parse(value)))?;
+        let columns = if self.spec.types.is_empty() {
+            Vec::new()
+        } else {
+            self.codec.convert_rows(values.iter().map(|value| parser.parse(value)))?
+        };
         let chunk = self.add_chunk(columns, found.len());
         for ((key, time, sequence, is_matched), at) in found.into_iter().zip(0_u32..) {
             let entry = self.entry(key_hash(&key), &key);
@@ -238,8 +281,8 @@ impl Side {
         Ok(())
     }
 
-    /// Brings back what rows of the other side may meet and only the store has.
-    pub(super) fn load_for(&mut self, rows: &KeyedBatch, candidates: &[u32], reach: Reach) -> Result<()> {
+    /// Brings back what rows may meet that only the store has.
+    pub(crate) fn load_for(&mut self, rows: &KeyedBatch, candidates: &[u32], reach: Reach) -> Result<()> {
         if self.buckets.values().all(|bucket| bucket.stored == 0) {
             return Ok(());
         }
@@ -346,7 +389,7 @@ impl Side {
     }
 
     /// Keeps rows that came; `matched` are those that met one already.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &mut self,
         rows: &KeyedBatch,
         columns: &[ArrayRef],
@@ -387,8 +430,8 @@ impl Side {
         Ok(())
     }
 
-    /// The rows of a key that a row of the other side at `time` may meet.
-    pub(super) fn find(&self, hash: u64, key: &[u8], time: i64, reach: Reach, mut take: impl FnMut(u32)) {
+    /// The rows of a key that a row at `time` may meet.
+    pub(crate) fn find(&self, hash: u64, key: &[u8], time: i64, reach: Reach, mut take: impl FnMut(u32)) {
         let entries = &self.entries;
         let found =
             self.index.find(hash, |at| entries[*at as usize].hash == hash && *entries[*at as usize].key == *key);
@@ -405,7 +448,7 @@ impl Side {
     }
 
     /// Notes that a row met one; tells whether it is the first time.
-    pub(super) fn mark(&mut self, number: u32) -> bool {
+    pub(crate) fn mark(&mut self, number: u32) -> bool {
         let row = &mut self.rows[number as usize];
         let Some(sequence) = row.sequence.filter(|_| !row.is_matched) else { return false };
         row.is_matched = true;
@@ -422,7 +465,7 @@ impl Side {
     }
 
     /// The columns of some rows.
-    pub(super) fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
+    pub(crate) fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
         // Few chunks are met by one call: they are numbered anew.
         let mut local: BTreeMap<u32, usize> = BTreeMap::new();
         let mut chunks: Vec<&Chunk> = Vec::new();
@@ -430,7 +473,7 @@ impl Side {
         for number in numbers {
             let row = &self.rows[*number as usize];
             let Some(chunk) = &self.chunks[row.chunk as usize] else {
-                return Err(EngineError::internal("a row of a join has lost its columns"));
+                return Err(EngineError::internal("a kept row has lost its columns"));
             };
             let at = *local.entry(row.chunk).or_insert_with(|| {
                 chunks.push(chunk);
@@ -438,7 +481,7 @@ impl Side {
             });
             places.push((at, row.at as usize));
         }
-        let width = self.spec.sides[self.at].schema.fields().len();
+        let width = self.spec.types.len();
         (0..width)
             .map(|column| {
                 let arrays: Vec<&dyn arrow::array::Array> =
@@ -449,13 +492,13 @@ impl Side {
     }
 
     /// Up to which time rows are forgotten under a watermark, if that is further than before.
-    pub(super) fn bound(&self, watermark_us: Option<i64>) -> Option<i64> {
-        let bound = self.spec.sides[self.at].expiry?.of(watermark_us?);
+    pub(crate) fn bound(&self, watermark_us: Option<i64>) -> Option<i64> {
+        let bound = self.spec.expiry?.of(watermark_us?);
         (bound > self.gone_us).then_some(bound)
     }
 
     /// Whether rows would be forgotten under a watermark.
-    pub(super) fn has_expired(&self, watermark_us: Option<i64>) -> bool {
+    pub(crate) fn has_expired(&self, watermark_us: Option<i64>) -> bool {
         let Some(bound) = self.bound(watermark_us) else { return false };
         self.buckets.range(..=bound).any(|(start, bucket)| {
             *start != NO_EXPIRY && (bucket.stored > 0 || bucket.rows.iter().any(|row| self.is_over(*row, bound)))
@@ -468,11 +511,7 @@ impl Side {
     }
 
     /// Forgets the rows up to `bound`; those that met nothing go to `unmatched` first, if anybody wants them.
-    pub(super) fn expire(
-        &mut self,
-        bound: i64,
-        mut unmatched: Option<&mut dyn FnMut(Vec<ArrayRef>, usize) -> Result<()>>,
-    ) -> Result<()> {
+    pub(crate) fn expire(&mut self, bound: i64, mut unmatched: Option<&mut Forgotten<'_>>) -> Result<()> {
         let starts: Vec<i64> =
             self.buckets.range(..=bound).map(|(start, _)| *start).filter(|s| *s != NO_EXPIRY).collect();
         for start in starts {
@@ -504,7 +543,7 @@ impl Side {
     }
 
     /// Writes the changes since the last commit.
-    pub(super) fn take_changes(&mut self, changes: &mut ChangeSet) -> Result<()> {
+    pub(crate) fn take_changes(&mut self, changes: &mut ChangeSet) -> Result<()> {
         if std::mem::take(&mut self.gone_is_dirty) {
             self.put_gone(changes);
         }
@@ -532,7 +571,7 @@ impl Side {
     }
 
     /// Writes what the store does not know yet, ahead of a snapshot.
-    pub(super) fn take_unflushed(&mut self, changes: &mut ChangeSet) -> Result<()> {
+    pub(crate) fn take_unflushed(&mut self, changes: &mut ChangeSet) -> Result<()> {
         if std::mem::take(&mut self.gone_is_unflushed) {
             self.put_gone(changes);
         }
@@ -584,7 +623,7 @@ impl Side {
     }
 
     /// Moves rows to the store, the oldest first, until memory is below `goal_bytes`.
-    pub(super) fn spill(&mut self, goal_bytes: usize) -> Result<()> {
+    pub(crate) fn spill(&mut self, goal_bytes: usize) -> Result<()> {
         let starts: Vec<i64> = self.buckets.keys().copied().collect();
         for start in starts {
             if self.memory_bytes() <= goal_bytes {
@@ -611,13 +650,23 @@ impl Side {
         Ok(())
     }
 
+    /// What the batch changed, and what there is.
+    pub(crate) fn counts(&self) -> OperatorCounts {
+        OperatorCounts {
+            rows_total: self.total(),
+            rows_updated: self.updated,
+            rows_removed: self.removed,
+            memory_bytes: self.memory_bytes() as u64,
+        }
+    }
+
     /// Rows there are, in memory and in the store.
-    pub(super) fn total(&self) -> u64 {
+    fn total(&self) -> u64 {
         self.buckets.values().map(|bucket| bucket.rows.len() as u64 + bucket.stored).sum()
     }
 
     /// Memory, in bytes.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.chunk_bytes
             + self.key_bytes
             + (self.rows.len() - self.free_rows.len()) * (size_of::<Row>() + 3 * size_of::<RowRef>())
@@ -639,7 +688,7 @@ fn place_in<T>(places: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
     }
 }
 
-/// The times of the other side that a row at `time` may meet.
+/// The times of rows that a row at `time` may meet.
 fn window_of(time: i64, reach: Reach) -> (i64, i64) {
     if time == NO_EXPIRY {
         return (i64::MIN, NO_EXPIRY);
