@@ -11,7 +11,7 @@
 //!                   security: TLS, SASL, ACLs      │
 //!                                                  ▼
 //!                                  data_dir: topics.json  broker.json  quotas.json  broker.lock
-//!                                            offsets.log  transactions.log  consumer-groups.json
+//!                                            offsets.log  transactions.log  consumer-groups.log
 //!                                            users.json  acls.json
 //!                                            <topic>-<partition>/ segments, indexes, checkpoint
 //! ```

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -24,8 +24,9 @@ pub(crate) struct Groups {
     max_groups: usize,
     offsets: OffsetStore,
     pub(super) epochs: EpochStore,
-    /// Held by whoever changes the epochs on the disk and what the coordinator knows of them.
-    pub(super) changing_epochs: Mutex<()>,
+    /// Held by whoever changes the epochs on the disk and what the coordinator knows of them: for reading by who
+    /// reserves, for writing by who forgets.
+    pub(super) changing_epochs: RwLock<()>,
     pub(super) inner: Mutex<Inner>,
     /// A deadline may have come nearer.
     deadline_changed: Notify,
@@ -69,7 +70,7 @@ impl Groups {
             syncs: HashMap::new(),
         };
         let max_groups = limits.max_groups;
-        let (inner, changing_epochs) = (Mutex::new(inner), Mutex::default());
+        let (inner, changing_epochs) = (Mutex::new(inner), RwLock::default());
         Self { clock, max_groups, offsets, epochs, changing_epochs, inner, deadline_changed: Notify::new() }
     }
 
