@@ -15,6 +15,9 @@ use super::coordinator::Coordinator;
 use super::message::{Caller, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
 use super::offsets::{At, OffsetStore};
 use crate::clock::Clock;
+use crate::configs::group::Times;
+use crate::log::config::Overrides;
+use crate::settings::BrokerSettings;
 use kafka_protocol::ResponseError;
 
 /// The groups of a broker, with their committed offsets.
@@ -76,6 +79,12 @@ impl Groups {
 
     pub(crate) fn offsets(&self) -> &OffsetStore {
         &self.offsets
+    }
+
+    /// Hands out the settings a group has of its own; whatever kinds of groups there are, each takes what is its.
+    pub(crate) fn configure(&self, group: &str, own: &Overrides, settings: &BrokerSettings) {
+        let times = (!own.is_empty()).then(|| Times::of(own, settings));
+        self.with(|inner, _| inner.consumers.set_times(group, times));
     }
 
     /// An id for a new member, which starts with what its client calls itself.
