@@ -53,6 +53,9 @@ impl Journal {
         let file = file.map_err(io_at("open", &path))?;
         let (size_bytes, entries) = replay(&path, holds, &file, apply)?;
         file.set_len(size_bytes).map_err(io_at("truncate", &path))?;
+        // What was read may be in the system's memory only, where a kill of the process has left it. It counts from here
+        // on, and is answered from: a crash of the machine must not take it back.
+        file.sync_all().map_err(io_at("fsync", &path))?;
         sync_directory_of(&path)?;
         let appender = Appender { file, size_bytes, entries, written: 0 };
         Ok(Self { path, file: Mutex::new(appender), synced: Mutex::new(0) })
