@@ -11,7 +11,7 @@ use super::topic_settings::{
     DEFAULT_FILE_DELETE_DELAY_MS, DEFAULT_INDEX_INTERVAL_BYTES, DEFAULT_SEGMENT_INDEX_BYTES, LOG_APPEND_TIME, items,
 };
 pub(crate) use super::topic_settings::{KNOWN, Known, ValueType};
-use crate::settings::{BrokerSettings, Sabotage};
+use crate::settings::{BrokerSettings, FsyncMode, Sabotage};
 
 /// What a topic sets itself, as it was written.
 pub(crate) type Overrides = BTreeMap<String, String>;
@@ -46,6 +46,8 @@ pub(crate) struct LogConfig {
     pub(crate) codec: Option<Codec>,
     /// Whether a producer that was replaced is refused; only sabotage says no.
     pub(crate) fences: bool,
+    /// Whether a segment is on the disk before the next one is written to.
+    pub(crate) syncs_closed: bool,
 }
 
 /// Checks one setting; the error names it, what was found and what is expected.
@@ -128,6 +130,7 @@ impl LogConfig {
                 _ => None,
             },
             fences: !settings.sabotage.contains(&Sabotage::NoFencing),
+            syncs_closed: settings.fsync == FsyncMode::Always,
         }
     }
 }
