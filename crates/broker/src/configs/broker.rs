@@ -116,7 +116,8 @@ pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
     set(&mut BrokerSettings::default(), name, value)
 }
 
-fn number<T: FromStr + PartialOrd + Display>(value: &str, least: T, most: T) -> Result<T, String> {
+/// A number within limits, or what is wrong with the text.
+pub(super) fn number<T: FromStr + PartialOrd + Display>(value: &str, least: T, most: T) -> Result<T, String> {
     match value.parse::<T>() {
         Ok(number) if (&least..=&most).contains(&&number) => Ok(number),
         _ => Err(format!("is {value:?}, expected a number from {least} to {most}")),

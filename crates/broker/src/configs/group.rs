@@ -3,6 +3,7 @@
 //! Another kind of group adds a table of its settings to [`known`], and heeds them where `Groups::configure` hands out
 //! what was altered.
 
+use super::broker::number;
 use crate::log::config::{Overrides, ValueType};
 use crate::settings::BrokerSettings;
 
@@ -30,7 +31,7 @@ const CONSUMER: &[GroupConfig] = &[
         default: |settings| settings.group_consumer_heartbeat_interval_ms.to_string(),
         check: |value, settings| {
             let least = settings.group_consumer_min_heartbeat_interval_ms;
-            between(value, least, settings.group_consumer_max_heartbeat_interval_ms)
+            number(value, least, settings.group_consumer_max_heartbeat_interval_ms).map(drop)
         },
         documentation: "How often members of the group are told to heartbeat.",
     },
@@ -41,7 +42,7 @@ const CONSUMER: &[GroupConfig] = &[
         default: |settings| settings.group_consumer_session_timeout_ms.to_string(),
         check: |value, settings| {
             let least = settings.group_consumer_min_session_timeout_ms;
-            between(value, least, settings.group_consumer_max_session_timeout_ms)
+            number(value, least, settings.group_consumer_max_session_timeout_ms).map(drop)
         },
         documentation: "How long a member of the group may be silent.",
     },
@@ -89,31 +90,24 @@ pub(crate) struct Times {
 impl Times {
     /// The times in force for a group. What the broker's limits do not allow any more is the nearest they do.
     pub(crate) fn of(own: &Overrides, settings: &BrokerSettings) -> Self {
-        let number = |name: &str, default: i32, least: i32, most: i32| {
+        let within = |name: &str, default: i32, least: i32, most: i32| {
             let own = own.get(name).and_then(|value| value.parse().ok());
             own.map_or(default, |own: i32| own.max(least).min(most))
         };
         Self {
-            heartbeat_interval_ms: number(
+            heartbeat_interval_ms: within(
                 HEARTBEAT_INTERVAL,
                 settings.group_consumer_heartbeat_interval_ms,
                 settings.group_consumer_min_heartbeat_interval_ms,
                 settings.group_consumer_max_heartbeat_interval_ms,
             ),
-            session_timeout_ms: number(
+            session_timeout_ms: within(
                 SESSION_TIMEOUT,
                 settings.group_consumer_session_timeout_ms,
                 settings.group_consumer_min_session_timeout_ms,
                 settings.group_consumer_max_session_timeout_ms,
             ),
         }
-    }
-}
-
-fn between(value: &str, least: i32, most: i32) -> Result<(), String> {
-    match value.parse::<i32>() {
-        Ok(number) if (least..=most).contains(&number) => Ok(()),
-        _ => Err(format!("is {value:?}, expected a number from {least} to {most}")),
     }
 }
 
