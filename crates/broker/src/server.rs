@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -46,6 +47,7 @@ use crate::handler::{self, Answer, Context, Peer};
 use crate::protocol::frame::{self, AnswerTo, Frame, FrameError, Patience, RequestLimits, timed_out};
 use crate::quota::entity::Key;
 use crate::security::session::Session;
+use crate::settings::BrokerSettings;
 
 /// Requests of one connection that wait for their answer.
 const LINE_LENGTH: usize = 64;
@@ -66,13 +68,12 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BrokerError
 }
 
 /// Accepts connections of one listener until `stop` says so, then lets answers under way finish.
-/// `slots` and `hosts` are of the connections of all listeners.
+/// `places` are those of the connections of all listeners.
 pub(crate) async fn serve(
     ctx: Arc<Context>,
     socket: TcpListener,
     listener: Arc<Listener>,
-    slots: Arc<Semaphore>,
-    hosts: Arc<Hosts>,
+    places: Arc<Places>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -95,14 +96,12 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            tracing::warn!(%address, limit = ctx.settings.max_connections, "too many connections, one closed");
-            continue;
-        };
-        let Some(place) = hosts.enter(address.ip(), ctx.settings.max_connections_per_ip) else {
-            let limit = ctx.settings.max_connections_per_ip;
-            tracing::warn!(%address, limit, "too many connections from this address, one closed");
-            continue;
+        let place = match places.enter(address.ip(), &ctx.configs.in_force()) {
+            Ok(place) => place,
+            Err(full) => {
+                tracing::warn!(%address, %full, "a connection closed");
+                continue;
+            }
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%address, %error, "no TCP_NODELAY");
@@ -110,7 +109,7 @@ pub(crate) async fn serve(
         let (ctx, listener, stop) = (Arc::clone(&ctx), Arc::clone(&listener), stop.clone());
         connections.spawn(async move {
             listener.admit(ctx, stream, address, stop).await;
-            drop((slot, place));
+            drop(place);
         });
     }
     drop(socket);
@@ -121,38 +120,59 @@ pub(crate) async fn serve(
     connections.shutdown().await;
 }
 
-/// How many connections each address has.
+/// The connections there are, and how many each address has.
 #[derive(Debug, Default)]
-pub(crate) struct Hosts {
-    connected: Mutex<HashMap<IpAddr, usize>>,
+pub(crate) struct Places {
+    taken: Mutex<Taken>,
 }
 
-/// A connection's place among those of its address.
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_host: HashMap<IpAddr, usize>,
+}
+
+/// A connection's place.
 #[derive(Debug)]
 struct Place {
-    hosts: Arc<Hosts>,
+    places: Arc<Places>,
     address: IpAddr,
 }
 
-impl Hosts {
-    fn enter(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<Place> {
-        let mut connected = self.connected.lock();
-        let count = connected.entry(address).or_default();
-        if *count >= limit {
-            return None;
+/// Why there is no place.
+#[derive(Debug, PartialEq, Eq, Error)]
+enum Full {
+    #[error("{limit} connections are open, the limit (max_connections)")]
+    Broker { limit: usize },
+    #[error("{limit} connections of its address are open, the limit (max_connections_per_ip)")]
+    Host { limit: usize },
+}
+
+impl Places {
+    /// A place within the limits in force now. Who came before they were lowered stays.
+    fn enter(self: &Arc<Self>, address: IpAddr, settings: &BrokerSettings) -> Result<Place, Full> {
+        let mut taken = self.taken.lock();
+        if taken.all >= settings.max_connections {
+            return Err(Full::Broker { limit: settings.max_connections });
         }
-        *count += 1;
-        Some(Place { hosts: Arc::clone(self), address })
+        let of_host = taken.by_host.get(&address).copied().unwrap_or_default();
+        if of_host >= settings.max_connections_per_ip {
+            return Err(Full::Host { limit: settings.max_connections_per_ip });
+        }
+        taken.all += 1;
+        taken.by_host.insert(address, of_host + 1);
+        Ok(Place { places: Arc::clone(self), address })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut connected = self.hosts.connected.lock();
-        if let Some(count) = connected.get_mut(&self.address) {
+        let mut taken = self.places.taken.lock();
+        taken.all -= 1;
+        if let Some(count) = taken.by_host.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                connected.remove(&self.address);
+                taken.by_host.remove(&self.address);
             }
         }
     }

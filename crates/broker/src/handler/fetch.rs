@@ -173,10 +173,19 @@ fn readable_bytes(topics: &[WantedTopic], isolation: Isolation) -> usize {
     bytes.fold(0, usize::saturating_add)
 }
 
+/// Whether a read would give enough, or an error worth to come at once. One for what is not there is not: as in Kafka
+/// it comes with the answer to the rest, since a client that keeps asking would be answered without a pause. Where
+/// nothing else is asked for there is no rest.
 fn has_enough(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64) -> bool {
     let mut bytes = 0u64;
+    let mut waits = false;
     for wanted in all(topics) {
-        let Ok(partition) = &wanted.partition else { return true };
+        let partition = match &wanted.partition {
+            Err(ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId) => continue,
+            Err(_) => return true,
+            Ok(partition) => partition,
+        };
+        waits = true;
         if partition.is_deleted() || partition.is_out_of_range(wanted.offset) {
             return true;
         }
@@ -186,7 +195,7 @@ fn has_enough(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64) -> b
             return true;
         }
     }
-    bytes >= min_bytes
+    !waits || bytes >= min_bytes
 }
 
 fn read_all(

@@ -44,7 +44,7 @@ mod delete_records;
 mod describe_log_dirs;
 mod create_partitions;
 mod describe_configs;
-mod broker_configs;
+mod altered_configs;
 mod incremental_alter_configs;
 mod alter_configs;
 mod describe_cluster;
@@ -80,6 +80,7 @@ use uuid::Uuid;
 
 use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
+use crate::configs::store::Configs;
 use crate::fetch_session::SessionCache;
 use crate::group::service::Groups;
 use crate::identity::Identity;
@@ -105,7 +106,9 @@ const NO_OPERATIONS: i32 = i32::MIN;
 /// Everything a handler may use.
 #[derive(Debug)]
 pub(crate) struct Context {
+    /// As the broker was started; what can be altered meanwhile is in `configs`.
     pub(crate) settings: Arc<BrokerSettings>,
+    pub(crate) configs: Arc<Configs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) groups: Arc<Groups>,

@@ -12,6 +12,7 @@ mod deletion;
 mod placement;
 mod restart;
 mod topics;
+mod configs;
 mod compaction;
 mod groups;
 mod consumer_groups;
