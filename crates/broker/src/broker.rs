@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::admission::Listener;
 use crate::budget::{Budget, Used};
+use crate::buffers::Buffers;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{BrokerError, io_at};
 use crate::fetch_session::SessionCache;
@@ -263,6 +264,7 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         quotas,
         request_memory,
         fetch_memory,
+        buffers: Buffers::new(),
         users,
         authorizer,
         log_limits,

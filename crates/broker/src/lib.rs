@@ -46,6 +46,7 @@ mod protocol;
 mod handler;
 mod fetch_session;
 mod budget;
+mod buffers;
 mod quota;
 mod identity;
 mod log;
