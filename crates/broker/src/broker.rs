@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::admission::Listener;
 use crate::budget::{Budget, Used};
+use crate::buffers::Buffers;
 use crate::clock::{Clock, SystemClock};
 use crate::configs::group::Times;
 use crate::configs::store::Configs;
@@ -267,6 +268,7 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         quotas,
         request_memory,
         fetch_memory,
+        buffers: Buffers::new(),
         users,
         authorizer,
         log_limits,

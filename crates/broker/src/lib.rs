@@ -46,6 +46,7 @@ mod protocol;
 mod handler;
 mod fetch_session;
 mod budget;
+mod buffers;
 mod configs;
 mod quota;
 mod identity;

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Buf;
 use kafka_protocol::messages::ApiKey;
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -45,6 +46,7 @@ use crate::clock::Clock;
 use crate::error::BrokerError;
 use crate::handler::{self, Answer, Context, Peer};
 use crate::protocol::frame::{self, AnswerTo, Frame, FrameError, Patience, RequestLimits, timed_out};
+use crate::protocol::pieces::Pieces;
 use crate::quota::entity::Key;
 use crate::security::session::Session;
 use crate::settings::BrokerSettings;
@@ -328,7 +330,7 @@ async fn admit_produce(ctx: &Arc<Context>, mute: &Mute, peer: &Peer, frame: &Fra
     Ok(Box::pin(async move {
         if !admitted.silent {
             let frame = to.encode(&admitted.finish().await)?;
-            return Ok(Some(Answer { frame, muted_until_ms, _memory: None }));
+            return Ok(Some(Answer { frame: frame.into(), muted_until_ms, _memory: None }));
         }
         if admitted.failed {
             // Without an answer, a closed connection is the only way to say that it failed.
@@ -349,7 +351,7 @@ async fn write_answers<W: AsyncWrite + Unpin>(
     let stalled = Duration::from_millis(ctx.settings.slow_reader_timeout_ms);
     while let Some(pending) = line.recv().await {
         if let Some(answer) = pending.answer.await? {
-            write_frame(&mut writer, &answer.frame, stalled).await?;
+            write_frame(&mut writer, answer.frame, stalled).await?;
             mute.extend(answer.muted_until_ms);
         }
         if session.has_failed() {
@@ -368,16 +370,15 @@ async fn write_answers<W: AsyncWrite + Unpin>(
 /// Writes a frame, unless the client takes none of it for too long.
 pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
     writer: &mut W,
-    mut bytes: &[u8],
+    mut frame: Pieces,
     stalled: Duration,
 ) -> Result<(), FrameError> {
-    while !bytes.is_empty() {
-        let written = timeout(stalled, writer.write(bytes)).await;
+    while frame.has_remaining() {
+        let written = timeout(stalled, writer.write_buf(&mut frame)).await;
         let count = written.map_err(|_| timed_out("an answer was not taken"))??;
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
-        bytes = &bytes[count..];
     }
     // TLS keeps the last of what is written until it is flushed.
     Ok(timeout(stalled, writer.flush()).await.map_err(|_| timed_out("an answer was not taken"))??)

@@ -183,7 +183,7 @@ pub struct BrokerSettings {
     /// wait to be read on.
     pub max_request_memory_bytes: usize,
     /// Bytes of fetch responses held by all connections together, from before they are read until the system has
-    /// taken them; beyond it fetches are answered without records. A response is held twice while it is encoded.
+    /// taken them; beyond it fetches are answered without records. Buffers that are used again take 16 MiB beside it.
     pub max_fetch_memory_bytes: usize,
     /// Record bytes in one fetch response (the first batch is always whole).
     pub max_fetch_bytes: usize,

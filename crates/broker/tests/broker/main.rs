@@ -23,6 +23,7 @@ mod kcat;
 mod sessions;
 mod quotas;
 mod limits;
+mod fetch;
 mod security;
 
 use std::path::Path;
