@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::sink::OutputMode;
 use crate::testing::StreamScript;
 
+mod sessions;
 mod stateful;
 
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
