@@ -47,6 +47,9 @@ pub(crate) enum Bucketing {
     Window { time: PhysicalExprRef, window: TimeWindow },
     /// That of its time. Rows without a time are in the one that never expires.
     Instant { time: PhysicalExprRef },
+    /// That of the end of its own session, with the session's start as one more column. Rows without a session are
+    /// left out.
+    Session { session: PhysicalExprRef },
 }
 
 impl Bucketing {
@@ -54,7 +57,7 @@ impl Bucketing {
     pub(crate) fn size_us(&self) -> i64 {
         match self {
             Self::Window { window, .. } => window.size_us,
-            Self::None | Self::Instant { .. } => 0,
+            Self::None | Self::Instant { .. } | Self::Session { .. } => 0,
         }
     }
 }
@@ -119,33 +122,34 @@ impl Keyer {
 
     /// Keys the rows of `batch`; rows whose bucket expires at or before `late_us` are late.
     pub(crate) fn key(&mut self, batch: &RecordBatch, late_us: Option<i64>) -> Result<Keyed> {
-        let Some((batch, buckets)) = self.buckets(batch)? else {
+        let Some(timed) = self.buckets(batch)? else {
             return self.partition(batch, None, 0);
         };
         let Some(late_us) = late_us.filter(|_| self.spec.has_watermark) else {
-            return self.partition(&batch, Some(&buckets), 0);
+            return self.partition(&timed.batch, Some(&timed), 0);
         };
         let size = self.spec.bucket.size_us();
-        let is_late = |start: i64| start.saturating_add(size) <= late_us;
-        let late = buckets.values().iter().filter(|start| is_late(**start)).count();
+        let is_late = |bucket: i64| bucket.saturating_add(size) <= late_us;
+        let late = timed.buckets.values().iter().filter(|bucket| is_late(**bucket)).count();
         if late == 0 {
-            return self.partition(&batch, Some(&buckets), 0);
+            return self.partition(&timed.batch, Some(&timed), 0);
         }
-        let on_time: BooleanArray = buckets.values().iter().map(|start| Some(!is_late(*start))).collect();
-        let batch = filter_record_batch(&batch, &on_time)?;
-        let buckets = filter(&buckets, &on_time)?;
-        self.partition(&batch, Some(buckets.as_primitive()), late as u64)
+        let on_time: BooleanArray = timed.buckets.values().iter().map(|bucket| Some(!is_late(*bucket))).collect();
+        let timed = timed.only(&on_time)?;
+        self.partition(&timed.batch, Some(&timed), late as u64)
     }
 
     /// The rows with their buckets; none if all are in one. Rows in several windows are there several times.
-    fn buckets(&self, batch: &RecordBatch) -> Result<Option<(RecordBatch, TimestampMicrosecondArray)>> {
+    fn buckets(&self, batch: &RecordBatch) -> Result<Option<Timed>> {
         let (time, window) = match &self.spec.bucket {
             Bucketing::None => return Ok(None),
             Bucketing::Instant { time } => {
                 let times = evaluate_time(time, batch)?;
                 let buckets = times.iter().map(|time| time.unwrap_or(NO_EXPIRY));
-                return Ok(Some((batch.clone(), TimestampMicrosecondArray::from_iter_values(buckets))));
+                let buckets = TimestampMicrosecondArray::from_iter_values(buckets);
+                return Ok(Some(Timed { batch: batch.clone(), buckets, starts: None }));
             }
+            Bucketing::Session { session } => return sessions(session, batch).map(Some),
             Bucketing::Window { time, window } => (time, window),
         };
         let times = evaluate_time(time, batch)?;
@@ -156,8 +160,8 @@ impl Keyer {
             (batch.clone(), times)
         };
         if window.is_tumbling() {
-            let starts = times.unary(|time| window.last_start(time));
-            return Ok(Some((batch, starts)));
+            let buckets = times.unary(|time| window.last_start(time));
+            return Ok(Some(Timed { batch, buckets, starts: None }));
         }
         let mut rows = Vec::with_capacity(times.len() * 2);
         let mut starts = Vec::with_capacity(times.len() * 2);
@@ -167,23 +171,20 @@ impl Keyer {
                 starts.push(start);
             }
         }
-        Ok(Some((take_record_batch(&batch, &UInt32Array::from(rows))?, starts.into())))
+        let batch = take_record_batch(&batch, &UInt32Array::from(rows))?;
+        Ok(Some(Timed { batch, buckets: starts.into(), starts: None }))
     }
 
-    fn partition(
-        &mut self,
-        batch: &RecordBatch,
-        buckets: Option<&TimestampMicrosecondArray>,
-        late_rows: u64,
-    ) -> Result<Keyed> {
+    fn partition(&mut self, batch: &RecordBatch, timed: Option<&Timed>, late_rows: u64) -> Result<Keyed> {
         let rows = batch.num_rows();
         let keys = normalized(evaluate(&self.spec.keys, batch)?)?;
-        let columns = evaluate(&self.spec.columns, batch)?;
+        let mut columns = evaluate(&self.spec.columns, batch)?;
+        columns.extend(timed.and_then(|timed| timed.starts.clone()));
         let keys = if keys.is_empty() { None } else { Some(self.converter.convert_columns(&keys)?) };
         let mut batches: Vec<KeyedBatch> = (0..self.workers).map(|_| KeyedBatch::default()).collect();
         let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); self.workers];
         for (index, row) in (0_u32..).zip(0..rows) {
-            let bucket = buckets.map_or(NO_EXPIRY, |starts| starts.value(row));
+            let bucket = timed.map_or(NO_EXPIRY, |timed| timed.buckets.value(row));
             let key = keys.as_ref().map(|keys| keys.row(row));
             let key = key.as_ref().map_or(&[][..], |key| key.as_ref());
             let hash = key_hash(key);
@@ -203,6 +204,37 @@ impl Keyer {
         }
         Ok(Keyed { batches, late_rows })
     }
+}
+
+/// Rows and the buckets they belong to.
+struct Timed {
+    batch: RecordBatch,
+    buckets: TimestampMicrosecondArray,
+    /// Where the sessions of the rows begin, if they have some.
+    starts: Option<ArrayRef>,
+}
+
+impl Timed {
+    fn only(self, keep: &BooleanArray) -> Result<Self> {
+        Ok(Self {
+            batch: filter_record_batch(&self.batch, keep)?,
+            buckets: filter(&self.buckets, keep)?.as_primitive().clone(),
+            starts: self.starts.map(|starts| filter(&starts, keep)).transpose()?,
+        })
+    }
+}
+
+/// The rows that have a session, by its end.
+fn sessions(session: &PhysicalExprRef, batch: &RecordBatch) -> Result<Timed> {
+    let sessions = session.evaluate(batch)?.into_array(batch.num_rows())?;
+    let (Some(found), present) = (sessions.as_struct_opt(), is_not_null(&sessions)?) else {
+        return Err(EngineError::internal(format!("a session is {} and not a STRUCT of times", sessions.data_type())));
+    };
+    let time = |at: usize| found.column(at).as_primitive::<TimestampMicrosecondType>().clone();
+    // State is by microseconds, whatever the zone they are shown in.
+    let (starts, ends) = (time(0).with_timezone_opt(None::<&str>), time(1).with_timezone_opt(None::<&str>));
+    let timed = Timed { batch: batch.clone(), buckets: ends, starts: Some(Arc::new(starts)) };
+    if sessions.null_count() > 0 { timed.only(&present) } else { Ok(timed) }
 }
 
 fn evaluate_time(time: &PhysicalExprRef, batch: &RecordBatch) -> Result<TimestampMicrosecondArray> {

@@ -5,6 +5,8 @@
 //!                                                  └── changes ──> changelog, state store
 //! ```
 //!
+//! Groups by [`session`] are kept by their end, which moves; all others by a bucket of time that is part of their key.
+//!
 //! With a watermark, a row whose window ended at or before the watermark of the batch before is late and left out;
 //! groups whose window ended at or before this batch's watermark are final: they are emitted in append mode and
 //! forgotten in append and update mode. This is Spark's rule; see the SQL reference on event time.
@@ -12,6 +14,9 @@
 mod accumulator;
 mod boxed;
 mod operator;
+mod output;
+mod session;
+mod states;
 mod table;
 
 use std::sync::Arc;
@@ -27,6 +32,7 @@ use crate::plan::window::TimeWindow;
 use crate::sink::OutputMode;
 use accumulator::Accumulator;
 use operator::AggregateOperator;
+use session::SessionOperator;
 
 /// What one `GROUP BY` does, as the planner found it.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub(crate) struct AggregateSpec {
     pub(crate) input: Arc<InputSpec>,
     /// The window or event time among the grouping expressions.
     pub(crate) window: Option<WindowKey>,
+    /// Where the session stands among the grouping columns; then there is no window.
+    pub(crate) session: Option<usize>,
     /// The aggregate functions.
     pub(crate) functions: Vec<FunctionSpec>,
     /// Grouping columns in the query's order, then the functions' results.
@@ -73,7 +81,7 @@ impl OperatorSpec for AggregateSpec {
     }
 
     fn spark_name(&self) -> &'static str {
-        "stateStoreSave"
+        if self.session.is_some() { "sessionWindowStateStoreSaveExec" } else { "stateStoreSave" }
     }
 
     fn fingerprint(&self) -> String {
@@ -83,7 +91,19 @@ impl OperatorSpec for AggregateSpec {
             .map(|function| format!("{}{:?}", function.function.fun().name(), function.arg_types))
             .collect();
         let window = self.window.as_ref().map(|window| (window.position, window.window));
-        format!("v1 keys {:?} window {window:?} functions [{}]", self.input.key_types, functions.join(", "))
+        let keys = &self.input.key_types;
+        match self.session {
+            // The gap is no part of it: it is for new rows, and sessions that were joined stay joined.
+            Some(at) => format!("v1 keys {keys:?} session {at} functions [{}]", functions.join(", ")),
+            None => format!("v1 keys {keys:?} window {window:?} functions [{}]", functions.join(", ")),
+        }
+    }
+
+    fn stores(&self) -> Vec<String> {
+        match self.session {
+            Some(_) => vec![self.id.clone(), format!("{}-due", self.id)],
+            None => vec![self.id.clone()],
+        }
     }
 
     fn inputs(&self) -> Vec<Arc<InputSpec>> {
@@ -97,14 +117,20 @@ impl OperatorSpec for AggregateSpec {
                 "the end of the window, {} ms after its start",
                 window.window.size_us / 1000
             )),
+            _ if self.input.has_watermark && self.session.is_some() => {
+                StateBound::Watermark("the end of the session, a gap after its last row".to_owned())
+            }
             _ if self.input.has_watermark => StateBound::Watermark("the event time grouped by".to_owned()),
-            None if self.input.keys.is_empty() => StateBound::Rows(1),
+            None if self.input.keys.is_empty() && self.session.is_none() => StateBound::Rows(1),
             _ => StateBound::None,
         }
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(AggregateOperator::open(self, place)?))
+        Ok(match self.session {
+            Some(_) => Box::new(SessionOperator::open(self, place)?),
+            None => Box::new(AggregateOperator::open(self, place)?),
+        })
     }
 }
 

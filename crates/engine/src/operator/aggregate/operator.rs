@@ -3,17 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::DataType;
-use arrow::row::{RowConverter, RowParser};
-
 use super::AggregateSpec;
-use super::accumulator::Accumulator;
-use super::table::{Bucket, Slots};
-use crate::error::{EngineError, Result};
-use crate::operator::keyed::{KeyedBatch, key_hash, row_converter, shard_of_hash, worker_of};
+use super::output::GroupRows;
+use super::states::GroupStates;
+use super::table::{Bucket, too_many_keys};
+use crate::error::Result;
+use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
-use crate::plan::window::window_array;
 use crate::sink::OutputMode;
 use crate::state::{Change, ChangeSet, key};
 
@@ -21,12 +17,8 @@ use crate::state::{Change, ChangeSet, key};
 pub(crate) struct AggregateOperator {
     spec: Arc<AggregateSpec>,
     place: Place,
-    keys: RowConverter,
-    states: RowConverter,
-    /// How many state columns each accumulator has.
-    state_widths: Vec<usize>,
-    accumulators: Vec<Box<dyn Accumulator>>,
-    slots: Slots,
+    rows: GroupRows,
+    states: GroupStates,
     buckets: BTreeMap<i64, Bucket>,
     /// Changes of groups that were moved out of memory before the batch ended.
     spilled: ChangeSet,
@@ -40,16 +32,11 @@ pub(crate) struct AggregateOperator {
 impl AggregateOperator {
     /// A worker with the groups that the store has for its shards.
     pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
-        let accumulators = spec.accumulators()?;
-        let types: Vec<Vec<DataType>> = accumulators.iter().map(|accumulator| accumulator.state_types()).collect();
         let mut operator = Self {
-            keys: row_converter(&spec.input.key_types)?,
-            states: row_converter(&types.concat())?,
-            state_widths: types.iter().map(Vec::len).collect(),
+            rows: GroupRows::new(&spec)?,
+            states: GroupStates::new(&spec)?,
             spec,
             place,
-            accumulators,
-            slots: Slots::default(),
             buckets: BTreeMap::new(),
             spilled: ChangeSet::default(),
             expired_below: None,
@@ -91,14 +78,9 @@ impl AggregateOperator {
                     Some(entry) => entry,
                     None => {
                         if !bucket.has_room(key.len()) {
-                            return Err(EngineError::unavailable(
-                                "one window has more than 4 GiB of keys in memory on one worker",
-                            )
-                            .help(
-                                "give the query a smaller memory budget, so that groups move to disk, or more workers",
-                            ));
+                            return Err(too_many_keys());
                         }
-                        let entry = bucket.insert(hash, key, self.slots.take());
+                        let entry = bucket.insert(hash, key, self.states.take_slot());
                         if bucket.on_disk {
                             missing.push((time, entry));
                         } else {
@@ -113,9 +95,7 @@ impl AggregateOperator {
                 row += 1;
             }
         }
-        for accumulator in &mut self.accumulators {
-            accumulator.grow(self.slots.len());
-        }
+        self.states.grow();
         if missing.is_empty() { Ok(()) } else { self.fetch(&missing) }
     }
 
@@ -138,7 +118,7 @@ impl AggregateOperator {
                 }
             }
         }
-        merge_states(&self.states, &self.state_widths, &mut self.accumulators, &found, &found_slots)
+        self.states.decode(&found, &found_slots)
     }
 
     fn stored_key(&self, time: i64, entry: u32) -> Vec<u8> {
@@ -171,8 +151,7 @@ impl AggregateOperator {
     fn drop_bucket(&mut self, time: i64) {
         let Some(bucket) = self.buckets.remove(&time) else { return };
         let slots = bucket.slots(&bucket.all());
-        self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(&slots));
-        self.slots.give_back(&slots);
+        self.states.free(&slots);
         self.counts.rows_total -= bucket.keys;
         self.counts.rows_removed += bucket.keys;
         self.expired_below = self.expired_below.max(Some(time + 1));
@@ -189,13 +168,9 @@ impl AggregateOperator {
     fn emit_entries(&mut self, time: i64, entries: &[u32], emit: &mut Emit<'_>) -> Result<()> {
         for entries in entries.chunks(EMIT_ROWS) {
             let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
-            let slots = bucket.slots(entries);
-            let parser = self.keys.parser();
-            let keys = entries.iter().map(|entry| parser.parse(bucket.key(*entry)));
-            let keys = if self.spec.input.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
-            let results =
-                self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect::<Result<_>>()?;
-            emit(output(&self.spec, time, keys, results, entries.len())?)?;
+            let results = self.states.evaluate(&bucket.slots(entries))?;
+            let keys = entries.iter().map(|entry| bucket.key(*entry));
+            emit(self.rows.of_bucket(time, keys, results)?)?;
         }
         Ok(())
     }
@@ -223,15 +198,12 @@ impl AggregateOperator {
         if page.keys.is_empty() {
             return Ok(());
         }
-        let slots: Vec<u32> = (0..u32::try_from(page.keys.len()).unwrap_or(u32::MAX)).collect();
-        let mut accumulators = self.spec.accumulators()?;
-        accumulators.iter_mut().for_each(|accumulator| accumulator.grow(slots.len()));
-        merge_states(&self.states, &self.state_widths, &mut accumulators, &page.values, &slots)?;
-        let parser = self.keys.parser();
-        let keys = page.keys.iter().map(|key| parser.parse(key));
-        let keys = if self.spec.input.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
-        let results = accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect::<Result<_>>()?;
-        emit(output(&self.spec, time, keys, results, slots.len())?)
+        let mut states = GroupStates::new(&self.spec)?;
+        let slots: Vec<u32> = page.keys.iter().map(|_| states.take_slot()).collect();
+        states.grow();
+        states.decode(&page.values, &slots)?;
+        let results = states.evaluate(&slots)?;
+        emit(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?)
     }
 
     /// Emits the groups that the batch changed, each once, with its last value.
@@ -264,12 +236,7 @@ impl AggregateOperator {
         let mut stored_key = Vec::new();
         for entries in entries.chunks(EMIT_ROWS) {
             let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
-            let slots = bucket.slots(entries);
-            let mut columns = Vec::new();
-            for accumulator in &mut self.accumulators {
-                columns.extend(accumulator.state(&slots)?);
-            }
-            let values = if columns.is_empty() { None } else { Some(self.states.convert_columns(&columns)?) };
+            let values = self.states.encode(&bucket.slots(entries))?;
             for (row, entry) in entries.iter().enumerate() {
                 stored_key.clear();
                 key::encode(
@@ -301,30 +268,18 @@ impl AggregateOperator {
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
             let slots = bucket.slots(&bucket.all());
             *bucket = Bucket::stored(bucket.keys);
-            self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(&slots));
-            self.slots.give_back(&slots);
+            self.states.free(&slots);
             if self.memory_bytes() < self.place.budget_bytes / 2 {
                 break;
             }
         }
-        self.release_slots();
-        Ok(())
-    }
-
-    /// Gives accumulator memory back when no group is left in memory.
-    fn release_slots(&mut self) {
-        if self.buckets.values().all(|bucket| bucket.entries.is_empty())
-            && let Ok(accumulators) = self.spec.accumulators()
-        {
-            self.accumulators = accumulators;
-            self.slots = Slots::default();
-        }
+        // Accumulators give memory back only when no group is left in them.
+        if self.buckets.values().all(|bucket| bucket.entries.is_empty()) { self.states.keep(&[]) } else { Ok(()) }
     }
 
     fn memory_bytes(&self) -> usize {
         let buckets: usize = self.buckets.values().map(Bucket::size_bytes).sum();
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size_bytes()).sum();
-        buckets + accumulators + self.slots.size_bytes()
+        buckets + self.states.size_bytes()
     }
 }
 
@@ -332,9 +287,7 @@ impl Operator for AggregateOperator {
     fn process(&mut self, _: usize, batch: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
         let mut slots = Vec::with_capacity(batch.len());
         self.resolve(batch, &mut slots)?;
-        for (function, accumulator) in self.spec.functions.iter().zip(&mut self.accumulators) {
-            function.update(accumulator.as_mut(), &batch.columns, &slots)?;
-        }
+        self.states.update(&batch.columns, &slots)?;
         if self.memory_bytes() > self.place.budget_bytes {
             self.spill()?;
         }
@@ -420,61 +373,5 @@ impl StoredPage {
     fn push(&mut self, key: &[u8], value: &[u8]) {
         self.keys.push(key.to_vec());
         self.values.push(value.to_vec());
-    }
-}
-
-/// Adds stored states to the slots of accumulators.
-fn merge_states(
-    states: &RowConverter,
-    widths: &[usize],
-    accumulators: &mut [Box<dyn Accumulator>],
-    values: &[Vec<u8>],
-    slots: &[u32],
-) -> Result<()> {
-    if values.is_empty() || widths.is_empty() {
-        return Ok(());
-    }
-    let parser: RowParser = states.parser();
-    let columns = states.convert_rows(values.iter().map(|value| parser.parse(value)))?;
-    let mut rest = columns.as_slice();
-    for (accumulator, width) in accumulators.iter_mut().zip(widths) {
-        let (own, others) = rest.split_at(*width);
-        accumulator.merge(own, slots)?;
-        rest = others;
-    }
-    Ok(())
-}
-
-/// The output rows of some groups of one bucket.
-fn output(
-    spec: &AggregateSpec,
-    time: i64,
-    keys: Vec<ArrayRef>,
-    results: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<RecordBatch> {
-    let mut columns = keys;
-    if let Some(window) = &spec.window {
-        columns.insert(
-            window.position,
-            time_column(spec.output_schema.field(window.position).data_type(), time, window, rows),
-        );
-    }
-    columns.extend(results);
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(&spec.output_schema), columns, &options)?)
-}
-
-fn time_column(data_type: &DataType, time: i64, window: &super::WindowKey, rows: usize) -> ArrayRef {
-    let starts = TimestampMicrosecondArray::from_value(time, rows);
-    let zone_of = |data_type: &DataType| match data_type {
-        DataType::Timestamp(_, zone) => zone.clone(),
-        _ => None,
-    };
-    match data_type {
-        DataType::Struct(fields) => {
-            window_array(&starts.with_timezone_opt(zone_of(fields[0].data_type())), window.window.size_us)
-        }
-        other => Arc::new(starts.with_timezone_opt(zone_of(other))),
     }
 }

@@ -19,6 +19,7 @@ use crate::operator::dedup::DedupSpec;
 use crate::operator::kept_rows::Expiry;
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::stateless::Step;
+use crate::plan::session_window::grouping_session;
 use crate::plan::window::{TimeWindow, WindowTimeFunction, window_call, window_end};
 use crate::sink::OutputMode;
 
@@ -27,6 +28,8 @@ struct TimeKey {
     bucket: Bucketing,
     /// Which grouping column it is, if the column can be made from the bucket.
     window: Option<WindowKey>,
+    /// Which grouping column is the session.
+    session: Option<usize>,
     /// Whether a watermark is on it.
     has_watermark: bool,
 }
@@ -95,11 +98,12 @@ impl Compiler {
 
     fn aggregate_spec(&mut self, aggregate: &Aggregate) -> Result<AggregateSpec> {
         let input = aggregate.input.schema();
-        let TimeKey { bucket, window, has_watermark } = self.time_key(aggregate)?;
+        let TimeKey { bucket, window, session, has_watermark } = self.time_key(aggregate)?;
+        let made = session.or(window.as_ref().map(|window| window.position));
         let mut keys = Vec::new();
         let mut key_types = Vec::new();
         for (at, expr) in aggregate.group_expr.iter().enumerate() {
-            if window.as_ref().is_none_or(|window| window.position != at) {
+            if made != Some(at) {
                 keys.push(self.physical(expr, input)?);
                 key_types.push(aggregate.schema.field(at).data_type().clone());
             }
@@ -107,20 +111,29 @@ impl Compiler {
         let mut columns = Columns::default();
         let functions =
             aggregate.aggr_expr.iter().map(|expr| self.function(expr, input, &mut columns)).collect::<Result<_>>()?;
-        self.check_output_mode(has_watermark)?;
+        self.check_output_mode(has_watermark, session.is_some())?;
+        // In complete mode every row counts, however late, and no group is ever final.
+        let has_watermark = has_watermark && self.output_mode != OutputMode::Complete;
         let key_names = aggregate.group_expr.iter().map(|expr| expr.human_display().to_string()).collect();
         let input = InputSpec { keys, key_types, key_names, bucket, columns: columns.exprs, has_watermark };
         Ok(AggregateSpec {
-            id: self.name("aggregate"),
+            id: self.name(if session.is_some() { "session" } else { "aggregate" }),
             input: Arc::new(input),
             window,
+            session,
             functions,
             output_schema: Arc::new(unqualified(&aggregate.schema)),
             output_mode: self.output_mode,
         })
     }
 
-    fn check_output_mode(&self, has_watermark: bool) -> Result<()> {
+    fn check_output_mode(&self, has_watermark: bool, has_sessions: bool) -> Result<()> {
+        if self.output_mode == OutputMode::Update && has_sessions {
+            return Err(EngineError::query(
+                "output mode update is not possible for session_window: a row that was given out would have to be taken back when its session grows or joins another",
+            )
+            .help("use output mode append, which gives each session once when it is final, or complete"));
+        }
         if self.output_mode == OutputMode::Append && !has_watermark {
             return Err(EngineError::query(
                 "append output mode is not possible for a GROUP BY without a watermark on its window or event time: no group is ever final",
@@ -135,6 +148,9 @@ impl Compiler {
         let input = aggregate.input.schema();
         let times = event_times(&aggregate.input);
         let is_time = |expr: &Expr| is_event_time(expr, &aggregate.input, &times);
+        if let Some(position) = grouping_session(&aggregate.group_expr, &aggregate.input) {
+            return self.session_key(aggregate, position, &is_time);
+        }
         let mut windows =
             aggregate.group_expr.iter().enumerate().filter_map(|(at, expr)| Some((at, window_call(expr)?)));
         if let Some((position, call)) = windows.next() {
@@ -145,20 +161,35 @@ impl Compiler {
             let (time, window) = call?;
             let has_watermark = is_time(time);
             let bucket = Bucketing::Window { time: self.time_of(time, input)?, window };
-            return Ok(TimeKey { bucket, window: Some(WindowKey { position, window }), has_watermark });
+            let window = Some(WindowKey { position, window });
+            return Ok(TimeKey { bucket, window, session: None, has_watermark });
         }
         let Some(position) = aggregate.group_expr.iter().position(is_time) else {
-            return Ok(TimeKey { bucket: Bucketing::None, window: None, has_watermark: false });
+            return Ok(TimeKey { bucket: Bucketing::None, window: None, session: None, has_watermark: false });
         };
         let expr = &aggregate.group_expr[position];
         if let DataType::Struct(_) = expr.get_type(input)? {
             // A window that was made before: its length may be any, so that it is part of the key.
             let bucket = Bucketing::Instant { time: self.physical(&window_end(expr.clone()), input)? };
-            return Ok(TimeKey { bucket, window: None, has_watermark: true });
+            return Ok(TimeKey { bucket, window: None, session: None, has_watermark: true });
         }
         let window = TimeWindow::instant();
         let bucket = Bucketing::Window { time: self.physical(expr, input)?, window };
-        Ok(TimeKey { bucket, window: Some(WindowKey { position, window }), has_watermark: true })
+        Ok(TimeKey { bucket, window: Some(WindowKey { position, window }), session: None, has_watermark: true })
+    }
+
+    fn session_key(&self, aggregate: &Aggregate, position: usize, is_time: &dyn Fn(&Expr) -> bool) -> Result<TimeKey> {
+        let mut others = aggregate.group_expr.iter().enumerate().filter(|(at, _)| *at != position);
+        if let Some((_, other)) = others.find(|(_, expr)| is_time(expr) || window_call(expr).is_some()) {
+            return Err(EngineError::query(format!(
+                "a query groups by session_window and by another time, {}",
+                other.human_display()
+            ))
+            .help("group by one of them, and by the other in a second query over the result"));
+        }
+        let session = &aggregate.group_expr[position];
+        let bucket = Bucketing::Session { session: self.physical(session, aggregate.input.schema())? };
+        Ok(TimeKey { bucket, window: None, session: Some(position), has_watermark: is_time(session) })
     }
 
     /// The time of a row for `window(...)`: a window's own time is its last moment.

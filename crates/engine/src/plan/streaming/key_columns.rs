@@ -4,6 +4,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::whole::last_aggregate;
 use crate::plan::logical::is_streaming;
+use crate::plan::session_window::SessionWindowFunction;
 use crate::plan::window::WindowFunction;
 
 /// The output columns that are grouping columns of the last aggregate, if every grouping column comes out.
@@ -40,11 +41,11 @@ fn follow(plan: &LogicalPlan, names: &mut Vec<(usize, String)>) {
     }
 }
 
-/// `window.start` identifies a window as well as the window does.
+/// `window.start` identifies a window as well as the window does, and so does the start of a session.
 fn is_start_of(expr: &Expr, window: &str) -> bool {
     let Expr::ScalarFunction(function) = expr.clone().unalias() else { return false };
     function.func.name() == "get_field"
-        && window.starts_with(WindowFunction::NAME)
+        && [WindowFunction::NAME, SessionWindowFunction::NAME].iter().any(|call| window.starts_with(call))
         && matches!(function.args.first(), Some(Expr::Column(column)) if column.name == window)
         && matches!(function.args.get(1), Some(Expr::Literal(field, _)) if field.try_as_str().flatten() == Some("start"))
 }

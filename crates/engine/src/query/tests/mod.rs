@@ -6,6 +6,7 @@ use crate::sink::OutputMode;
 use crate::testing::StreamScript;
 
 mod joins;
+mod sessions;
 mod stateful;
 
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
