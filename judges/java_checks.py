@@ -156,6 +156,19 @@ def broker_configs(kafka):
         expect_in(setting, said)
 
 
+@check("kafka-configs: the broker's settings, altered while it runs")
+def altered_broker_configs(kafka):
+    for about in (["--entity-name", "0"], ["--entity-default"]):
+        about = ["--entity-type", "brokers", *about]
+        kafka("kafka-configs", *about, "--alter", "--add-config", "background.threads=5,log.flush.interval.ms=70000")
+        said = kafka("kafka-configs", *about, "--describe")
+        expect_in("background.threads=5", said)
+        expect_in("log.flush.interval.ms=70000", said)
+        kafka("kafka-configs", *about, "--alter", "--delete-config", "background.threads,log.flush.interval.ms")
+        expect("background.threads=5" in kafka("kafka-configs", *about, "--describe"), False, "set after its deletion")
+        kafka("kafka-configs", *about, "--alter", "--add-config", "background.threads=none", fails=True)
+
+
 @check("kafka-configs: client quotas")
 def quotas(kafka):
     about = ("--entity-type", "clients", "--entity-name", "limited")

@@ -11,8 +11,8 @@
 //!                   security: TLS, SASL, ACLs      │
 //!                                                  ▼
 //!                                  data_dir: topics.json  broker.json  quotas.json  broker.lock
-//!                                            offsets.log  transactions.log  consumer-groups.json
-//!                                            users.json  acls.json
+//!                                            offsets.log  transactions.log  consumer-groups.log
+//!                                            users.json  acls.json  configs.json
 //!                                            <topic>-<partition>/ segments, indexes, checkpoint
 //! ```
 //!
@@ -46,6 +46,8 @@ mod protocol;
 mod handler;
 mod fetch_session;
 mod budget;
+mod buffers;
+mod configs;
 mod quota;
 mod identity;
 mod log;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -15,6 +15,9 @@ use super::coordinator::Coordinator;
 use super::message::{Caller, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
 use super::offsets::{At, OffsetStore};
 use crate::clock::Clock;
+use crate::configs::group::Times;
+use crate::log::config::Overrides;
+use crate::settings::BrokerSettings;
 use kafka_protocol::ResponseError;
 
 /// The groups of a broker, with their committed offsets.
@@ -24,8 +27,9 @@ pub(crate) struct Groups {
     max_groups: usize,
     offsets: OffsetStore,
     pub(super) epochs: EpochStore,
-    /// Held by whoever changes the epochs on the disk and what the coordinator knows of them.
-    pub(super) changing_epochs: Mutex<()>,
+    /// Held by whoever changes the epochs on the disk and what the coordinator knows of them: for reading by who
+    /// reserves, for writing by who forgets.
+    pub(super) changing_epochs: RwLock<()>,
     pub(super) inner: Mutex<Inner>,
     /// A deadline may have come nearer.
     deadline_changed: Notify,
@@ -69,12 +73,18 @@ impl Groups {
             syncs: HashMap::new(),
         };
         let max_groups = limits.max_groups;
-        let (inner, changing_epochs) = (Mutex::new(inner), Mutex::default());
+        let (inner, changing_epochs) = (Mutex::new(inner), RwLock::default());
         Self { clock, max_groups, offsets, epochs, changing_epochs, inner, deadline_changed: Notify::new() }
     }
 
     pub(crate) fn offsets(&self) -> &OffsetStore {
         &self.offsets
+    }
+
+    /// Hands out the settings a group has of its own; whatever kinds of groups there are, each takes what is its.
+    pub(crate) fn configure(&self, group: &str, own: &Overrides, settings: &BrokerSettings) {
+        let times = (!own.is_empty()).then(|| Times::of(own, settings));
+        self.with(|inner, _| inner.consumers.set_times(group, times));
     }
 
     /// An id for a new member, which starts with what its client calls itself.

@@ -10,3 +10,5 @@
 pub(crate) mod api;
 pub(crate) mod shape;
 pub(crate) mod frame;
+pub(crate) mod pieces;
+pub(crate) mod fetch_response;

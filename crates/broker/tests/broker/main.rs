@@ -12,6 +12,7 @@ mod deletion;
 mod placement;
 mod restart;
 mod topics;
+mod configs;
 mod compaction;
 mod groups;
 mod consumer_groups;
@@ -22,6 +23,7 @@ mod kcat;
 mod sessions;
 mod quotas;
 mod limits;
+mod fetch;
 mod security;
 
 use std::path::Path;

@@ -23,6 +23,7 @@ use super::trigger::Trigger;
 use super::watermark::WATERMARK_POLICY;
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
+use crate::operator::OperatorDescription;
 use crate::plan::analysis::PlannedQuery;
 use crate::plan::batch::collect;
 use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition};
@@ -85,6 +86,8 @@ pub struct FlowDescription {
     pub trigger: Trigger,
     /// The optimised plan.
     pub explain: String,
+    /// Its stateful operators, in the order rows pass them.
+    pub operators: Vec<OperatorDescription>,
 }
 
 /// A flow that was planned.
@@ -177,6 +180,7 @@ impl Pipeline {
             output_mode: OutputMode::Complete,
             trigger,
             explain: String::new(),
+            operators: Vec::new(),
         };
         let target_key = flow.target.as_ref().map(|target| target.to_lowercase());
         if !is_streaming(&planned.plan) {
@@ -190,6 +194,8 @@ impl Pipeline {
         check_mode(&target_description, target.as_ref(), plan.output_mode)?;
         description.output_mode = plan.output_mode;
         description.explain.clone_from(&plan.explain);
+        description.operators =
+            plan.operators.iter().map(|stage| OperatorDescription::of(stage.spec.as_ref())).collect();
         let settings = QuerySettings { trigger, ..self.settings.query.clone() };
         let spec = QuerySpec {
             name: flow.name.clone(),

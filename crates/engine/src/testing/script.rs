@@ -189,6 +189,14 @@ impl StreamScript {
         self
     }
 
+    /// Compares how many rows a sink has so far.
+    pub fn check_count(mut self, table: &str, expected: usize) -> Self {
+        self.steps += 1;
+        let found = self.rows(table);
+        assert_eq!(found.len(), expected, "step {}: rows of {table}: {found:?}", self.steps);
+        self
+    }
+
     /// All rows of a sink so far, sorted.
     pub fn rows(&self, table: &str) -> Vec<String> {
         let mut rows: Vec<String> = self.table(table).written().iter().flat_map(|(_, rows)| texts(rows)).collect();

@@ -28,7 +28,7 @@
 //! | CreateTopics | create cluster or topic; its configs: describe configs topic |
 //! | DeleteTopics, DeleteRecords | delete topic |
 //! | CreatePartitions | alter topic |
-//! | DescribeConfigs, AlterConfigs, IncrementalAlterConfigs | describe or alter configs of topic or cluster |
+//! | DescribeConfigs, AlterConfigs, IncrementalAlterConfigs | describe or alter configs of topic, group or cluster |
 //! | InitProducerId | write transactional id; without: idempotent write cluster, or write any topic |
 //! | AddPartitionsToTxn | write transactional id, write topic |
 //! | AddOffsetsToTxn | write transactional id, read group |

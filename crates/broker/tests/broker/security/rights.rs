@@ -103,6 +103,10 @@ const TABLE: &[(&str, &[(i8, Resource)])] = &[
     ("DescribeBrokerConfigs", &[(DESCRIBE_CONFIGS, Cluster)]),
     ("AlterTopicConfigs", &[(ALTER_CONFIGS, Topic)]),
     ("AlterBrokerConfigs", &[(ALTER_CONFIGS, Cluster)]),
+    ("DescribeConfigsOfAGroup", &[(DESCRIBE_CONFIGS, Group)]),
+    ("AlterConfigsOfAGroup", &[(ALTER_CONFIGS, Group)]),
+    ("IncrementalAlterBrokerConfigs", &[(ALTER_CONFIGS, Cluster)]),
+    ("IncrementalAlterConfigsOfAGroup", &[(ALTER_CONFIGS, Group)]),
     ("IncrementalAlterTopicConfigs", &[(ALTER_CONFIGS, Topic)]),
     ("InitProducerIdInTransaction", &[(WRITE, TransactionalId)]),
     ("AddPartitionsToTxn", &[(WRITE, TransactionalId), (WRITE, Topic)]),
@@ -133,12 +137,12 @@ async fn ask(client: &mut Client, what: &str, id: uuid::Uuid) -> i16 {
     match what {
         _ if what.contains("Txn") || what == "DescribeTransactions" => ask_for_transactions(client, what).await,
         _ if what.starts_with("Offset") => ask_for_offsets(client, what).await,
+        _ if what.contains("Configs") => ask_for_configs(client, what).await,
         _ if what.contains("Group") || what.contains("Heartbeat") => ask_for_groups(client, what).await,
         "DescribeTopicPartitions" | "ElectLeaders" | "AlterReplicaLogDirs" | "ListConfigResources" => {
             ask_for_places(client, what).await
         }
         _ if what.contains("Reassignments") => ask_for_places(client, what).await,
-        _ if what.contains("Configs") => ask_for_configs(client, what).await,
         _ if what.contains("Acls") || what.contains("Scram") || what.contains("Quotas") => {
             ask_for_rights(client, what).await
         }
@@ -392,7 +396,11 @@ async fn ask_for_groups(client: &mut Client, what: &str) -> i16 {
 }
 
 async fn ask_for_configs(client: &mut Client, what: &str) -> i16 {
-    let (kind, name) = if what.contains("Topic") { (2, text("t")) } else { (4, text("0")) };
+    let (kind, name) = match what {
+        _ if what.contains("Topic") => (2, text("t")),
+        _ if what.contains("Broker") => (4, text("0")),
+        _ => (32, text("g")),
+    };
     if what.starts_with("Describe") {
         let resource = describe_configs_request::DescribeConfigsResource::default()
             .with_resource_type(kind)
@@ -654,8 +662,7 @@ async fn a_part_of_a_request_is_denied_and_the_rest_is_done() {
     assert_eq!(codes, [("t".to_owned(), 0), ("u".to_owned(), 29)]);
     assert_eq!(world.root.read_all("t", 0).await, ["done"]);
     assert!(world.root.read_all("u", 0).await.is_empty());
-    // A long poll is not waited for when there is an error to tell.
-    let mut request = fetch_request("u", 0, 60_000, 1_000_000);
+    let mut request = fetch_request("u", 0, 60_000, 1);
     request.topics.extend(fetch_request("t", 0, 0, 0).topics);
     let response = world.alice.fetch(&request).await;
     let found: Vec<(&str, i16)> =

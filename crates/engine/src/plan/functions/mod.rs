@@ -20,7 +20,7 @@ mod arithmetic;
 mod arrays;
 pub(crate) mod batch_time;
 mod calls;
-mod cast;
+pub(crate) mod cast;
 mod conditional;
 mod conversion;
 mod datetime;
@@ -39,7 +39,7 @@ mod strings;
 pub(crate) mod sum;
 mod table;
 mod types;
-mod udf;
+pub(crate) mod udf;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +59,7 @@ pub(crate) use types::simple_string;
 
 use super::identifiers::{self, TableColumns};
 use super::json_fields::JsonFields;
+use super::session_window::MergeSessions;
 use crate::error::{EngineError, Result};
 
 /// What of Spark's session settings expressions depend on.
@@ -84,6 +85,7 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
         .with_config(config(settings))
         .with_default_features()
         .with_optimizer_rule(Arc::new(JsonFields))
+        .with_analyzer_rule(Arc::new(MergeSessions))
         .with_type_planner(Arc::new(planner::SparkTypes));
     let functions = table::functions();
     let planner = planner::SparkPlanner::new(functions, zone);
