@@ -388,14 +388,26 @@ fn stepwise_difference(asked: &Asked<'_>, spark: &Ran, found: &Ran) -> Option<St
 
 /// The first difference of what the progress says: watermark, rows of state, and whether rows were late.
 fn note_difference(spark: &Ran, found: &Ran) -> Option<String> {
-    // How many rows were late is another question: Spark counts them after a first aggregation.
-    let comparable =
-        |note: &str| note.split_once(", dropped").map_or(note.to_owned(), |(rest, _)| format!("{rest}, dropped"));
     let steps = spark.steps.iter().zip(&found.steps).enumerate().filter(|(_, (_, here))| !here.note.is_empty());
     steps
-        .map(|(number, (spark, here))| (number + 1, comparable(&spark.note), comparable(&here.note)))
+        .map(|(number, (spark, here))| (number + 1, comparable_note(&spark.note), comparable_note(&here.note)))
         .find(|(_, spark, here)| spark != here)
         .map(|(step, spark, here)| format!("   step {step}\n   Spark {spark}\n   here  {here}"))
+}
+
+/// How many rows were late is another question: Spark counts them after a first aggregation. Nor is the order in which
+/// operators are listed compared.
+fn comparable_note(note: &str) -> String {
+    let part = |part: &str| match part.split_once(' ') {
+        Some(("state", counts)) => {
+            let mut counts: Vec<&str> = counts.split(' ').collect();
+            counts.sort_unstable();
+            format!("state {}", counts.join(" "))
+        }
+        Some(("dropped", _)) => "dropped".to_owned(),
+        _ => part.to_owned(),
+    };
+    note.split(", ").map(part).collect::<Vec<_>>().join(", ")
 }
 
 fn differing_rows(at: &str, spark: &[String], here: &[String]) -> String {
