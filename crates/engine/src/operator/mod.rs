@@ -10,11 +10,15 @@
 //! steps between them; how batches pass through it stands in `query/batch.rs`.
 
 pub(crate) mod aggregate;
+pub(crate) mod dedup;
 pub(crate) mod join;
+pub(crate) mod kept_rows;
 pub(crate) mod keyed;
 pub(crate) mod limit;
 mod normal;
+pub(crate) mod over;
 pub(crate) mod stateless;
+pub(crate) mod stream_join;
 
 use std::fmt;
 use std::sync::Arc;
@@ -145,6 +149,18 @@ pub(crate) struct OperatorCounts {
     pub(crate) rows_removed: u64,
     /// Memory of the state rows, in bytes.
     pub(crate) memory_bytes: u64,
+}
+
+impl OperatorCounts {
+    /// Those of two parts of an operator together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            rows_total: self.rows_total + other.rows_total,
+            rows_updated: self.rows_updated + other.rows_updated,
+            rows_removed: self.rows_removed + other.rows_removed,
+            memory_bytes: self.memory_bytes + other.memory_bytes,
+        }
+    }
 }
 
 /// The columns that expressions give for a batch.

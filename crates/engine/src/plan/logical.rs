@@ -1,5 +1,4 @@
-//! What streams add to a logical plan: a scan that is fed batch by batch, the watermark, and a limit that counts over
-//! all batches.
+//! What streams add to a logical plan: a scan that is fed batch by batch, and the watermark.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -10,12 +9,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result as DfResult, internal_err, plan_err};
 use datafusion::datasource::{TableType, source_as_provider};
-use datafusion::logical_expr::{
-    Expr, Extension, FetchType, LogicalPlan, SkipType, TableScan, UserDefinedLogicalNodeCore,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, UserDefinedLogicalNodeCore};
 use datafusion::physical_plan::ExecutionPlan;
 
 /// The rows of source `index` of the query: a leaf that only a streaming query can run.
@@ -151,68 +147,4 @@ impl UserDefinedLogicalNodeCore for WatermarkNode {
         }
         Some(vec![columns])
     }
-}
-
-/// `LIMIT` on a stream. The optimiser must not move it: below a join or a union it would count other rows.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
-pub(crate) struct LimitNode {
-    /// The rows.
-    pub(crate) input: LogicalPlan,
-    /// How many of them pass.
-    pub(crate) limit: u64,
-}
-
-impl UserDefinedLogicalNodeCore for LimitNode {
-    fn name(&self) -> &str {
-        "StreamingLimit"
-    }
-
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        vec![&self.input]
-    }
-
-    fn schema(&self) -> &datafusion::common::DFSchemaRef {
-        self.input.schema()
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        Vec::new()
-    }
-
-    /// A filter above counts only rows that passed.
-    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        self.input.schema().fields().iter().map(|field| field.name().clone()).collect()
-    }
-
-    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StreamingLimit: {}", self.limit)
-    }
-
-    fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        match (inputs.pop(), inputs.is_empty()) {
-            (Some(input), true) => Ok(Self { input, ..self.clone() }),
-            _ => internal_err!("a limit has one input"),
-        }
-    }
-
-    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        Some(vec![output_columns.to_vec()])
-    }
-}
-
-/// Puts each `LIMIT n` on a stream out of the optimiser's reach.
-pub(crate) fn keep_limits(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let kept = plan.transform_up(|node| {
-        let LogicalPlan::Limit(limit) = &node else { return Ok(Transformed::no(node)) };
-        if !is_streaming(&limit.input) {
-            return Ok(Transformed::no(node));
-        }
-        let (SkipType::Literal(0), FetchType::Literal(Some(fetch))) = (limit.get_skip_type()?, limit.get_fetch_type()?)
-        else {
-            return Ok(Transformed::no(node));
-        };
-        let node = LimitNode { input: limit.input.as_ref().clone(), limit: fetch as u64 };
-        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
-    })?;
-    Ok(kept.data)
 }

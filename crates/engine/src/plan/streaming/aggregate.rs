@@ -10,10 +10,13 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
 use super::compiler::Compiler;
-use super::event_time::{event_times, is_event_time};
+use super::event_time::{event_times, is_event_time, watermark_delay_us};
+use super::nodes::DeduplicateNode;
 use super::{StageOutput, unqualified};
 use crate::error::{EngineError, Result};
 use crate::operator::aggregate::{AggregateSpec, FunctionSpec, WindowKey};
+use crate::operator::dedup::DedupSpec;
+use crate::operator::kept_rows::Expiry;
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::stateless::Step;
 use crate::plan::session_window::grouping_session;
@@ -33,8 +36,64 @@ struct TimeKey {
 
 impl Compiler {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate, steps: Vec<Step>, output: StageOutput) -> Result<i64> {
+        if self.output_mode == OutputMode::Append && aggregate.aggr_expr.is_empty() {
+            let TimeKey { session, has_watermark, .. } = self.time_key(aggregate)?;
+            if session.is_none() && !has_watermark {
+                return self.distinct(aggregate, steps, output);
+            }
+        }
         let spec = Arc::new(self.aggregate_spec(aggregate)?);
         self.operator(spec, steps, output, &[&aggregate.input])
+    }
+
+    /// `DISTINCT` without event time: each row once, as soon as it comes.
+    fn distinct(&mut self, aggregate: &Aggregate, steps: Vec<Step>, output: StageOutput) -> Result<i64> {
+        let schema = aggregate.input.schema();
+        let columns = aggregate.group_expr.iter().map(|expr| self.physical(expr, schema)).collect::<Result<_>>()?;
+        let input = self.dedup_input(&aggregate.group_expr, schema, None, columns)?;
+        let schema = Arc::new(unqualified(&aggregate.schema));
+        let spec = DedupSpec { id: self.name("distinct"), input, expiry: None, schema };
+        self.operator(Arc::new(spec), steps, output, &[&aggregate.input])
+    }
+
+    /// `DISTINCT ON (...)`: Spark's `dropDuplicates`, or within the watermark where event time is not among the keys.
+    pub(super) fn deduplicate(&mut self, node: &DeduplicateNode, steps: Vec<Step>, output: StageOutput) -> Result<i64> {
+        if self.output_mode != OutputMode::Append {
+            return Err(EngineError::query(format!("DISTINCT ON is not possible in output mode {}", self.output_mode))
+                .help("use output mode append"));
+        }
+        let schema = node.input.schema();
+        let times = event_times(&node.input);
+        let by_time = node.keys.iter().any(|key| is_event_time(key, &node.input, &times));
+        let expiry = match watermark_delay_us(&node.input) {
+            _ if node.time.is_none() => None,
+            Some(delay_us) if !by_time => Some(Expiry { offset_us: -delay_us, may_be_equal: false }),
+            _ => Some(Expiry::AT_WATERMARK),
+        };
+        let input = self.dedup_input(&node.keys, schema, node.time.as_ref(), self.columns(schema)?)?;
+        let schema = Arc::new(unqualified(schema));
+        let spec = DedupSpec { id: self.name("distinct"), input, expiry, schema };
+        self.operator(Arc::new(spec), steps, output, &[&node.input])
+    }
+
+    fn dedup_input(
+        &self,
+        keys: &[Expr],
+        schema: &DFSchema,
+        time: Option<&Expr>,
+        columns: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<InputSpec>> {
+        Ok(Arc::new(InputSpec {
+            keys: keys.iter().map(|key| self.physical(key, schema)).collect::<Result<_>>()?,
+            key_types: keys.iter().map(|key| Ok(key.get_type(schema)?)).collect::<Result<_>>()?,
+            key_names: keys.iter().map(|key| key.human_display().to_string()).collect(),
+            bucket: match time {
+                Some(time) => Bucketing::Instant { time: self.time_of(time, schema)? },
+                None => Bucketing::None,
+            },
+            columns,
+            has_watermark: time.is_some(),
+        }))
     }
 
     fn aggregate_spec(&mut self, aggregate: &Aggregate) -> Result<AggregateSpec> {

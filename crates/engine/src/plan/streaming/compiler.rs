@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, Tabl
 use datafusion::physical_expr::PhysicalExpr;
 use parking_lot::Mutex;
 
+use super::nodes::{DeduplicateNode, LimitNode};
 use super::refuse::{refuse, unsupported};
 use super::{OperatorStage, SourceStage, StageOutput, WatermarkSpec, unqualified};
 use crate::error::{EngineError, Result};
@@ -16,7 +17,7 @@ use crate::operator::join::{StaticJoin, StaticJoinKind};
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::limit::LimitSpec;
 use crate::operator::stateless::Step;
-use crate::plan::logical::{LimitNode, StreamScan, WatermarkNode, is_streaming};
+use crate::plan::logical::{StreamScan, WatermarkNode, is_streaming};
 use crate::sink::OutputMode;
 
 /// Makes stages; each call of [`Compiler::node`] compiles a subtree whose rows then pass `steps` and go to `output`,
@@ -67,6 +68,7 @@ impl Compiler {
             LogicalPlan::Union(union) => self.union(union, &steps, output),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, steps, output),
             LogicalPlan::Join(join) => self.join(join, steps, output),
+            LogicalPlan::Window(window) => self.over(window, steps, output),
             LogicalPlan::TableScan(scan) => self.scan(scan, steps, output),
             LogicalPlan::Extension(extension) => {
                 let any = extension.node.as_any();
@@ -74,6 +76,8 @@ impl Compiler {
                     self.watermark(watermark, steps, output)
                 } else if let Some(limit) = any.downcast_ref::<LimitNode>() {
                     self.limit(limit, steps, output)
+                } else if let Some(node) = any.downcast_ref::<DeduplicateNode>() {
+                    self.deduplicate(node, steps, output)
                 } else {
                     Err(unsupported("this operation", ""))
                 }
@@ -199,8 +203,7 @@ impl Compiler {
     fn join(&mut self, join: &Join, steps: Vec<Step>, output: StageOutput) -> Result<i64> {
         let (left, right) = (is_streaming(&join.left), is_streaming(&join.right));
         if left && right {
-            return Err(EngineError::query("joins of two streams are not supported yet")
-                .help("join the stream with a static table, or write one side to a table and read it without STREAM"));
+            return self.stream_join(join, steps, output);
         }
         let Some(kind) = static_join_kind(join.join_type, left) else {
             return Err(EngineError::query(format!(

@@ -41,3 +41,13 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<bool> {
 pub(super) fn is_event_time(expr: &Expr, input: &LogicalPlan, times: &[bool]) -> bool {
     is_marked(expr, input, times, &IsEventTime)
 }
+
+/// How late rows may be by the watermarks below; the longest of several.
+pub(super) fn watermark_delay_us(plan: &LogicalPlan) -> Option<i64> {
+    if let LogicalPlan::Extension(extension) = plan
+        && let Some(node) = extension.node.as_any().downcast_ref::<WatermarkNode>()
+    {
+        return Some(node.delay_us);
+    }
+    plan.inputs().into_iter().filter_map(watermark_delay_us).max()
+}

@@ -14,8 +14,11 @@
 //! result, so that it may sort and limit.
 //!
 //! ```text
+//!   nodes.rs       what the optimiser must not touch
 //!   compiler.rs    the walk down the plan        aggregate.rs   GROUP BY and DISTINCT
+//!   over.rs        functions with OVER (...)
 //!   event_time.rs  which columns a watermark is on
+//!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
 //!   whole.rs       complete mode                 key_columns.rs what identifies a row of the result
 //!   refuse.rs      what cannot run, and why
 //! ```
@@ -23,8 +26,12 @@
 mod aggregate;
 mod compiler;
 mod event_time;
+mod join;
 mod key_columns;
+mod nodes;
+mod over;
 mod refuse;
+mod time_bounds;
 mod whole;
 
 use std::sync::Arc;
@@ -33,8 +40,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 
 use super::analysis::{PlannedQuery, PlannedSource};
+use super::batch::BatchPlan;
 use super::functions::batch_time::BatchTime;
-use super::logical::keep_limits;
 use crate::error::Result;
 use crate::operator::OperatorSpec;
 use crate::operator::join::StaticJoin;
@@ -42,9 +49,7 @@ use crate::operator::stateless::Step;
 use crate::sink::OutputMode;
 use compiler::Compiler;
 use key_columns::key_columns;
-use whole::last_aggregate;
-
-pub(crate) use whole::WholeResult;
+use whole::{last_aggregate, whole_result};
 
 /// Where the rows of a stage go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +101,7 @@ pub(crate) struct StreamingPlan {
     /// The time of the batch under way, for its expressions.
     pub(crate) batch_time: Arc<BatchTime>,
     /// What runs over the whole result in complete mode.
-    pub(crate) whole_result: Option<WholeResult>,
+    pub(crate) whole_result: Option<BatchPlan>,
     pub(crate) output_mode: OutputMode,
     /// Columns of the result.
     pub(crate) schema: SchemaRef,
@@ -112,19 +117,18 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
     let batch_time = Arc::new(BatchTime::default());
     let mut plan = batch_time.put_into(query.plan)?;
     if output_mode != OutputMode::Complete {
-        plan = keep_limits(plan)?;
+        plan = nodes::keep(plan)?;
     }
     let optimized = session.optimize(&plan)?;
     let schema = Arc::new(unqualified(plan.schema()));
     let mut compiler = Compiler::new(session.clone(), output_mode);
-    let mut whole_result = None;
+    let mut whole = None;
     let explain = optimized.display_indent().to_string();
     let key_columns = key_columns(&optimized);
     match last_aggregate(&optimized) {
         Some(aggregate) if output_mode == OutputMode::Complete => {
             compiler.compile(aggregate)?;
-            let input = Arc::new(unqualified(aggregate.schema()));
-            whole_result = Some(WholeResult { plan: optimized.clone(), session, input });
+            whole = Some(whole_result(&optimized, aggregate.schema(), session)?);
         }
         _ => compiler.compile(&optimized)?,
     }
@@ -135,7 +139,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
         watermarks: compiler.watermarks,
         joins: compiler.joins,
         batch_time,
-        whole_result,
+        whole_result: whole,
         output_mode,
         schema,
         key_columns,
@@ -146,4 +150,9 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
 /// The columns without the tables they come from.
 fn unqualified(schema: &DFSchema) -> Schema {
     Schema::new(schema.fields().clone())
+}
+
+/// The columns, any of which may be null: those of kept rows, which may come out without the other side.
+fn nullable(schema: &Schema) -> Schema {
+    Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
 }

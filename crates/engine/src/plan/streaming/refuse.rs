@@ -16,9 +16,6 @@ pub(super) fn refuse(plan: &LogicalPlan) -> EngineError {
             unsupported("ORDER BY", "use it on a GROUP BY in output mode complete, or order when you read the result")
         }
         LogicalPlan::Limit(_) => unsupported("OFFSET", "leave it out, or use it on a GROUP BY in output mode complete"),
-        LogicalPlan::Window(_) => {
-            unsupported("a window function with OVER (...)", "group by a time window: GROUP BY window(ts, '1 minute')")
-        }
         LogicalPlan::Distinct(_) => unsupported("DISTINCT", "group by the columns in output mode update"),
         LogicalPlan::Unnest(_) => unsupported("explode", ""),
         LogicalPlan::EmptyRelation(_) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::sink::OutputMode;
 use crate::testing::StreamScript;
 
+mod joins;
 mod sessions;
 mod stateful;
 

@@ -96,3 +96,67 @@ fn a_watermark_belongs_to_a_source() {
         "WATERMARK t stands on the result of a GROUP BY, join, DISTINCT or LIMIT; help: put it on the streams they read: the watermark goes on through window_time(window) and joined columns",
     );
 }
+
+#[test]
+fn distinct_gives_each_row_once_when_it_first_comes() {
+    let mut script = flow("SELECT DISTINCT k, v FROM STREAM ev")
+        .add("ev", &rows(&[("a", 1, 0), ("a", 1, 5), ("b", 1, 0)]))
+        .process()
+        .check("out", &["a 1", "b 1"]);
+    script.settings.query.state_memory_bytes = 1;
+    script.settings.query.parallelism = 3;
+    script
+        .add("ev", &rows(&[("a", 1, 9), ("a", 2, 9), ("c", 1, 9)]))
+        .add("ev", &rows(&[("a", 2, 9), ("c", 1, 9), ("d", 1, 9)]))
+        .process()
+        .check("out", &["a 1", "a 2", "b 1", "c 1", "d 1"]);
+}
+
+#[test]
+fn distinct_with_event_time_waits_for_the_watermark_as_in_spark() {
+    flow("SELECT DISTINCT k, ts FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS")
+        .add("ev", &rows(&[("a", 1, 0), ("a", 2, 0), ("b", 1, 5)]))
+        .process()
+        .check("out", &[])
+        .add("ev", &rows(&[("c", 1, 14)]))
+        .process()
+        .check("out", &["a 00:00:00"]);
+}
+
+#[test]
+fn distinct_on_forgets_a_key_the_delay_after_its_first_row() {
+    flow("SELECT DISTINCT ON (k) k, v FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS")
+        .add("ev", &rows(&[("a", 1, 0), ("b", 3, 1)]))
+        .process()
+        .check("out", &["a 1", "b 3"])
+        .add("ev", &rows(&[("a", 4, 8), ("c", 5, 20)]))
+        .process()
+        .check("out", &["a 1", "b 3", "c 5"])
+        // The watermark is 10: 'a' is forgotten, 'b' is not.
+        .add("ev", &rows(&[("a", 6, 15), ("b", 7, 15)]))
+        .process()
+        .check("out", &["a 1", "a 6", "b 3", "c 5"]);
+}
+
+#[test]
+fn ranks_within_a_window_come_when_the_window_is_whole() {
+    flow(
+        "SELECT w.start AS s, k, n, rn FROM (
+           SELECT w, k, n, row_number() OVER (PARTITION BY w ORDER BY n DESC) AS rn FROM (
+             SELECT window(ts, '1 minute') AS w, k, count(*) AS n
+             FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS GROUP BY 1, 2))
+         WHERE rn <= 2",
+    )
+    .add("ev", &rows(&[("a", 1, 1), ("b", 1, 2), ("b", 1, 3), ("c", 1, 4), ("c", 1, 5), ("c", 1, 6)]))
+    .process()
+    .check("out", &[])
+    .add("ev", &rows(&[("a", 1, 61), ("z", 1, 125)]))
+    .process()
+    .check("out", &["00:00:00 b 2 2", "00:00:00 c 3 1", "00:01:00 a 1 1"]);
+    check_refusal(
+        "CREATE FLOW f AS INSERT INTO out SELECT k, row_number() OVER (PARTITION BY k ORDER BY ts) AS rn FROM STREAM ev",
+        "row_number(...) OVER (...) on a stream: the rows of a partition never end; help: put a window of event time into \
+         PARTITION BY and use output mode append: FROM STREAM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS, OVER (PARTITION \
+         BY window, ... ORDER BY ...)",
+    );
+}
