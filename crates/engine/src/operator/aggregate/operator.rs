@@ -352,10 +352,6 @@ impl Operator for AggregateOperator {
     fn counts(&self) -> OperatorCounts {
         self.counts
     }
-
-    fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        !self.expired(watermark_us).is_empty()
-    }
 }
 
 /// Groups read from the store, to be emitted together.

@@ -263,14 +263,6 @@ impl KeptRows {
         (bound > self.gone_us).then_some(bound)
     }
 
-    /// Whether rows would be forgotten under a watermark.
-    pub(crate) fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        let Some(bound) = self.bound(watermark_us) else { return false };
-        self.buckets.range(..=bound).any(|(start, bucket)| {
-            *start != NO_EXPIRY && (bucket.stored > 0 || bucket.rows.iter().any(|row| self.is_over(*row, bound)))
-        })
-    }
-
     fn is_over(&self, (number, sequence): RowRef, bound: i64) -> bool {
         let row = &self.rows[number as usize];
         row.sequence == Some(sequence) && row.time <= bound

@@ -477,12 +477,6 @@ impl Operator for SessionOperator {
     fn counts(&self) -> OperatorCounts {
         self.counts
     }
-
-    /// As in Spark a batch follows each move of the watermark: rows are late by the watermark of the batch before, and
-    /// a late row could join two sessions that nothing else does.
-    fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        self.spec.input.has_watermark && watermark_us.is_some()
-    }
 }
 
 /// Sessions read from the store, to be emitted together.
