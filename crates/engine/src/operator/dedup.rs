@@ -141,8 +141,4 @@ impl Operator for DedupOperator {
     fn counts(&self) -> OperatorCounts {
         self.counts
     }
-
-    fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        self.kept.has_expired(watermark_us)
-    }
 }

@@ -126,10 +126,6 @@ impl Operator for LimitOperator {
             ..OperatorCounts::default()
         }
     }
-
-    fn has_expired(&self, _: Option<i64>) -> bool {
-        false
-    }
 }
 
 fn state_key() -> Vec<u8> {

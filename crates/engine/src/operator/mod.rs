@@ -63,6 +63,17 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
     /// What keeps its state from growing for ever.
     fn bound(&self) -> StateBound;
 
+    /// Whether a watermark that moves makes it emit or forget rows. As in Spark a batch then follows each move, with
+    /// rows or without: rows are late by the watermark of the batch before.
+    fn heeds_watermark(&self) -> bool {
+        matches!(self.bound(), StateBound::Watermark(_))
+    }
+
+    /// Whether it may take back rows it has given, in output mode update.
+    fn revises(&self) -> bool {
+        false
+    }
+
     /// The operator of one worker, with the state that the store has for its shards.
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>>;
 }
@@ -133,10 +144,6 @@ pub(crate) trait Operator: Send {
 
     /// Counts of the last batch.
     fn counts(&self) -> OperatorCounts;
-
-    /// Whether the watermark has a say in what is kept: then a watermark that moved is told in a batch without rows, even
-    /// if nothing has expired, because what is late in the next batch is measured by it.
-    fn has_expired(&self, watermark_us: Option<i64>) -> bool;
 }
 
 /// Counts of one batch, and the state after it.

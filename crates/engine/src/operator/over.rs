@@ -124,8 +124,4 @@ impl Operator for OverOperator {
     fn counts(&self) -> OperatorCounts {
         self.counts
     }
-
-    fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        self.kept.has_expired(watermark_us)
-    }
 }

@@ -321,16 +321,10 @@ impl StreamingQuery {
         Ok(true)
     }
 
-    /// Whether the watermark moved and an operator must know. Spark runs such a batch too, so that rows which come after
-    /// a pause are late by the watermark of the rows before it.
+    /// Whether the watermark moved and an operator heeds it, so that a batch follows even without rows.
     fn needs_empty_batch(&self, watermark_ms: i64) -> bool {
         let moved = self.tracker.is_active() && watermark_ms > self.last_watermark_ms;
-        let evict_us = watermark_ms.saturating_mul(1000);
-        moved
-            && self.operators().any(|(stage, workers)| {
-                let evict_us = Some(evict_us.saturating_sub(stage.lag_us));
-                workers.iter().any(|operator| operator.has_expired(evict_us))
-            })
+        moved && self.plan.operators.iter().any(|stage| stage.spec.heeds_watermark())
     }
 
     fn run_entry(&mut self, batch: BatchId, entry: &OffsetLogEntry, write_sink: bool, mut timer: Timer) -> Result<()> {

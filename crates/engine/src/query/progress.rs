@@ -142,5 +142,7 @@ fn state_operators(query: &StreamingQuery, outcome: &BatchOutcome, commit_time_m
         }
         operators.push(total);
     }
+    // Spark tells of the operator next to the sink first.
+    operators.reverse();
     operators
 }

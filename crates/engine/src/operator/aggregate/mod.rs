@@ -126,6 +126,10 @@ impl OperatorSpec for AggregateSpec {
         }
     }
 
+    fn revises(&self) -> bool {
+        true
+    }
+
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
         Ok(match self.session {
             Some(_) => Box::new(SessionOperator::open(self, place)?),

@@ -198,11 +198,7 @@ impl AggregateOperator {
         if page.keys.is_empty() {
             return Ok(());
         }
-        let mut states = GroupStates::new(&self.spec)?;
-        let slots: Vec<u32> = page.keys.iter().map(|_| states.take_slot()).collect();
-        states.grow();
-        states.decode(&page.values, &slots)?;
-        let results = states.evaluate(&slots)?;
+        let results = GroupStates::results_of(&self.spec, &page.values)?;
         emit(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?)
     }
 
@@ -355,10 +351,6 @@ impl Operator for AggregateOperator {
 
     fn counts(&self) -> OperatorCounts {
         self.counts
-    }
-
-    fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        self.spec.input.has_watermark && watermark_us.is_some()
     }
 }
 

@@ -41,6 +41,15 @@ impl GroupStates {
         })
     }
 
+    /// The results of groups that are stored, of each function a column.
+    pub(super) fn results_of(spec: &Arc<AggregateSpec>, stored: &[impl AsRef<[u8]>]) -> Result<Vec<ArrayRef>> {
+        let mut states = Self::new(spec)?;
+        let slots: Vec<u32> = stored.iter().map(|_| states.take_slot()).collect();
+        states.grow();
+        states.decode(stored, &slots)?;
+        states.evaluate(&slots)
+    }
+
     /// A slot for a new group, usable after [`GroupStates::grow`].
     pub(super) fn take_slot(&mut self) -> u32 {
         self.slots.take()

@@ -263,11 +263,6 @@ impl KeptRows {
         (bound > self.gone_us).then_some(bound)
     }
 
-    /// Whether rows are forgotten by the watermark.
-    pub(crate) fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        self.spec.expiry.is_some() && watermark_us.is_some()
-    }
-
     fn is_over(&self, (number, sequence): RowRef, bound: i64) -> bool {
         let row = &self.rows[number as usize];
         row.sequence == Some(sequence) && row.time <= bound

@@ -150,6 +150,10 @@ impl OperatorSpec for StreamJoinSpec {
         }
     }
 
+    fn heeds_watermark(&self) -> bool {
+        self.sides.iter().any(|side| side.expiry.is_some())
+    }
+
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
         Ok(Box::new(operator::StreamJoinOperator::open(self, place)?))
     }

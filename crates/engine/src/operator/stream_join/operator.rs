@@ -163,10 +163,6 @@ impl Operator for StreamJoinOperator {
     fn counts(&self) -> OperatorCounts {
         self.counts
     }
-
-    fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        self.sides.iter().any(|side| side.has_expired(watermark_us))
-    }
 }
 
 fn is_true(flags: &BooleanArray, row: u32) -> bool {

@@ -112,6 +112,8 @@ fn config(settings: &SessionSettings) -> SessionConfig {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.default_null_ordering = "nulls_min".to_owned();
     options.execution.parquet.schema_force_view_types = false;
+    // As in Spark rows whose key is null do not reach a join that they cannot pass.
+    options.optimizer.filter_null_join_keys = true;
     config
 }
 

@@ -36,11 +36,11 @@ struct TimeKey {
 
 impl Compiler {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate, steps: Vec<Step>, output: StageOutput) -> Result<i64> {
-        if self.output_mode == OutputMode::Append
-            && aggregate.aggr_expr.is_empty()
-            && !self.time_key(aggregate)?.has_watermark
-        {
-            return self.distinct(aggregate, steps, output);
+        if self.output_mode == OutputMode::Append && aggregate.aggr_expr.is_empty() {
+            let TimeKey { session, has_watermark, .. } = self.time_key(aggregate)?;
+            if session.is_none() && !has_watermark {
+                return self.distinct(aggregate, steps, output);
+            }
         }
         let spec = Arc::new(self.aggregate_spec(aggregate)?);
         self.operator(spec, steps, output, &[&aggregate.input])

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{DFSchema, JoinType};
+use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, TableScan, Union};
 use datafusion::physical_expr::PhysicalExpr;
@@ -13,7 +13,7 @@ use super::refuse::{refuse, unsupported};
 use super::{OperatorStage, SourceStage, StageOutput, WatermarkSpec, unqualified};
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
-use crate::operator::join::{StaticJoin, StaticJoinKind};
+use crate::operator::join::{StaticJoin, StaticJoinKind, StaticNulls};
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::limit::LimitSpec;
 use crate::operator::stateless::Step;
@@ -65,6 +65,8 @@ impl Compiler {
                 self.node(&filter.input, prepend(step, steps), output)
             }
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input, steps, output),
+            // Rows are spread by their keys already.
+            LogicalPlan::Repartition(repartition) => self.node(&repartition.input, steps, output),
             LogicalPlan::Union(union) => self.union(union, &steps, output),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, steps, output),
             LogicalPlan::Join(join) => self.join(join, steps, output),
@@ -242,6 +244,11 @@ impl Compiler {
             schema: Arc::new(unqualified(&join.schema)),
             stream: stream.as_ref().clone(),
             plan: fixed.as_ref().clone(),
+            nulls: match join.null_equality {
+                NullEquality::NullEqualsNull => StaticNulls::Equal,
+                NullEquality::NullEqualsNothing if join.null_aware => StaticNulls::MayEqualAll,
+                NullEquality::NullEqualsNothing => StaticNulls::EqualNothing,
+            },
             session: self.session.clone(),
             table: Mutex::new(None),
         })
@@ -266,18 +273,24 @@ impl Compiler {
         self.watermarks.sort_by_key(|watermark| watermark.id);
     }
 
-    /// Several stateful operators pass on rows that are final; in the other modes rows would have to be taken back.
+    /// Operators take rows that are final: one that reads rows another may take back would have to take back its own.
     fn check_operators(&self) -> Result<()> {
-        if self.output_mode == OutputMode::Append || self.operators.len() < 2 {
+        if self.output_mode == OutputMode::Append {
             return Ok(());
         }
-        let kinds: Vec<&str> = self.operators.iter().map(|stage| stage.spec.id()).collect();
-        Err(EngineError::query(format!(
-            "output mode {} is not possible with several stateful operators in one query ({})",
-            self.output_mode,
-            kinds.join(", ")
-        ))
-        .help("use output mode append, or write the inner result to a streaming table and read that in a second query"))
+        for stage in self.operators.iter().filter(|stage| stage.spec.revises()) {
+            let StageOutput::Operator { at, .. } = stage.output else { continue };
+            return Err(EngineError::query(format!(
+                "output mode {} is not possible with a stateful operator that reads the groups of another ({} reads {})",
+                self.output_mode,
+                self.operators[at].spec.id(),
+                stage.spec.id()
+            ))
+            .help(
+                "use output mode append, or write the inner result to a streaming table and read that in a second query",
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{Column, JoinType};
+use datafusion::common::{Column, JoinType, NullEquality};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, lit};
 
@@ -48,14 +48,7 @@ impl Compiler {
             return Err(EngineError::query("two streams are joined without an equality of their columns")
                 .help("add one: JOIN ... ON a.key = b.key AND b.ts BETWEEN a.ts AND a.ts + INTERVAL 5 MINUTES"));
         }
-        if self.output_mode != OutputMode::Append {
-            return Err(EngineError::query(format!(
-                "a join of two streams is not possible in output mode {}",
-                self.output_mode
-            ))
-            .help("use output mode append; to aggregate joined rows with another mode, write them to a streaming table and read that in a second query"));
-        }
-        Ok(match join.join_type {
+        let kind = match join.join_type {
             JoinType::Inner => StreamJoinKind::Inner,
             JoinType::Left => StreamJoinKind::Left,
             JoinType::Right => StreamJoinKind::Right,
@@ -66,7 +59,17 @@ impl Compiler {
                 return Err(EngineError::query(format!("{other} JOIN of two streams is not supported"))
                     .help("use INNER, LEFT, RIGHT, FULL, LEFT SEMI or LEFT ANTI JOIN"));
             }
-        })
+        };
+        let gives_final_rows = matches!(kind, StreamJoinKind::Inner | StreamJoinKind::Semi);
+        match self.output_mode {
+            OutputMode::Append => Ok(kind),
+            OutputMode::Update if gives_final_rows => Ok(kind),
+            mode => Err(EngineError::query(format!(
+                "{} JOIN of two streams is not possible in output mode {mode}",
+                join.join_type.to_string().to_uppercase()
+            ))
+            .help("use output mode append; to aggregate joined rows with another mode, write them to a streaming table and read that in a second query")),
+        }
     }
 
     fn stream_join_spec(&mut self, join: &Join, kind: StreamJoinKind) -> Result<StreamJoinSpec> {
@@ -80,7 +83,7 @@ impl Compiler {
         let bucket_us = bucket_us(&times);
         let mut sides = Vec::new();
         for (((plan, keys), time), filter) in plans.into_iter().zip(&keys).zip(times).zip(filters) {
-            sides.push(self.join_side(plan, keys, time, filter)?);
+            sides.push(self.join_side(plan, keys, join.null_equality, time, filter)?);
         }
         let sides = <[JoinSideSpec; 2]>::try_from(sides).map_err(|_| EngineError::internal("a join has two sides"))?;
         Ok(StreamJoinSpec {
@@ -98,12 +101,17 @@ impl Compiler {
         &self,
         plan: &LogicalPlan,
         keys: &[Expr],
+        null_equality: NullEquality,
         time: SideTime,
         filter: Option<Expr>,
     ) -> Result<JoinSideSpec> {
         let schema = plan.schema();
         let mut columns = self.columns(schema)?;
-        let null_key = keys.iter().map(|key| key.clone().is_null()).reduce(Expr::or).unwrap_or_else(|| lit(false));
+        let null_key = match null_equality {
+            NullEquality::NullEqualsNothing => keys.iter().map(|key| key.clone().is_null()).reduce(Expr::or),
+            NullEquality::NullEqualsNull => None,
+        };
+        let null_key = null_key.unwrap_or_else(|| lit(false));
         columns.push(self.physical(&null_key, schema)?);
         let bucket = match &time.time {
             Some(time) => Bucketing::Instant { time: self.physical(time, schema)? },

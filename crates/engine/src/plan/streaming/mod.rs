@@ -42,7 +42,7 @@ use datafusion::common::DFSchema;
 use super::analysis::{PlannedQuery, PlannedSource};
 use super::batch::BatchPlan;
 use super::functions::batch_time::BatchTime;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
 use crate::operator::join::StaticJoin;
 use crate::operator::stateless::Step;
@@ -116,9 +116,10 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
     let session = query.context.state();
     let batch_time = Arc::new(BatchTime::default());
     let mut plan = batch_time.put_into(query.plan)?;
-    if output_mode != OutputMode::Complete {
-        plan = nodes::keep(plan)?;
-    }
+    plan = match output_mode {
+        OutputMode::Complete => whole::below_last_aggregate(plan, &nodes::keep)?,
+        OutputMode::Append | OutputMode::Update => nodes::keep(plan)?,
+    };
     let optimized = session.optimize(&plan)?;
     let schema = Arc::new(unqualified(plan.schema()));
     let mut compiler = Compiler::new(session.clone(), output_mode);
@@ -129,6 +130,12 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
         Some(aggregate) if output_mode == OutputMode::Complete => {
             compiler.compile(aggregate)?;
             whole = Some(whole_result(&optimized, aggregate.schema(), session)?);
+        }
+        None if output_mode == OutputMode::Complete => {
+            return Err(EngineError::query(
+                "output mode complete is only possible with GROUP BY: without it the result is the whole stream",
+            )
+            .help("use output mode append"));
         }
         _ => compiler.compile(&optimized)?,
     }

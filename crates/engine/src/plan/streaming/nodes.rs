@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchemaRef, DataFusionError, Result as DfResult, internal_err};
+use datafusion::common::{DFSchemaRef, Result as DfResult, internal_err};
 use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, Extension, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType,
     UserDefinedLogicalNodeCore,
@@ -45,7 +45,7 @@ pub(super) fn keep(plan: LogicalPlan) -> Result<LogicalPlan> {
     });
     match (refused, kept) {
         (Some(error), _) => Err(error),
-        (None, kept) => Ok(kept.map_err(DataFusionError::from)?.data),
+        (None, kept) => Ok(kept?.data),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion::common::DFSchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, internal_err};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::plan::batch::BatchPlan;
 use crate::plan::logical::is_streaming;
 
@@ -22,6 +22,31 @@ pub(super) fn last_aggregate(plan: &LogicalPlan) -> Option<&LogicalPlan> {
     }
 }
 
+/// The plan with what lies below its last aggregate changed by `change`.
+pub(super) fn below_last_aggregate(
+    plan: LogicalPlan,
+    change: &dyn Fn(LogicalPlan) -> Result<LogicalPlan>,
+) -> Result<LogicalPlan> {
+    let mut refused = None;
+    let changed = plan.transform_down(|node| {
+        let LogicalPlan::Aggregate(aggregate) = &node else { return Ok(Transformed::no(node)) };
+        match change(aggregate.input.as_ref().clone()) {
+            Ok(input) => {
+                let changed = node.with_new_exprs(node.expressions(), vec![input])?;
+                Ok(Transformed::new(changed, true, TreeNodeRecursion::Jump))
+            }
+            Err(error) => {
+                refused = Some(error);
+                internal_err!("refused")
+            }
+        }
+    });
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(changed?.data),
+    }
+}
+
 /// The plan above its last aggregate, over that aggregate's rows.
 pub(super) fn whole_result(plan: &LogicalPlan, rows: &DFSchemaRef, session: SessionState) -> Result<BatchPlan> {
     let opened = plan.clone().transform_down(|node| match &node {
@@ -30,5 +55,9 @@ pub(super) fn whole_result(plan: &LogicalPlan, rows: &DFSchemaRef, session: Sess
         }
         _ => Ok(Transformed::no(node)),
     })?;
+    if is_streaming(&opened.data) {
+        return Err(EngineError::query("output mode complete is not possible with several GROUP BY side by side")
+            .help("use output mode append or update, or write each result to a streaming table of its own"));
+    }
     Ok(BatchPlan::new(opened.data, Arc::clone(rows), session))
 }

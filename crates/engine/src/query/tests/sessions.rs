@@ -174,6 +174,19 @@ fn sessions_are_event_time_for_what_comes_after() {
         .process()
         .check("out", &["00:00:00 2 3", "00:01:00 2 2"]);
     }
+    // Rows that a join gives may be older than the watermark; their sessions wait for them.
+    StreamScript::new(&format!(
+        "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
+         CREATE TABLE other (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
+         CREATE SINK out USING test;
+         CREATE FLOW f AS INSERT INTO out SELECT k, session_window.start AS s, session_window.end AS e, count(w) AS n FROM (
+           SELECT a.k, a.ts AS t, b.v AS w FROM {EV} AS a LEFT JOIN STREAM other WATERMARK ts DELAY OF INTERVAL 0 SECONDS AS b
+           ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL 20 SECONDS) GROUP BY k, session_window(t, '5 seconds')"
+    ))
+    .add("ev", &rows(&[("x", 1, 0), ("x", 2, 4), ("x", 3, 8), ("end", 0, 100)]))
+    .add("other", &rows(&[("x", 1, 20), ("x", 1, 28), ("x", 1, 100)]))
+    .process()
+    .check("out", &["x 00:00:00 00:00:13 4"]);
     // A column of sessions is joined again, by fewer keys.
     flow(&format!("SELECT k, w.start AS s, w.end AS e, count(*) AS c, sum(n) AS n FROM {inner} GROUP BY k, w"))
         .add("ev", &rows(&[("x", 1, 0), ("x", 2, 4), ("y", 1, 4), ("end", 0, 100)]))
@@ -206,6 +219,11 @@ fn what_cannot_be_said_is_refused() {
     check("update", "session_window(ts, '5 seconds')", "output mode update is not possible for session_window");
     check("append", "session_window(ts, 'often')", "the gap of session_window is 'often', expected");
     check("append", "session_window(ts, 5)", "the gap of session_window is INT, expected");
+    let distinct = StreamScript::refusal(
+        "CREATE TABLE ev (k STRING, ts TIMESTAMP) USING test; CREATE SINK out USING test;
+         CREATE FLOW f AS INSERT INTO out SELECT DISTINCT k, session_window(ts, '5 seconds') AS w FROM STREAM ev",
+    );
+    assert!(distinct.is_some_and(|refusal| refusal.contains("without a watermark")));
     check("append", "session_window(ts)", "session_window takes a time and a gap");
     check("append", "session_window(v, '5 seconds')", "session_window takes a TIMESTAMP");
     check("append", "session_window(ts + INTERVAL 1 SECOND, '5 seconds')", "without a watermark");

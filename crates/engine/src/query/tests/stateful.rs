@@ -82,18 +82,28 @@ fn what_needs_append_mode_says_so() {
     };
     assert!(refusal("SELECT k FROM STREAM ev LIMIT 3").contains("LIMIT is not possible in output mode update"));
     let nested = refusal("SELECT n, count(*) AS c FROM (SELECT k, count(*) AS n FROM STREAM ev GROUP BY k) GROUP BY n");
-    assert!(nested.contains("several stateful operators in one query (aggregate-1, aggregate-0)"), "{nested}");
+    assert!(nested.contains("reads the groups of another (aggregate-0 reads aggregate-1)"), "{nested}");
+    let whole = crate::testing::StreamScript::refusal(
+        "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test;
+         CREATE SINK out USING test OPTIONS (outputMode 'complete');
+         CREATE FLOW f AS INSERT INTO out SELECT k FROM STREAM ev",
+    );
+    assert!(whole.is_some_and(|whole| whole.contains("output mode complete is only possible with GROUP BY")));
     update("SELECT k, count(*) AS n FROM STREAM ev GROUP BY k");
 }
 
 #[test]
 fn a_watermark_belongs_to_a_source() {
     check_refusal(
-        "CREATE FLOW f AS INSERT INTO out SELECT k, count(*) AS n FROM (
-           SELECT k, window_time(w) AS t FROM (SELECT window(ts, '1 minute') AS w, k FROM
-             STREAM ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS GROUP BY 1, 2)) WATERMARK t DELAY OF INTERVAL 1 SECOND
-         GROUP BY k, window(t, '1 minute')",
-        "WATERMARK t stands on the result of a GROUP BY, join, DISTINCT or LIMIT; help: put it on the streams they read: the watermark goes on through window_time(window) and joined columns",
+        "CREATE FLOW f AS INSERT INTO out SELECT k, count(*) AS n FROM (SELECT DISTINCT k, ts FROM STREAM ev)
+           WATERMARK ts DELAY OF INTERVAL 1 SECOND GROUP BY k, window(ts, '1 minute')",
+        "WATERMARK ts stands on the result of a GROUP BY, join, DISTINCT or LIMIT; help: put it on the streams they \
+         read: the watermark goes on through window_time(window) and joined columns",
+    );
+    check_refusal(
+        "CREATE FLOW f AS INSERT INTO out SELECT k FROM (SELECT * FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 1 SECOND)
+           WATERMARK ts DELAY OF INTERVAL 2 SECONDS",
+        "4:12: a stream that has a watermark is given a second one; help: keep one of the two WATERMARK clauses",
     );
 }
 

@@ -108,11 +108,6 @@ impl Keys {
         }
     }
 
-    /// The moment the next entry is due, or later.
-    pub(super) fn next_due_us(&self) -> i64 {
-        self.due.first_key_value().map_or(NEVER, |(due, _)| *due)
-    }
-
     /// Takes the entries due at `now_us` or before.
     pub(super) fn take_due(&mut self, now_us: i64) -> Vec<u32> {
         let later = self.due.split_off(&now_us.saturating_add(1));
@@ -214,6 +209,13 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Keys {
+        /// The moment the next entry is due, or later.
+        fn next_due_us(&self) -> i64 {
+            self.due.first_key_value().map_or(NEVER, |(due, _)| *due)
+        }
+    }
 
     fn with_sessions(ends: &[&[i64]]) -> Keys {
         let mut keys = Keys::default();

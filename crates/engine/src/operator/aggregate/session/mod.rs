@@ -39,6 +39,9 @@ use crate::state::{ChangeSet, key};
 use join::{Round, RowSession, Session};
 use keys::{Keys, NEVER};
 
+/// Takes a state row of the first table: its key, how many sessions it has, and them; nothing if it is to go.
+type PutRow<'a> = dyn FnMut(&[u8], usize, Option<&[u8]>) -> Result<()> + 'a;
+
 /// One worker's sessions.
 pub(super) struct SessionOperator {
     spec: Arc<AggregateSpec>,
@@ -308,20 +311,12 @@ impl SessionOperator {
         if page.times.is_empty() {
             return Ok(());
         }
-        let mut states = GroupStates::new(&self.spec)?;
-        let slots: Vec<u32> = page.times.iter().map(|_| states.take_slot()).collect();
-        states.grow();
-        states.decode(&page.states, &slots)?;
-        let results = states.evaluate(&slots)?;
+        let results = GroupStates::results_of(&self.spec, &page.states)?;
         emit(self.rows.of_sessions(page.keys.iter().map(Vec::as_slice), &page.times, results)?)
     }
 
-    /// Gives the state row of each entry to `put`; nothing where it is to go.
-    fn state_rows(
-        &mut self,
-        entries: &[u32],
-        put: &mut dyn FnMut(&[u8], usize, Option<&[u8]>) -> Result<()>,
-    ) -> Result<()> {
+    /// Gives the state row of each entry to `put`.
+    fn state_rows(&mut self, entries: &[u32], put: &mut PutRow<'_>) -> Result<()> {
         for entries in entries.chunks(EMIT_ROWS) {
             let sessions: Vec<Session> = entries.iter().flat_map(|entry| self.keys.sessions(*entry)).copied().collect();
             let slots: Vec<u32> = sessions.iter().map(|session| session.slot).collect();
@@ -481,12 +476,6 @@ impl Operator for SessionOperator {
 
     fn counts(&self) -> OperatorCounts {
         self.counts
-    }
-
-    /// As in Spark a batch follows each move of the watermark: rows are late by the watermark of the batch before, and
-    /// a late row could join two sessions that nothing else does.
-    fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        self.spec.input.has_watermark && watermark_us.is_some()
     }
 }
 
