@@ -24,6 +24,7 @@ use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
 use crate::group::published;
 use crate::group::service::Groups;
+use crate::group::share;
 use crate::handler::Context;
 use crate::identity::Identity;
 use crate::lock::DirectoryLock;
@@ -228,13 +229,14 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         max_compiled_regex_bytes: settings.max_compiled_regex_bytes,
     };
     let epochs = EpochStore::open(&settings.data_dir)?;
+    let shares = open_shares(&settings)?;
     let identity = Arc::new(Identity::open(&settings.data_dir)?);
     let offsets = OffsetStore::open(&settings.data_dir, clock.wall_ms())?;
     let (users, authorizer) = (open_users(&settings)?, open_authorizer(&settings)?);
     let log_limits = LogLimits::new(settings.security.max_logged_per_minute);
     let settings = Arc::new(settings);
     let topics = Arc::new(Topics::open(Arc::clone(&settings), Arc::clone(&clock), queue)?);
-    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, consumer_limits, offsets, epochs));
+    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, consumer_limits, offsets, epochs, shares));
     let transactions = Arc::new(Transactions::open(
         Arc::clone(&settings),
         Arc::clone(&clock),
@@ -269,6 +271,24 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
     })
 }
 
+fn open_shares(settings: &BrokerSettings) -> Result<share::service::Shares, BrokerError> {
+    let limits = share::store::Limits {
+        max_partitions: settings.max_share_partitions,
+        max_in_flight_records: settings.max_share_in_flight_records,
+    };
+    let defaults = share::settings::Defaults {
+        heartbeat_interval_ms: settings.group_share_heartbeat_interval_ms,
+        session_timeout_ms: settings.group_share_session_timeout_ms,
+    };
+    Ok(share::service::Shares::new(
+        share::store::ShareStore::open(&settings.data_dir, limits)?,
+        share::session::SessionCache::new(settings.max_share_sessions, settings.max_share_session_partitions),
+        share::settings::ShareSettings::open(&settings.data_dir, defaults, settings.max_groups)?,
+        settings.max_group_members,
+        settings.fsync == FsyncMode::Always,
+    ))
+}
+
 fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     let timers = Arc::clone(ctx);
     let mut tasks = vec![tokio::spawn(async move { timers.groups.run_timers().await })];
@@ -276,6 +296,8 @@ fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     tasks.push(repeat(ctx, every, sweep));
     let every = Duration::from_millis(ctx.settings.flush_check_interval_ms);
     tasks.push(repeat(ctx, every, |ctx| ctx.topics.flush_overdue()));
+    let every = Duration::from_millis(ctx.settings.share_lock_check_interval_ms);
+    tasks.push(repeat(ctx, every, |ctx| ctx.groups.shares().expire(ctx.clock.monotonic_ms())));
     if ctx.settings.log_cleaner_enable {
         let every = Duration::from_millis(ctx.settings.log_cleaner_interval_ms);
         tasks.push(repeat(ctx, every, |ctx| ctx.topics.compact()));
@@ -320,6 +342,7 @@ fn repeat(ctx: &Arc<Context>, every: Duration, work: fn(&Context)) -> JoinHandle
 fn sweep(ctx: &Context) {
     ctx.topics.enforce_retention();
     ctx.groups.expire(ctx.settings.offsets_retention_ms);
+    ctx.groups.shares().forget_topics(&ctx.topics);
     ctx.transactions.expire();
 }
 
@@ -330,6 +353,7 @@ fn sync(ctx: &Context) {
 }
 
 fn sync_journals(ctx: &Context) -> io::Result<()> {
-    // Both are tried; the first error is the one told.
-    ctx.groups.offsets().sync().and(ctx.transactions.sync())
+    // All are tried; the first error is the one told.
+    let (offsets, shares) = (ctx.groups.offsets().sync(), ctx.groups.shares().store.sync());
+    offsets.and(shares).and(ctx.transactions.sync())
 }

@@ -236,6 +236,22 @@ pub struct BrokerSettings {
     pub max_subscription_regex_bytes: usize,
     /// Memory a compiled regular expression may take, in bytes.
     pub max_compiled_regex_bytes: usize,
+    /// How often members of share groups (KIP-932) are told to heartbeat, in milliseconds; Kafka's
+    /// `group.share.heartbeat.interval.ms`.
+    pub group_share_heartbeat_interval_ms: i32,
+    /// How long a member of a share group may be silent, in milliseconds; Kafka's
+    /// `group.share.session.timeout.ms`.
+    pub group_share_session_timeout_ms: i32,
+    /// How often locks on records of share groups are looked at that may have run out, in milliseconds.
+    pub share_lock_check_interval_ms: u64,
+    /// Sessions of members of share groups; Kafka's `group.share.max.share.sessions`.
+    pub max_share_sessions: usize,
+    /// Partitions in all sessions of share groups together.
+    pub max_share_session_partitions: usize,
+    /// Partitions share groups have read, each counted for each group.
+    pub max_share_partitions: usize,
+    /// Records of all share groups between the first that is not finished and the last handed out.
+    pub max_share_in_flight_records: usize,
     /// How long the offsets of an empty group are kept.
     pub offsets_retention_ms: i64,
     /// How soon a committed offset can be read in the topic `__consumer_offsets`.
@@ -331,6 +347,13 @@ impl BrokerSettings {
             self.group_consumer_session_timeout_ms.into(),
             i128::from(self.group_consumer_heartbeat_interval_ms) + 1,
         )?;
+        at_least("group_share_heartbeat_interval_ms", self.group_share_heartbeat_interval_ms.into(), 1)?;
+        at_least(
+            "group_share_session_timeout_ms",
+            self.group_share_session_timeout_ms.into(),
+            i128::from(self.group_share_heartbeat_interval_ms) + 1,
+        )?;
+        at_least("share_lock_check_interval_ms", self.share_lock_check_interval_ms.into(), 1)?;
         at_least(
             "group_max_session_timeout_ms",
             self.group_max_session_timeout_ms.into(),
@@ -400,6 +423,13 @@ impl Default for BrokerSettings {
             group_new_member_join_timeout_ms: 5 * 60 * 1000,
             group_consumer_heartbeat_interval_ms: 5000,
             group_consumer_session_timeout_ms: 45_000,
+            group_share_heartbeat_interval_ms: 5000,
+            group_share_session_timeout_ms: 45_000,
+            share_lock_check_interval_ms: 200,
+            max_share_sessions: 2000,
+            max_share_session_partitions: 250_000,
+            max_share_partitions: 100_000,
+            max_share_in_flight_records: 1_000_000,
             max_subscription_regex_bytes: 1024,
             max_compiled_regex_bytes: 1024 * 1024,
             offsets_retention_ms: 7 * DAY_MS,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kafka_protocol::messages::alter_configs_request::{AlterConfigsRequest, AlterConfigsResource};
 use kafka_protocol::messages::alter_configs_response::{AlterConfigsResourceResponse, AlterConfigsResponse};
 
+use super::group_configs::{self, GROUP};
 use super::incremental_alter_configs::{Refused, SET, apply, outcome, store, topic_overrides};
 use super::{Context, blocking};
 use crate::log::config::Overrides;
@@ -25,6 +26,10 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: AlterConfigsRequest) -> 
 }
 
 fn alter(ctx: &Context, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Refused> {
+    if resource.resource_type == GROUP {
+        let settings = resource.configs.iter().map(|config| (config.name.as_str(), config.value.as_deref()));
+        return group_configs::replace(ctx, &resource.resource_name, settings, validate_only);
+    }
     topic_overrides(ctx, resource.resource_type, &resource.resource_name)?;
     let mut overrides = Overrides::default();
     for config in &resource.configs {

@@ -7,6 +7,7 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 
 use super::broker_configs::BROKER_CONFIGS;
+use super::group_configs::{self, GROUP};
 use super::{Context, NODE_ID, once, text};
 use crate::log::config::{KNOWN, Known, Overrides, ValueType};
 use crate::settings::BrokerSettings;
@@ -18,6 +19,7 @@ pub(super) const BROKER: i8 = 4;
 const FROM_TOPIC: i8 = 1;
 const FROM_BROKER_FILE: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
+const FROM_GROUP: i8 = 8;
 
 /// Where a topic's value comes from.
 pub(super) fn source(known: &Known, overrides: &Overrides, settings: &BrokerSettings) -> i8 {
@@ -70,6 +72,7 @@ fn describe(
         // Without a name it is about what was altered for all brokers while they run, and here nothing can be.
         BROKER if name.is_empty() => Ok(Configs::new()),
         BROKER if *name == NODE_ID.to_string() => Ok(broker_configs(&ctx.settings, detail)),
+        GROUP => Ok(group_configs(ctx, name, detail)),
         BROKER => Err((ResponseError::InvalidRequest, format!("there is no broker {name}, only {}", *NODE_ID))),
         other => Err((ResponseError::InvalidRequest, format!("resource type {other} has no settings here"))),
     }
@@ -106,6 +109,15 @@ fn broker_configs(settings: &BrokerSettings, detail: Detail) -> Configs {
     let mut configs: Configs = own.chain(of_topics).map(|config| config.with_read_only(true)).collect();
     configs.sort_by(|a, b| a.name.cmp(&b.name));
     configs
+}
+
+fn group_configs(ctx: &Context, group: &str, detail: Detail) -> Configs {
+    let described = group_configs::described(ctx, group).into_iter().map(|(known, own, default)| {
+        let own = own.map(|value| synonym(known.name, &value, FROM_GROUP));
+        let synonyms = own.into_iter().chain([synonym(known.name, &default, FROM_DEFAULT)]).collect();
+        config(known.name, known.value_type, known.documentation, detail, synonyms)
+    });
+    described.collect()
 }
 
 /// Where the broker has a value from: its start, and beneath that the default.

@@ -13,6 +13,7 @@ use kafka_protocol::messages::incremental_alter_configs_response::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::describe_configs::TOPIC;
+use super::group_configs::{self, GROUP};
 use super::{Context, blocking, text};
 use crate::log::config::{self, Overrides};
 use crate::log::topics::TopicError;
@@ -21,7 +22,7 @@ use crate::log::topics::TopicError;
 pub(super) type Refused = (ResponseError, String);
 
 pub(super) const SET: i8 = 0;
-const DELETE: i8 = 1;
+pub(super) const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
@@ -44,6 +45,9 @@ pub(super) async fn handle(
 }
 
 fn alter(ctx: &Context, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Refused> {
+    if resource.resource_type == GROUP {
+        return group_configs::alter(ctx, resource, validate_only);
+    }
     let mut overrides = topic_overrides(ctx, resource.resource_type, &resource.resource_name)?;
     let mut named = HashSet::new();
     for change in &resource.configs {
@@ -65,7 +69,8 @@ fn alter(ctx: &Context, resource: &AlterConfigsResource, validate_only: bool) ->
 /// The settings a topic has of its own.
 pub(super) fn topic_overrides(ctx: &Context, resource_type: i8, name: &str) -> Result<Overrides, Refused> {
     if resource_type != TOPIC {
-        let reason = "only topic settings can be altered; the broker's are given at its start".to_owned();
+        let reason =
+            "only settings of topics and groups can be altered; the broker's are given at its start".to_owned();
         return Err((ResponseError::InvalidRequest, reason));
     }
     let unknown = || refuse(&TopicError::Unknown { name: name.to_owned() });

@@ -10,3 +10,4 @@
 pub(crate) mod api;
 pub(crate) mod shape;
 pub(crate) mod frame;
+pub(crate) mod share;

@@ -15,6 +15,7 @@ mod topics;
 mod compaction;
 mod groups;
 mod consumer_groups;
+mod share_groups;
 mod transactions;
 mod hostile;
 mod versions;

@@ -35,7 +35,7 @@ fn may_see_topics(access: Access<'_>, group: &ConsumerDescribed) -> bool {
     })
 }
 
-const UNSEEN_TOPICS: &str = "the group's members have topics that the client may not describe";
+pub(super) const UNSEEN_TOPICS: &str = "the group's members have topics that the client may not describe";
 
 /// What members of a group say to its coordinator.
 macro_rules! of_members {
