@@ -199,10 +199,11 @@ async fn fetch(ctx: &Arc<Context>, peer: &Peer, task: Task, reads: Vec<At>) -> (
     .await;
     let wanted = Arc::new(wanted);
     let deadline = Instant::now() + task.wait;
-    let waiter = Arc::new(Notify::new());
     let mut memory = ctx.fetch_memory.charge();
     loop {
-        // Before the look: what comes after it wakes the waiter.
+        // A new one each time, because old ones are not taken out of the lists of partitions where nothing comes; and before
+        // the look, so that what comes after it wakes the waiter.
+        let waiter = Arc::new(Notify::new());
         for (shared, partition) in wanted.iter().filter_map(|wanted| wanted.found.as_ref().ok()) {
             read::register(shared, partition, &waiter);
         }
@@ -227,9 +228,8 @@ async fn fetch(ctx: &Arc<Context>, peer: &Peer, task: Task, reads: Vec<At>) -> (
             }
             memory.settle(0);
         }
-        if timeout_at(deadline, waiter.notified()).await.is_err() {
-            tracing::trace!(group = task.group, "nothing came");
-        }
+        // Woken or out of time, it is looked once more.
+        drop(timeout_at(deadline, waiter.notified()).await);
     }
 }
 

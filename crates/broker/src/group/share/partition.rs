@@ -380,7 +380,7 @@ fn runs_of(batches: &[AckBatch]) -> Result<Vec<(i64, i64, Ack)>, ResponseError> 
         match batch.types.as_slice() {
             [ack] => runs.push((batch.first, batch.last, *ack)),
             types if usize::try_from(count) == Ok(types.len()) => {
-                for (offset, ack) in (batch.first..).zip(types) {
+                for (offset, ack) in (batch.first..=batch.last).zip(types) {
                     match runs.last_mut() {
                         Some((_, last, same)) if *last + 1 == offset && same == ack => *last = offset,
                         _ => runs.push((offset, offset, *ack)),

@@ -97,6 +97,10 @@ impl Guard for ShareFetchRequest {
         }
         let unreadable = unreadable(access, &self.topics.iter().map(|topic| topic.topic_id).collect());
         let denied = take_out(&mut self.topics, |topic| unreadable.contains(&topic.topic_id));
+        if !denied.is_empty() {
+            // There is something to say already.
+            self.max_wait_ms = 0;
+        }
         admitted(|_, response: &mut Self::Response| {
             // An error of the whole stands alone.
             if response.error_code != 0 {
