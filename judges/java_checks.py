@@ -288,7 +288,7 @@ def share_groups(kafka):
     tool("--group", group, "--reset-offsets", "--to-earliest", "--topic", name, "--execute")
     expect(starts(), 0, "where the group begins after the reset")
     tool("--group", group, "--delete-offsets", "--topic", name)
-    expect(name in tool("--describe", "--group", group), False, "topic described after its deletion")
+    expect_in("no offset information", tool("--describe", "--group", group))
     tool("--delete", "--group", group)
     expect(group in tool("--list").splitlines(), False, "group listed after its deletion")
 

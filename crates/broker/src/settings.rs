@@ -285,12 +285,6 @@ impl BrokerSettings {
     /// Refuses what cannot work, naming the setting, what was found and what is expected.
     pub fn check(&self) -> Result<(), BrokerError> {
         security::check(self)?;
-        let at_least = |name, found: i128, least: i128| {
-            if found >= least {
-                return Ok(());
-            }
-            Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
-        };
         at_least("default_partitions", self.default_partitions.into(), 1)?;
         at_least("max_partitions", self.max_partitions as i128, 1)?;
         at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;
@@ -338,6 +332,10 @@ impl BrokerSettings {
             });
         }
         at_least("idle_connection_timeout_ms", self.idle_connection_timeout_ms.into(), 1)?;
+        self.check_groups()
+    }
+
+    fn check_groups(&self) -> Result<(), BrokerError> {
         at_least("group_min_session_timeout_ms", self.group_min_session_timeout_ms.into(), 1)?;
         at_least("group_new_member_join_timeout_ms", self.group_new_member_join_timeout_ms.into(), 1)?;
         at_least("group_consumer_heartbeat_interval_ms", self.group_consumer_heartbeat_interval_ms.into(), 1)?;
@@ -360,6 +358,13 @@ impl BrokerSettings {
             self.group_min_session_timeout_ms.into(),
         )
     }
+}
+
+fn at_least(name: &'static str, found: i128, least: i128) -> Result<(), BrokerError> {
+    if found >= least {
+        return Ok(());
+    }
+    Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
 }
 
 impl Default for BrokerSettings {
@@ -531,6 +536,9 @@ mod tests {
         check(BrokerSettings { max_described_partitions: 0, ..base() }, "max_described_partitions");
         check(BrokerSettings { group_new_member_join_timeout_ms: 0, ..base() }, "group_new_member_join_timeout_ms");
         check(BrokerSettings { group_consumer_heartbeat_interval_ms: 0, ..base() }, "heartbeat_interval_ms` is 0");
+        check(BrokerSettings { group_share_heartbeat_interval_ms: 0, ..base() }, "group_share_heartbeat_interval_ms");
+        check(BrokerSettings { group_share_session_timeout_ms: 5000, ..base() }, "is 5000, expected at least 5001");
+        check(BrokerSettings { share_lock_check_interval_ms: 0, ..base() }, "share_lock_check_interval_ms");
         check(
             BrokerSettings { group_consumer_session_timeout_ms: 5000, ..base() },
             "group_consumer_session_timeout_ms` is 5000, expected at least 5001",

@@ -67,6 +67,13 @@ pub(super) async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: &Frame) -> Re
     let version = codec_version(frame.key, frame.version);
     let to = AnswerTo { key: frame.key, version, correlation_id: frame.correlation_id };
     let (mut request, extras) = decode_fetch(frame)?;
+    let client = peer.quota_client(&frame.client_id);
+    let most = match ctx.quotas.count(Key::ConsumerByteRate, client, 0) {
+        0 => i32::try_from(ctx.quotas.most_at_once(Key::ConsumerByteRate, client)).unwrap_or(i32::MAX),
+        // Over its quota: what it acknowledges is taken, and it gets nothing.
+        _ => 0,
+    };
+    request.max_bytes = request.max_bytes.min(most);
     let group = request.group_id.clone().unwrap_or_default();
     let config = ctx.groups.shares().settings.config(&group);
     let mut memory = ctx.fetch_memory.charge();
@@ -84,9 +91,9 @@ pub(super) async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: &Frame) -> Re
             response.with_acquisition_lock_timeout_ms(config.lock_duration_ms)
         }
     };
-    // The records are acquired, so they are sent, and the client waits afterwards.
+    // Records that are acquired are sent: who goes over its quota with them waits afterwards.
     let size = response.compute_size(version).unwrap_or(0);
-    let throttle_ms = ctx.quotas.count(Key::ConsumerByteRate, peer.quota_client(&frame.client_id), size);
+    let throttle_ms = ctx.quotas.count(Key::ConsumerByteRate, client, size);
     let frame = to.encode(&response.with_throttle_time_ms(i32::try_from(throttle_ms).unwrap_or(i32::MAX)))?;
     memory.settle(frame.len());
     Ok(Answer { frame, muted_until_ms: ctx.muted_until_ms(throttle_ms), _memory: Some(memory) })

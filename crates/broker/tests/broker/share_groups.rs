@@ -20,7 +20,7 @@ const RELEASE: i8 = 2;
 const REJECT: i8 = 3;
 const RENEW: i8 = 4;
 
-/// First and last offset, how often they were handed out, and the values.
+/// First and last offset, and how often they were handed out.
 type Got = Vec<(i64, i64, i16)>;
 
 fn group() -> GroupId {
@@ -60,15 +60,15 @@ async fn topic_id(client: &mut Client) -> Uuid {
 }
 
 /// A member with its session, as a client library would be one.
-struct Member {
-    client: Client,
+pub(crate) struct Member {
+    pub(crate) client: Client,
     name: &'static str,
     topic: Uuid,
-    epoch: i32,
+    pub(crate) epoch: i32,
     max_wait_ms: i32,
 }
 
-type Acks<'a> = &'a [(i64, i64, i8)];
+pub(crate) type Acks<'a> = &'a [(i64, i64, i8)];
 
 impl Member {
     async fn join(broker: &Broker, name: &'static str) -> Self {
@@ -78,7 +78,14 @@ impl Member {
         Self { client, name, topic, epoch: 0, max_wait_ms: 0 }
     }
 
-    fn request(&self, max_records: i32, acks: Acks<'_>) -> ShareFetchRequest {
+    /// In a group that begins at the first record.
+    pub(crate) async fn join_from_the_first(broker: &Broker, name: &'static str) -> Self {
+        let mut client = Client::connect(broker.local_addr()).await;
+        assert_eq!(set(&mut client, "share.auto.offset.reset", Some("earliest")).await, 0);
+        Self::join(broker, name).await
+    }
+
+    pub(crate) fn request(&self, max_records: i32, acks: Acks<'_>) -> ShareFetchRequest {
         let batches = acks.iter().map(|(first, last, kind)| {
             share_fetch_request::AcknowledgementBatch::default()
                 .with_first_offset(*first)

@@ -177,7 +177,8 @@ fn acknowledgements_are_taken_all_or_none() {
         (vec![(5, i64::MAX, &[] as &[Ack])], invalid),
         (vec![(5, 7, &[Ack::Accept, Ack::Release])], invalid),
         (vec![(i64::MAX - 1, i64::MAX, &[Ack::Accept, Ack::Release])], state),
-        (vec![(0, i64::MAX, ACCEPT)], state),
+        (vec![(0, i64::MAX, ACCEPT)], invalid),
+        (vec![(1, i64::MAX, ACCEPT)], state),
         (vec![(7, 9, ACCEPT), (5, 6, ACCEPT)], invalid),
         (vec![(5, 7, ACCEPT), (7, 9, ACCEPT)], invalid),
     ] {

@@ -22,49 +22,20 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::groups::UNSEEN_TOPICS;
+use super::groups::{UNSEEN_TOPICS, member_error, of_described};
 use super::{Access, GROUP_DENIED, Guard, TOPIC_DENIED, Verdict, admitted, take_out, untouched};
 use crate::security::acl::{Operation, ResourceType};
 
 impl Guard for ShareGroupHeartbeatRequest {
     fn guard(&mut self, access: Access<'_>, _: i16) -> Verdict<Self::Response> {
-        let refused = |error| Verdict::Refused(ShareGroupHeartbeatResponse::default().with_error_code(error));
-        if !access.can(Operation::Read, ResourceType::Group, &self.group_id) {
-            return refused(GROUP_DENIED);
+        match member_error(access, &self.group_id, self.subscribed_topic_names.as_ref()) {
+            Some(error) => Verdict::Refused(ShareGroupHeartbeatResponse::default().with_error_code(error)),
+            None => untouched(),
         }
-        // As a whole: a member reads all it subscribes to.
-        let mut topics = self.subscribed_topic_names.iter().flatten();
-        if topics.any(|topic| !access.can(Operation::Describe, ResourceType::Topic, topic)) {
-            return refused(TOPIC_DENIED);
-        }
-        untouched()
     }
 }
 
-impl Guard for ShareGroupDescribeRequest {
-    fn guard(&mut self, access: Access<'_>, _: i16) -> Verdict<Self::Response> {
-        let tell = self.include_authorized_operations;
-        let denied =
-            take_out(&mut self.group_ids, |group| !access.can(Operation::Describe, ResourceType::Group, group));
-        admitted(move |access, response: &mut Self::Response| {
-            for group in &mut response.groups {
-                if !may_see_topics(access, group) {
-                    *group = DescribedGroup::default()
-                        .with_group_id(group.group_id.clone())
-                        .with_authorized_operations(group.authorized_operations)
-                        .with_error_code(TOPIC_DENIED)
-                        .with_error_message(Some(StrBytes::from_static_str(UNSEEN_TOPICS)));
-                } else if tell && group.error_code == 0 {
-                    group.authorized_operations = access.operations(ResourceType::Group, &group.group_id);
-                }
-            }
-            let denied = denied.into_iter();
-            response.groups.extend(
-                denied.map(|group| DescribedGroup::default().with_group_id(group).with_error_code(GROUP_DENIED)),
-            );
-        })
-    }
-}
+of_described!(ShareGroupDescribeRequest, DescribedGroup, may_see_topics);
 
 /// Whether a client may see every topic that members of a group have or want.
 fn may_see_topics(access: Access<'_>, group: &DescribedGroup) -> bool {
