@@ -20,6 +20,7 @@ use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;
+use super::watermark::WATERMARK_POLICY;
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorDescription;
@@ -143,6 +144,9 @@ impl Pipeline {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ScriptError> {
         settings.configuration.extend(program.configuration.clone());
+        if let Some(policy) = settings.configuration.get(WATERMARK_POLICY) {
+            settings.query.watermark_policy = policy.parse()?;
+        }
         let storage = Storage::new(&settings.storage);
         let tables = Arc::new(Tables::new(program, &settings, connectors));
         let mut pipeline = Self { tables: Arc::clone(&tables), settings, storage, clock, flows: Vec::new() };

@@ -54,6 +54,8 @@ use datafusion_spark::function::aggregate::try_sum::SparkTrySum;
 
 pub use lower::lower_expr;
 pub use naming::spark_column_name;
+#[cfg(test)]
+pub(crate) use types::simple_string;
 
 use super::identifiers::{self, TableColumns};
 use super::json_fields::JsonFields;
@@ -121,4 +123,11 @@ pub fn prepare(query: &mut Query, tables: &TableColumns<'_>) -> Result<Option<Ve
     let columns = identifiers::resolve(query, tables)?;
     lower::lower(query)?;
     Ok(columns)
+}
+
+/// Every value of a column as Spark's cast to STRING shows it in a time zone, for tests of what queries give.
+#[cfg(test)]
+pub(crate) fn shown(column: &arrow::array::ArrayRef, zone: &str) -> datafusion::common::Result<Vec<Option<String>>> {
+    let texts = cast::text::strings(column, udf::session_zone(Some(zone))?)?;
+    Ok(texts.iter().map(|text| text.map(str::to_owned)).collect())
 }
