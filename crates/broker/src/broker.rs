@@ -27,6 +27,7 @@ use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
 use crate::group::published;
 use crate::group::service::Groups;
+use crate::group::share;
 use crate::handler::Context;
 use crate::identity::Identity;
 use crate::lock::DirectoryLock;
@@ -230,6 +231,7 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         max_compiled_regex_bytes: settings.max_compiled_regex_bytes,
     };
     let epochs = EpochStore::open(&settings.data_dir)?;
+    let shares = open_shares(&settings)?;
     let identity = Arc::new(Identity::open(&settings.data_dir)?);
     let offsets = OffsetStore::open(&settings.data_dir, clock.wall_ms())?;
     let (users, authorizer) = (open_users(&settings)?, open_authorizer(&settings)?);
@@ -237,7 +239,7 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
     let settings = Arc::new(settings);
     let configs = Arc::new(Configs::open(Arc::clone(&settings))?);
     let topics = Arc::new(Topics::open(Arc::clone(&configs), Arc::clone(&clock), queue)?);
-    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, consumer_limits, offsets, epochs));
+    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, consumer_limits, offsets, epochs, shares));
     configs.groups().iter().for_each(|(group, own)| groups.configure(group, own, &settings));
     let transactions = Arc::new(Transactions::open(
         Arc::clone(&settings),
@@ -275,11 +277,30 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
     })
 }
 
+fn open_shares(settings: &BrokerSettings) -> Result<share::service::Shares, BrokerError> {
+    let limits = share::store::Limits {
+        max_partitions: settings.max_share_partitions,
+        max_in_flight_records: settings.max_share_in_flight_records,
+    };
+    Ok(share::service::Shares::new(
+        share::store::ShareStore::open(&settings.data_dir, limits)?,
+        share::session::SessionCache::new(settings.max_share_sessions, settings.max_share_session_partitions),
+        share::settings::ShareConfig::of(&Overrides::new(), settings),
+        settings.max_group_members,
+        settings.fsync == FsyncMode::Always,
+    ))
+}
+
 fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     let timers = Arc::clone(ctx);
     let mut tasks = vec![tokio::spawn(async move { timers.groups.run_timers().await })];
     tasks.push(repeat(ctx, |settings| settings.retention_check_interval_ms, sweep));
     tasks.push(repeat(ctx, |settings| settings.flush_check_interval_ms, |ctx| ctx.topics.flush_overdue()));
+    tasks.push(repeat(
+        ctx,
+        |settings| settings.share_lock_check_interval_ms,
+        |ctx| ctx.groups.shares().expire(ctx.clock.monotonic_ms()),
+    ));
     if ctx.settings.log_cleaner_enable {
         tasks.push(repeat(ctx, |settings| settings.log_cleaner_interval_ms, |ctx| ctx.topics.compact()));
     }
@@ -326,6 +347,7 @@ fn repeat(
 fn sweep(ctx: &Context) {
     ctx.topics.enforce_retention();
     ctx.groups.expire(ctx.settings.offsets_retention_ms);
+    ctx.groups.shares().forget_topics(&ctx.topics);
     ctx.transactions.expire();
 }
 
@@ -336,6 +358,7 @@ fn sync(ctx: &Context) {
 }
 
 fn sync_journals(ctx: &Context) -> io::Result<()> {
-    // Both are tried; the first error is the one told.
-    ctx.groups.offsets().sync().and(ctx.transactions.sync())
+    // All are tried; the first error is the one told.
+    let (offsets, shares) = (ctx.groups.offsets().sync(), ctx.groups.shares().store.sync());
+    offsets.and(shares).and(ctx.transactions.sync())
 }

@@ -252,6 +252,22 @@ pub struct BrokerSettings {
     pub max_subscription_regex_bytes: usize,
     /// Memory a compiled regular expression may take, in bytes.
     pub max_compiled_regex_bytes: usize,
+    /// How often members of share groups (KIP-932) are told to heartbeat, in milliseconds; Kafka's
+    /// `group.share.heartbeat.interval.ms`.
+    pub group_share_heartbeat_interval_ms: i32,
+    /// How long a member of a share group may be silent, in milliseconds; Kafka's
+    /// `group.share.session.timeout.ms`.
+    pub group_share_session_timeout_ms: i32,
+    /// How often locks on records of share groups are looked at that may have run out, in milliseconds.
+    pub share_lock_check_interval_ms: u64,
+    /// Sessions of members of share groups; Kafka's `group.share.max.share.sessions`.
+    pub max_share_sessions: usize,
+    /// Partitions in all sessions of share groups together.
+    pub max_share_session_partitions: usize,
+    /// Partitions share groups have read, each counted for each group.
+    pub max_share_partitions: usize,
+    /// Records of all share groups between the first that is not finished and the last handed out.
+    pub max_share_in_flight_records: usize,
     /// How long the offsets of an empty group are kept.
     pub offsets_retention_ms: i64,
     /// How soon a committed offset can be read in the topic `__consumer_offsets`.
@@ -285,12 +301,6 @@ impl BrokerSettings {
     /// Refuses what cannot work, naming the setting, what was found and what is expected.
     pub fn check(&self) -> Result<(), BrokerError> {
         security::check(self)?;
-        let at_least = |name, found: i128, least: i128| {
-            if found >= least {
-                return Ok(());
-            }
-            Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
-        };
         at_least("default_partitions", self.default_partitions.into(), 1)?;
         at_least("max_partitions", self.max_partitions as i128, 1)?;
         at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;
@@ -338,11 +348,23 @@ impl BrokerSettings {
             });
         }
         at_least("idle_connection_timeout_ms", self.idle_connection_timeout_ms.into(), 1)?;
+        at_least("background_threads", self.background_threads as i128, 1)?;
+        self.check_topic_defaults()?;
+        self.check_groups()
+    }
+
+    /// Whether the times of groups, of whichever kind, fit each other.
+    fn check_groups(&self) -> Result<(), BrokerError> {
         at_least("group_min_session_timeout_ms", self.group_min_session_timeout_ms.into(), 1)?;
         at_least("group_new_member_join_timeout_ms", self.group_new_member_join_timeout_ms.into(), 1)?;
-        at_least("background_threads", self.background_threads as i128, 1)?;
         self.check_consumer_groups()?;
-        self.check_topic_defaults()?;
+        at_least("group_share_heartbeat_interval_ms", self.group_share_heartbeat_interval_ms.into(), 1)?;
+        at_least(
+            "group_share_session_timeout_ms",
+            self.group_share_session_timeout_ms.into(),
+            i128::from(self.group_share_heartbeat_interval_ms) + 1,
+        )?;
+        at_least("share_lock_check_interval_ms", self.share_lock_check_interval_ms.into(), 1)?;
         at_least(
             "group_max_session_timeout_ms",
             self.group_max_session_timeout_ms.into(),
@@ -389,6 +411,13 @@ impl BrokerSettings {
         }
         Ok(())
     }
+}
+
+fn at_least(name: &'static str, found: i128, least: i128) -> Result<(), BrokerError> {
+    if found >= least {
+        return Ok(());
+    }
+    Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
 }
 
 impl Default for BrokerSettings {
@@ -458,6 +487,13 @@ impl Default for BrokerSettings {
             group_consumer_max_heartbeat_interval_ms: 15_000,
             group_consumer_min_session_timeout_ms: 45_000,
             group_consumer_max_session_timeout_ms: 60_000,
+            group_share_heartbeat_interval_ms: 5000,
+            group_share_session_timeout_ms: 45_000,
+            share_lock_check_interval_ms: 200,
+            max_share_sessions: 2000,
+            max_share_session_partitions: 250_000,
+            max_share_partitions: 100_000,
+            max_share_in_flight_records: 1_000_000,
             max_subscription_regex_bytes: 1024,
             max_compiled_regex_bytes: 1024 * 1024,
             offsets_retention_ms: 7 * DAY_MS,
@@ -559,6 +595,9 @@ mod tests {
         check(BrokerSettings { max_described_partitions: 0, ..base() }, "max_described_partitions");
         check(BrokerSettings { group_new_member_join_timeout_ms: 0, ..base() }, "group_new_member_join_timeout_ms");
         check(BrokerSettings { background_threads: 0, ..base() }, "background_threads");
+        check(BrokerSettings { group_share_heartbeat_interval_ms: 0, ..base() }, "group_share_heartbeat_interval_ms");
+        check(BrokerSettings { group_share_session_timeout_ms: 5000, ..base() }, "is 5000, expected at least 5001");
+        check(BrokerSettings { share_lock_check_interval_ms: 0, ..base() }, "share_lock_check_interval_ms");
         check(
             BrokerSettings { group_consumer_heartbeat_interval_ms: 0, ..base() },
             "is 0, expected from 5000 to 15000",

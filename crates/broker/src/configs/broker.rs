@@ -117,7 +117,7 @@ pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
 }
 
 /// A number within limits, or what is wrong with the text.
-pub(super) fn number<T: FromStr + PartialOrd + Display>(value: &str, least: T, most: T) -> Result<T, String> {
+pub(crate) fn number<T: FromStr + PartialOrd + Display>(value: &str, least: T, most: T) -> Result<T, String> {
     match value.parse::<T>() {
         Ok(number) if (&least..=&most).contains(&&number) => Ok(number),
         _ => Err(format!("is {value:?}, expected a number from {least} to {most}")),
@@ -255,6 +255,18 @@ const BROKER_CONFIGS: &[BrokerConfig] = &[
         ValueType::Int,
         |settings| settings.group_min_session_timeout_ms.to_string(),
         "The shortest session timeout of a group's member.",
+    ),
+    config(
+        "group.share.heartbeat.interval.ms",
+        ValueType::Int,
+        |settings| settings.group_share_heartbeat_interval_ms.to_string(),
+        "How often members of share groups are told to heartbeat.",
+    ),
+    config(
+        "group.share.session.timeout.ms",
+        ValueType::Int,
+        |settings| settings.group_share_session_timeout_ms.to_string(),
+        "How long a member of a share group may be silent.",
     ),
     config(
         "listeners",

@@ -1,9 +1,10 @@
 //! The settings a group can have of its own: Kafka's names, what they take, and the broker's settings beneath them.
 //!
-//! Another kind of group adds a table of its settings to [`known`], and heeds them where `Groups::configure` hands out
-//! what was altered.
+//! Those of share groups stand in `group/share/settings.rs`. Another kind of group adds a table of its settings to
+//! [`known`], and heeds them where `Groups::configure` hands out what was altered.
 
 use super::broker::number;
+use crate::group::share::settings as share;
 use crate::log::config::{Overrides, ValueType};
 use crate::settings::BrokerSettings;
 
@@ -11,8 +12,8 @@ use crate::settings::BrokerSettings;
 pub(crate) struct GroupConfig {
     pub(crate) name: &'static str,
     pub(crate) value_type: ValueType,
-    /// The broker's setting that gives the default.
-    pub(crate) broker_name: &'static str,
+    /// The broker's setting that gives the default, if it has one.
+    pub(crate) broker_name: Option<&'static str>,
     pub(crate) default: fn(&BrokerSettings) -> String,
     /// What is wrong with a value, of a broker with these settings.
     pub(crate) check: fn(&str, &BrokerSettings) -> Result<(), String>,
@@ -27,7 +28,7 @@ const CONSUMER: &[GroupConfig] = &[
     GroupConfig {
         name: HEARTBEAT_INTERVAL,
         value_type: ValueType::Int,
-        broker_name: "group.consumer.heartbeat.interval.ms",
+        broker_name: Some("group.consumer.heartbeat.interval.ms"),
         default: |settings| settings.group_consumer_heartbeat_interval_ms.to_string(),
         check: |value, settings| {
             let least = settings.group_consumer_min_heartbeat_interval_ms;
@@ -38,7 +39,7 @@ const CONSUMER: &[GroupConfig] = &[
     GroupConfig {
         name: SESSION_TIMEOUT,
         value_type: ValueType::Int,
-        broker_name: "group.consumer.session.timeout.ms",
+        broker_name: Some("group.consumer.session.timeout.ms"),
         default: |settings| settings.group_consumer_session_timeout_ms.to_string(),
         check: |value, settings| {
             let least = settings.group_consumer_min_session_timeout_ms;
@@ -50,7 +51,7 @@ const CONSUMER: &[GroupConfig] = &[
 
 /// Every setting of groups.
 pub(crate) fn known() -> impl Iterator<Item = &'static GroupConfig> {
-    CONSUMER.iter()
+    CONSUMER.iter().chain(share::KNOWN)
 }
 
 /// A setting of groups by its name.
@@ -70,14 +71,17 @@ pub(crate) fn check(name: &str, value: &str, settings: &BrokerSettings) -> Resul
 /// Checks what settings must be together.
 pub(crate) fn check_together(own: &Overrides, settings: &BrokerSettings) -> Result<(), String> {
     let Times { heartbeat_interval_ms, session_timeout_ms } = Times::of(own, settings);
-    if session_timeout_ms > heartbeat_interval_ms {
+    check_times((SESSION_TIMEOUT, session_timeout_ms), (HEARTBEAT_INTERVAL, heartbeat_interval_ms))?;
+    share::check_together(own, settings)
+}
+
+/// A member that heartbeats as it is told must not be late: refuses a timeout that is no longer than the interval.
+pub(crate) fn check_times(timeout: (&str, i32), interval: (&str, i32)) -> Result<(), String> {
+    let ((timeout, timeout_ms), (interval, interval_ms)) = (timeout, interval);
+    if timeout_ms > interval_ms {
         return Ok(());
     }
-    // A member that heartbeats as it is told must not be late.
-    Err(format!(
-        "group setting {SESSION_TIMEOUT} is {session_timeout_ms}, expected more than {HEARTBEAT_INTERVAL}, which is \
-         {heartbeat_interval_ms}"
-    ))
+    Err(format!("group setting {timeout} is {timeout_ms}, expected more than {interval}, which is {interval_ms}"))
 }
 
 /// When members of one group of the consumer protocol have to be heard.
@@ -114,6 +118,7 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::configs::broker;
 
     #[test]
     fn settings_of_groups_lie_within_the_brokers_limits() {
@@ -133,6 +138,11 @@ mod tests {
         }
         assert!(known().all(|known| check(known.name, &(known.default)(&settings), &settings).is_ok()));
         assert!(known().map(|known| known.name).is_sorted());
+        let of_broker =
+            |known: &GroupConfig| known.broker_name.map(|name| broker::find(name).map(|it| it.value(&settings)));
+        for known in known() {
+            assert_eq!(of_broker(known).unwrap_or(Ok((known.default)(&settings))), Ok((known.default)(&settings)));
+        }
     }
 
     #[test]

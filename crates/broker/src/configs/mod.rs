@@ -3,7 +3,7 @@
 //! ```text
 //! given at the start ─> of all brokers ─> of this broker ─> in force ─> topics, compaction, connections, threads
 //!                       └────────── configs.json ──────┘
-//!                       of a group ─────────────────────────────────> the heartbeats of its members
+//!                       of a group ─────────────────────────────────> its members: heartbeats, locks of share groups
 //! ```
 //!
 //! Names and values are Kafka's, and each layer wins over those to its left. Only what takes effect at once can be

@@ -137,10 +137,10 @@ impl Layers {
 
     fn of_group(&self, known: &GroupConfig, own: &Overrides) -> Vec<DescribeConfigsSynonym> {
         let own = altered(own, known.name, FROM_GROUP);
-        match broker::find(known.broker_name) {
-            Ok(setting) => own.chain(self.of_broker(setting)).collect(),
+        match known.broker_name.and_then(|name| broker::find(name).ok()) {
+            Some(setting) => own.chain(self.of_broker(setting)).collect(),
             // The broker has no setting of it, only a default.
-            Err(_) => own.chain([synonym(known.name, &(known.default)(&self.start), FROM_DEFAULT)]).collect(),
+            None => own.chain([synonym(known.name, &(known.default)(&self.start), FROM_DEFAULT)]).collect(),
         }
     }
 

@@ -65,6 +65,13 @@ mod alter_replica_log_dirs;
 mod list_config_resources;
 mod consumer_group_heartbeat;
 mod consumer_group_describe;
+mod share_group_heartbeat;
+mod share_group_describe;
+mod share_fetch;
+mod share_acknowledge;
+mod describe_share_group_offsets;
+mod alter_share_group_offsets;
+mod delete_share_group_offsets;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -196,6 +203,9 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
     if frame.key == ApiKey::Fetch {
         return fetch::answer(ctx, peer, &frame).await;
     }
+    if frame.key == ApiKey::ShareFetch {
+        return share_fetch::answer(ctx, peer, &frame).await;
+    }
     let frame = answer(Asked { ctx, peer, frame: &frame }).await?;
     Ok(Answer { frame: frame.into(), muted_until_ms: 0, _memory: None })
 }
@@ -249,6 +259,28 @@ async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
         }
         ApiKey::ConsumerGroupDescribe => {
             answer!(asked: request => consumer_group_describe::handle(ctx, request, version))
+        }
+        _ => answer_to_share_groups(asked).await,
+    }
+}
+
+/// Answers requests of and about share groups but ShareFetch.
+async fn answer_to_share_groups(asked: Asked<'_>) -> Result<Bytes, FrameError> {
+    let Asked { ctx, peer, frame } = asked;
+    match frame.key {
+        ApiKey::ShareGroupHeartbeat => {
+            answer!(asked: request => share_group_heartbeat::handle(ctx, peer, frame, request).await)
+        }
+        ApiKey::ShareGroupDescribe => answer!(asked: request => share_group_describe::handle(ctx, request)),
+        ApiKey::ShareAcknowledge => share_acknowledge::answer(ctx, peer, frame).await,
+        ApiKey::DescribeShareGroupOffsets => {
+            answer!(asked: request => describe_share_group_offsets::handle(ctx, request))
+        }
+        ApiKey::AlterShareGroupOffsets => {
+            answer!(asked: request => alter_share_group_offsets::handle(ctx, request).await)
+        }
+        ApiKey::DeleteShareGroupOffsets => {
+            answer!(asked: request => delete_share_group_offsets::handle(ctx, request).await)
         }
         _ => answer_about_places(asked).await,
     }

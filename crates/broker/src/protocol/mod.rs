@@ -12,3 +12,4 @@ pub(crate) mod shape;
 pub(crate) mod frame;
 pub(crate) mod pieces;
 pub(crate) mod fetch_response;
+pub(crate) mod share;

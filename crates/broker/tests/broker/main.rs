@@ -16,6 +16,7 @@ mod configs;
 mod compaction;
 mod groups;
 mod consumer_groups;
+mod share_groups;
 mod transactions;
 mod hostile;
 mod versions;

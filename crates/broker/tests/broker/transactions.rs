@@ -75,7 +75,7 @@ impl Producer {
     }
 
     /// Adds the partition and sends a record, as one that works does.
-    async fn write(&mut self, client: &mut Client, topic: &str, value: &str) {
+    pub(crate) async fn write(&mut self, client: &mut Client, topic: &str, value: &str) {
         assert_eq!(self.add(client, topic).await, 0);
         assert_eq!(self.send(client, topic, value, 9).await, 0);
     }

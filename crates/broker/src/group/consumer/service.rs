@@ -92,7 +92,8 @@ impl Inner {
         if beat.epoch != JOIN || self.consumers.group(&beat.group).is_some() {
             return Ok(());
         }
-        if self.coordinator.delete(&beat.group) == Err(ResponseError::NonEmptyGroup) {
+        let is_share = self.shares.group(&beat.group).is_some();
+        if is_share || self.coordinator.delete(&beat.group) == Err(ResponseError::NonEmptyGroup) {
             return Err(not_found(&beat.group));
         }
         if self.group_count() >= self.max_groups {
@@ -103,7 +104,7 @@ impl Inner {
     }
 
     /// Looks again at the topics if they are others than before.
-    fn see(&mut self, topics: &Topics) {
+    pub(in crate::group) fn see(&mut self, topics: &Topics) {
         let version = topics.version();
         if self.image.version() != version {
             let all = topics.all();
@@ -113,6 +114,6 @@ impl Inner {
     }
 
     pub(in crate::group) fn group_count(&self) -> usize {
-        self.coordinator.groups().len() + self.consumers.groups().len()
+        self.coordinator.groups().len() + self.consumers.groups().len() + self.shares.groups().len()
     }
 }

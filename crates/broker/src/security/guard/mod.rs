@@ -20,8 +20,13 @@
 //! | FindCoordinator | describe group or transactional id |
 //! | JoinGroup, SyncGroup, Heartbeat, LeaveGroup | read group |
 //! | ConsumerGroupHeartbeat | read group; describe each topic it names |
+//! | ShareGroupHeartbeat | read group; describe each topic it names |
+//! | ShareFetch, ShareAcknowledge, AlterShareGroupOffsets | read group, read topic |
 //! | DescribeGroups | describe group |
 //! | ConsumerGroupDescribe | describe group, and every topic of its members |
+//! | ShareGroupDescribe | describe group, and every topic of its members |
+//! | DescribeShareGroupOffsets | describe group, describe topic |
+//! | DeleteShareGroupOffsets | delete group, read topic |
 //! | ListGroups | describe cluster, or each group that describe group allows |
 //! | DeleteGroups | delete group |
 //! | OffsetDelete | delete group, read topic |
@@ -48,6 +53,7 @@
 
 mod records;
 mod groups;
+mod shares;
 mod placement;
 mod transactions;
 mod topics;
@@ -56,6 +62,7 @@ mod cluster;
 use kafka_protocol::protocol::Request;
 
 use super::authorizer::Access;
+pub(crate) use shares::unreadable;
 
 /// What a guard decides.
 pub(crate) enum Verdict<R> {

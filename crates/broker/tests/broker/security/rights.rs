@@ -8,7 +8,7 @@ use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::*;
 use tempfile::TempDir;
 
-use super::{log_in, start_scram};
+use super::{log_in, share_rights, start_scram};
 use crate::batch::Batch;
 use crate::client::{Client, fetch_request, produce_request, text, topic_name};
 
@@ -41,7 +41,7 @@ impl Resource {
     }
 
     /// The error of being denied it.
-    fn denied(self) -> i16 {
+    pub(super) fn denied(self) -> i16 {
         match self {
             Self::Topic => 29,
             Self::Group => 30,
@@ -55,9 +55,9 @@ const ALL: i8 = 2;
 pub(super) const READ: i8 = 3;
 const WRITE: i8 = 4;
 const CREATE: i8 = 5;
-const DELETE: i8 = 6;
+pub(super) const DELETE: i8 = 6;
 const ALTER: i8 = 7;
-const DESCRIBE: i8 = 8;
+pub(super) const DESCRIBE: i8 = 8;
 const CLUSTER_ACTION: i8 = 9;
 const DESCRIBE_CONFIGS: i8 = 10;
 const ALTER_CONFIGS: i8 = 11;
@@ -136,6 +136,7 @@ const TABLE: &[(&str, &[(i8, Resource)])] = &[
 async fn ask(client: &mut Client, what: &str, id: uuid::Uuid) -> i16 {
     match what {
         _ if what.contains("Txn") || what == "DescribeTransactions" => ask_for_transactions(client, what).await,
+        _ if what.starts_with("Share") => share_rights::ask(client, what, id).await,
         _ if what.starts_with("Offset") => ask_for_offsets(client, what).await,
         _ if what.contains("Configs") => ask_for_configs(client, what).await,
         _ if what.contains("Group") || what.contains("Heartbeat") => ask_for_groups(client, what).await,
@@ -525,17 +526,14 @@ impl World {
         assert!(created.results.iter().all(|result| result.error_code == 0), "{created:?}");
     }
 
-    async fn ask(&mut self, what: &str) -> i16 {
+    pub(super) async fn ask(&mut self, what: &str) -> i16 {
         ask(&mut self.alice, what, self.id).await
     }
-}
 
-#[tokio::test]
-async fn each_request_needs_what_the_table_says_and_nothing_else() {
-    let mut world = World::new().await;
-    let denials = BTreeSet::from([Topic, Group, Cluster, TransactionalId].map(Resource::denied));
-    for (what, needs) in TABLE {
-        for &(operation, resource) in *needs {
+    /// A request is denied without any one of what it needs, and served with exactly that.
+    pub(super) async fn check(&mut self, what: &str, needs: &[(i8, Resource)]) {
+        let denials = BTreeSet::from([Topic, Group, Cluster, TransactionalId].map(Resource::denied));
+        for &(operation, resource) in needs {
             let everything = [Topic, Group, Cluster, TransactionalId].map(|resource| {
                 let name = if resource == Cluster { resource.name() } else { "*" };
                 rule(ALLOW, ALL, resource, name)
@@ -544,15 +542,23 @@ async fn each_request_needs_what_the_table_says_and_nothing_else() {
             rules.push(rule(DENY, operation, resource, resource.name()));
             // What nodes of a cluster may do to each other is another way in.
             rules.push(rule(DENY, CLUSTER_ACTION, Cluster, Cluster.name()));
-            world.rules(rules).await;
-            assert_eq!(world.ask(what).await, resource.denied(), "{what} without {operation} of {resource:?}");
+            self.rules(rules).await;
+            assert_eq!(self.ask(what).await, resource.denied(), "{what} without {operation} of {resource:?}");
         }
         // The topic of a transaction is not what this is about.
-        let extra = (*what == "ProduceInTransaction").then(|| rule(ALLOW, WRITE, Topic, "t"));
+        let extra = (what == "ProduceInTransaction").then(|| rule(ALLOW, WRITE, Topic, "t"));
         let exactly = needs.iter().map(|(operation, resource)| rule(ALLOW, *operation, *resource, resource.name()));
-        world.rules(exactly.chain(extra).collect()).await;
-        let code = world.ask(what).await;
+        self.rules(exactly.chain(extra).collect()).await;
+        let code = self.ask(what).await;
         assert!(!denials.contains(&code), "{what} with all it needs: {code}");
+    }
+}
+
+#[tokio::test]
+async fn each_request_needs_what_the_table_says_and_nothing_else() {
+    let mut world = World::new().await;
+    for (what, needs) in TABLE {
+        world.check(what, needs).await;
         world.restore().await;
     }
 }
