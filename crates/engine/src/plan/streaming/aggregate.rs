@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
-use super::compiler::Compiler;
+use super::compiler::{Compiler, key_name};
 use super::event_time::{event_times, is_event_time, watermark_delay_us};
 use super::nodes::DeduplicateNode;
 use super::{StageOutput, unqualified};
@@ -86,7 +86,7 @@ impl Compiler {
         Ok(Arc::new(InputSpec {
             keys: keys.iter().map(|key| self.physical(key, schema)).collect::<Result<_>>()?,
             key_types: keys.iter().map(|key| Ok(key.get_type(schema)?)).collect::<Result<_>>()?,
-            key_names: keys.iter().map(|key| key.human_display().to_string()).collect(),
+            key_names: keys.iter().map(key_name).collect(),
             bucket: match time {
                 Some(time) => Bucketing::Instant { time: self.time_of(time, schema)? },
                 None => Bucketing::None,
@@ -114,7 +114,7 @@ impl Compiler {
         self.check_output_mode(has_watermark, session.is_some())?;
         // In complete mode every row counts, however late, and no group is ever final.
         let has_watermark = has_watermark && self.output_mode != OutputMode::Complete;
-        let key_names = aggregate.group_expr.iter().map(|expr| expr.human_display().to_string()).collect();
+        let key_names = aggregate.group_expr.iter().map(key_name).collect();
         let input = InputSpec { keys, key_types, key_names, bucket, columns: columns.exprs, has_watermark };
         Ok(AggregateSpec {
             id: self.name(if session.is_some() { "session" } else { "aggregate" }),

@@ -304,6 +304,14 @@ fn static_join_kind(join_type: JoinType, stream_is_left: bool) -> Option<StaticJ
     }
 }
 
+/// What a key is called, for people.
+pub(super) fn key_name(key: &Expr) -> String {
+    match key {
+        Expr::Column(column) => column.name.clone(),
+        other => other.human_display().to_string(),
+    }
+}
+
 pub(super) fn prepend(step: Step, mut steps: Vec<Step>) -> Vec<Step> {
     steps.insert(0, step);
     steps

@@ -7,7 +7,7 @@ use datafusion::common::{Column, JoinType, NullEquality};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, lit};
 
-use super::compiler::Compiler;
+use super::compiler::{Compiler, key_name};
 use super::event_time::{event_times, is_event_time};
 use super::{StageOutput, nullable, time_bounds, unqualified};
 use crate::error::{EngineError, Result};
@@ -120,7 +120,7 @@ impl Compiler {
         let input = InputSpec {
             keys: keys.iter().map(|key| self.physical(key, schema)).collect::<Result<_>>()?,
             key_types: keys.iter().map(|key| Ok(key.get_type(schema)?)).collect::<Result<_>>()?,
-            key_names: keys.iter().map(|key| key.human_display().to_string()).collect(),
+            key_names: keys.iter().map(key_name).collect(),
             bucket,
             columns,
             has_watermark: time.has_watermark,

@@ -7,7 +7,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Window};
 
-use super::compiler::Compiler;
+use super::compiler::{Compiler, key_name};
 use super::event_time::{event_times, is_event_time};
 use super::{StageOutput, nullable, unqualified};
 use crate::error::{EngineError, Result};
@@ -32,7 +32,7 @@ impl Compiler {
         let input = InputSpec {
             keys: partition.iter().map(|expr| self.physical(expr, schema)).collect::<Result<_>>()?,
             key_types: partition.iter().map(|expr| Ok(expr.get_type(schema)?)).collect::<Result<_>>()?,
-            key_names: partition.iter().map(|expr| expr.human_display().to_string()).collect(),
+            key_names: partition.iter().map(key_name).collect(),
             bucket: Bucketing::Instant { time: self.physical(&time, schema)? },
             columns: self.columns(schema)?,
             has_watermark: true,
