@@ -5,8 +5,9 @@
 //! ```
 
 pub(crate) mod aggregate;
+pub(crate) mod expand;
 pub(crate) mod join;
-mod normal;
+pub(crate) mod normal;
 pub(crate) mod stateless;
 
 use std::sync::Arc;

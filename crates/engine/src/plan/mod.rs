@@ -9,6 +9,7 @@ pub mod datetime_pattern;
 pub mod ddl;
 pub mod dialect;
 pub mod functions;
+mod grouping;
 pub mod identifiers;
 pub mod window;
 pub(crate) mod analysis;

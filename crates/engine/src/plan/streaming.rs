@@ -25,15 +25,19 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use parking_lot::Mutex;
 
 use super::analysis::{PlannedQuery, PlannedSource};
 use super::batch::collect;
+use super::functions::aggregates;
 use super::functions::batch_time::BatchTime;
+use super::grouping::Grouping;
 use super::logical::{StreamScan, WatermarkNode, is_streaming};
 use super::window::{TimeWindow, WindowFunction, window_call};
 use crate::error::{EngineError, Result};
 use crate::operator::aggregate::{AggregateSpec, FunctionSpec, WindowKey};
+use crate::operator::expand::Expand;
 use crate::operator::join::{StaticJoin, StaticJoinKind};
 use crate::operator::stateless::Step;
 use crate::sink::OutputMode;
@@ -238,29 +242,60 @@ impl Compiler {
             return Err(EngineError::query("several GROUP BY in one streaming query are not supported yet")
                 .help("write the inner result to a streaming table and aggregate that in a second one"));
         }
-        let spec = Arc::new(self.aggregate_spec(aggregate)?);
+        let grouping = Grouping::of(aggregate)?;
+        let before = grouping.as_ref().map(|grouping| self.expand(aggregate, grouping)).transpose()?;
+        let spec = Arc::new(self.aggregate_spec(aggregate, grouping.as_ref())?);
         self.aggregates.push(AggregateStage { spec, steps, output });
         let here = StageOutput::Aggregate(self.aggregates.len() - 1);
-        self.node(&aggregate.input, Vec::new(), here)
+        self.node(&aggregate.input, before.into_iter().collect(), here)
     }
 
-    fn aggregate_spec(&self, aggregate: &Aggregate) -> Result<AggregateSpec> {
+    /// The step that takes each row once for every set of grouping columns.
+    fn expand(&self, aggregate: &Aggregate, grouping: &Grouping) -> Result<Step> {
+        let input = aggregate.input.schema();
+        let keys = grouping.exprs.iter().map(|expr| self.physical(expr, input)).collect::<Result<_>>()?;
+        let sets = grouping.sets.clone();
+        Ok(Step::Expand(Arc::new(Expand { keys, sets, schema: grouping.schema(input.as_arrow(), aggregate) })))
+    }
+
+    /// The grouping expressions with their types; those of sets are columns of the expanded rows.
+    fn keys(
+        &self,
+        aggregate: &Aggregate,
+        grouping: Option<&Grouping>,
+        window: Option<&WindowKey>,
+    ) -> Result<(Vec<Arc<dyn PhysicalExpr>>, Vec<DataType>)> {
+        let input = aggregate.input.schema();
+        let count = grouping.map_or(aggregate.group_expr.len(), |grouping| grouping.exprs.len() + 1);
+        let key = |at: usize| -> Result<(Arc<dyn PhysicalExpr>, DataType)> {
+            let data_type = aggregate.schema.field(at).data_type().clone();
+            let expr: Arc<dyn PhysicalExpr> = match grouping {
+                None => self.physical(&aggregate.group_expr[at], input)?,
+                Some(grouping) => {
+                    let place = input.fields().len() + at;
+                    let schema = grouping.schema(input.as_arrow(), aggregate);
+                    Arc::new(PhysicalColumn::new(schema.field(place).name(), place))
+                }
+            };
+            Ok((expr, data_type))
+        };
+        let keys = (0..count).filter(|at| window.is_none_or(|window| window.position != *at)).map(key);
+        Ok(keys.collect::<Result<Vec<_>>>()?.into_iter().unzip())
+    }
+
+    fn aggregate_spec(&self, aggregate: &Aggregate, grouping: Option<&Grouping>) -> Result<AggregateSpec> {
         let input = aggregate.input.schema();
         let time = event_time(&aggregate.input);
-        let window = self.window_key(aggregate, time.as_deref())?;
-        let mut keys = Vec::new();
-        let mut key_types = Vec::new();
-        for (at, expr) in aggregate.group_expr.iter().enumerate() {
-            if window.as_ref().is_none_or(|window| window.position != at) {
-                keys.push(self.physical(expr, input)?);
-                key_types.push(aggregate.schema.field(at).data_type().clone());
-            }
-        }
+        let exprs = grouping.map_or(aggregate.group_expr.as_slice(), |grouping| grouping.exprs.as_slice());
+        // A window that only some of the sets have is a key like others: its groups never end.
+        let is_everywhere = |at: usize| grouping.is_none_or(|grouping| grouping.is_everywhere(at));
+        let window = self.window_key(exprs, input, time.as_deref())?.filter(|window| is_everywhere(window.position));
+        let (keys, key_types) = self.keys(aggregate, grouping, window.as_ref())?;
         let mut columns = Columns::default();
         let functions =
             aggregate.aggr_expr.iter().map(|expr| self.function(expr, input, &mut columns)).collect::<Result<_>>()?;
         let has_watermark = match &window {
-            Some(_) => time.as_deref().is_some_and(|time| groups_by_time(aggregate, time)),
+            Some(_) => time.as_deref().is_some_and(|time| groups_by_time(exprs, time)),
             None => false,
         };
         self.check_output_mode(has_watermark)?;
@@ -288,10 +323,9 @@ impl Compiler {
     }
 
     /// The window among the grouping expressions; without one, the event time itself.
-    fn window_key(&self, aggregate: &Aggregate, event_time: Option<&str>) -> Result<Option<WindowKey>> {
-        let input = aggregate.input.schema();
+    fn window_key(&self, exprs: &[Expr], input: &DFSchema, event_time: Option<&str>) -> Result<Option<WindowKey>> {
         let mut found = None;
-        for (position, expr) in aggregate.group_expr.iter().enumerate() {
+        for (position, expr) in exprs.iter().enumerate() {
             let Some(call) = window_call(expr) else { continue };
             let (time, window) = call?;
             if found.is_some() {
@@ -304,18 +338,12 @@ impl Compiler {
             return Ok(found);
         }
         let is_time = |expr: &Expr| matches!(expr, Expr::Column(column) if Some(column.name.as_str()) == event_time);
-        let Some(position) = aggregate.group_expr.iter().position(is_time) else { return Ok(None) };
-        let time = self.physical(&aggregate.group_expr[position], input)?;
+        let Some(position) = exprs.iter().position(is_time) else { return Ok(None) };
+        let time = self.physical(&exprs[position], input)?;
         Ok(Some(WindowKey { position, time, window: TimeWindow::instant() }))
     }
 
     fn function(&self, expr: &Expr, input: &DFSchema, columns: &mut Columns) -> Result<FunctionSpec> {
-        if let Expr::AggregateFunction(function) = expr
-            && function.params.distinct
-        {
-            return Err(EngineError::query(format!("{expr}: distinct aggregates are not supported on streams"))
-                .help("use approx_count_distinct(...)"));
-        }
         let planning = PhysicalPlanningContext::default();
         let lowered =
             LoweredAggregateBuilder::new(expr, input, input.as_arrow(), self.session.execution_props(), &planning)
@@ -324,9 +352,13 @@ impl Compiler {
         let exprs = function.expressions();
         let arg_types =
             exprs.iter().map(|expr| Ok(expr.data_type(input.as_arrow())?)).collect::<Result<Vec<DataType>>>()?;
-        let args = exprs.into_iter().map(|expr| columns.add(expr)).collect();
+        let inputs = aggregates::inputs(&function, exprs.len());
+        let args = exprs.into_iter().take(inputs).map(|expr| columns.add(expr)).collect();
         let filter = filter.map(|filter| columns.add(filter));
-        Ok(FunctionSpec { function, args, arg_types, filter })
+        let spec = FunctionSpec { function, args, arg_types, filter };
+        // What is wrong with the call's constants is said now, not when the first batch comes.
+        spec.accumulator()?;
+        Ok(spec)
     }
 
     fn join(&mut self, join: &Join, steps: Vec<Step>, output: StageOutput) -> Result<()> {
@@ -451,8 +483,8 @@ fn event_time(plan: &LogicalPlan) -> Option<String> {
 }
 
 /// Whether a grouping expression is the event time or a window of it.
-fn groups_by_time(aggregate: &Aggregate, time: &str) -> bool {
-    aggregate.group_expr.iter().any(|expr| match window_call(expr) {
+fn groups_by_time(exprs: &[Expr], time: &str) -> bool {
+    exprs.iter().any(|expr| match window_call(expr) {
         Some(Ok((Expr::Column(column), _))) => column.name == time,
         Some(_) => false,
         None => matches!(expr, Expr::Column(column) if column.name == time),
@@ -491,7 +523,7 @@ fn replace_aggregate(plan: &LogicalPlan, rows: &Arc<dyn datafusion::logical_expr
 /// The output columns that are grouping columns of the last aggregate, if every grouping column comes out.
 fn key_columns(plan: &LogicalPlan) -> Vec<String> {
     let Some(LogicalPlan::Aggregate(aggregate)) = last_aggregate(plan) else { return Vec::new() };
-    let groups = aggregate.group_expr.len();
+    let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
     let mut names: Vec<(usize, String)> =
         aggregate.schema.fields().iter().take(groups).map(|field| field.name().clone()).enumerate().collect();
     follow(plan, &mut names);

@@ -14,6 +14,8 @@ mod tables;
 mod trigger;
 mod watermark;
 #[cfg(test)]
+mod aggregate_tests;
+#[cfg(test)]
 mod tests;
 
 pub use execution::QuerySettings;

@@ -108,6 +108,13 @@ impl StreamScript {
         self
     }
 
+    /// Adds rows to a table.
+    pub fn add_rows(mut self, table: &str, rows: RecordBatch) -> Self {
+        self.steps += 1;
+        self.table(table).add("0", rows);
+        self
+    }
+
     /// Moves the clock on.
     pub fn advance(self, duration: Duration) -> Self {
         self.clock.advance(duration);
@@ -133,6 +140,12 @@ impl StreamScript {
         self
     }
 
+    /// The same, with the failure as it is said.
+    pub fn outcome(&mut self) -> Result<(), String> {
+        self.steps += 1;
+        self.run()
+    }
+
     fn run(&self) -> Result<(), String> {
         let pipeline = self.open().map_err(|error| error.to_string())?;
         let running = pipeline.start(Arc::clone(&self.progress) as Arc<dyn ProgressListener>);
@@ -154,6 +167,11 @@ impl StreamScript {
         expected.sort();
         assert_eq!(found, expected, "step {}: rows of {table}", self.steps);
         self
+    }
+
+    /// What was written to a sink, batch by batch.
+    pub fn written(&self, table: &str) -> Vec<RecordBatch> {
+        self.table(table).written().into_iter().map(|(_, rows)| rows).collect()
     }
 
     /// All rows of a sink so far, sorted.
