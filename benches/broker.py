@@ -4,7 +4,8 @@
 
 Apache Kafka comes from Maven Central (KRaft, one node, its own default settings, heap of 1 GiB), the clients are
 Kafka's `kafka-producer-perf-test` and `kafka-consumer-perf-test` (Java) and librdkafka's `rdkafka_performance` (C).
-Both brokers leave flushing to the system, as Kafka does by default, unless `--fsync` says otherwise for ours.
+Both brokers leave flushing to the system, as Kafka does by default; with `--fsync always` both answer a producer when
+its records are on the disk (Kafka: `log.flush.interval.messages=1`).
 
 For records of 200 bytes and of 1 kB: records a second produced (acks=all, idempotence on) and consumed, the broker's
 CPU seconds for a million records, the time from a producer's send to a consumer's receive at a fixed rate (p50, p99),
@@ -60,7 +61,7 @@ def arguments():
     parser.add_argument("--megabytes", type=int, default=600, help="of records in each measurement of throughput")
     parser.add_argument("--rate", type=int, default=20_000, help="records a second while latency is measured")
     parser.add_argument("--seconds", type=int, default=15, help="how long latency is measured")
-    parser.add_argument("--fsync", default="os", help="our broker's mode: os, always, or an interval")
+    parser.add_argument("--fsync", default="os", choices=["os", "always"], help="when both brokers flush")
     parser.add_argument("--scratch", help="where logs and data are kept while it runs")
     parser.add_argument("--work", default=str(HERE.parent / "target/judges"), help="where Kafka and librdkafka are kept")
     parser.add_argument("--only", choices=["highwater", "kafka"], help="measure one of the two")
@@ -128,10 +129,11 @@ def highwater(options, folder):
 
 
 @contextlib.contextmanager
-def kafka(tools, folder):
+def kafka(options, tools, folder):
     port, controller = free_ports(2)
     properties = folder / "server.properties"
-    properties.write_text(SERVER_PROPERTIES.format(port=port, controller=controller, data=folder / "data"))
+    flush = "log.flush.interval.messages=1\n" if options.fsync == "always" else ""
+    properties.write_text(SERVER_PROPERTIES.format(port=port, controller=controller, data=folder / "data") + flush)
     java_command = ["java", "-cp", f"{tools}/libs/*"]
     cluster = "4L6g3nShT-eMCtK--X86sw"
     storage = run([*java_command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties], seconds=60)
@@ -183,7 +185,9 @@ def rdkafka_throughput(program, server, topic, size, count):
 
     common = ["-X", "linger.ms=5", "-X", "queue.buffering.max.messages=1000000"]
     produce = rate("-P", "-s", size, "-a", -1, "-X", "enable.idempotence=true", *common)
-    consume = rate("-G", f"bench-{time.monotonic_ns()}", "-X", "auto.offset.reset=earliest", "-o", "beginning")
+    # By default it stops fetching for a second whenever its queue is full: the faster the broker, the longer it takes.
+    eager = ["-X", "fetch.queue.backoff.ms=1"]
+    consume = rate("-G", f"bench-{time.monotonic_ns()}", "-X", "auto.offset.reset=earliest", "-o", "beginning", *eager)
     return produce, consume
 
 
@@ -238,7 +242,7 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     tools = java.tools(work, java.VERSIONS[-1])
     program = librdkafka.performance(work)
-    brokers = {"highwater": lambda folder: highwater(options, folder), "kafka": lambda folder: kafka(tools, folder)}
+    brokers = {"highwater": lambda folder: highwater(options, folder), "kafka": lambda folder: kafka(options, tools, folder)}
     rounds = {name: [] for name in brokers if options.only in (None, name)}
     for number in range(options.rounds):
         for name in rounds:

@@ -71,14 +71,15 @@ def tools(work, version):
         folder.mkdir(parents=True)
         (folder / "pom.xml").write_text(POM.format(version=version))
         fetch(f"Apache Kafka {version}", ["mvn", "-q", "-B", PLUGIN, f"-DoutputDirectory={folder}/libs"], cwd=folder)
-        scripts(folder, version)
         (folder / "complete").touch()
+    # Each time: a new check may call one that was not there.
+    scripts(folder, version)
     return folder
 
 
 def scripts(folder, version):
     """The names of Kafka's own scripts, for suites that call them."""
-    (folder / "bin").mkdir()
+    (folder / "bin").mkdir(exist_ok=True)
     log4j = folder / "log4j.properties"
     log4j.write_text(
         "log4j.rootLogger=WARN, err\nlog4j.appender.err=org.apache.log4j.ConsoleAppender\n"
@@ -107,6 +108,7 @@ def classes(version):
         "kafka-cluster": tools_package + "ClusterTool",
         "kafka-console-consumer": tools_package + "consumer.ConsoleConsumer",
         "kafka-console-producer": "kafka.tools.ConsoleProducer" if old else tools_package + "ConsoleProducer",
+        "kafka-console-share-consumer": tools_package + "consumer.ConsoleShareConsumer",
         "kafka-consumer-groups": tools_package + "consumer.group.ConsumerGroupCommand",
         "kafka-consumer-perf-test": tools_package + "ConsumerPerformance",
         "kafka-delete-records": tools_package + "DeleteRecordsCommand",
@@ -118,8 +120,11 @@ def classes(version):
         "kafka-metadata-quorum": tools_package + "MetadataQuorumCommand",
         "kafka-producer-perf-test": tools_package + "ProducerPerformance",
         "kafka-reassign-partitions": tools_package + "reassign.ReassignPartitionsCommand",
+        "kafka-share-consumer-perf-test": tools_package + "ShareConsumerPerformance",
+        "kafka-share-groups": tools_package + "consumer.group.ShareGroupCommand",
         "kafka-transactions": tools_package + "TransactionsCommand",
         "kafka-verifiable-consumer": tools_package + "VerifiableConsumer",
+        "kafka-verifiable-share-consumer": tools_package + "VerifiableShareConsumer",
         "kafka-verifiable-producer": tools_package + "VerifiableProducer",
         "transactional-message-copier": tools_package + "TransactionalMessageCopier",
         "log-compaction-tester": tools_package + "LogCompactionTester",

@@ -156,6 +156,19 @@ def broker_configs(kafka):
         expect_in(setting, said)
 
 
+@check("kafka-configs: the broker's settings, altered while it runs")
+def altered_broker_configs(kafka):
+    for about in (["--entity-name", "0"], ["--entity-default"]):
+        about = ["--entity-type", "brokers", *about]
+        kafka("kafka-configs", *about, "--alter", "--add-config", "background.threads=5,log.flush.interval.ms=70000")
+        said = kafka("kafka-configs", *about, "--describe")
+        expect_in("background.threads=5", said)
+        expect_in("log.flush.interval.ms=70000", said)
+        kafka("kafka-configs", *about, "--alter", "--delete-config", "background.threads,log.flush.interval.ms")
+        expect("background.threads=5" in kafka("kafka-configs", *about, "--describe"), False, "set after its deletion")
+        kafka("kafka-configs", *about, "--alter", "--add-config", "background.threads=none", fails=True)
+
+
 @check("kafka-configs: client quotas")
 def quotas(kafka):
     about = ("--entity-type", "clients", "--entity-name", "limited")
@@ -270,6 +283,68 @@ def all_groups(kafka):
     produce(kafka, name, "x\n")
     consume(kafka, name, 1, "--group", f"group-{name}")
     expect_in(f"group-{name}", kafka("kafka-groups", "--list"))
+
+
+@check("kafka-console-share-consumer, kafka-share-groups: read, list, describe, reset, delete offsets, delete", since="4")
+def share_groups(kafka):
+    name = topic(kafka, "share", 2)
+    group = share_group(kafka, name)
+    tool = lambda *arguments, **options: kafka("kafka-share-groups", *arguments, **options)
+    produce(kafka, name)
+    limits = ["--max-messages", str(len(LINES)), "--timeout-ms", "20000"]
+    read = kafka("kafka-console-share-consumer", "--topic", name, "--group", group, *limits, merge=False)
+    expect(sorted(read.splitlines()), sorted(LINES), "records read in the group")
+    expect_in(group, tool("--list"))
+    starts = lambda: sum(map(int, re.findall(rf"{name}\s+\d+\s+(\d+)", tool("--describe", "--group", group))))
+    expect(starts(), len(LINES), "where the group begins")
+    expect_in("Empty", tool("--describe", "--group", group, "--state"))
+    tool("--group", group, "--reset-offsets", "--to-earliest", "--topic", name, "--execute")
+    expect(starts(), 0, "where the group begins after the reset")
+    tool("--group", group, "--delete-offsets", "--topic", name)
+    expect_in("no offset information", tool("--describe", "--group", group))
+    tool("--delete", "--group", group)
+    expect(group in tool("--list").splitlines(), False, "group listed after its deletion")
+
+
+def share_group(kafka, name):
+    """A share group that begins at the first record."""
+    group = f"group-{name}"
+    setting = ["--add-config", "share.auto.offset.reset=earliest"]
+    kafka("kafka-configs", "--alter", "--entity-type", "groups", "--entity-name", group, *setting)
+    return group
+
+
+@check("kafka-verifiable-share-consumer: two members read what was sent, and say so", since="4")
+def verifiable_share_consumer(kafka):
+    name = topic(kafka, "verifiable-share", 3)
+    group = share_group(kafka, name)
+    options = ["--topic", name, "--group-id", group, "--acknowledgement-mode", "sync"]
+    with (
+        background(kafka, "kafka-verifiable-share-consumer", *options) as one,
+        background(kafka, "kafka-verifiable-share-consumer", *options) as other,
+    ):
+        wait_for(one, "startup_complete")
+        wait_for(other, "startup_complete")
+        produce(kafka, name)
+        logs = lambda: one.read_text(errors="replace") + other.read_text(errors="replace")
+        acknowledged = lambda: sum(e["count"] for e in events(logs()) if e["name"] == "offsets_acknowledged")
+        deadline = time.monotonic() + 60
+        while acknowledged() < len(LINES) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    told = events(logs())
+    expect({e["success"] for e in told if e["name"] == "offsets_acknowledged"}, {True}, "acknowledgements")
+    expect(acknowledged(), len(LINES), "records acknowledged")
+    expect(sum(e["count"] for e in told if e["name"] == "records_consumed"), len(LINES), "records read, each once")
+
+
+@check("kafka-share-consumer-perf-test", since="4")
+def share_performance(kafka):
+    name = topic(kafka, "share-performance")
+    group = share_group(kafka, name)
+    produce(kafka, name)
+    limits = ["--num-records", str(len(LINES)), "--group", group]
+    said = kafka("kafka-share-consumer-perf-test", "--topic", name, *limits, merge=False)
+    expect_in(str(len(LINES)), said.strip().splitlines()[-1])
 
 
 @check("kafka-get-offsets: earliest, latest, of the greatest timestamp, of a time", fast=True)

@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::budget::Charge;
 use crate::handler::{self, Context, Peer};
 use crate::protocol::frame::{self, FrameError, Patience, RequestLimits};
+use crate::protocol::pieces::Pieces;
 use crate::security::principal::Principal;
 use crate::security::session::{Endpoint, Session};
 use crate::security::tls::Tls;
@@ -147,7 +148,7 @@ where
             return Ok(None);
         };
         let answer = if session.is_bare() {
-            bare(ctx, session, bytes).await
+            bare(ctx, session, bytes).await.map(Pieces::from)
         } else {
             answer(ctx, &peer, bytes, &mut charge).await?
         };
@@ -156,7 +157,7 @@ where
             tokio::time::sleep(Duration::from_millis(security.failed_authentication_delay_ms)).await;
         }
         if let Some(answer) = answer {
-            server::write_frame(writer, &answer, stalled).await?;
+            server::write_frame(writer, answer, stalled).await?;
         }
         if session.has_failed() {
             return Err(FrameError::AuthenticationFailed);
@@ -172,7 +173,7 @@ async fn answer(
     peer: &Peer,
     bytes: Bytes,
     charge: &mut Charge,
-) -> Result<Option<Bytes>, FrameError> {
+) -> Result<Option<Pieces>, FrameError> {
     let limits = RequestLimits { max_elements: MAX_ELEMENTS, max_client_id_bytes: ctx.settings.max_client_id_bytes };
     let frame = frame::parse(bytes, limits)?;
     charge.grow(frame.decoded_bytes()).await;

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::admission::Listener;
 use crate::budget::{Budget, Used};
+use crate::buffers::Buffers;
 use crate::clock::{Clock, SystemClock};
+use crate::configs::group::Times;
+use crate::configs::store::Configs;
 use crate::error::{BrokerError, io_at};
 use crate::fetch_session::SessionCache;
 use crate::group;
@@ -24,9 +27,11 @@ use crate::group::message::Limits;
 use crate::group::offsets::OffsetStore;
 use crate::group::published;
 use crate::group::service::Groups;
+use crate::group::share;
 use crate::handler::Context;
 use crate::identity::Identity;
 use crate::lock::DirectoryLock;
+use crate::log::config::Overrides;
 use crate::log::flush::{FlushQueue, Flusher};
 use crate::log::topics::Topics;
 use crate::quota::rate::Windows;
@@ -37,7 +42,7 @@ use crate::security::session::Endpoint;
 use crate::security::settings::{self as security, HostPort, ListenerProtocol};
 use crate::security::tls::Tls;
 use crate::security::users::Users;
-use crate::server::{self, Hosts};
+use crate::server::{self, Places};
 use crate::settings::{BrokerSettings, FsyncMode};
 use crate::txn::service::Transactions;
 
@@ -78,14 +83,13 @@ impl Broker {
         let flusher = Flusher::start(&queue).map_err(io_at("start the fsync threads for", &data_dir))?;
         let ctx = Arc::new(open(settings, clock, queue)?);
         let (stop, stopped) = watch::channel(false);
-        let slots = Arc::new(Semaphore::new(ctx.settings.max_connections));
-        let hosts = Arc::new(Hosts::default());
+        let places = Arc::new(Places::default());
         let mut servers = Vec::new();
         for (socket, address, listener) in listeners {
             let (data_dir, fsync, name) = (data_dir.display(), ctx.settings.fsync, &listener.endpoint.name);
             tracing::info!(%address, %data_dir, %fsync, listener = name, "listening");
-            let (ctx, slots, hosts) = (Arc::clone(&ctx), Arc::clone(&slots), Arc::clone(&hosts));
-            servers.push(tokio::spawn(server::serve(ctx, socket, Arc::new(listener), slots, hosts, stopped.clone())));
+            let (ctx, places) = (Arc::clone(&ctx), Arc::clone(&places));
+            servers.push(tokio::spawn(server::serve(ctx, socket, Arc::new(listener), places, stopped.clone())));
         }
         let tasks = start_tasks(&ctx);
         if !ctx.settings.sabotage.is_empty() {
@@ -220,21 +224,23 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         max_members: settings.max_group_members,
     };
     let consumer_limits = group::consumer::message::Limits {
-        heartbeat_interval_ms: settings.group_consumer_heartbeat_interval_ms,
-        session_timeout_ms: settings.group_consumer_session_timeout_ms,
+        times: Times::of(&Overrides::new(), &settings),
         max_groups: settings.max_groups,
         max_members: settings.max_group_members,
         max_regex_bytes: settings.max_subscription_regex_bytes,
         max_compiled_regex_bytes: settings.max_compiled_regex_bytes,
     };
     let epochs = EpochStore::open(&settings.data_dir)?;
+    let shares = open_shares(&settings)?;
     let identity = Arc::new(Identity::open(&settings.data_dir)?);
     let offsets = OffsetStore::open(&settings.data_dir, clock.wall_ms())?;
     let (users, authorizer) = (open_users(&settings)?, open_authorizer(&settings)?);
     let log_limits = LogLimits::new(settings.security.max_logged_per_minute);
     let settings = Arc::new(settings);
-    let topics = Arc::new(Topics::open(Arc::clone(&settings), Arc::clone(&clock), queue)?);
-    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, consumer_limits, offsets, epochs));
+    let configs = Arc::new(Configs::open(Arc::clone(&settings))?);
+    let topics = Arc::new(Topics::open(Arc::clone(&configs), Arc::clone(&clock), queue)?);
+    let groups = Arc::new(Groups::new(Arc::clone(&clock), limits, consumer_limits, offsets, epochs, shares));
+    configs.groups().iter().for_each(|(group, own)| groups.configure(group, own, &settings));
     let transactions = Arc::new(Transactions::open(
         Arc::clone(&settings),
         Arc::clone(&clock),
@@ -254,6 +260,7 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
     let fetch_memory = Budget::new(settings.max_fetch_memory_bytes);
     Ok(Context {
         settings,
+        configs,
         clock,
         topics,
         groups,
@@ -263,29 +270,48 @@ fn open(settings: BrokerSettings, clock: Arc<dyn Clock>, queue: Arc<FlushQueue>)
         quotas,
         request_memory,
         fetch_memory,
+        buffers: Buffers::new(),
         users,
         authorizer,
         log_limits,
     })
 }
 
+fn open_shares(settings: &BrokerSettings) -> Result<share::service::Shares, BrokerError> {
+    let limits = share::store::Limits {
+        max_partitions: settings.max_share_partitions,
+        max_in_flight_records: settings.max_share_in_flight_records,
+    };
+    Ok(share::service::Shares::new(
+        share::store::ShareStore::open(&settings.data_dir, limits)?,
+        share::session::SessionCache::new(settings.max_share_sessions, settings.max_share_session_partitions),
+        share::settings::ShareConfig::of(&Overrides::new(), settings),
+        settings.max_group_members,
+        settings.fsync == FsyncMode::Always,
+    ))
+}
+
 fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     let timers = Arc::clone(ctx);
     let mut tasks = vec![tokio::spawn(async move { timers.groups.run_timers().await })];
-    let every = Duration::from_millis(ctx.settings.retention_check_interval_ms);
-    tasks.push(repeat(ctx, every, sweep));
-    let every = Duration::from_millis(ctx.settings.flush_check_interval_ms);
-    tasks.push(repeat(ctx, every, |ctx| ctx.topics.flush_overdue()));
+    tasks.push(repeat(ctx, |settings| settings.retention_check_interval_ms, sweep));
+    tasks.push(repeat(ctx, |settings| settings.flush_check_interval_ms, |ctx| ctx.topics.flush_overdue()));
+    tasks.push(repeat(
+        ctx,
+        |settings| settings.share_lock_check_interval_ms,
+        |ctx| ctx.groups.shares().expire(ctx.clock.monotonic_ms()),
+    ));
     if ctx.settings.log_cleaner_enable {
-        let every = Duration::from_millis(ctx.settings.log_cleaner_interval_ms);
-        tasks.push(repeat(ctx, every, |ctx| ctx.topics.compact()));
+        tasks.push(repeat(ctx, |settings| settings.log_cleaner_interval_ms, |ctx| ctx.topics.compact()));
     }
     if let FsyncMode::Interval { interval_ms } = ctx.settings.fsync {
-        tasks.push(repeat(ctx, Duration::from_millis(interval_ms), sync));
+        tasks.push(repeat(ctx, move |_| interval_ms, sync));
     }
-    tasks.push(repeat(ctx, Duration::from_millis(ctx.settings.offsets_publish_interval_ms), |ctx| {
-        published::publish(ctx.groups.offsets(), &ctx.topics, ctx.clock.wall_ms());
-    }));
+    tasks.push(repeat(
+        ctx,
+        |settings| settings.offsets_publish_interval_ms,
+        |ctx| published::publish(ctx.groups.offsets(), &ctx.topics, ctx.clock.wall_ms()),
+    ));
     let transactions = Arc::clone(&ctx.transactions);
     let mut ticks = tokio::time::interval(Duration::from_millis(ctx.settings.transaction_check_interval_ms));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -299,16 +325,17 @@ fn start_tasks(ctx: &Arc<Context>) -> Vec<JoinHandle<()>> {
     tasks
 }
 
-/// Runs `work`, which blocks, every so often.
-fn repeat(ctx: &Arc<Context>, every: Duration, work: fn(&Context)) -> JoinHandle<()> {
+/// Runs `work`, which blocks, as often as the settings in force say: each pause is as long as they say at its beginning.
+fn repeat(
+    ctx: &Arc<Context>,
+    interval_ms: impl Fn(&BrokerSettings) -> u64 + Send + 'static,
+    work: fn(&Context),
+) -> JoinHandle<()> {
     let ctx = Arc::clone(ctx);
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first tick comes at once.
-        ticks.tick().await;
         loop {
-            ticks.tick().await;
+            let pause = Duration::from_millis(interval_ms(&ctx.configs.in_force()));
+            tokio::time::sleep(pause).await;
             let ctx = Arc::clone(&ctx);
             if let Err(error) = tokio::task::spawn_blocking(move || work(&ctx)).await {
                 tracing::error!(%error, "a background task failed");
@@ -320,6 +347,7 @@ fn repeat(ctx: &Arc<Context>, every: Duration, work: fn(&Context)) -> JoinHandle
 fn sweep(ctx: &Context) {
     ctx.topics.enforce_retention();
     ctx.groups.expire(ctx.settings.offsets_retention_ms);
+    ctx.groups.shares().forget_topics(&ctx.topics);
     ctx.transactions.expire();
 }
 
@@ -330,6 +358,7 @@ fn sync(ctx: &Context) {
 }
 
 fn sync_journals(ctx: &Context) -> io::Result<()> {
-    // Both are tried; the first error is the one told.
-    ctx.groups.offsets().sync().and(ctx.transactions.sync())
+    // All are tried; the first error is the one told.
+    let (offsets, shares) = (ctx.groups.offsets().sync(), ctx.groups.shares().store.sync());
+    offsets.and(shares).and(ctx.transactions.sync())
 }

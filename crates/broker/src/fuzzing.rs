@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
+use crate::buffers::Buffers;
 use crate::log::batch::{BatchHeader, ProducedBatch, verify_crc};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::config::{LogConfig, Overrides};
@@ -188,7 +189,7 @@ fn contents(partition: Arc<Partition>, compacts: bool) -> Contents {
     let (mut at, mut bytes) = (start, Vec::new());
     while at < end {
         // What is left of a log that was damaged below its checkpoint is only verified when it is read.
-        let Ok(read) = partition.read(at, limits) else { break };
+        let Ok(read) = partition.read(at, limits, &Buffers::new()) else { break };
         let read = read.bytes;
         if read.is_empty() {
             // Compaction may leave nothing behind an offset but the end.

@@ -11,15 +11,15 @@
 //!                   security: TLS, SASL, ACLs      │
 //!                                                  ▼
 //!                                  data_dir: topics.json  broker.json  quotas.json  broker.lock
-//!                                            offsets.log  transactions.log  consumer-groups.json
-//!                                            users.json  acls.json
+//!                                            offsets.log  transactions.log  consumer-groups.log
+//!                                            users.json  acls.json  configs.json  share-groups.log
 //!                                            <topic>-<partition>/ segments, indexes, checkpoint
 //! ```
 //!
 //! It is what a project runs on before there is a Kafka cluster, and what tests run on. It is one
 //! node on purpose: replication and failover are Kafka's job, reached by changing one address.
 //! What a client relies on is all here: batches stored as they arrive and returned whole, offsets
-//! that never change, idempotent producers, transactions, consumer groups, retention, and a log that
+//! that never change, idempotent producers, transactions, consumer and share groups, retention, and a log that
 //! comes back from a crash with everything it acknowledged.
 //!
 //! It refuses what it does not do: an address that other machines can reach without authentication
@@ -46,6 +46,8 @@ mod protocol;
 mod handler;
 mod fetch_session;
 mod budget;
+mod buffers;
+mod configs;
 mod quota;
 mod identity;
 mod log;

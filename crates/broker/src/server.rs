@@ -30,8 +30,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Buf;
 use kafka_protocol::messages::ApiKey;
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -44,8 +46,10 @@ use crate::clock::Clock;
 use crate::error::BrokerError;
 use crate::handler::{self, Answer, Context, Peer};
 use crate::protocol::frame::{self, AnswerTo, Frame, FrameError, Patience, RequestLimits, timed_out};
+use crate::protocol::pieces::Pieces;
 use crate::quota::entity::Key;
 use crate::security::session::Session;
+use crate::settings::BrokerSettings;
 
 /// Requests of one connection that wait for their answer.
 const LINE_LENGTH: usize = 64;
@@ -66,13 +70,12 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BrokerError
 }
 
 /// Accepts connections of one listener until `stop` says so, then lets answers under way finish.
-/// `slots` and `hosts` are of the connections of all listeners.
+/// `places` are those of the connections of all listeners.
 pub(crate) async fn serve(
     ctx: Arc<Context>,
     socket: TcpListener,
     listener: Arc<Listener>,
-    slots: Arc<Semaphore>,
-    hosts: Arc<Hosts>,
+    places: Arc<Places>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -95,14 +98,12 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            tracing::warn!(%address, limit = ctx.settings.max_connections, "too many connections, one closed");
-            continue;
-        };
-        let Some(place) = hosts.enter(address.ip(), ctx.settings.max_connections_per_ip) else {
-            let limit = ctx.settings.max_connections_per_ip;
-            tracing::warn!(%address, limit, "too many connections from this address, one closed");
-            continue;
+        let place = match places.enter(address.ip(), &ctx.configs.in_force()) {
+            Ok(place) => place,
+            Err(full) => {
+                tracing::warn!(%address, %full, "a connection closed");
+                continue;
+            }
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%address, %error, "no TCP_NODELAY");
@@ -110,7 +111,7 @@ pub(crate) async fn serve(
         let (ctx, listener, stop) = (Arc::clone(&ctx), Arc::clone(&listener), stop.clone());
         connections.spawn(async move {
             listener.admit(ctx, stream, address, stop).await;
-            drop((slot, place));
+            drop(place);
         });
     }
     drop(socket);
@@ -121,38 +122,59 @@ pub(crate) async fn serve(
     connections.shutdown().await;
 }
 
-/// How many connections each address has.
+/// The connections there are, and how many each address has.
 #[derive(Debug, Default)]
-pub(crate) struct Hosts {
-    connected: Mutex<HashMap<IpAddr, usize>>,
+pub(crate) struct Places {
+    taken: Mutex<Taken>,
 }
 
-/// A connection's place among those of its address.
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_host: HashMap<IpAddr, usize>,
+}
+
+/// A connection's place.
 #[derive(Debug)]
 struct Place {
-    hosts: Arc<Hosts>,
+    places: Arc<Places>,
     address: IpAddr,
 }
 
-impl Hosts {
-    fn enter(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<Place> {
-        let mut connected = self.connected.lock();
-        let count = connected.entry(address).or_default();
-        if *count >= limit {
-            return None;
+/// Why there is no place.
+#[derive(Debug, PartialEq, Eq, Error)]
+enum Full {
+    #[error("{limit} connections are open, the limit (max_connections)")]
+    Broker { limit: usize },
+    #[error("{limit} connections of its address are open, the limit (max_connections_per_ip)")]
+    Host { limit: usize },
+}
+
+impl Places {
+    /// A place within the limits in force now. Who came before they were lowered stays.
+    fn enter(self: &Arc<Self>, address: IpAddr, settings: &BrokerSettings) -> Result<Place, Full> {
+        let mut taken = self.taken.lock();
+        if taken.all >= settings.max_connections {
+            return Err(Full::Broker { limit: settings.max_connections });
         }
-        *count += 1;
-        Some(Place { hosts: Arc::clone(self), address })
+        let of_host = taken.by_host.get(&address).copied().unwrap_or_default();
+        if of_host >= settings.max_connections_per_ip {
+            return Err(Full::Host { limit: settings.max_connections_per_ip });
+        }
+        taken.all += 1;
+        taken.by_host.insert(address, of_host + 1);
+        Ok(Place { places: Arc::clone(self), address })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut connected = self.hosts.connected.lock();
-        if let Some(count) = connected.get_mut(&self.address) {
+        let mut taken = self.places.taken.lock();
+        taken.all -= 1;
+        if let Some(count) = taken.by_host.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                connected.remove(&self.address);
+                taken.by_host.remove(&self.address);
             }
         }
     }
@@ -308,7 +330,7 @@ async fn admit_produce(ctx: &Arc<Context>, mute: &Mute, peer: &Peer, frame: &Fra
     Ok(Box::pin(async move {
         if !admitted.silent {
             let frame = to.encode(&admitted.finish().await)?;
-            return Ok(Some(Answer { frame, muted_until_ms, _memory: None }));
+            return Ok(Some(Answer { frame: frame.into(), muted_until_ms, _memory: None }));
         }
         if admitted.failed {
             // Without an answer, a closed connection is the only way to say that it failed.
@@ -329,7 +351,7 @@ async fn write_answers<W: AsyncWrite + Unpin>(
     let stalled = Duration::from_millis(ctx.settings.slow_reader_timeout_ms);
     while let Some(pending) = line.recv().await {
         if let Some(answer) = pending.answer.await? {
-            write_frame(&mut writer, &answer.frame, stalled).await?;
+            write_frame(&mut writer, answer.frame, stalled).await?;
             mute.extend(answer.muted_until_ms);
         }
         if session.has_failed() {
@@ -348,16 +370,15 @@ async fn write_answers<W: AsyncWrite + Unpin>(
 /// Writes a frame, unless the client takes none of it for too long.
 pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
     writer: &mut W,
-    mut bytes: &[u8],
+    mut frame: Pieces,
     stalled: Duration,
 ) -> Result<(), FrameError> {
-    while !bytes.is_empty() {
-        let written = timeout(stalled, writer.write(bytes)).await;
+    while frame.has_remaining() {
+        let written = timeout(stalled, writer.write_buf(&mut frame)).await;
         let count = written.map_err(|_| timed_out("an answer was not taken"))??;
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
-        bytes = &bytes[count..];
     }
     // TLS keeps the last of what is written until it is flushed.
     Ok(timeout(stalled, writer.flush()).await.map_err(|_| timed_out("an answer was not taken"))??)

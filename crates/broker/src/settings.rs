@@ -4,6 +4,7 @@
 //! settings can be printed, compared and read from a file. [`BrokerSettings::check`] refuses what
 //! cannot work before anything is opened.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BrokerError;
+use crate::log::config;
 use crate::security::settings::{self as security, ListenerSettings, SecuritySettings};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -143,6 +145,9 @@ pub struct BrokerSettings {
     pub max_compaction_lag_ms: i64,
     /// Default of the topic setting `min.cleanable.dirty.ratio`: share of the log that must be dirty, from 0 to 1.
     pub min_cleanable_dirty_ratio: f64,
+    /// Defaults of topic settings by Kafka's names, such as `cleanup.policy`. A name here wins over the field above that
+    /// means the same.
+    pub topic_defaults: BTreeMap<String, String>,
     /// Whether topics with `cleanup.policy=compact` are compacted in the background.
     pub log_cleaner_enable: bool,
     /// How often compaction is looked at, in milliseconds.
@@ -156,6 +161,9 @@ pub struct BrokerSettings {
     pub max_unpacked_batch_bytes: usize,
     /// How often `flush.ms` of the topics is looked at, in milliseconds.
     pub flush_check_interval_ms: u64,
+    /// Threads, at most, that look at partitions in the background, for retention and `flush.ms`; Kafka's
+    /// `background.threads`. Few partitions need but one.
+    pub background_threads: usize,
     /// How often retention is looked at.
     pub retention_check_interval_ms: u64,
     /// How long a silent producer's sequence numbers are remembered.
@@ -175,7 +183,7 @@ pub struct BrokerSettings {
     /// wait to be read on.
     pub max_request_memory_bytes: usize,
     /// Bytes of fetch responses held by all connections together, from before they are read until the system has
-    /// taken them; beyond it fetches are answered without records. A response is held twice while it is encoded.
+    /// taken them; beyond it fetches are answered without records. Buffers that are used again take 16 MiB beside it.
     pub max_fetch_memory_bytes: usize,
     /// Record bytes in one fetch response (the first batch is always whole).
     pub max_fetch_bytes: usize,
@@ -232,10 +240,34 @@ pub struct BrokerSettings {
     /// How long a member of the consumer protocol may be silent, in milliseconds; Kafka's
     /// `group.consumer.session.timeout.ms`.
     pub group_consumer_session_timeout_ms: i32,
+    /// Shortest heartbeat interval a group of the consumer protocol can have, in milliseconds.
+    pub group_consumer_min_heartbeat_interval_ms: i32,
+    /// Longest heartbeat interval a group of the consumer protocol can have, in milliseconds.
+    pub group_consumer_max_heartbeat_interval_ms: i32,
+    /// Shortest session timeout a group of the consumer protocol can have, in milliseconds.
+    pub group_consumer_min_session_timeout_ms: i32,
+    /// Longest session timeout a group of the consumer protocol can have, in milliseconds.
+    pub group_consumer_max_session_timeout_ms: i32,
     /// Longest regular expression a member may subscribe with, in bytes.
     pub max_subscription_regex_bytes: usize,
     /// Memory a compiled regular expression may take, in bytes.
     pub max_compiled_regex_bytes: usize,
+    /// How often members of share groups (KIP-932) are told to heartbeat, in milliseconds; Kafka's
+    /// `group.share.heartbeat.interval.ms`.
+    pub group_share_heartbeat_interval_ms: i32,
+    /// How long a member of a share group may be silent, in milliseconds; Kafka's
+    /// `group.share.session.timeout.ms`.
+    pub group_share_session_timeout_ms: i32,
+    /// How often locks on records of share groups are looked at that may have run out, in milliseconds.
+    pub share_lock_check_interval_ms: u64,
+    /// Sessions of members of share groups; Kafka's `group.share.max.share.sessions`.
+    pub max_share_sessions: usize,
+    /// Partitions in all sessions of share groups together.
+    pub max_share_session_partitions: usize,
+    /// Partitions share groups have read, each counted for each group.
+    pub max_share_partitions: usize,
+    /// Records of all share groups between the first that is not finished and the last handed out.
+    pub max_share_in_flight_records: usize,
     /// How long the offsets of an empty group are kept.
     pub offsets_retention_ms: i64,
     /// How soon a committed offset can be read in the topic `__consumer_offsets`.
@@ -269,12 +301,6 @@ impl BrokerSettings {
     /// Refuses what cannot work, naming the setting, what was found and what is expected.
     pub fn check(&self) -> Result<(), BrokerError> {
         security::check(self)?;
-        let at_least = |name, found: i128, least: i128| {
-            if found >= least {
-                return Ok(());
-            }
-            Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
-        };
         at_least("default_partitions", self.default_partitions.into(), 1)?;
         at_least("max_partitions", self.max_partitions as i128, 1)?;
         at_least("max_partitions_per_topic", self.max_partitions_per_topic.into(), 1)?;
@@ -322,21 +348,76 @@ impl BrokerSettings {
             });
         }
         at_least("idle_connection_timeout_ms", self.idle_connection_timeout_ms.into(), 1)?;
+        at_least("background_threads", self.background_threads as i128, 1)?;
+        self.check_topic_defaults()?;
+        self.check_groups()
+    }
+
+    /// Whether the times of groups, of whichever kind, fit each other.
+    fn check_groups(&self) -> Result<(), BrokerError> {
         at_least("group_min_session_timeout_ms", self.group_min_session_timeout_ms.into(), 1)?;
         at_least("group_new_member_join_timeout_ms", self.group_new_member_join_timeout_ms.into(), 1)?;
-        at_least("group_consumer_heartbeat_interval_ms", self.group_consumer_heartbeat_interval_ms.into(), 1)?;
-        // A member that heartbeats as it is told must not be late.
+        self.check_consumer_groups()?;
+        at_least("group_share_heartbeat_interval_ms", self.group_share_heartbeat_interval_ms.into(), 1)?;
         at_least(
-            "group_consumer_session_timeout_ms",
-            self.group_consumer_session_timeout_ms.into(),
-            i128::from(self.group_consumer_heartbeat_interval_ms) + 1,
+            "group_share_session_timeout_ms",
+            self.group_share_session_timeout_ms.into(),
+            i128::from(self.group_share_heartbeat_interval_ms) + 1,
         )?;
+        at_least("share_lock_check_interval_ms", self.share_lock_check_interval_ms.into(), 1)?;
         at_least(
             "group_max_session_timeout_ms",
             self.group_max_session_timeout_ms.into(),
             self.group_min_session_timeout_ms.into(),
         )
     }
+
+    /// Whether the times of groups of the consumer protocol fit each other.
+    fn check_consumer_groups(&self) -> Result<(), BrokerError> {
+        let within = |name, found: i32, least: i32, most: i32| match (least..=most).contains(&found) {
+            true => Ok(()),
+            false => {
+                let expected = format!("from {least} to {most}, the limits of groups");
+                Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected })
+            }
+        };
+        let (least, most) =
+            (self.group_consumer_min_heartbeat_interval_ms, self.group_consumer_max_heartbeat_interval_ms);
+        within("group_consumer_min_heartbeat_interval_ms", least, 1, i32::MAX)?;
+        let interval_ms = self.group_consumer_heartbeat_interval_ms;
+        within("group_consumer_heartbeat_interval_ms", interval_ms, least, most)?;
+        let (least, most) = (self.group_consumer_min_session_timeout_ms, self.group_consumer_max_session_timeout_ms);
+        within("group_consumer_min_session_timeout_ms", least, 1, i32::MAX)?;
+        let timeout_ms = self.group_consumer_session_timeout_ms;
+        within("group_consumer_session_timeout_ms", timeout_ms, least, most)?;
+        if timeout_ms <= interval_ms {
+            return Err(BrokerError::InvalidSetting {
+                name: "group_consumer_session_timeout_ms",
+                found: timeout_ms.to_string(),
+                // A member that heartbeats as it is told must not be late.
+                expected: format!("more than group_consumer_heartbeat_interval_ms, which is {interval_ms}"),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_topic_defaults(&self) -> Result<(), BrokerError> {
+        for (name, value) in &self.topic_defaults {
+            config::check(name, value).map_err(|reason| BrokerError::InvalidSetting {
+                name: "topic_defaults",
+                found: format!("{name}: {value}"),
+                expected: format!("defaults of topic settings: {reason}"),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn at_least(name: &'static str, found: i128, least: i128) -> Result<(), BrokerError> {
+    if found >= least {
+        return Ok(());
+    }
+    Err(BrokerError::InvalidSetting { name, found: found.to_string(), expected: format!("at least {least}") })
 }
 
 impl Default for BrokerSettings {
@@ -360,12 +441,14 @@ impl Default for BrokerSettings {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             min_cleanable_dirty_ratio: 0.5,
+            topic_defaults: BTreeMap::new(),
             log_cleaner_enable: true,
             log_cleaner_interval_ms: 15_000,
             log_cleaner_dedupe_buffer_bytes: 128 * 1024 * 1024,
             log_cleaner_io_max_bytes_per_second: None,
             max_unpacked_batch_bytes: 128 * 1024 * 1024,
             flush_check_interval_ms: 1000,
+            background_threads: 10,
             retention_check_interval_ms: 60_000,
             producer_id_expiration_ms: DAY_MS,
             max_producers_per_partition: 100_000,
@@ -400,6 +483,17 @@ impl Default for BrokerSettings {
             group_new_member_join_timeout_ms: 5 * 60 * 1000,
             group_consumer_heartbeat_interval_ms: 5000,
             group_consumer_session_timeout_ms: 45_000,
+            group_consumer_min_heartbeat_interval_ms: 5000,
+            group_consumer_max_heartbeat_interval_ms: 15_000,
+            group_consumer_min_session_timeout_ms: 45_000,
+            group_consumer_max_session_timeout_ms: 60_000,
+            group_share_heartbeat_interval_ms: 5000,
+            group_share_session_timeout_ms: 45_000,
+            share_lock_check_interval_ms: 200,
+            max_share_sessions: 2000,
+            max_share_session_partitions: 250_000,
+            max_share_partitions: 100_000,
+            max_share_in_flight_records: 1_000_000,
             max_subscription_regex_bytes: 1024,
             max_compiled_regex_bytes: 1024 * 1024,
             offsets_retention_ms: 7 * DAY_MS,
@@ -500,11 +594,29 @@ mod tests {
         check(BrokerSettings { flush_check_interval_ms: 0, ..base() }, "flush_check_interval_ms");
         check(BrokerSettings { max_described_partitions: 0, ..base() }, "max_described_partitions");
         check(BrokerSettings { group_new_member_join_timeout_ms: 0, ..base() }, "group_new_member_join_timeout_ms");
-        check(BrokerSettings { group_consumer_heartbeat_interval_ms: 0, ..base() }, "heartbeat_interval_ms` is 0");
+        check(BrokerSettings { background_threads: 0, ..base() }, "background_threads");
+        check(BrokerSettings { group_share_heartbeat_interval_ms: 0, ..base() }, "group_share_heartbeat_interval_ms");
+        check(BrokerSettings { group_share_session_timeout_ms: 5000, ..base() }, "is 5000, expected at least 5001");
+        check(BrokerSettings { share_lock_check_interval_ms: 0, ..base() }, "share_lock_check_interval_ms");
         check(
-            BrokerSettings { group_consumer_session_timeout_ms: 5000, ..base() },
-            "group_consumer_session_timeout_ms` is 5000, expected at least 5001",
+            BrokerSettings { group_consumer_heartbeat_interval_ms: 0, ..base() },
+            "is 0, expected from 5000 to 15000",
         );
+        check(BrokerSettings { group_consumer_min_session_timeout_ms: 0, ..base() }, "min_session_timeout_ms` is 0");
+        check(
+            BrokerSettings { group_consumer_max_session_timeout_ms: 1, ..base() },
+            "is 45000, expected from 45000 to 1",
+        );
+        check(
+            BrokerSettings {
+                group_consumer_min_session_timeout_ms: 1000,
+                group_consumer_session_timeout_ms: 5000,
+                ..base()
+            },
+            "group_consumer_session_timeout_ms` is 5000, expected more than group_consumer_heartbeat_interval_ms",
+        );
+        let topic_defaults = BTreeMap::from([("cleanup.policy".to_owned(), "compost".to_owned())]);
+        check(BrokerSettings { topic_defaults, ..base() }, "topic_defaults` is cleanup.policy: compost, expected");
         base().check().expect("the defaults work");
     }
 }

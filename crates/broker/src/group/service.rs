@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -14,7 +14,12 @@ use super::consumer::topics::TopicImage;
 use super::coordinator::Coordinator;
 use super::message::{Caller, Join, JoinRefused, Joined, Limits, Reply, Sync, Synced, Token};
 use super::offsets::{At, OffsetStore};
+use super::share;
+use super::share::service::Shares;
 use crate::clock::Clock;
+use crate::configs::group::Times;
+use crate::log::config::Overrides;
+use crate::settings::BrokerSettings;
 use kafka_protocol::ResponseError;
 
 /// The groups of a broker, with their committed offsets.
@@ -24,8 +29,10 @@ pub(crate) struct Groups {
     max_groups: usize,
     offsets: OffsetStore,
     pub(super) epochs: EpochStore,
-    /// Held by whoever changes the epochs on the disk and what the coordinator knows of them.
-    pub(super) changing_epochs: Mutex<()>,
+    shares: Shares,
+    /// Held by whoever changes the epochs on the disk and what the coordinator knows of them: for reading by who
+    /// reserves, for writing by who forgets.
+    pub(super) changing_epochs: RwLock<()>,
     pub(super) inner: Mutex<Inner>,
     /// A deadline may have come nearer.
     deadline_changed: Notify,
@@ -38,6 +45,8 @@ pub(super) struct Inner {
     pub(super) coordinator: Coordinator,
     /// Groups of the consumer protocol.
     pub(super) consumers: consumer::coordinator::Coordinator,
+    /// Share groups.
+    pub(super) shares: share::coordinator::Coordinator,
     /// The topics as these saw them last.
     pub(super) image: TopicImage,
     next_token: Token,
@@ -58,23 +67,36 @@ impl Groups {
         consumer_limits: consumer::message::Limits,
         offsets: OffsetStore,
         epochs: EpochStore,
+        shares: Shares,
     ) -> Self {
         let inner = Inner {
             max_groups: limits.max_groups,
             coordinator: Coordinator::new(limits),
             consumers: consumer::coordinator::Coordinator::new(consumer_limits, epochs.groups()),
+            shares: share::coordinator::Coordinator::new(shares.store.group_names()),
             image: TopicImage::default(),
             next_token: 0,
             joins: HashMap::new(),
             syncs: HashMap::new(),
         };
         let max_groups = limits.max_groups;
-        let (inner, changing_epochs) = (Mutex::new(inner), Mutex::default());
-        Self { clock, max_groups, offsets, epochs, changing_epochs, inner, deadline_changed: Notify::new() }
+        let (inner, changing_epochs) = (Mutex::new(inner), RwLock::default());
+        Self { clock, max_groups, offsets, epochs, shares, changing_epochs, inner, deadline_changed: Notify::new() }
     }
 
     pub(crate) fn offsets(&self) -> &OffsetStore {
         &self.offsets
+    }
+
+    /// Hands out the settings a group has of its own; whatever kinds of groups there are, each takes what is its.
+    pub(crate) fn configure(&self, group: &str, own: &Overrides, settings: &BrokerSettings) {
+        let times = (!own.is_empty()).then(|| Times::of(own, settings));
+        self.with(|inner, _| inner.consumers.set_times(group, times));
+        self.shares.configure(group, own, settings);
+    }
+
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// An id for a new member, which starts with what its client calls itself.
@@ -139,6 +161,9 @@ impl Groups {
     pub(crate) fn check_commit(&self, caller: Caller<'_>, knows_epochs: bool) -> Result<(), ResponseError> {
         self.check_new(caller.group)?;
         let mut inner = self.inner.lock();
+        if inner.shares.group(caller.group).is_some() {
+            return Err(ResponseError::GroupIdNotFound);
+        }
         match inner.consumers.check_commit(caller.group, caller.member, caller.generation) {
             Some(Ok(()) | Err(ResponseError::StaleMemberEpoch)) if caller.generation >= 0 && !knows_epochs => {
                 Err(ResponseError::UnsupportedVersion)
@@ -163,6 +188,9 @@ impl Groups {
 
     /// Deletes a group and its offsets. Blocks on the disk.
     pub(crate) fn delete(&self, group: &str) -> Result<(), ResponseError> {
+        if let Some(deleted) = self.delete_share(group) {
+            return deleted;
+        }
         let had_offsets = self.offsets.has_group(group);
         let deleted = {
             let mut inner = self.inner.lock();
@@ -242,7 +270,8 @@ impl Groups {
         loop {
             let deadline = {
                 let inner = self.inner.lock();
-                inner.coordinator.next_deadline_ms().into_iter().chain(inner.consumers.next_deadline_ms()).min()
+                let consumers = inner.consumers.next_deadline_ms().into_iter().chain(inner.shares.next_deadline_ms());
+                inner.coordinator.next_deadline_ms().into_iter().chain(consumers).min()
             };
             let wait = deadline.map_or(LONGEST_SLEEP, |deadline| {
                 let left_ms = deadline.saturating_sub(self.clock.monotonic_ms()).max(0);
@@ -255,6 +284,9 @@ impl Groups {
             let mut inner = self.inner.lock();
             let now_ms = self.clock.monotonic_ms();
             inner.consumers.tick(now_ms);
+            let mut sessions = self.shares.sessions.lock();
+            inner.shares.tick(now_ms).iter().for_each(|(group, member)| sessions.forget(group, member));
+            drop(sessions);
             let replies = inner.coordinator.tick(now_ms);
             inner.deliver(replies);
         }
@@ -275,7 +307,8 @@ impl Inner {
 
     /// A group of the consumer protocol becomes one of the classic protocol, if nobody is in it.
     fn make_classic(&mut self, group: &str) -> Result<(), ResponseError> {
-        if self.consumers.delete(group) == Err(ResponseError::NonEmptyGroup) {
+        let is_other = self.shares.group(group).is_some();
+        if is_other || self.consumers.delete(group) == Err(ResponseError::NonEmptyGroup) {
             return Err(ResponseError::InconsistentGroupProtocol);
         }
         if self.coordinator.group(group).is_none() && self.group_count() >= self.max_groups {

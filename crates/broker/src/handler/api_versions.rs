@@ -11,7 +11,8 @@ use crate::protocol::frame::Frame;
 /// What clients may rely on beside the requests, at this level and all below it.
 ///
 /// With `group.version` 1 there is the consumer protocol of groups (KIP-848). With `transaction.version` 2 a producer takes a new epoch with every transaction (KIP-890).
-const FEATURES: [(&str, i16); 2] = [("group.version", 1), ("transaction.version", 2)];
+/// With `share.version` 1 there are share groups (KIP-932).
+const FEATURES: [(&str, i16); 3] = [("group.version", 1), ("share.version", 1), ("transaction.version", 2)];
 
 pub(super) fn handle(frame: &Frame) -> ApiVersionsResponse {
     let told = SERVED.iter().map(|served| {

@@ -90,10 +90,11 @@ fn describe(ctx: &Context, topic: CreatableTopic, created: Result<(Uuid, i32), R
     match created {
         Ok((id, partitions)) => {
             let configs = KNOWN.iter().map(|known| {
+                let in_force = super::describe_configs::of_topic(&ctx.configs, known, &own);
                 CreatableTopicConfigs::default()
                     .with_name(text(known.name))
-                    .with_value(Some(text(known.value(&own, &ctx.settings))))
-                    .with_config_source(super::describe_configs::source(known, &own, &ctx.settings))
+                    .with_value(in_force.value)
+                    .with_config_source(in_force.source)
             });
             result
                 .with_error_message(None)

@@ -1,4 +1,7 @@
-//! DescribeConfigs: the settings of topics, and those of the broker under the names Kafka has for them.
+//! DescribeConfigs: the settings of topics, of groups, and of the broker under the names Kafka has for them; each with
+//! where its value is from, and what would be in force without.
+
+use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -6,30 +9,28 @@ use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
-use super::broker_configs::BROKER_CONFIGS;
 use super::{Context, NODE_ID, once, text};
+use crate::configs::broker::{self, Setting};
+use crate::configs::group::{self, GroupConfig};
+use crate::configs::store::{Configs, Scope};
 use crate::log::config::{KNOWN, Known, Overrides, ValueType};
 use crate::settings::BrokerSettings;
 
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
+pub(super) const GROUP: i8 = 32;
 
 /// Where a value comes from.
 const FROM_TOPIC: i8 = 1;
-const FROM_BROKER_FILE: i8 = 4;
+const FROM_BROKER: i8 = 2;
+const FROM_ALL_BROKERS: i8 = 3;
+const FROM_START: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
+const FROM_GROUP: i8 = 8;
 
-/// Where a topic's value comes from.
-pub(super) fn source(known: &Known, overrides: &Overrides, settings: &BrokerSettings) -> i8 {
-    if overrides.contains_key(known.name) {
-        FROM_TOPIC
-    } else {
-        broker_source(&known.default(settings), &known.default(&BrokerSettings::default()))
-    }
-}
-
-fn broker_source(value: &str, default: &str) -> i8 {
-    if value == default { FROM_DEFAULT } else { FROM_BROKER_FILE }
+/// What is in force for a topic with these settings of its own.
+pub(super) fn of_topic(configs: &Configs, known: &'static Known, own: &Overrides) -> DescribeConfigsSynonym {
+    Layers::of(configs).of_topic(known, own).swap_remove(0)
 }
 
 /// What beside the values is asked for.
@@ -53,65 +54,113 @@ pub(super) fn handle(ctx: &Context, request: DescribeConfigsRequest) -> Describe
     DescribeConfigsResponse::default().with_results(results.collect())
 }
 
-type Configs = Vec<DescribeConfigsResourceResult>;
+type Described = Vec<DescribeConfigsResourceResult>;
 
 fn describe(
     ctx: &Context,
     resource: &DescribeConfigsResource,
     detail: Detail,
-) -> Result<Configs, (ResponseError, String)> {
+) -> Result<Described, (ResponseError, String)> {
     let name = &*resource.resource_name;
+    let layers = Layers::of(&ctx.configs);
     match resource.resource_type {
         TOPIC => {
             let unknown = || (ResponseError::UnknownTopicOrPartition, format!("there is no topic {name}"));
-            let overrides = ctx.topics.get(name).ok_or_else(unknown)?.overrides();
-            Ok(KNOWN.iter().map(|known| topic_config(known, &overrides, &ctx.settings, detail)).collect())
+            let own = ctx.topics.get(name).ok_or_else(unknown)?.overrides();
+            let described = KNOWN.iter().map(|known| {
+                let synonyms = layers.of_topic(known, &own);
+                config(known.name, known.value_type, known.documentation, detail, synonyms)
+            });
+            Ok(described.collect())
         }
-        // Without a name it is about what was altered for all brokers while they run, and here nothing can be.
-        BROKER if name.is_empty() => Ok(Configs::new()),
-        BROKER if *name == NODE_ID.to_string() => Ok(broker_configs(&ctx.settings, detail)),
+        // Without a name it is about what was altered for all brokers.
+        BROKER if name.is_empty() => {
+            let altered = broker::all().into_iter().filter(|setting| layers.all_brokers.contains_key(setting.name()));
+            Ok(altered.map(|setting| broker_config(setting, detail, layers.of_all_brokers(setting))).collect())
+        }
+        BROKER if *name == NODE_ID.to_string() => {
+            let all = broker::all().into_iter();
+            Ok(all.map(|setting| broker_config(setting, detail, layers.of_broker(setting))).collect())
+        }
         BROKER => Err((ResponseError::InvalidRequest, format!("there is no broker {name}, only {}", *NODE_ID))),
+        GROUP if name.is_empty() => Err((ResponseError::InvalidRequest, "a group needs a name".to_owned())),
+        // Also one that is not there: it may come to be, and would have these.
+        GROUP => {
+            let own = ctx.configs.of_group(name);
+            let described = group::known().map(|known| {
+                let synonyms = layers.of_group(known, &own);
+                config(known.name, known.value_type, known.documentation, detail, synonyms)
+            });
+            Ok(described.collect())
+        }
         other => Err((ResponseError::InvalidRequest, format!("resource type {other} has no settings here"))),
     }
 }
 
-fn only_asked(configs: Configs, resource: &DescribeConfigsResource) -> Configs {
+fn only_asked(configs: Described, resource: &DescribeConfigsResource) -> Described {
     // Null and empty both ask for everything.
     let Some(keys) = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty()) else { return configs };
     configs.into_iter().filter(|config| keys.contains(&config.name)).collect()
 }
 
-fn topic_config(
-    known: &Known,
-    overrides: &Overrides,
-    settings: &BrokerSettings,
+fn broker_config(
+    setting: Setting,
     detail: Detail,
+    synonyms: Vec<DescribeConfigsSynonym>,
 ) -> DescribeConfigsResourceResult {
-    let own = overrides.get(known.name).map(|value| synonym(known.name, value, FROM_TOPIC));
-    let broker =
-        broker_synonyms(known.broker_name, &known.default(settings), &known.default(&BrokerSettings::default()));
-    config(known.name, known.value_type, known.documentation, detail, own.into_iter().chain(broker).collect())
+    config(setting.name(), setting.value_type(), setting.documentation(), detail, synonyms)
+        .with_read_only(!setting.is_dynamic())
 }
 
-fn broker_configs(settings: &BrokerSettings, detail: Detail) -> Configs {
-    let default = BrokerSettings::default();
-    let own = BROKER_CONFIGS.iter().map(|known| {
-        let synonyms = broker_synonyms(known.name, &(known.value)(settings), &(known.value)(&default));
-        config(known.name, known.value_type, known.documentation, detail, synonyms)
-    });
-    let of_topics = KNOWN.iter().map(|known| {
-        let synonyms = broker_synonyms(known.broker_name, &known.default(settings), &known.default(&default));
-        config(known.broker_name, known.value_type, known.documentation, detail, synonyms)
-    });
-    let mut configs: Configs = own.chain(of_topics).map(|config| config.with_read_only(true)).collect();
-    configs.sort_by(|a, b| a.name.cmp(&b.name));
-    configs
+/// Where values can be from.
+struct Layers {
+    broker: Overrides,
+    all_brokers: Overrides,
+    start: Arc<BrokerSettings>,
+    default: BrokerSettings,
 }
 
-/// Where the broker has a value from: its start, and beneath that the default.
-fn broker_synonyms(name: &str, value: &str, default: &str) -> Vec<DescribeConfigsSynonym> {
-    let set = (value != default).then(|| synonym(name, value, FROM_BROKER_FILE));
-    set.into_iter().chain([synonym(name, default, FROM_DEFAULT)]).collect()
+impl Layers {
+    fn of(configs: &Configs) -> Self {
+        Self {
+            broker: configs.of(Scope::Broker),
+            all_brokers: configs.of(Scope::AllBrokers),
+            start: Arc::clone(configs.start()),
+            default: BrokerSettings::default(),
+        }
+    }
+
+    fn of_topic(&self, known: &'static Known, own: &Overrides) -> Vec<DescribeConfigsSynonym> {
+        let own = altered(own, known.name, FROM_TOPIC);
+        own.chain(self.of_broker(Setting::OfTopics(known))).collect()
+    }
+
+    fn of_group(&self, known: &GroupConfig, own: &Overrides) -> Vec<DescribeConfigsSynonym> {
+        let own = altered(own, known.name, FROM_GROUP);
+        match known.broker_name.and_then(|name| broker::find(name).ok()) {
+            Some(setting) => own.chain(self.of_broker(setting)).collect(),
+            // The broker has no setting of it, only a default.
+            None => own.chain([synonym(known.name, &(known.default)(&self.start), FROM_DEFAULT)]).collect(),
+        }
+    }
+
+    fn of_broker(&self, setting: Setting) -> Vec<DescribeConfigsSynonym> {
+        let name = setting.name();
+        let (given, default) = (setting.value(&self.start), setting.value(&self.default));
+        let given = (given != default).then(|| synonym(name, &given, FROM_START));
+        let beneath =
+            self.of_all_brokers(setting).into_iter().chain(given).chain([synonym(name, &default, FROM_DEFAULT)]);
+        altered(&self.broker, name, FROM_BROKER).chain(beneath).collect()
+    }
+
+    /// What was altered for all brokers.
+    fn of_all_brokers(&self, setting: Setting) -> Vec<DescribeConfigsSynonym> {
+        altered(&self.all_brokers, setting.name(), FROM_ALL_BROKERS).collect()
+    }
+}
+
+fn altered<'a>(own: &'a Overrides, name: &'a str, source: i8) -> impl Iterator<Item = DescribeConfigsSynonym> + 'a {
+    own.get(name).into_iter().map(move |value| synonym(name, value, source))
 }
 
 fn synonym(name: &str, value: &str, source: i8) -> DescribeConfigsSynonym {

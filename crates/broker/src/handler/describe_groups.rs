@@ -18,10 +18,11 @@ pub(super) fn handle(ctx: &Context, request: DescribeGroupsRequest, version: i16
 fn describe(ctx: &Context, id: GroupId, version: i16) -> DescribedGroup {
     let described = DescribedGroup::default().with_authorized_operations(NO_OPERATIONS);
     let found = ctx.groups.look(|coordinator| coordinator.group(&id).map(|group| fill(described.clone(), group)));
-    let is_consumer = ctx.groups.look_consumers(|coordinator, _| coordinator.group(&id).is_some());
+    let is_consumer = ctx.groups.look_consumers(|coordinator, _| coordinator.group(&id).is_some())
+        || ctx.groups.look_shares(|coordinator, _| coordinator.group(&id).is_some());
     let described = match found {
         Some(described) => described,
-        // It has members and states of another kind: ConsumerGroupDescribe tells them.
+        // It has members and states of another kind: ConsumerGroupDescribe or ShareGroupDescribe tells them.
         None if is_consumer && version >= NOT_FOUND_SINCE => described
             .with_group_state(text("Dead"))
             .with_error_code(ResponseError::GroupIdNotFound.code())

@@ -1,11 +1,15 @@
-//! Fetch: whole batches, read from the file into the response; a long poll when there are too few.
+//! Fetch: whole batches, read from the file into what is sent; a long poll when there are too few.
+//!
+//! ```text
+//! look (enough? how much?) ─> wait ─> memory ─> read into buffers ─> session ─> frame in pieces ─> socket
+//! ```
 //!
 //! What a fetch in a session reads, and what of it is told, is decided in `fetch_session.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
 use kafka_protocol::messages::fetch_response::{
@@ -19,8 +23,10 @@ use uuid::Uuid;
 
 use super::{Answer, Context, Peer, blocking, check_leader_epoch, guard};
 use crate::budget::Charge;
+use crate::buffers::Buffers;
 use crate::fetch_session::Asked;
 use crate::log::partition::{Batches, Isolation, Partition, ReadError, ReadLimits};
+use crate::protocol::fetch_response;
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
 use crate::quota::entity::Key;
 use crate::security::authorizer::Access;
@@ -53,7 +59,8 @@ struct WantedTopic {
 pub(super) async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: &Frame) -> Result<Answer, FrameError> {
     let to = AnswerTo { key: frame.key, version: frame.version, correlation_id: frame.correlation_id };
     let client = peer.quota_client(&frame.client_id);
-    let plain = |response: &FetchResponse| Ok(Answer { frame: to.encode(response)?, muted_until_ms: 0, _memory: None });
+    let plain =
+        |response: &FetchResponse| Ok(Answer { frame: to.encode(response)?.into(), muted_until_ms: 0, _memory: None });
     let mut request: FetchRequest = frame.decode()?;
     let asked = Asked {
         session_id: request.session_id,
@@ -95,8 +102,8 @@ pub(super) async fn answer(ctx: &Arc<Context>, peer: &Peer, frame: &Frame) -> Re
         Ok(answer) => FetchResponse::default().with_session_id(answer.session_id).with_responses(answer.responses),
         Err((id, error)) => FetchResponse::default().with_session_id(id).with_error_code(error.code()),
     };
-    let frame = to.encode(&response)?;
-    memory.settle(frame.len());
+    let frame = fetch_response::encode(to, response)?;
+    memory.settle(frame.remaining());
     Ok(Answer { frame, muted_until_ms: 0, _memory: Some(memory) })
 }
 
@@ -127,11 +134,9 @@ async fn fetch(ctx: &Arc<Context>, request: FetchRequest, version: i16) -> (Vec<
             WantedTopic { name: topic.topic, id: topic.topic_id, partitions }
         })
         .collect();
-    if wait_ms > 0 {
-        wait_for_bytes(&topics, isolation, min_bytes, Duration::from_millis(wait_ms.into())).await;
-    }
-    let wanted = readable_bytes(&topics, isolation).min(max_bytes.max(1));
-    let patience = Duration::from_millis(wait_ms.into()).max(SHORTEST_PATIENCE);
+    let wait = Duration::from_millis(wait_ms.into());
+    let wanted = wait_for_bytes(&topics, isolation, min_bytes, wait).await.min(max_bytes.max(1));
+    let patience = wait.max(SHORTEST_PATIENCE);
     let memory = ctx.fetch_memory.share(wanted, LEAST_SHARE.min(ctx.settings.max_fetch_memory_bytes), patience).await;
     let (ctx, room) = (Arc::clone(ctx), memory.size());
     let responses = blocking(move || read_all(&ctx, topics, room, isolation, version)).await;
@@ -142,51 +147,66 @@ fn unsigned(number: i32) -> usize {
     usize::try_from(number).unwrap_or(0)
 }
 
-/// Returns when a read would give enough, or an error, or when time is up.
-async fn wait_for_bytes(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64, wait: Duration) {
+/// Waits until a read would give enough, or an error, or time is up; answers the bytes a read of everything could give.
+async fn wait_for_bytes(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64, wait: Duration) -> usize {
     let deadline = Instant::now() + wait;
     let waiter = Arc::new(Notify::new());
-    while !has_enough(topics, isolation, min_bytes) {
+    let mut is_late = wait.is_zero();
+    loop {
+        let found = look(topics, isolation, min_bytes);
+        if found.is_enough || is_late {
+            return found.bytes;
+        }
         for wanted in all(topics) {
             if let Ok(partition) = &wanted.partition {
                 partition.register(&waiter);
             }
         }
         // What came between the look and the registering woke nobody.
-        if has_enough(topics, isolation, min_bytes) || timeout_at(deadline, waiter.notified()).await.is_err() {
-            return;
+        let found = look(topics, isolation, min_bytes);
+        if found.is_enough {
+            return found.bytes;
         }
+        is_late = timeout_at(deadline, waiter.notified()).await.is_err();
     }
+}
+
+/// What partitions have for a fetch.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// An answer need not wait: there are records enough, or an error.
+    is_enough: bool,
+    /// Bytes a read of everything could give.
+    bytes: usize,
 }
 
 fn all(topics: &[WantedTopic]) -> impl Iterator<Item = &Wanted> {
     topics.iter().flat_map(|topic| &topic.partitions)
 }
 
-/// Bytes a read of everything could give.
-fn readable_bytes(topics: &[WantedTopic], isolation: Isolation) -> usize {
-    let bytes = all(topics).filter_map(|wanted| {
-        let available = wanted.partition.as_ref().ok()?.available_bytes(wanted.offset, isolation);
-        // The first batch is always whole, whatever a client's limit is.
-        Some(usize::try_from(available).unwrap_or(usize::MAX).min(wanted.max_bytes.max(LEAST_SHARE)))
-    });
-    bytes.fold(0, usize::saturating_add)
-}
-
-fn has_enough(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64) -> bool {
-    let mut bytes = 0u64;
+/// One look at every partition, which may be in a file: for the waiting, and for the memory. An error comes at once,
+/// but not one for what is not there: as in Kafka it comes with the answer to the rest, since a client that keeps asking
+/// would be answered without a pause. Where nothing else is asked for there is no rest.
+fn look(topics: &[WantedTopic], isolation: Isolation, min_bytes: u64) -> Found {
+    let (mut has_error, mut waits, mut within_limits, mut bytes) = (false, false, 0_u64, 0_usize);
     for wanted in all(topics) {
-        let Ok(partition) = &wanted.partition else { return true };
-        if partition.is_deleted() || partition.is_out_of_range(wanted.offset) {
-            return true;
-        }
-        let available = partition.available_bytes(wanted.offset, isolation);
-        bytes = bytes.saturating_add(available.min(wanted.max_bytes.max(1) as u64));
-        if bytes >= min_bytes && bytes > 0 {
-            return true;
-        }
+        let partition = match &wanted.partition {
+            Err(ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId) => continue,
+            Err(_) => None,
+            Ok(partition) => Some(partition).filter(|partition| !partition.is_deleted()),
+        };
+        waits = true;
+        let Some(available) = partition.and_then(|partition| partition.available_bytes(wanted.offset, isolation))
+        else {
+            has_error = true;
+            continue;
+        };
+        within_limits = within_limits.saturating_add(available.min(wanted.max_bytes.max(1) as u64));
+        // The first batch is always whole, whatever a client's limit is.
+        let readable = usize::try_from(available).unwrap_or(usize::MAX).min(wanted.max_bytes.max(LEAST_SHARE));
+        bytes = bytes.saturating_add(readable);
     }
-    bytes >= min_bytes
+    Found { is_enough: has_error || !waits || within_limits >= min_bytes, bytes }
 }
 
 fn read_all(
@@ -208,7 +228,7 @@ fn read_all(
                 verify: ctx.settings.verify_on_fetch,
                 isolation,
             };
-            let data = read(&wanted, limits);
+            let data = read(&wanted, limits, &ctx.buffers);
             let bytes = data.records.as_ref().map_or(0, Bytes::len);
             left = left.saturating_sub(bytes);
             first &= bytes == 0;
@@ -220,7 +240,7 @@ fn read_all(
     topics.into_iter().map(&mut read_topic).collect()
 }
 
-fn read(wanted: &Wanted, limits: ReadLimits) -> PartitionData {
+fn read(wanted: &Wanted, limits: ReadLimits, buffers: &Arc<Buffers>) -> PartitionData {
     let data = PartitionData::default().with_partition_index(wanted.index).with_records(Some(Bytes::new()));
     let refuse = |data: PartitionData, error: ResponseError| {
         data.with_error_code(error.code()).with_high_watermark(-1).with_last_stable_offset(-1)
@@ -231,7 +251,7 @@ fn read(wanted: &Wanted, limits: ReadLimits) -> PartitionData {
         Err(error) => return refuse(data, *error),
     };
     let data = data.with_log_start_offset(partition.start_offset());
-    match partition.read(wanted.offset, limits) {
+    match partition.read(wanted.offset, limits, buffers) {
         Ok(batches) => data
             .with_high_watermark(batches.high_watermark)
             .with_last_stable_offset(batches.last_stable_offset)

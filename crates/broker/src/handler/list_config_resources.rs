@@ -1,14 +1,14 @@
-//! ListConfigResources: what has settings that can be described: topics and the broker.
+//! ListConfigResources: what has settings that can be described: topics, the broker, and groups with some of their own.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
-use super::describe_configs::{BROKER, TOPIC};
+use super::describe_configs::{BROKER, GROUP, TOPIC};
 use super::{Context, NODE_ID, text};
 
-/// Loggers of a broker, subscriptions to client metrics, groups: of which none has settings here.
-const WITHOUT_SETTINGS: [i8; 3] = [8, 16, 32];
+/// Loggers of a broker and subscriptions to client metrics, of which none has settings here.
+const WITHOUT_SETTINGS: [i8; 2] = [8, 16];
 
 pub(super) fn handle(ctx: &Context, request: &ListConfigResourcesRequest, version: i16) -> ListConfigResourcesResponse {
     // Version 0 asks for subscriptions to client metrics only.
@@ -16,7 +16,7 @@ pub(super) fn handle(ctx: &Context, request: &ListConfigResourcesRequest, versio
         return ListConfigResourcesResponse::default();
     }
     let asked = &request.resource_types;
-    let is_known = |kind: &i8| [TOPIC, BROKER].contains(kind) || WITHOUT_SETTINGS.contains(kind);
+    let is_known = |kind: &i8| [TOPIC, BROKER, GROUP].contains(kind) || WITHOUT_SETTINGS.contains(kind);
     if !asked.iter().all(is_known) {
         return ListConfigResourcesResponse::default().with_error_code(ResponseError::UnsupportedVersion.code());
     }
@@ -28,6 +28,9 @@ pub(super) fn handle(ctx: &Context, request: &ListConfigResourcesRequest, versio
     }
     if wanted(BROKER) {
         resources.push(resource(BROKER, &NODE_ID.to_string()));
+    }
+    if wanted(GROUP) {
+        resources.extend(ctx.configs.groups().iter().map(|(group, _)| resource(GROUP, group)));
     }
     ListConfigResourcesResponse::default().with_config_resources(resources)
 }

@@ -13,6 +13,8 @@ use crate::group::member::GroupState;
 const CLASSIC: &str = "classic";
 /// The type of groups that are assigned by the broker (KIP-848), and what these call their protocol.
 const CONSUMER: &str = "consumer";
+/// The same of share groups (KIP-932).
+const SHARE: &str = "share";
 
 pub(super) fn handle(ctx: &Context, request: &ListGroupsRequest) -> ListGroupsResponse {
     let only_offsets = ctx.groups.offsets().group_names().into_iter();
@@ -27,6 +29,11 @@ pub(super) fn handle(ctx: &Context, request: &ListGroupsRequest) -> ListGroupsRe
     ctx.groups.look_consumers(|coordinator, _| {
         for (name, group) in coordinator.groups() {
             groups.insert(name.clone(), (CONSUMER.to_owned(), group.state().to_string(), CONSUMER));
+        }
+    });
+    ctx.groups.look_shares(|coordinator, _| {
+        for (name, group) in coordinator.groups() {
+            groups.insert(name.clone(), (SHARE.to_owned(), group.state().to_owned(), SHARE));
         }
     });
     let passes = |filter: &[StrBytes], value: &str| {

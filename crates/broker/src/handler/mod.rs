@@ -44,7 +44,7 @@ mod delete_records;
 mod describe_log_dirs;
 mod create_partitions;
 mod describe_configs;
-mod broker_configs;
+mod altered_configs;
 mod incremental_alter_configs;
 mod alter_configs;
 mod describe_cluster;
@@ -65,6 +65,13 @@ mod alter_replica_log_dirs;
 mod list_config_resources;
 mod consumer_group_heartbeat;
 mod consumer_group_describe;
+mod share_group_heartbeat;
+mod share_group_describe;
+mod share_fetch;
+mod share_acknowledge;
+mod describe_share_group_offsets;
+mod alter_share_group_offsets;
+mod delete_share_group_offsets;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -79,13 +86,16 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::budget::{Budget, Charge};
+use crate::buffers::Buffers;
 use crate::clock::Clock;
+use crate::configs::store::Configs;
 use crate::fetch_session::SessionCache;
 use crate::group::service::Groups;
 use crate::identity::Identity;
 use crate::log::partition::Isolation;
 use crate::log::topics::{Topic, Topics};
 use crate::protocol::frame::{AnswerTo, Frame, FrameError};
+use crate::protocol::pieces::Pieces;
 use crate::quota::service::{Client, Quotas};
 use crate::security::authorizer::{Access, Authorizer, LogLimits};
 use crate::security::guard::{Guard, Verdict};
@@ -105,7 +115,9 @@ const NO_OPERATIONS: i32 = i32::MIN;
 /// Everything a handler may use.
 #[derive(Debug)]
 pub(crate) struct Context {
+    /// As the broker was started; what can be altered meanwhile is in `configs`.
     pub(crate) settings: Arc<BrokerSettings>,
+    pub(crate) configs: Arc<Configs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) groups: Arc<Groups>,
@@ -115,6 +127,7 @@ pub(crate) struct Context {
     pub(crate) quotas: Quotas,
     pub(crate) request_memory: Arc<Budget>,
     pub(crate) fetch_memory: Arc<Budget>,
+    pub(crate) buffers: Arc<Buffers>,
     pub(crate) users: Users,
     /// `None` on a broker that asks nobody who they are.
     pub(crate) authorizer: Option<Authorizer>,
@@ -153,7 +166,7 @@ impl Peer {
 /// An answer, and what goes with it.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) frame: Bytes,
+    pub(crate) frame: Pieces,
     /// The connection is not read before this time of the monotonic clock; 0 if it may be.
     pub(crate) muted_until_ms: i64,
     /// Held until the answer is with the system's socket.
@@ -190,8 +203,11 @@ pub(crate) async fn dispatch(ctx: &Arc<Context>, peer: &Peer, frame: Frame) -> R
     if frame.key == ApiKey::Fetch {
         return fetch::answer(ctx, peer, &frame).await;
     }
+    if frame.key == ApiKey::ShareFetch {
+        return share_fetch::answer(ctx, peer, &frame).await;
+    }
     let frame = answer(Asked { ctx, peer, frame: &frame }).await?;
-    Ok(Answer { frame, muted_until_ms: 0, _memory: None })
+    Ok(Answer { frame: frame.into(), muted_until_ms: 0, _memory: None })
 }
 
 async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
@@ -243,6 +259,28 @@ async fn answer(asked: Asked<'_>) -> Result<Bytes, FrameError> {
         }
         ApiKey::ConsumerGroupDescribe => {
             answer!(asked: request => consumer_group_describe::handle(ctx, request, version))
+        }
+        _ => answer_to_share_groups(asked).await,
+    }
+}
+
+/// Answers requests of and about share groups but ShareFetch.
+async fn answer_to_share_groups(asked: Asked<'_>) -> Result<Bytes, FrameError> {
+    let Asked { ctx, peer, frame } = asked;
+    match frame.key {
+        ApiKey::ShareGroupHeartbeat => {
+            answer!(asked: request => share_group_heartbeat::handle(ctx, peer, frame, request).await)
+        }
+        ApiKey::ShareGroupDescribe => answer!(asked: request => share_group_describe::handle(ctx, request)),
+        ApiKey::ShareAcknowledge => share_acknowledge::answer(ctx, peer, frame).await,
+        ApiKey::DescribeShareGroupOffsets => {
+            answer!(asked: request => describe_share_group_offsets::handle(ctx, request))
+        }
+        ApiKey::AlterShareGroupOffsets => {
+            answer!(asked: request => alter_share_group_offsets::handle(ctx, request).await)
+        }
+        ApiKey::DeleteShareGroupOffsets => {
+            answer!(asked: request => delete_share_group_offsets::handle(ctx, request).await)
         }
         _ => answer_about_places(asked).await,
     }

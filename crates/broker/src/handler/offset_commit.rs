@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequest, OffsetCommitRequestPartition};
+use kafka_protocol::messages::offset_commit_request::OffsetCommitRequest;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, blocking, code};
 use crate::group::message::Caller;
@@ -28,7 +29,12 @@ pub(super) async fn handle(ctx: &Arc<Context>, request: OffsetCommitRequest, ver
     let mut results: Vec<Result<(), ResponseError>> = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
-            let (at, committed) = asked_commit(&topic.name, partition);
+            let at = (topic.name.to_string(), partition.partition_index);
+            let committed = committed(
+                partition.committed_offset,
+                partition.committed_leader_epoch,
+                partition.committed_metadata.as_ref(),
+            );
             let checked = allowed.and_then(|()| check(ctx, at, committed));
             results.push(checked.map(|commit| commits.push(commit)));
         }
@@ -60,13 +66,9 @@ pub(super) fn check(ctx: &Context, at: At, committed: Committed) -> Result<(At, 
     Ok((at, committed))
 }
 
-fn asked_commit(topic: &str, asked: &OffsetCommitRequestPartition) -> (At, Committed) {
-    let committed = Committed {
-        offset: asked.committed_offset,
-        leader_epoch: asked.committed_leader_epoch,
-        metadata: asked.committed_metadata.as_deref().unwrap_or_default().to_owned(),
-    };
-    ((topic.to_owned(), asked.partition_index), committed)
+/// What a commit asks for, in a transaction or not.
+pub(super) fn committed(offset: i64, leader_epoch: i32, metadata: Option<&StrBytes>) -> Committed {
+    Committed { offset, leader_epoch, metadata: metadata.map(ToString::to_string).unwrap_or_default() }
 }
 
 async fn store(ctx: &Arc<Context>, group: String, commits: Vec<(At, Committed)>) -> Result<(), ResponseError> {

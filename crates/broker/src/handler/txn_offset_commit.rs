@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::txn_offset_commit_request::{TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition};
+use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequest;
 use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
@@ -31,7 +31,12 @@ fn commit(ctx: &Context, request: &TxnOffsetCommitRequest, version: i16) -> TxnO
     let mut results = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
-            let (at, committed) = asked_commit(&topic.name, partition);
+            let at = (topic.name.to_string(), partition.partition_index);
+            let committed = offset_commit::committed(
+                partition.committed_offset,
+                partition.committed_leader_epoch,
+                partition.committed_metadata.as_ref(),
+            );
             let checked = allowed.and_then(|()| offset_commit::check(ctx, at, committed));
             results.push(checked.map(|commit| commits.push(commit)));
         }
@@ -63,15 +68,6 @@ fn check_member(ctx: &Context, request: &TxnOffsetCommitRequest) -> Result<(), R
     };
     let says_who = caller.generation >= 0 || !caller.member.is_empty() || caller.instance.is_some();
     if says_who { ctx.groups.check_txn_commit(caller) } else { ctx.groups.check_new(caller.group) }
-}
-
-fn asked_commit(topic: &str, asked: &TxnOffsetCommitRequestPartition) -> (At, Committed) {
-    let committed = Committed {
-        offset: asked.committed_offset,
-        leader_epoch: asked.committed_leader_epoch,
-        metadata: asked.committed_metadata.as_deref().unwrap_or_default().to_owned(),
-    };
-    ((topic.to_owned(), asked.partition_index), committed)
 }
 
 fn store(

@@ -11,7 +11,7 @@ use super::topic_settings::{
     DEFAULT_FILE_DELETE_DELAY_MS, DEFAULT_INDEX_INTERVAL_BYTES, DEFAULT_SEGMENT_INDEX_BYTES, LOG_APPEND_TIME, items,
 };
 pub(crate) use super::topic_settings::{KNOWN, Known, ValueType};
-use crate::settings::{BrokerSettings, Sabotage};
+use crate::settings::{BrokerSettings, FsyncMode, Sabotage};
 
 /// What a topic sets itself, as it was written.
 pub(crate) type Overrides = BTreeMap<String, String>;
@@ -46,12 +46,14 @@ pub(crate) struct LogConfig {
     pub(crate) codec: Option<Codec>,
     /// Whether a producer that was replaced is refused; only sabotage says no.
     pub(crate) fences: bool,
+    /// Whether a segment is on the disk before the next one is written to.
+    pub(crate) syncs_closed: bool,
 }
 
 /// Checks one setting; the error names it, what was found and what is expected.
 pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
     let known = find(name)?;
-    (known.check)(value).map_err(|reason| format!("topic setting {name} {reason}"))
+    known.check(value).map_err(|reason| format!("topic setting {name} {reason}"))
 }
 
 /// A setting that is served.
@@ -64,10 +66,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Known, String> {
 }
 
 /// A list with items added that it does not have, or without those taken away.
-pub(crate) fn alter_list(name: &str, value: &str, changed: &str, add: bool) -> Result<String, String> {
-    if find(name)?.value_type != ValueType::List {
-        return Err(format!("topic setting {name} is no list that items could be added to or taken from"));
-    }
+pub(crate) fn alter_list(value: &str, changed: &str, add: bool) -> String {
     let mut list: Vec<&str> = items(value).collect();
     for item in items(changed) {
         let position = list.iter().position(|&found| found == item);
@@ -79,19 +78,18 @@ pub(crate) fn alter_list(name: &str, value: &str, changed: &str, add: bool) -> R
             _ => {}
         }
     }
-    Ok(list.join(","))
+    list.join(",")
 }
 
 impl LogConfig {
     /// The settings in force for a topic. The overrides have passed [`check`]; one that no longer
     /// does (a file of an older version) falls back to the default.
     pub(crate) fn resolve(overrides: &Overrides, settings: &BrokerSettings) -> Self {
-        let number = |name: &str, default: i64| -> i64 {
-            overrides.get(name).and_then(|value| value.parse().ok()).unwrap_or(default)
-        };
+        let text = |name: &str| overrides.get(name).or_else(|| settings.topic_defaults.get(name)).map(String::as_str);
+        let number =
+            |name: &str, default: i64| -> i64 { text(name).and_then(|value| value.parse().ok()).unwrap_or(default) };
         let unsigned =
             |name: &str, default: u32| -> u32 { u32::try_from(number(name, default.into())).unwrap_or(default) };
-        let text = |name: &str| overrides.get(name).map(String::as_str);
         let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
         let policy: Vec<&str> = items(text("cleanup.policy").unwrap_or("delete")).collect();
         let compact = policy.contains(&"compact");
@@ -132,6 +130,7 @@ impl LogConfig {
                 _ => None,
             },
             fences: !settings.sabotage.contains(&Sabotage::NoFencing),
+            syncs_closed: settings.fsync == FsyncMode::Always,
         }
     }
 }
@@ -150,7 +149,7 @@ mod tests {
     #[test]
     fn every_default_passes_its_own_check_and_the_list_is_in_order() {
         for known in KNOWN {
-            let value = known.value(&Overrides::new(), &BrokerSettings::default());
+            let value = known.default(&BrokerSettings::default());
             check(known.name, &value).expect(known.name);
         }
         assert!(KNOWN.is_sorted_by_key(|known| known.name));
@@ -198,6 +197,12 @@ mod tests {
         assert_eq!((config.retention_ms, config.log_append_time), (5, true));
         assert_eq!((config.compact, config.delete, config.segment_ms), (true, false, 70));
         assert_eq!(config.codec, Some(Codec::Zstd));
+        let defaults = [("retention.ms", "6"), ("cleanup.policy", "delete"), ("flush.messages", "3")];
+        let topic_defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let settings = BrokerSettings { topic_defaults, ..BrokerSettings::default() };
+        let config = LogConfig::resolve(&overrides, &settings);
+        assert_eq!((config.retention_ms, config.compact, config.flush_messages), (5, true, 3));
+        assert_eq!(LogConfig::resolve(&Overrides::new(), &settings).retention_ms, 6);
         let default = LogConfig::default();
         assert_eq!((default.compact, default.delete, default.codec), (false, true, None));
         assert_eq!(default.segment_ms, BrokerSettings::default().segment_ms);
@@ -212,8 +217,7 @@ mod tests {
             ("delete", "compact", false, "delete"),
             ("", "compact", true, "compact"),
         ] {
-            assert_eq!(alter_list("cleanup.policy", value, changed, add).as_deref(), Ok(expected));
+            assert_eq!(alter_list(value, changed, add), expected);
         }
-        alter_list("retention.ms", "1", "2", true).expect_err("no list");
     }
 }

@@ -28,7 +28,16 @@ pub(crate) const REWRITE_AT_LEAST: usize = 10_000;
 pub(crate) struct Journal {
     path: PathBuf,
     file: Mutex<Appender>,
-    synced: Mutex<u64>,
+    synced: Mutex<Synced>,
+}
+
+/// What is known to be on the disk.
+#[derive(Debug, Default)]
+struct Synced {
+    /// All of the first so many writes.
+    written: u64,
+    /// An fsync has failed. The system may have dropped what it was to write, so one that succeeds later proves nothing.
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -53,9 +62,12 @@ impl Journal {
         let file = file.map_err(io_at("open", &path))?;
         let (size_bytes, entries) = replay(&path, holds, &file, apply)?;
         file.set_len(size_bytes).map_err(io_at("truncate", &path))?;
+        // What was read may be in the system's memory only, where a kill of the process has left it. It counts from here
+        // on, and is answered from: a crash of the machine must not take it back.
+        file.sync_all().map_err(io_at("fsync", &path))?;
         sync_directory_of(&path)?;
         let appender = Appender { file, size_bytes, entries, written: 0 };
-        Ok(Self { path, file: Mutex::new(appender), synced: Mutex::new(0) })
+        Ok(Self { path, file: Mutex::new(appender), synced: Mutex::default() })
     }
 
     /// Takes the journal for writing. Who changes what is in memory while it is held keeps both in
@@ -64,19 +76,24 @@ impl Journal {
         Writing { path: &self.path, file: self.file.lock() }
     }
 
-    /// Makes everything appended up to now durable; those that come together share an fsync. Blocks.
+    /// Makes everything appended up to now durable; those that come together share an fsync. Once it has failed it fails
+    /// until a restart has looked at what is really there. Blocks.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let wanted = self.file.lock().written;
         let mut synced = self.synced.lock();
-        if *synced >= wanted {
+        if synced.failed {
+            let reason = format!("an fsync of {} has failed before; restart the broker", self.path.display());
+            return Err(io::Error::other(reason));
+        }
+        if synced.written >= wanted {
             return Ok(());
         }
         let (file, written) = {
             let appender = self.file.lock();
             (appender.file.try_clone()?, appender.written)
         };
-        file.sync_data()?;
-        *synced = written;
+        file.sync_data().inspect_err(|_| synced.failed = true)?;
+        synced.written = written;
         Ok(())
     }
 
@@ -191,4 +208,28 @@ fn replay<E: DeserializeOwned>(
         tracing::warn!(file = %path.display(), position, "cutting a torn last line");
     }
     Ok((size_bytes, entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn after_a_failed_fsync_no_other_is_believed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let journal = Journal::open(dir.path().join("j.log"), "a test", |_: u32| ()).expect("opened");
+        journal.write().append(&1).expect("appended");
+        journal.sync().expect("synced");
+        // A pipe takes bytes and has no disk.
+        let (_reader, pipe) = io::pipe().expect("a pipe");
+        let file = std::mem::replace(&mut journal.file.lock().file, File::from(OwnedFd::from(pipe)));
+        journal.write().append(&2).expect("appended");
+        journal.sync().expect_err("no disk");
+        journal.file.lock().file = file;
+        journal.write().append(&3).expect("appended");
+        let error = journal.sync().expect_err("once is enough").to_string();
+        assert!(error.contains("j.log has failed before; restart the broker"), "{error}");
+    }
 }

@@ -32,6 +32,7 @@ pub(crate) mod waiters;
 pub(crate) mod flush;
 pub(crate) mod partition;
 pub(crate) mod cleaner;
+mod each;
 pub(crate) mod sealed;
 pub(crate) mod journal;
 pub(crate) mod topics;

@@ -34,6 +34,7 @@ use super::producer_state::{Described, Ended};
 use super::scan::ScanError;
 use super::segment::{Span, TimedOffset};
 use super::waiters::Waiters;
+use crate::buffers::Buffers;
 use crate::error::BrokerError;
 
 /// One partition of a topic, shared by everything that uses it.
@@ -319,7 +320,7 @@ impl Partition {
     }
 
     /// Whole batches from the one that holds `offset` on.
-    pub(crate) fn read(&self, offset: i64, limits: ReadLimits) -> Result<Batches, ReadError> {
+    pub(crate) fn read(&self, offset: i64, limits: ReadLimits, buffers: &Arc<Buffers>) -> Result<Batches, ReadError> {
         let log = self.log.read();
         let (start, log_end) = (log.start_offset(), log.next_offset());
         if offset < start || offset > log_end {
@@ -340,7 +341,7 @@ impl Partition {
         // Writers go on while the file is read.
         drop(log);
         let read_to;
-        (batches.bytes, read_to) = read_batches(&span, end, limits)?;
+        (batches.bytes, read_to) = read_batches(&span, end, limits, buffers)?;
         if limits.isolation == Isolation::Committed {
             let log = self.log.read();
             if log.start_offset() > offset {
@@ -350,7 +351,7 @@ impl Partition {
             if log.aborted_generation() != generation {
                 // The file that was read may hold records of a transaction that compaction has emptied since.
                 drop(log);
-                return self.read(offset, limits);
+                return self.read(offset, limits, buffers);
             }
             batches.aborted = log.aborted_between(offset, read_to);
         }
@@ -379,20 +380,17 @@ impl Partition {
         self.log.read().open_transactions()
     }
 
-    /// Bytes that can be read from `offset` on, up to an index interval too many.
-    pub(crate) fn available_bytes(&self, offset: i64, isolation: Isolation) -> u64 {
+    /// Bytes that can be read from `offset` on, up to an index interval too many; `None` outside the log.
+    pub(crate) fn available_bytes(&self, offset: i64, isolation: Isolation) -> Option<u64> {
         let log = self.log.read();
+        if offset < log.start_offset() || offset > log.next_offset() {
+            return None;
+        }
         if offset >= self.readable_to(&log, isolation) {
-            return 0;
+            return Some(0);
         }
         // A fetch that cannot be estimated must not wait: it has an error to deliver.
-        log.bytes_from(offset).unwrap_or(u64::MAX)
-    }
-
-    /// Whether a fetch at `offset` has an answer that no append will change.
-    pub(crate) fn is_out_of_range(&self, offset: i64) -> bool {
-        let log = self.log.read();
-        offset < log.start_offset() || offset > log.next_offset()
+        Some(log.bytes_from(offset).unwrap_or(u64::MAX))
     }
 
     /// Has `waiter` notified once by the next change of the high watermark.
@@ -483,19 +481,18 @@ fn sync_all(files: &[Arc<File>]) -> io::Result<()> {
 
 /// Reads the bytes of a span straight into the buffer that is sent, cut to whole batches below `end`;
 /// answers the offset behind them too.
-fn read_batches(span: &Span, end: i64, limits: ReadLimits) -> Result<(Bytes, i64), ReadError> {
+fn read_batches(span: &Span, end: i64, limits: ReadLimits, buffers: &Arc<Buffers>) -> Result<(Bytes, i64), ReadError> {
     let available = usize::try_from(span.end - span.position).unwrap_or(usize::MAX);
-    let mut buffer = vec![0; available.min(limits.max_bytes)];
-    span.file.read_exact_at(&mut buffer, span.position)?;
+    let mut buffer = buffers.take(available.min(limits.max_bytes));
+    span.file.read_exact_at(buffer.as_mut(), span.position)?;
     let whole = |buffer: &[u8]| whole_batches(buffer, end, limits.verify).map_err(|damage| corrupt(span, damage));
-    let (mut length, mut read_to) = whole(&buffer)?;
+    let (mut length, mut read_to) = whole(buffer.as_ref())?;
     if length == 0 && limits.at_least_one && available > 0 {
-        buffer.resize(first_batch_bytes(span, available)?, 0);
-        span.file.read_exact_at(&mut buffer, span.position)?;
-        (length, read_to) = whole(&buffer)?;
+        buffer = buffers.take(first_batch_bytes(span, available)?);
+        span.file.read_exact_at(buffer.as_mut(), span.position)?;
+        (length, read_to) = whole(buffer.as_ref())?;
     }
-    buffer.truncate(length);
-    Ok((buffer.into(), read_to))
+    Ok((buffer.into_bytes(length), read_to))
 }
 
 fn first_batch_bytes(span: &Span, available: usize) -> Result<usize, ReadError> {

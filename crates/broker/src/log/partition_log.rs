@@ -264,6 +264,15 @@ impl PartitionLog {
     fn roll(&mut self, now_ms: i64) -> io::Result<()> {
         let next_offset = self.next_offset();
         let closed = self.active_mut().close()?;
+        // Where acks wait for the disk little of it is not there yet. A crash of the machine that kept the next segment
+        // and lost the end of this one would look like damage, for which a start is refused.
+        if self.config.syncs_closed
+            && let Some(file) = &closed
+        {
+            let synced = file.sync_all();
+            self.failed |= synced.is_err();
+            synced?;
+        }
         self.unsynced.extend(closed);
         let segment = Segment::create(&self.dir, next_offset, now_ms)?;
         self.segments.push_back(segment);

@@ -5,8 +5,6 @@
 
 use crate::settings::BrokerSettings;
 
-use super::config::Overrides;
-
 /// How a value is described to clients (`DescribeConfigs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ValueType {
@@ -26,18 +24,18 @@ pub(crate) struct Known {
     pub(crate) broker_name: &'static str,
     pub(crate) documentation: &'static str,
     default: fn(&BrokerSettings) -> String,
-    pub(super) check: fn(&str) -> Result<(), String>,
+    check: fn(&str) -> Result<(), String>,
 }
 
 impl Known {
-    /// The value in force: the topic's own, or the broker's default.
-    pub(crate) fn value(&self, overrides: &Overrides, settings: &BrokerSettings) -> String {
-        overrides.get(self.name).cloned().unwrap_or_else(|| self.default(settings))
-    }
-
     /// The broker's default.
     pub(crate) fn default(&self, settings: &BrokerSettings) -> String {
-        (self.default)(settings)
+        settings.topic_defaults.get(self.name).cloned().unwrap_or_else(|| (self.default)(settings))
+    }
+
+    /// What is wrong with a value, without the setting's name.
+    pub(crate) fn check(&self, value: &str) -> Result<(), String> {
+        (self.check)(value)
     }
 }
 

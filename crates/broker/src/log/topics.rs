@@ -25,12 +25,14 @@ use uuid::Uuid;
 
 use super::cleaner::{self, Limits, Throttle};
 use super::config::{self, LogConfig, Overrides};
+use super::each::each;
 use super::flush::FlushQueue;
 use super::partition::Partition;
 use super::partition_log::{PartitionLog, partition_dir};
 use super::recovery::Recovery;
 use super::sealed::{self, Kind};
 use crate::clock::Clock;
+use crate::configs::store::Configs;
 use crate::error::{BrokerError, io_at};
 use crate::settings::BrokerSettings;
 
@@ -57,7 +59,9 @@ pub(crate) struct Topic {
 /// Every topic of the broker.
 #[derive(Debug)]
 pub(crate) struct Topics {
+    /// What cannot change while the broker runs.
     settings: Arc<BrokerSettings>,
+    configs: Arc<Configs>,
     clock: Arc<dyn Clock>,
     flush_queue: Arc<FlushQueue>,
     known: RwLock<Known>,
@@ -162,13 +166,15 @@ impl Topic {
 impl Topics {
     /// Opens every topic in the data directory, recovering each log.
     pub(crate) fn open(
-        settings: Arc<BrokerSettings>,
+        configs: Arc<Configs>,
         clock: Arc<dyn Clock>,
         flush_queue: Arc<FlushQueue>,
     ) -> Result<Self, BrokerError> {
         let (changing, cleaning) = (Mutex::default(), Mutex::default());
         let version = AtomicU64::new(1);
-        let topics = Self { settings, clock, flush_queue, known: RwLock::default(), version, changing, cleaning };
+        let settings = Arc::clone(configs.start());
+        let topics =
+            Self { settings, configs, clock, flush_queue, known: RwLock::default(), version, changing, cleaning };
         topics.remove_deleted()?;
         let catalog: Catalog = sealed::read(&topics.catalog_path(), KIND)?.unwrap_or_default();
         for entry in catalog.topics {
@@ -327,50 +333,66 @@ impl Topics {
         let _changing = self.changing.lock();
         let topic = self.get(name).ok_or_else(|| TopicError::Unknown { name: name.to_owned() })?;
         self.change_entry(name, |entry| entry.settings.clone_from(&overrides))?;
-        let config = LogConfig::resolve(&overrides, &self.settings);
+        let config = LogConfig::resolve(&overrides, &self.configs.in_force());
         *topic.overrides.write() = overrides;
         topic.partitions().iter().for_each(|partition| partition.set_config(config));
         Ok(())
     }
 
+    /// Has every topic follow the broker's settings as they are now, where it has none of its own.
+    pub(crate) fn follow_defaults(&self) {
+        let _changing = self.changing.lock();
+        let settings = self.configs.in_force();
+        for topic in self.all() {
+            let config = LogConfig::resolve(&topic.overrides(), &settings);
+            topic.partitions().iter().for_each(|partition| partition.set_config(config));
+        }
+    }
+
     /// Applies retention to every partition. Blocks on the disk.
     pub(crate) fn enforce_retention(&self) {
         let now_ms = self.clock.wall_ms();
-        let oldest_producer_ms = now_ms.saturating_sub(self.settings.producer_id_expiration_ms);
-        for partition in self.all().iter().flat_map(|topic| topic.partitions()) {
+        let settings = self.configs.in_force();
+        let oldest_producer_ms = now_ms.saturating_sub(settings.producer_id_expiration_ms);
+        each(&self.every_partition(), settings.background_threads, |partition| {
             partition.enforce_retention(now_ms, oldest_producer_ms);
-        }
+        });
     }
 
     /// Flushes every partition whose records have waited for `flush.ms`. Blocks on the disk.
     pub(crate) fn flush_overdue(&self) {
         let now_ms = self.clock.wall_ms();
-        self.all().iter().flat_map(|topic| topic.partitions()).for_each(|partition| partition.flush_overdue(now_ms));
+        let threads = self.configs.in_force().background_threads;
+        each(&self.every_partition(), threads, |partition| partition.flush_overdue(now_ms));
     }
 
     /// Compacts every partition that needs it. Blocks on the disk, one caller at a time.
     pub(crate) fn compact(&self) {
         let _one_at_a_time = self.cleaning.lock();
         let now_ms = self.clock.wall_ms();
+        let settings = self.configs.in_force();
         let limits = Limits {
-            keys_bytes: self.settings.log_cleaner_dedupe_buffer_bytes,
-            unpacked_bytes: self.settings.max_unpacked_batch_bytes,
+            keys_bytes: settings.log_cleaner_dedupe_buffer_bytes,
+            unpacked_bytes: settings.max_unpacked_batch_bytes,
         };
-        let mut throttle = Throttle::new(self.settings.log_cleaner_io_max_bytes_per_second);
-        let all = || self.all().iter().flat_map(|topic| topic.partitions()).collect();
-        cleaner::clean_all(all, limits, &mut throttle, now_ms);
+        let mut throttle = Throttle::new(settings.log_cleaner_io_max_bytes_per_second);
+        cleaner::clean_all(|| self.every_partition(), limits, &mut throttle, now_ms);
     }
 
     /// Ends every log in good order. Blocks on the disk.
     pub(crate) fn close(&self) -> Result<(), BrokerError> {
-        let partitions: Vec<_> = self.all().iter().flat_map(|topic| topic.partitions()).collect();
+        let partitions = self.every_partition();
         // Every partition is tried; the first error is the one told.
         partitions.iter().map(|partition| partition.close()).fold(Ok(()), Result::and)
     }
 
     /// Stops every log at once, without a flush, as a crash would.
     pub(crate) fn abandon(&self) {
-        self.all().iter().flat_map(|topic| topic.partitions()).for_each(|partition| partition.abandon());
+        self.every_partition().iter().for_each(|partition| partition.abandon());
+    }
+
+    fn every_partition(&self) -> Vec<Arc<Partition>> {
+        self.all().iter().flat_map(|topic| topic.partitions()).collect()
     }
 
     fn insert(&self, topic: Arc<Topic>) {
@@ -397,7 +419,7 @@ impl Topics {
     ) -> Result<Arc<Partition>, BrokerError> {
         let dir = partition_dir(&self.settings.data_dir, topic, index);
         fs::create_dir_all(&dir).map_err(io_at("create", &dir))?;
-        let config = LogConfig::resolve(overrides, &self.settings);
+        let config = LogConfig::resolve(overrides, &self.configs.in_force());
         let recovery = Recovery {
             dir: &dir,
             topic,

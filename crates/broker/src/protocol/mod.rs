@@ -10,3 +10,6 @@
 pub(crate) mod api;
 pub(crate) mod shape;
 pub(crate) mod frame;
+pub(crate) mod pieces;
+pub(crate) mod fetch_response;
+pub(crate) mod share;

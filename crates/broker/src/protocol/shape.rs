@@ -243,13 +243,27 @@ fn client_shape(key: ApiKey) -> Option<Request> {
     })
 }
 
-/// The shapes of the consumer protocol's requests.
+/// Batches of acknowledgements of a partition.
+const ACKNOWLEDGEMENTS: Kind = structs![f(I64), f(I64), f(Kind::List(&I8))];
+
+/// The shapes of the requests of groups whom the broker assigns.
 fn group_shape(key: ApiKey) -> Option<Request> {
     Some(match key {
         ApiKey::ConsumerGroupHeartbeat => request![flexible 0:
             f(TEXT), f(TEXT), f(I32), f(TEXT), f(TEXT), f(I32), f(TEXTS), since(1, TEXT), f(TEXT),
             f(structs![f(UUID), f(I32S)])],
-        ApiKey::ConsumerGroupDescribe => request![flexible 0: f(TEXTS), f(BOOL)],
+        ApiKey::ConsumerGroupDescribe | ApiKey::ShareGroupDescribe => request![flexible 0: f(TEXTS), f(BOOL)],
+        ApiKey::ShareGroupHeartbeat => request![flexible 0: f(TEXT), f(TEXT), f(I32), f(TEXT), f(TEXTS)],
+        ApiKey::ShareFetch => request![flexible 0:
+            f(TEXT), f(TEXT), f(I32), f(I32), f(I32), f(I32), f(I32), f(I32), since(2, I8), since(2, BOOL),
+            f(structs![f(UUID), f(structs![f(I32), f(ACKNOWLEDGEMENTS)])]), f(structs![f(UUID), f(I32S)])],
+        ApiKey::ShareAcknowledge => request![flexible 0:
+            f(TEXT), f(TEXT), f(I32), since(2, BOOL), f(structs![f(UUID), f(structs![f(I32), f(ACKNOWLEDGEMENTS)])])],
+        ApiKey::DescribeShareGroupOffsets => request![flexible 0:
+            f(structs![f(TEXT), f(structs![f(TEXT), f(I32S)])])],
+        ApiKey::AlterShareGroupOffsets => request![flexible 0:
+            f(TEXT), f(structs![f(TEXT), f(structs![f(I32), f(I64)])])],
+        ApiKey::DeleteShareGroupOffsets => request![flexible 0: f(TEXT), f(structs![f(TEXT)])],
         _ => return None,
     })
 }

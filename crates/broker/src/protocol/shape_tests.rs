@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::super::api::{SERVED, Served};
+use super::super::share::{codec_version, to_known};
 use super::*;
 
 const LIMIT: usize = 1000;
@@ -24,6 +25,11 @@ fn name(text: &'static str) -> TopicName {
 
 fn text(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)
+}
+
+/// A request of version 1 as this version has it, with what is new in version 2 at its place.
+fn share_request(known: &Bytes, version: i16, at: usize, new: &[u8]) -> Bytes {
+    if version < 2 { known.clone() } else { [&known[..at], new, &known[at..]].concat().into() }
 }
 
 /// A request of this API with two of everything that repeats, in this version.
@@ -199,6 +205,65 @@ fn full(key: ApiKey, v: i16) -> Bytes {
             let ids = vec![GroupId(text("a")), GroupId(text("b"))];
             encode(&ConsumerGroupDescribeRequest::default().with_group_ids(ids), v)
         }
+        ApiKey::ShareGroupHeartbeat => {
+            let body = ShareGroupHeartbeatRequest::default()
+                .with_group_id(GroupId(text("g")))
+                .with_member_id(text("m"))
+                .with_rack_id(Some(text("r")))
+                .with_subscribed_topic_names(Some(vec![name("a"), name("b")]));
+            encode(&body, v)
+        }
+        ApiKey::ShareGroupDescribe => {
+            let ids = vec![GroupId(text("a")), GroupId(text("b"))];
+            encode(&ShareGroupDescribeRequest::default().with_group_ids(ids), v)
+        }
+        ApiKey::ShareFetch => {
+            let batch = share_fetch_request::AcknowledgementBatch::default().with_acknowledge_types(vec![1, 2]);
+            let partition =
+                share_fetch_request::FetchPartition::default().with_acknowledgement_batches(vec![batch.clone(), batch]);
+            let topic = share_fetch_request::FetchTopic::default().with_partitions(vec![partition.clone(), partition]);
+            let gone = share_fetch_request::ForgottenTopic::default().with_partitions(vec![1, 2]);
+            let body = ShareFetchRequest::default()
+                .with_group_id(Some(GroupId(text("g"))))
+                .with_member_id(Some(text("m")))
+                .with_topics(vec![topic.clone(), topic])
+                .with_forgotten_topics_data(vec![gone.clone(), gone]);
+            // Group and member, two bytes each, and six numbers stand before what is new.
+            share_request(&encode(&body, 1), v, 4 + 6 * 4, &[1, 1])
+        }
+        ApiKey::ShareAcknowledge => {
+            let batch = share_acknowledge_request::AcknowledgementBatch::default().with_acknowledge_types(vec![1, 2]);
+            let partition = share_acknowledge_request::AcknowledgePartition::default()
+                .with_acknowledgement_batches(vec![batch.clone(), batch]);
+            let topic = share_acknowledge_request::AcknowledgeTopic::default()
+                .with_partitions(vec![partition.clone(), partition]);
+            let body = ShareAcknowledgeRequest::default()
+                .with_group_id(Some(GroupId(text("g"))))
+                .with_member_id(Some(text("m")))
+                .with_topics(vec![topic.clone(), topic]);
+            share_request(&encode(&body, 1), v, 4 + 4, &[1])
+        }
+        ApiKey::DescribeShareGroupOffsets => {
+            let topic = describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(name("t"))
+                .with_partitions(vec![1, 2]);
+            let group = describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup::default()
+                .with_topics(Some(vec![topic.clone(), topic]));
+            let groups = vec![group.clone(), group.with_topics(None)];
+            encode(&DescribeShareGroupOffsetsRequest::default().with_groups(groups), v)
+        }
+        ApiKey::AlterShareGroupOffsets => {
+            let partition = alter_share_group_offsets_request::AlterShareGroupOffsetsRequestPartition::default();
+            let topic = alter_share_group_offsets_request::AlterShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(name("t"))
+                .with_partitions(vec![partition.clone(), partition]);
+            encode(&AlterShareGroupOffsetsRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
+        ApiKey::DeleteShareGroupOffsets => {
+            let topic = delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(name("t"));
+            encode(&DeleteShareGroupOffsetsRequest::default().with_topics(vec![topic.clone(), topic]), v)
+        }
         ApiKey::Heartbeat => encode(&HeartbeatRequest::default().with_member_id(text("m")), v),
         ApiKey::LeaveGroup if v >= 3 => {
             let member = leave_group_request::MemberIdentity::default().with_member_id(text("m"));
@@ -370,7 +435,9 @@ fn full(key: ApiKey, v: i16) -> Bytes {
 }
 
 /// Decodes as the dispatcher would; whether it succeeds is not the question.
-fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
+fn decode(key: ApiKey, version: i16, bytes: Bytes) {
+    let (mut bytes, _) = to_known(key, version, &bytes).expect("it has passed the walk");
+    let version = codec_version(key, version);
     macro_rules! decode_one_of {
         ($($api:ident => $request:ident),* $(,)?) => {
             match key {
@@ -380,6 +447,11 @@ fn decode(key: ApiKey, version: i16, mut bytes: Bytes) {
         };
     }
     decode_one_of!(
+        ShareGroupHeartbeat => ShareGroupHeartbeatRequest, ShareGroupDescribe => ShareGroupDescribeRequest,
+        ShareFetch => ShareFetchRequest, ShareAcknowledge => ShareAcknowledgeRequest,
+        DescribeShareGroupOffsets => DescribeShareGroupOffsetsRequest,
+        AlterShareGroupOffsets => AlterShareGroupOffsetsRequest,
+        DeleteShareGroupOffsets => DeleteShareGroupOffsetsRequest,
         ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest,
         ConsumerGroupDescribe => ConsumerGroupDescribeRequest,
         Produce => ProduceRequest, Fetch => FetchRequest, ListOffsets => ListOffsetsRequest,

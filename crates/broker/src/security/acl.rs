@@ -4,8 +4,12 @@
 //! pattern matches. A rule that denies wins over every rule that allows. To be allowed to read,
 //! write, delete or alter is to be allowed to describe, and to alter configs to describe them; to
 //! be denied one is not to be denied the other.
+//!
+//! Rules are kept in the order of what they are about: type, pattern, resource. So those that cover a name are found
+//! by looking for it and for its beginnings, however many rules there are ([`covering`]).
 
 use std::collections::BTreeSet;
+use std::iter;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +64,7 @@ codes! {
     Permission { Deny = 2, Allow = 3 }
 }
 
-/// A rule.
+/// A rule. The order of its fields is the order of rules, which [`covering`] relies on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Acl {
@@ -135,7 +139,7 @@ pub(crate) fn authorize(
     }
     let mut covered = false;
     let mut allowed = false;
-    for acl in rules.acls.iter().filter(|acl| acl.covers(resource_type, name)) {
+    for acl in covering(rules.acls, resource_type, name) {
         covered = true;
         if acl.is_about(&who) && acl.speaks_of(operation) {
             if acl.permission == Permission::Deny {
@@ -145,6 +149,58 @@ pub(crate) fn authorize(
         }
     }
     allowed || (!covered && rules.allow_without_acl)
+}
+
+/// The rules that cover a resource: those of its name, of every name, and of each beginning of its name.
+fn covering<'a>(acls: &'a BTreeSet<Acl>, resource_type: ResourceType, name: &str) -> impl Iterator<Item = &'a Acl> {
+    let of = move |pattern: Pattern, resource: &str| {
+        let resource = resource.to_owned();
+        let found = acls.range(first_of(resource_type, pattern, resource.clone())..);
+        found.take_while(move |acl| {
+            (acl.resource_type, acl.pattern, &acl.resource) == (resource_type, pattern, &resource)
+        })
+    };
+    let named = (name != WILDCARD).then(|| of(Pattern::Literal, name));
+    let beginnings = beginnings(acls, resource_type, name).flat_map(move |prefix| of(Pattern::Prefixed, prefix));
+    let beginnings: Vec<&Acl> = beginnings.collect();
+    of(Pattern::Literal, WILDCARD).chain(named.into_iter().flatten()).chain(beginnings)
+}
+
+/// The beginnings of a name that rules are about, from the longest. Between two of them is at most one look at a rule
+/// that is about another name.
+fn beginnings<'a>(acls: &'a BTreeSet<Acl>, resource_type: ResourceType, name: &str) -> impl Iterator<Item = &'a str> {
+    let first = first_of(resource_type, Pattern::Prefixed, String::new());
+    let mut left = Some(name.to_owned());
+    iter::from_fn(move || {
+        loop {
+            let at_most = left.take()?;
+            // No text stands between one and itself with a zero behind it.
+            let behind = first_of(resource_type, Pattern::Prefixed, format!("{at_most}\0"));
+            let found = &acls.range(&first..&behind).next_back()?.resource;
+            let shared = found.chars().zip(at_most.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8());
+            let shared: usize = shared.sum();
+            if shared < found.len() {
+                left = Some(at_most[..shared].to_owned());
+                continue;
+            }
+            let mut shorter = found.chars();
+            left = shorter.next_back().map(|_| shorter.as_str().to_owned());
+            return Some(found.as_str());
+        }
+    })
+}
+
+/// What no rule about the same resources stands before.
+fn first_of(resource_type: ResourceType, pattern: Pattern, resource: String) -> Acl {
+    Acl {
+        resource_type,
+        pattern,
+        resource,
+        principal: Principal { kind: String::new(), name: String::new() },
+        host: String::new(),
+        operation: Operation::All,
+        permission: Permission::Deny,
+    }
 }
 
 /// Whether the rules allow an operation on at least one resource of a type, there or not.

@@ -181,3 +181,41 @@ fn codes_are_kafkas() {
     );
     assert_eq!((Permission::Deny.code(), Permission::Allow.code()), (2, 3));
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Short names of few letters, one of them of two bytes, so that many begin with others.
+    const NAME: &str = "[abß]{0,4}";
+
+    fn rules() -> impl Strategy<Value = BTreeSet<Acl>> {
+        let name = prop_oneof![4 => NAME, 1 => Just(WILDCARD.to_owned())];
+        let types = prop_oneof![Just(ResourceType::Topic), Just(ResourceType::Group)];
+        let patterns = prop_oneof![Just(Pattern::Literal), Just(Pattern::Prefixed)];
+        let permissions = prop_oneof![Just(Permission::Allow), Just(Permission::Deny)];
+        let rule = (types, patterns, name, "[xy]", permissions).prop_map(
+            |(resource_type, pattern, resource, user, permission)| Acl {
+                principal: Principal::user(user),
+                host: WILDCARD.to_owned(),
+                operation: Operation::Read,
+                permission,
+                ..first_of(resource_type, pattern, resource)
+            },
+        );
+        prop::collection::btree_set(rule, 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn what_covers_a_name_is_found_as_by_looking_at_every_rule(acls in rules(), name in NAME) {
+            for name in [&name, WILDCARD] {
+                let mut found: Vec<&Acl> = covering(&acls, ResourceType::Topic, name).collect();
+                found.sort_unstable();
+                let scanned: Vec<&Acl> = acls.iter().filter(|acl| acl.covers(ResourceType::Topic, name)).collect();
+                prop_assert_eq!(found, scanned);
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@
 //! the protocol (KIP-890) gets a new epoch with every transaction, so that a request that comes late
 //! can never join the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kafka_protocol::ResponseError;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,17 @@ pub(crate) struct End {
     pub(crate) outcome: Outcome,
     /// The producer takes a new epoch with the answer.
     pub(crate) renews_epoch: bool,
+}
+
+/// What the partitions and groups know of a producer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The newest epoch in any partition; -1 in none.
+    pub(crate) epoch: i16,
+    /// Where it has a transaction open.
+    pub(crate) open: BTreeSet<At>,
+    /// Groups with offsets that wait for its transaction.
+    pub(crate) groups: BTreeSet<String>,
 }
 
 /// The transactions of a broker.
@@ -297,6 +308,34 @@ impl Coordinator {
             ..found.clone()
         };
         Some(change(id, ended))
+    }
+
+    /// What has to change after a start for the transactions to fit what the logs know, by producer id.
+    ///
+    /// Changes are stored before anything is written in a partition, so logs that know more than the coordinator tell
+    /// that a crash of the machine has taken the end of what it had stored. What was decided then is not known: the
+    /// transaction is aborted as a whole, and its producer fenced, or it would be told that it has committed what is
+    /// aborted. A transaction that is known to be decided ends as it was decided.
+    pub(crate) fn catch_up(&self, seen: &HashMap<i64, Seen>, now_ms: i64) -> Vec<Change> {
+        let changes = self.transactions.iter().filter_map(|(id, known)| {
+            let seen = seen.get(&known.producer.id)?;
+            let fits = seen.epoch <= known.producer.epoch
+                && seen.open.is_subset(&known.partitions)
+                && seen.groups.is_subset(&known.groups);
+            if fits {
+                return None;
+            }
+            let epoch = seen.epoch.max(known.producer.epoch).saturating_add(1);
+            let fenced = Producer { epoch, ..known.producer };
+            if let State::Ending(_) = known.state {
+                return Some(change(id, Transaction { next: known.next.or(Some(fenced)), ..known.clone() }));
+            }
+            let mut lost = Transaction { producer: fenced, previous: None, ..known.ending(Outcome::Abort, now_ms) };
+            lost.partitions.extend(seen.open.iter().cloned());
+            lost.groups.extend(seen.groups.iter().cloned());
+            Some(change(id, lost))
+        });
+        changes.collect()
     }
 
     /// Transactions that have taken longer than their producers said they would.

@@ -233,3 +233,49 @@ fn an_id_nobody_uses_is_forgotten_unless_its_transaction_is_open() {
     unused.into_iter().for_each(|change| driver.coordinator.apply(change));
     assert!(driver.coordinator.get("b").is_none() && driver.coordinator.get("a").is_some());
 }
+
+#[test]
+fn logs_that_know_more_than_the_coordinator_end_its_transaction_and_fence_its_producer() {
+    let seen = |epoch: i16, open: &[i32], groups: &[&str]| Seen {
+        epoch,
+        open: open.iter().map(|partition| at(*partition)).collect(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+    };
+    let abort = State::Ending(Outcome::Abort);
+    // (decided before the crash, what the logs know, the state and epoch after it, and who comes next)
+    for (decided, seen, expected) in [
+        (None, seen(0, &[0], &[]), None),
+        (None, seen(-1, &[], &[]), None),
+        (None, seen(1, &[], &[]), Some((abort, 2, None))),
+        (None, seen(0, &[0, 1], &[]), Some((abort, 1, None))),
+        (None, seen(0, &[0], &["g"]), Some((abort, 1, None))),
+        (Some(Outcome::Commit), seen(0, &[0], &[]), None),
+        (Some(Outcome::Commit), seen(0, &[1], &[]), Some((State::Ending(Outcome::Commit), 0, Some(1)))),
+        (Some(Outcome::Commit), seen(4, &[], &[]), Some((State::Ending(Outcome::Commit), 0, Some(5)))),
+    ] {
+        let mut driver = Driver::new();
+        let first = driver.init(None).expect("started");
+        driver.add(first, 0).expect("added");
+        if let Some(outcome) = decided {
+            driver.decide(first, outcome, false).expect("decided");
+        }
+        let known = [(first.id, seen.clone()), (7, seen.clone())].into();
+        let changes = driver.coordinator.catch_up(&known, 5);
+        let found = changes.first().and_then(|change| change.transaction.clone()).inspect(|transaction| {
+            assert!(decided.is_some() || seen.open.is_subset(&transaction.partitions));
+            assert!(decided.is_some() || seen.groups.is_subset(&transaction.groups));
+        });
+        let told = found.map(|transaction| {
+            let next = (transaction.successor() != transaction.producer).then(|| transaction.successor().epoch);
+            (transaction.state, transaction.producer.epoch, next)
+        });
+        assert_eq!(told, expected, "{decided:?} {seen:?}");
+        assert!(changes.len() < 2, "nobody else is concerned");
+        changes.into_iter().for_each(|change| driver.coordinator.apply(change));
+        assert_eq!(driver.coordinator.catch_up(&known, 5).len(), usize::from(decided.is_some() && expected.is_some()));
+        driver.finish();
+        if expected.is_some() {
+            assert_eq!(driver.decide(first, Outcome::Commit, false), Err(ResponseError::ProducerFenced));
+        }
+    }
+}

@@ -11,16 +11,16 @@
 //! behind the marker of the transaction it belongs to. For that the coordinator's lock is the inner
 //! one: nothing here takes a partition's lock while holding it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use parking_lot::Mutex;
 
-use super::coordinator::{Change, Coordinator, End, Init, Limits, Producer, State, Transaction};
+use super::coordinator::{Change, Coordinator, End, Init, Limits, Producer, Seen, State, Transaction};
 use crate::clock::Clock;
-use crate::error::BrokerError;
+use crate::error::{BrokerError, io_at};
 use crate::group::offsets::{At, Committed};
 use crate::group::service::Groups;
 use crate::handler::blocking;
@@ -65,8 +65,43 @@ impl Transactions {
         let journal = Journal::open(path, "the state of every transactional id", |change| coordinator.apply(change))?;
         let (coordinator, finishing) = (Mutex::new(coordinator), Mutex::default());
         let opened = Self { settings, clock, topics, groups, identity, journal, coordinator, finishing };
+        opened.catch_up().map_err(io_at("write the transactions in", &opened.settings.data_dir))?;
         opened.abort_orphans();
         Ok(opened)
+    }
+
+    /// Ends transactions of which a crash of the machine has taken a part.
+    fn catch_up(&self) -> io::Result<()> {
+        let mut coordinator = self.coordinator.lock();
+        let mut seen: HashMap<i64, Seen> = HashMap::new();
+        for (_, transaction) in coordinator.all() {
+            seen.insert(transaction.producer.id, Seen { epoch: -1, ..Seen::default() });
+        }
+        if seen.is_empty() {
+            return Ok(());
+        }
+        for partition in self.topics.all().iter().flat_map(|topic| topic.partitions()) {
+            for known in partition.describe_producers() {
+                let Some(seen) = seen.get_mut(&known.producer_id) else { continue };
+                seen.epoch = seen.epoch.max(known.epoch);
+                if known.open_since.is_some() {
+                    seen.open.insert((partition.topic().to_owned(), partition.index()));
+                }
+            }
+        }
+        for (group, producer_id) in self.groups.offsets().pending() {
+            if let Some(seen) = seen.get_mut(&producer_id) {
+                seen.groups.insert(group);
+            }
+        }
+        for change in coordinator.catch_up(&seen, self.clock.wall_ms()) {
+            tracing::warn!(
+                transactional_id = change.id,
+                "a crash has taken a part of a transaction, its producer is fenced"
+            );
+            self.store(&mut coordinator, change)?;
+        }
+        self.journal.sync()
     }
 
     /// Aborts what is open in a partition or pending in a group without a transaction that says so.
@@ -321,7 +356,16 @@ impl Transactions {
                     unavailable(error);
                 }
             }
-            coordinator.ending()
+            let ending = coordinator.ending();
+            drop(coordinator);
+            // A marker must not be in a partition before the decision it follows from is on the disk.
+            if this.syncs()
+                && let Err(error) = this.journal.sync()
+            {
+                unavailable(error);
+                return Vec::new();
+            }
+            ending
         });
         for id in late.await {
             // The error was logged where it came up; the next tick tries again.

@@ -97,6 +97,12 @@ impl Client {
         timeout(PATIENCE, read).await.expect("in time")
     }
 
+    /// Takes so many bytes of what comes, and leaves the rest; `false` when the broker has closed the connection before.
+    pub(crate) async fn receive_some(&mut self, count: usize) -> bool {
+        let mut bytes = vec![0; count];
+        timeout(PATIENCE, self.stream.read_exact(&mut bytes)).await.expect("in time").is_ok()
+    }
+
     pub(crate) async fn call<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
         self.send(request, version).await;
         self.receive::<R>(version).await

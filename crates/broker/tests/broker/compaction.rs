@@ -1,17 +1,13 @@
-//! Compacted topics over the wire, and the settings that say so.
+//! Compacted topics over the wire.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_broker::{Broker, BrokerSettings, ManualClock};
-use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use kafka_protocol::messages::{
-    DescribeConfigsRequest, IncrementalAlterConfigsRequest, describe_configs_request, describe_configs_response,
-};
 use tempfile::TempDir;
 
 use crate::batch::Batch;
-use crate::client::{Client, fetch_request, produce_request, text};
+use crate::client::{Client, fetch_request, produce_request};
 use crate::topics::create_with;
 use crate::transactions::{Producer, read_committed};
 use crate::{settings, start};
@@ -276,93 +272,6 @@ async fn a_topic_with_a_codec_recompresses() {
     let zstd = |plain: Vec<u8>| zstd::encode_all(&plain[..], 3).unwrap();
     client.append("t", Batch::of(["v"]).packed(4, zstd)).await;
     assert_eq!(client.read_all("t", 0).await, ["v"]);
-}
-
-async fn alter(client: &mut Client, changes: &[(&str, i8, Option<&str>)]) -> i16 {
-    let configs = changes.iter().map(|&(name, operation, value)| {
-        AlterableConfig::default().with_name(text(name)).with_config_operation(operation).with_value(value.map(text))
-    });
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(2)
-        .with_resource_name(text("t"))
-        .with_configs(configs.collect());
-    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    client.call(&request, 1).await.responses[0].error_code
-}
-
-async fn describe(
-    client: &mut Client,
-    kind: i8,
-    name: &str,
-) -> Vec<describe_configs_response::DescribeConfigsResourceResult> {
-    let resource = describe_configs_request::DescribeConfigsResource::default()
-        .with_resource_type(kind)
-        .with_resource_name(text(name))
-        .with_configuration_keys(None);
-    let request = DescribeConfigsRequest::default()
-        .with_resources(vec![resource])
-        .with_include_synonyms(true)
-        .with_include_documentation(true);
-    let mut response = client.call(&request, 4).await;
-    assert_eq!(response.results[0].error_code, 0);
-    response.results.remove(0).configs
-}
-
-#[tokio::test]
-async fn lists_are_appended_to_and_subtracted_from() {
-    let (_dir, _broker, mut client) = start().await;
-    client.create("t").await;
-    let policy = async |client: &mut Client| {
-        let configs = describe(client, 2, "t").await;
-        let found = configs.iter().find(|config| &*config.name == "cleanup.policy").unwrap();
-        found.value.as_ref().unwrap().to_string()
-    };
-    let (set, delete, append, subtract) = (0, 1, 2, 3);
-    for (changes, code, expected) in [
-        (&[("cleanup.policy", append, Some("compact"))][..], 0, "delete,compact"),
-        (&[("cleanup.policy", subtract, Some("delete"))], 0, "compact"),
-        (&[("cleanup.policy", subtract, Some("compact"))], 40, "compact"),
-        (&[("cleanup.policy", append, Some("compost"))], 40, "compact"),
-        (&[("retention.ms", append, Some("1"))], 40, "compact"),
-        (&[("cleanup.policy", append, None)], 42, "compact"),
-        (&[("cleanup.policy", set, None)], 42, "compact"),
-        (&[("cleanup.policy", 9, Some("delete"))], 42, "compact"),
-        (&[("nonsense", delete, None)], 40, "compact"),
-        (&[("retention.ms", set, Some("1")), ("retention.ms", delete, None)], 42, "compact"),
-        (&[("cleanup.policy", delete, None)], 0, "delete"),
-    ] {
-        assert_eq!(alter(&mut client, changes).await, code, "{changes:?}");
-        assert_eq!(policy(&mut client).await, expected, "{changes:?}");
-    }
-}
-
-#[tokio::test]
-async fn settings_are_described_with_where_they_come_from() {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(BrokerSettings { retention_ms: 7, ..settings(dir.path()) }).await.unwrap();
-    let mut client = Client::connect(broker.local_addr()).await;
-    create_with(&mut client, "t", &[("retention.ms", "5"), ("segment.ms", "60")]).await;
-    let configs = describe(&mut client, 2, "t").await;
-    let synonyms = |configs: &[describe_configs_response::DescribeConfigsResourceResult], name: &str| {
-        let config = configs.iter().find(|config| *config.name == *name).unwrap();
-        assert!(!config.is_sensitive && config.documentation.as_ref().is_some_and(|text| !text.is_empty()));
-        assert_eq!((&config.value, config.config_source), (&config.synonyms[0].value, config.synonyms[0].source));
-        let all = config.synonyms.iter();
-        all.map(|s| format!("{}={} from {}", &*s.name, &**s.value.as_ref().unwrap(), s.source)).collect::<Vec<_>>()
-    };
-    let broker_has = ["log.retention.ms=7 from 4", "log.retention.ms=604800000 from 5"];
-    assert_eq!(synonyms(&configs, "retention.ms"), [&["retention.ms=5 from 1"][..], &broker_has].concat());
-    assert_eq!(synonyms(&configs, "segment.ms"), ["segment.ms=60 from 1", "log.roll.ms=604800000 from 5"]);
-    assert_eq!(synonyms(&configs, "flush.ms"), [format!("log.flush.interval.ms={} from 5", i64::MAX)]);
-    assert!(configs.iter().all(|config| !config.read_only));
-    let configs = describe(&mut client, 4, "0").await;
-    assert!(configs.iter().all(|config| config.read_only));
-    assert_eq!(synonyms(&configs, "log.retention.ms"), broker_has);
-    assert_eq!(synonyms(&configs, "auto.create.topics.enable"), ["auto.create.topics.enable=true from 5"]);
-    for name in ["num.partitions", "message.max.bytes", "log.cleaner.dedupe.buffer.size", "log.dirs"] {
-        assert!(!synonyms(&configs, name).is_empty());
-    }
-    assert!(describe(&mut client, 4, "").await.is_empty());
 }
 
 #[tokio::test]

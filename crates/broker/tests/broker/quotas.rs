@@ -144,6 +144,30 @@ async fn a_producer_over_its_quota_is_answered_and_then_not_read() {
 }
 
 #[tokio::test]
+async fn a_member_of_a_share_group_over_its_quota_gets_what_was_acquired_for_it_and_then_nothing_for_a_while() {
+    let (_dir, broker, mut client, clock) = start_at_a_standstill().await;
+    let mut member = crate::share_groups::Member::join_from_the_first(&broker, "a").await;
+    client.append("t", Batch::sized(50_000).bytes()).await;
+    alter(&mut client, &[("user", Some("ANONYMOUS"))], "consumer_byte_rate", Some(5100.0)).await;
+    let fetch = async |member: &mut crate::share_groups::Member| {
+        let request = member.request(1, &[]);
+        member.epoch += 1;
+        let response = member.client.call(&request, 1).await;
+        let records = response.responses.iter().flat_map(|topic| &topic.partitions[0].acquired_records).count();
+        (records, response.throttle_time_ms)
+    };
+    assert_eq!(fetch(&mut member).await, (1, 0));
+    let (records, throttle_ms) = fetch(&mut member).await;
+    assert!(records == 1 && (9000..11_000).contains(&throttle_ms), "{records} {throttle_ms}");
+    client.append("t", Batch::sized(50_000).bytes()).await;
+    let mut other = Client::connect(broker.local_addr()).await;
+    std::mem::swap(&mut member.client, &mut other);
+    let (records, throttle_ms) = fetch(&mut member).await;
+    assert!(records == 0 && throttle_ms > 0, "on another connection: {records} {throttle_ms}");
+    is_muted_until(&mut other, &clock, 11_000).await;
+}
+
+#[tokio::test]
 async fn a_consumer_over_its_quota_gets_nothing_for_a_while() {
     let (_dir, _broker, mut client, clock) = start_at_a_standstill().await;
     alter(&mut client, &[("user", Some("ANONYMOUS"))], "consumer_byte_rate", Some(5100.0)).await;

@@ -75,7 +75,7 @@ impl Producer {
     }
 
     /// Adds the partition and sends a record, as one that works does.
-    async fn write(&mut self, client: &mut Client, topic: &str, value: &str) {
+    pub(crate) async fn write(&mut self, client: &mut Client, topic: &str, value: &str) {
         assert_eq!(self.add(client, topic).await, 0);
         assert_eq!(self.send(client, topic, value, 9).await, 0);
     }
@@ -405,6 +405,60 @@ async fn what_the_log_has_open_without_a_transaction_is_aborted_at_the_start() {
     client.append("t", Batch::of(["plain"]).bytes()).await;
     assert_eq!(read_committed(client, "t", 0).await.0, ["plain"]);
     assert_eq!(fetch_offset(client, "g", "t", true).await, (0, -1));
+}
+
+/// A crash of the machine takes the end of the journal, but not of the partitions. What had been decided is not known
+/// any more, so the producer is told that it was replaced, and never that something was committed which is not there.
+#[tokio::test]
+async fn a_producer_whose_transaction_a_crash_has_taken_is_fenced_and_nothing_of_it_is_read() {
+    for lost in ["the beginning", "a partition", "its abort", "a newer epoch"] {
+        let (dir, broker, mut client) = start().await;
+        let file = dir.path().join("transactions.log");
+        let journal = || std::fs::read(&file).unwrap();
+        client.create("t").await;
+        client.create("u").await;
+        let client = &mut client;
+        let mut producer = Producer::start(client, "tx").await;
+        producer.write(client, "t", "first").await;
+        assert_eq!(producer.end(client, true).await, 0);
+        let mut kept = journal();
+        producer.write(client, "t", "second").await;
+        let mut newest = producer.epoch;
+        match lost {
+            "a partition" => {
+                kept = journal();
+                Producer { sequence: 0, ..producer }.write(client, "u", "second").await;
+            }
+            "its abort" => {
+                kept = journal();
+                newest = Producer::start(client, "tx").await.epoch;
+            }
+            "a newer epoch" => {
+                kept = journal();
+                let mut newer = Producer::start(client, "tx").await;
+                newer.write(client, "t", "third").await;
+                newest = newer.epoch;
+            }
+            _ => {}
+        }
+        broker.shutdown().await.unwrap();
+        std::fs::write(&file, kept).unwrap();
+        let broker = Broker::start(settings(dir.path())).await.unwrap();
+        let client = &mut Client::connect(broker.local_addr()).await;
+        let end = producer.end(client, true).await;
+        assert_eq!(end, ResponseError::ProducerFenced.code(), "{lost} is lost");
+        // As client libraries do while the markers are written.
+        let mut next = Producer::init(client, "tx").await;
+        while next.error_code == ResponseError::ConcurrentTransactions.code() {
+            next = Producer::init(client, "tx").await;
+        }
+        assert!(next.producer_epoch > newest, "{lost} is lost: {next:?}, after epoch {newest}");
+        let mut producer = Producer { epoch: next.producer_epoch, sequence: 0, ..producer };
+        producer.write(client, "t", "last").await;
+        assert_eq!(producer.end(client, true).await, 0);
+        assert_eq!(read_committed(client, "t", 0).await.0, ["first", "last"], "{lost} is lost");
+        assert_eq!(read_committed(client, "u", 0).await.0, [] as [&str; 0], "{lost} is lost");
+    }
 }
 
 #[tokio::test]

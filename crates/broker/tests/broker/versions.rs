@@ -11,7 +11,7 @@ use crate::start;
 async fn served(client: &mut Client, key: ApiKey) -> std::ops::RangeInclusive<i16> {
     let response = client.call(&ApiVersionsRequest::default(), 3).await;
     let api = response.api_keys.iter().find(|api| api.api_key == key as i16).expect("served");
-    api.min_version.max(key.valid_versions().min)..=api.max_version
+    api.min_version.max(key.valid_versions().min)..=api.max_version.min(key.valid_versions().max)
 }
 
 async fn check<R: Request>(client: &mut Client, request: impl Fn(i16) -> R) {
@@ -178,6 +178,65 @@ async fn every_version_is_answered_with_data_and_with_errors() {
         ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("new")), GroupId(text("nobody"))])
     })
     .await;
+    for member in ["m", ""] {
+        check(client, |_| {
+            ShareGroupHeartbeatRequest::default()
+                .with_group_id(GroupId(text("share")))
+                .with_member_id(text(member))
+                .with_subscribed_topic_names(Some(vec![topic_name("t")]))
+        })
+        .await;
+    }
+    for group in ["share", "nobody"] {
+        let group = || GroupId(text(group));
+        check(client, |_| ShareGroupDescribeRequest::default().with_group_ids(vec![group()])).await;
+        check(client, |_| {
+            let partition = share_fetch_request::FetchPartition::default();
+            let of = |id| {
+                share_fetch_request::FetchTopic::default().with_topic_id(id).with_partitions(vec![partition.clone()])
+            };
+            ShareFetchRequest::default()
+                .with_group_id(Some(group()))
+                .with_member_id(Some(text("m")))
+                .with_max_bytes(1000)
+                .with_max_records(1)
+                .with_topics(vec![of(id), of(uuid::Uuid::from_u128(9))])
+        })
+        .await;
+        check(client, |_| {
+            let partition = share_acknowledge_request::AcknowledgePartition::default();
+            let topic = share_acknowledge_request::AcknowledgeTopic::default()
+                .with_topic_id(id)
+                .with_partitions(vec![partition]);
+            ShareAcknowledgeRequest::default()
+                .with_group_id(Some(group()))
+                .with_member_id(Some(text("m")))
+                .with_share_session_epoch(1)
+                .with_topics(vec![topic])
+        })
+        .await;
+        check(client, |_| {
+            let asked = describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup::default()
+                .with_group_id(group())
+                .with_topics(None);
+            DescribeShareGroupOffsetsRequest::default().with_groups(vec![asked])
+        })
+        .await;
+        check(client, |_| {
+            let partition = alter_share_group_offsets_request::AlterShareGroupOffsetsRequestPartition::default();
+            let topic = alter_share_group_offsets_request::AlterShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(topic_name("t"))
+                .with_partitions(vec![partition]);
+            AlterShareGroupOffsetsRequest::default().with_group_id(group()).with_topics(vec![topic])
+        })
+        .await;
+        check(client, |_| {
+            let topic = delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(topic_name("t"));
+            DeleteShareGroupOffsetsRequest::default().with_group_id(group()).with_topics(vec![topic])
+        })
+        .await;
+    }
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(None)).await;
     check(client, |_| InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("tx"))))).await;
     check(client, |_| {

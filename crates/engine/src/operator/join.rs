@@ -34,6 +34,18 @@ pub(crate) enum StaticJoinKind {
     Anti,
 }
 
+/// What nulls in keys mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StaticNulls {
+    /// A null equals nothing.
+    EqualNothing,
+    /// A null equals a null (`<=>`).
+    Equal,
+    /// A null may equal anything (`NOT IN`): a row with one comes out only if the static side is empty, and none does
+    /// if the static side has one.
+    MayEqualAll,
+}
+
 /// What the planner found out about a join.
 pub(crate) struct StaticJoin {
     pub(crate) kind: StaticJoinKind,
@@ -53,6 +65,8 @@ pub(crate) struct StaticJoin {
     pub(crate) stream: LogicalPlan,
     /// The static side.
     pub(crate) plan: LogicalPlan,
+    /// What nulls in keys mean.
+    pub(crate) nulls: StaticNulls,
     /// How to run it.
     pub(crate) session: SessionState,
     /// The static side as it was read for this batch.
@@ -70,6 +84,9 @@ pub(crate) struct StaticTable {
     rows: RecordBatch,
     keys: Option<Rows>,
     index: HashTable<Vec<u32>>,
+    nulls: StaticNulls,
+    /// Whether a key of a static row has a null.
+    has_null: bool,
 }
 
 impl StaticJoin {
@@ -85,7 +102,7 @@ impl StaticJoin {
         }
         let batches = collect(&self.session, self.plan.clone())?;
         let schema = Arc::new(self.plan.schema().as_arrow().clone());
-        let loaded = Arc::new(StaticTable::new(concat_batches(&schema, &batches)?, &self.static_keys)?);
+        let loaded = Arc::new(StaticTable::new(concat_batches(&schema, &batches)?, &self.static_keys, self.nulls)?);
         *table = Some(Arc::clone(&loaded));
         Ok(loaded)
     }
@@ -104,7 +121,10 @@ impl StaticJoin {
                 let stream_rows: UInt32Array = stream_rows.iter().chain(missing.iter()).collect();
                 self.pairs(batch, &table, &stream_rows, &static_rows)
             }
-            StaticJoinKind::Anti => self.stream_only(batch, &rows_without(&stream_rows, batch.num_rows())),
+            StaticJoinKind::Anti => {
+                let missing = rows_without(&stream_rows, batch.num_rows());
+                self.stream_only(batch, &table.certain(batch, &self.stream_keys, missing)?)
+            }
             StaticJoinKind::Semi => {
                 let missing = rows_without(&stream_rows, batch.num_rows());
                 self.stream_only(batch, &rows_without(&missing, batch.num_rows()))
@@ -163,12 +183,13 @@ impl StaticJoin {
 }
 
 impl StaticTable {
-    fn new(rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<Self> {
-        let mut table = Self { rows, keys: None, index: HashTable::new() };
+    fn new(rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>], nulls: StaticNulls) -> Result<Self> {
+        let mut table = Self { rows, keys: None, index: HashTable::new(), nulls, has_null: false };
         if keys.is_empty() {
             return Ok(table);
         }
-        let (rows, keys) = with_keys(&table.rows, keys)?;
+        let (rows, keys) = with_keys(&table.rows, keys, nulls)?;
+        table.has_null = rows.num_rows() < table.rows.num_rows();
         for row in 0..keys.num_rows() {
             let hash = hash_of(&keys, row);
             let number = u32::try_from(row).unwrap_or(u32::MAX);
@@ -184,7 +205,20 @@ impl StaticTable {
         Ok(table)
     }
 
-    /// Pairs of row numbers (stream, static) with equal keys; a null key equals nothing.
+    /// Of rows without a match those that certainly have none.
+    fn certain(&self, batch: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>], rows: UInt32Array) -> Result<UInt32Array> {
+        if self.nulls != StaticNulls::MayEqualAll || (self.rows.num_rows() == 0 && !self.has_null) {
+            return Ok(rows);
+        }
+        if self.has_null {
+            return Ok(UInt32Array::from(Vec::<u32>::new()));
+        }
+        let columns = evaluate(keys, batch)?;
+        let has_keys = |row: &u32| columns.iter().all(|column| column.is_valid(*row as usize));
+        Ok(rows.values().iter().copied().filter(has_keys).collect::<Vec<_>>().into())
+    }
+
+    /// Pairs of row numbers (stream, static) with equal keys.
     fn matches(&self, batch: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<(UInt32Array, UInt32Array)> {
         let (mut stream_rows, mut static_rows) = (Vec::new(), Vec::new());
         let Some(table_keys) = &self.keys else {
@@ -199,7 +233,7 @@ impl StaticTable {
         let columns = normalized(evaluate(keys, batch)?)?;
         let stream_keys = converter(&columns)?.convert_columns(&columns)?;
         for (row, number) in (0..batch.num_rows()).zip(0_u32..) {
-            if columns.iter().any(|column| column.is_null(row)) {
+            if self.nulls != StaticNulls::Equal && columns.iter().any(|column| column.is_null(row)) {
                 continue;
             }
             let key = stream_keys.row(row);
@@ -215,9 +249,12 @@ impl StaticTable {
     }
 }
 
-/// The rows that have all their keys, and the keys as bytes.
-fn with_keys(rows: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<(RecordBatch, Rows)> {
+/// The rows that can be equal to others, and their keys as bytes.
+fn with_keys(rows: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>], nulls: StaticNulls) -> Result<(RecordBatch, Rows)> {
     let columns = normalized(evaluate(keys, rows)?)?;
+    if nulls == StaticNulls::Equal {
+        return Ok((rows.clone(), converter(&columns)?.convert_columns(&columns)?));
+    }
     let present: BooleanArray =
         (0..rows.num_rows()).map(|row| Some(columns.iter().all(|column| column.is_valid(row)))).collect();
     let columns = columns.iter().map(|column| filter(column, &present)).collect::<Result<Vec<_>, _>>()?;

@@ -1,23 +1,178 @@
 //! What happens to rows between source and sink.
 //!
 //! ```text
-//!   stateless steps (project, filter, watermark, static join) ──> aggregate (keyed rows, groups, state)
+//!   stateless steps (project, filter, watermark, static join) ──Keyer──> KeyedBatch ┐ by shard
+//!                                                          one worker: Operator ────┴─ state ─> RecordBatch ─> steps
 //! ```
+//!
+//! An [`OperatorSpec`] is what the planner found out about a stateful operator; it opens an [`Operator`] for each
+//! worker, which owns the state of the shards of that worker. A query is a graph of such operators with stateless
+//! steps between them; how batches pass through it stands in `query/batch.rs`.
 
 pub(crate) mod aggregate;
+pub(crate) mod dedup;
 pub(crate) mod expand;
 pub(crate) mod join;
+pub(crate) mod kept_rows;
+pub(crate) mod keyed;
+pub(crate) mod limit;
 pub(crate) mod normal;
+pub(crate) mod over;
 pub(crate) mod stateless;
+pub(crate) mod stream_join;
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::error::Result;
+use crate::state::{ChangeSet, StateStore, key};
+use keyed::{InputSpec, KeyedBatch};
+
+pub(crate) type PhysicalExprRef = Arc<dyn PhysicalExpr>;
+
+/// Rows of an emitted batch.
+pub(crate) const EMIT_ROWS: usize = 8192;
+
+/// The bucket of state rows that have no time; below [`key::NEVER`], so that ranges of buckets can hold it.
+pub(crate) const NO_EXPIRY: i64 = key::NEVER - 1;
+
+/// Takes emitted rows.
+pub(crate) type Emit<'a> = dyn FnMut(RecordBatch) -> Result<()> + 'a;
+
+/// What one stateful operator does, as the planner found it.
+pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
+    /// Its lasting name in the checkpoint.
+    fn id(&self) -> &str;
+
+    /// What Spark's progress calls such an operator.
+    fn spark_name(&self) -> &'static str;
+
+    /// Everything its state rows depend on: equal fingerprints can read each other's state.
+    fn fingerprint(&self) -> String;
+
+    /// Its tables in the state store, by lasting name.
+    fn stores(&self) -> Vec<String> {
+        vec![self.id().to_owned()]
+    }
+
+    /// How the rows of each input find their state.
+    fn inputs(&self) -> Vec<Arc<InputSpec>>;
+
+    /// What keeps its state from growing for ever.
+    fn bound(&self) -> StateBound;
+
+    /// Whether a watermark that moves makes it emit or forget rows. As in Spark a batch then follows each move, with
+    /// rows or without: rows are late by the watermark of the batch before.
+    fn heeds_watermark(&self) -> bool {
+        matches!(self.bound(), StateBound::Watermark(_))
+    }
+
+    /// Whether it may take back rows it has given, in output mode update.
+    fn revises(&self) -> bool {
+        false
+    }
+
+    /// The operator of one worker, with the state that the store has for its shards.
+    fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>>;
+}
+
+/// A stateful operator, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorDescription {
+    /// Its lasting name in the checkpoint.
+    pub id: String,
+    /// What Spark's progress calls such an operator.
+    pub spark_name: String,
+    /// What its rows are found by; of several inputs the first one's.
+    pub keys: Vec<String>,
+    /// What keeps its state from growing for ever.
+    pub bound: StateBound,
+}
+
+impl OperatorDescription {
+    pub(crate) fn of(spec: &dyn OperatorSpec) -> Self {
+        let keys = spec.inputs().first().map(|input| input.key_names.clone()).unwrap_or_default();
+        Self { id: spec.id().to_owned(), spark_name: spec.spark_name().to_owned(), keys, bound: spec.bound() }
+    }
+}
+
+/// What keeps the state of an operator from growing for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateBound {
+    /// Rows leave when the watermark has passed them; the text says which moment counts.
+    Watermark(String),
+    /// It never has more than so many rows.
+    Rows(u64),
+    /// Nothing does: it has a row for each key there ever was.
+    None,
+}
+
+/// Where an operator keeps its state, and which part of it is its own.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) store: Arc<StateStore>,
+    /// Its first table in the store; the others follow.
+    pub(crate) first_table: usize,
+    pub(crate) worker: usize,
+    pub(crate) workers: usize,
+    /// Memory for the state of this worker, in bytes.
+    pub(crate) budget_bytes: usize,
+}
+
+impl Place {
+    /// Whether a shard belongs to this worker.
+    pub(crate) fn owns(&self, shard: u8) -> bool {
+        usize::from(shard) * self.workers / 256 == self.worker
+    }
+}
+
+/// One worker's share of a stateful operator.
+pub(crate) trait Operator: Send {
+    /// Takes rows of one input; what is final at once is emitted.
+    fn process(&mut self, input: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()>;
+
+    /// Ends a batch: emits what the output mode asks for, then forgets what the watermark has passed.
+    fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()>;
+
+    /// Writes the changes since the last commit, to one set for each table.
+    fn take_changes(&mut self, changes: &mut [ChangeSet]) -> Result<()>;
+
+    /// Writes what the store does not know yet, ahead of a snapshot, to one set for each table.
+    fn take_unflushed(&mut self, changes: &mut [ChangeSet]) -> Result<()>;
+
+    /// Counts of the last batch.
+    fn counts(&self) -> OperatorCounts;
+}
+
+/// Counts of one batch, and the state after it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct OperatorCounts {
+    /// State rows now.
+    pub(crate) rows_total: u64,
+    /// State rows changed.
+    pub(crate) rows_updated: u64,
+    /// State rows removed.
+    pub(crate) rows_removed: u64,
+    /// Memory of the state rows, in bytes.
+    pub(crate) memory_bytes: u64,
+}
+
+impl OperatorCounts {
+    /// Those of two parts of an operator together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            rows_total: self.rows_total + other.rows_total,
+            rows_updated: self.rows_updated + other.rows_updated,
+            rows_removed: self.rows_removed + other.rows_removed,
+            memory_bytes: self.memory_bytes + other.memory_bytes,
+        }
+    }
+}
 
 /// The columns that expressions give for a batch.
-pub(crate) fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+pub(crate) fn evaluate(exprs: &[PhysicalExprRef], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
     exprs.iter().map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
 }

@@ -18,6 +18,8 @@ use crate::error::{EngineError, Result};
 pub(crate) enum Step {
     /// Computes columns.
     Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
+    /// Gives the columns other names.
+    Rename { schema: SchemaRef },
     /// Keeps the rows for which the predicate is true.
     Filter(Arc<dyn PhysicalExpr>),
     /// Watches the event time of the rows for watermark `id`.
@@ -36,6 +38,10 @@ impl Step {
                 let columns = evaluate(exprs, &batch)?;
                 let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
                 Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+            }
+            Self::Rename { schema } => {
+                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                Ok(RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)?)
             }
             Self::Filter(predicate) => {
                 let keep = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;

@@ -203,6 +203,10 @@ impl Planner<'_> {
     }
 
     fn watermark(&mut self, input: LogicalPlan, clause: &WatermarkClause, span: Span) -> Result<LogicalPlan> {
+        if has_watermark(&input) {
+            return Err(EngineError::query_at(span, "a stream that has a watermark is given a second one")
+                .help("keep one of the two WATERMARK clauses"));
+        }
         let (input, column) = self.event_time(input, clause, span)?;
         let id = self.watermarks;
         self.watermarks += 1;
@@ -245,10 +249,10 @@ impl Planner<'_> {
         };
         let data_type = datafusion::logical_expr::ExprSchemable::get_type(&expr, input.schema())?;
         let micros = match &data_type {
-            DataType::Timestamp(TimeUnit::Microsecond, _) if own_name.as_ref() == Some(&name) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) if own_name.as_ref() == Some(&name) => {
                 return Ok((input, name));
             }
-            DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+            DataType::Timestamp(_, zone @ Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
             other => {
                 let found = super::ddl::type_name(other);
                 return Err(EngineError::query_at(
@@ -267,6 +271,12 @@ impl Planner<'_> {
         columns.push(expr.alias(name.clone()));
         Ok((LogicalPlanBuilder::from(input).project(columns)?.build()?, name))
     }
+}
+
+/// Whether a relation is given a watermark that its rows still have.
+fn has_watermark(plan: &LogicalPlan) -> bool {
+    let own = matches!(plan, LogicalPlan::Extension(extension) if extension.node.as_any().is::<WatermarkNode>());
+    own || plan.inputs().into_iter().any(has_watermark)
 }
 
 fn refuse_options(options: &Options, span: Span) -> Result<()> {

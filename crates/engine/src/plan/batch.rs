@@ -1,10 +1,14 @@
-//! Runs a plan without streams to its end: static sides of joins, `SELECT` outside of streams.
+//! Runs a plan without streams to its end: static sides of joins, `SELECT` outside of streams, and the parts of a
+//! streaming plan that run over rows of a stream as over a table.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchemaRef};
+use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder};
 use tokio::runtime::Runtime;
 
 use crate::error::{EngineError, Result};
@@ -15,6 +19,50 @@ pub(crate) fn collect(session: &SessionState, plan: LogicalPlan) -> Result<Vec<R
         let plan = session.create_physical_plan(&plan).await?;
         Ok(datafusion::physical_plan::collect(plan, session.task_ctx()).await?)
     })
+}
+
+/// A plan over rows that are not there yet: one of its relations is left open.
+pub(crate) struct BatchPlan {
+    plan: LogicalPlan,
+    session: SessionState,
+    /// The columns of the open relation, by which it is found again.
+    open: DFSchemaRef,
+}
+
+const ROWS_TABLE: &str = "__rows";
+
+impl BatchPlan {
+    /// What stands in a plan for rows with these columns.
+    pub(crate) fn open_relation(schema: &DFSchemaRef) -> LogicalPlan {
+        LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::clone(schema) })
+    }
+
+    /// A plan that contains the open relation of `open`.
+    pub(crate) fn new(plan: LogicalPlan, open: DFSchemaRef, session: SessionState) -> Self {
+        Self { plan, session, open }
+    }
+
+    /// Runs the plan over `rows`.
+    pub(crate) fn run(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let schema = match rows.first() {
+            Some(rows) => rows.schema(),
+            None => Arc::new(self.open.as_arrow().clone()),
+        };
+        let table = provider_as_source(Arc::new(MemTable::try_new(schema, vec![rows])?));
+        let plan = self.plan.clone().transform_down(|node| match &node {
+            LogicalPlan::EmptyRelation(relation) if Arc::ptr_eq(&relation.schema, &self.open) => {
+                let columns = (0..self.open.fields().len()).map(|at| {
+                    let (qualifier, field) = self.open.qualified_field(at);
+                    Expr::Column(Column::new(Some(ROWS_TABLE), field.name()))
+                        .alias_qualified(qualifier.cloned(), field.name())
+                });
+                let scan = LogicalPlanBuilder::scan(ROWS_TABLE, Arc::clone(&table), None)?.project(columns)?.build()?;
+                Ok(Transformed::new(scan, true, TreeNodeRecursion::Jump))
+            }
+            _ => Ok(Transformed::no(node)),
+        })?;
+        collect(&self.session, plan.data)
+    }
 }
 
 /// The engine's own thread for what DataFusion does asynchronously; streams do not use it.

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::dialect::Dialect;
 use super::dialect::SparkDialect;
 pub use super::functions::SessionSettings;
 use super::functions::{self, lower_expr};
+use super::session_window::SessionWindowFunction;
 use super::window::{WindowFunction, WindowTimeFunction, name_windows};
 use crate::error::Result;
 
@@ -20,6 +21,7 @@ pub(crate) fn context(settings: &SessionSettings, more: &[Arc<ScalarUDF>]) -> Re
     let context = SessionContext::new_with_state(functions::session_state(settings)?);
     context.register_udf(WindowFunction::udf());
     context.register_udf(WindowTimeFunction::udf());
+    context.register_udf(SessionWindowFunction::udf());
     more.iter().for_each(|function| context.register_udf(function.as_ref().clone()));
     Ok(context)
 }

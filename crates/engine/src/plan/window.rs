@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{self, AccessExpr, Expr as SqlExpr, SelectI
 use serde::{Deserialize, Serialize};
 
 use super::interval::parse_duration_us;
+use super::session_window::SessionWindowFunction;
 use crate::error::{EngineError, Result};
 
 /// Size, slide and start offset of time windows, in microseconds.
@@ -107,7 +108,7 @@ pub(crate) fn window_call(expr: &Expr) -> Option<Result<(&Expr, TimeWindow)>> {
     })
 }
 
-fn without_alias(expr: &Expr) -> &Expr {
+pub(super) fn without_alias(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => without_alias(&alias.expr),
         other => other,
@@ -146,7 +147,7 @@ impl ScalarUDFImpl for WindowFunction {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
-        Ok(window_type(&arg_types[0]))
+        Ok(window_type(end_type(&arg_types[0]).unwrap_or(&arg_types[0])))
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> DfResult<Vec<DataType>> {
@@ -155,7 +156,7 @@ impl ScalarUDFImpl for WindowFunction {
                 "window takes a time, a size and optionally a slide and a start, e.g. window(ts, '1 minute')"
             );
         }
-        let mut types = vec![time_type(&arg_types[0])?];
+        let mut types = vec![time_type(Self::NAME, &arg_types[0])?];
         types.resize(arg_types.len(), DataType::Utf8);
         Ok(types)
     }
@@ -169,6 +170,7 @@ impl ScalarUDFImpl for WindowFunction {
             return exec_err!("a sliding window(...) gives several rows; use it in GROUP BY");
         }
         let times = args.args[0].to_array(args.number_rows)?;
+        let times = if end_type(times.data_type()).is_some() { last_moments(&times) } else { times };
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let starts: TimestampMicrosecondArray = times.unary(|time| window.last_start(time));
         let starts = starts.with_timezone_opt(times.timezone().map(Arc::<str>::from));
@@ -200,11 +202,9 @@ impl ScalarUDFImpl for WindowTimeFunction {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
-        match &arg_types[0] {
-            DataType::Struct(fields) if fields.len() == 2 && fields[1].name() == "end" => {
-                Ok(fields[1].data_type().clone())
-            }
-            other => plan_err!("window_time takes a window column, STRUCT<start, end>, found {other}"),
+        match end_type(&arg_types[0]) {
+            Some(time) => Ok(time.clone()),
+            None => plan_err!("window_time takes a window column, STRUCT<start, end>, found {}", arg_types[0]),
         }
     }
 
@@ -214,24 +214,53 @@ impl ScalarUDFImpl for WindowTimeFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let windows = args.args[0].to_array(args.number_rows)?;
-        let windows = windows.as_struct();
-        let ends = windows.column(1).as_primitive::<TimestampMicrosecondType>();
-        let times: TimestampMicrosecondArray = ends.unary(|end| end - 1);
-        Ok(ColumnarValue::Array(Arc::new(times.with_timezone_opt(ends.timezone().map(Arc::<str>::from)))))
+        Ok(ColumnarValue::Array(last_moments(&args.args[0].to_array(args.number_rows)?)))
     }
 }
 
-fn time_type(found: &DataType) -> DfResult<DataType> {
+/// The type of the times of a window column, if it is one.
+pub(super) fn end_type(window: &DataType) -> Option<&DataType> {
+    match window {
+        DataType::Struct(fields) if fields.len() == 2 && fields[0].name() == "start" && fields[1].name() == "end" => {
+            Some(fields[1].data_type())
+        }
+        _ => None,
+    }
+}
+
+/// The last microsecond in each window.
+pub(super) fn last_moments(windows: &ArrayRef) -> ArrayRef {
+    let windows = windows.as_struct();
+    let ends = windows.column(1).as_primitive::<TimestampMicrosecondType>();
+    let times: TimestampMicrosecondArray = ends.unary(|end| end - 1);
+    let times = times.with_timezone_opt(ends.timezone().map(Arc::<str>::from));
+    // A window that is null has no time, whatever its fields say.
+    match windows.nulls() {
+        None => Arc::new(times),
+        Some(nulls) => {
+            let both = arrow::buffer::NullBuffer::union(times.nulls(), Some(nulls));
+            let zone = times.timezone().map(Arc::<str>::from);
+            let times = TimestampMicrosecondArray::new(times.values().clone(), both);
+            Arc::new(times.with_timezone_opt(zone))
+        }
+    }
+}
+
+/// The end of a window column, as an expression.
+pub(crate) fn window_end(window: Expr) -> Expr {
+    datafusion::functions::core::get_field().call(vec![window, datafusion::logical_expr::lit("end")])
+}
+
+/// The type in which `function` takes its time.
+pub(super) fn time_type(function: &str, found: &DataType) -> DfResult<DataType> {
     match found {
         DataType::Timestamp(_, zone) => Ok(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())),
         DataType::Date32 | DataType::Utf8 | DataType::Utf8View | DataType::Null => {
             Ok(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
         }
-        DataType::Struct(_) => {
-            plan_err!("window takes a time, found a window; write window(window_time(w), '2 minutes')")
-        }
-        other => plan_err!("window takes a TIMESTAMP as its first argument, found {other}"),
+        // A window of windows: each counts by its last moment.
+        window @ DataType::Struct(_) if end_type(window).is_some() => Ok(window.clone()),
+        other => plan_err!("{function} takes a TIMESTAMP as its first argument, found {other}"),
     }
 }
 
@@ -247,7 +276,7 @@ fn scalar_text(value: &ScalarValue) -> Option<String> {
 }
 
 /// Makes `window` a column of queries that group by `window(...)`, as in Spark: `SELECT window.start ... GROUP BY
-/// window(ts, '1 minute')`.
+/// window(ts, '1 minute')`; likewise `session_window`.
 pub(crate) fn name_windows(query: &mut ast::Query) {
     if let Some(with) = &mut query.with {
         with.cte_tables.iter_mut().for_each(|cte| name_windows(&mut cte.query));
@@ -256,11 +285,17 @@ pub(crate) fn name_windows(query: &mut ast::Query) {
     if let (Some(window), Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(keys), .. })) =
         (window, &mut query.order_by)
     {
-        keys.iter_mut().for_each(|key| substitute(&mut key.expr, &window));
+        keys.iter_mut().for_each(|key| window.substitute(&mut key.expr));
     }
 }
 
-fn name_windows_in_body(body: &mut SetExpr) -> Option<SqlExpr> {
+/// The call a `SELECT` groups by, and the column it gives the query: each function's is called as it is.
+struct GroupingWindow {
+    call: SqlExpr,
+    name: &'static str,
+}
+
+fn name_windows_in_body(body: &mut SetExpr) -> Option<GroupingWindow> {
     match body {
         SetExpr::Select(select) => {
             select.from.iter_mut().for_each(name_windows_in_from);
@@ -290,18 +325,18 @@ fn name_windows_in_from(from: &mut ast::TableWithJoins) {
     }
 }
 
-fn name_windows_in_select(select: &mut ast::Select) -> Option<SqlExpr> {
+fn name_windows_in_select(select: &mut ast::Select) -> Option<GroupingWindow> {
     let window = grouping_window(select)?;
     if let ast::GroupByExpr::Expressions(keys, _) = &mut select.group_by {
-        keys.iter_mut().for_each(|key| substitute(key, &window));
+        keys.iter_mut().for_each(|key| window.substitute(key));
     }
     for item in &mut select.projection {
         let alias = match item {
-            SelectItem::UnnamedExpr(expr) => window_alias(expr, &window),
+            SelectItem::UnnamedExpr(expr) => window.alias(expr),
             _ => None,
         };
         match item {
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => substitute(expr, &window),
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => window.substitute(expr),
             _ => {}
         }
         if let (Some(alias), SelectItem::UnnamedExpr(expr)) = (alias, &*item) {
@@ -309,13 +344,13 @@ fn name_windows_in_select(select: &mut ast::Select) -> Option<SqlExpr> {
         }
     }
     if let Some(having) = &mut select.having {
-        substitute(having, &window);
+        window.substitute(having);
     }
     Some(window)
 }
 
-/// The call of `window` that a `SELECT` groups by, directly, by number or by alias.
-fn grouping_window(select: &ast::Select) -> Option<SqlExpr> {
+/// The call that a `SELECT` groups by, directly, by number or by alias.
+fn grouping_window(select: &ast::Select) -> Option<GroupingWindow> {
     let ast::GroupByExpr::Expressions(keys, _) = &select.group_by else { return None };
     keys.iter().find_map(|key| {
         let key = match key {
@@ -326,7 +361,7 @@ fn grouping_window(select: &ast::Select) -> Option<SqlExpr> {
             SqlExpr::Identifier(ident) => aliased(select, &ident.value).unwrap_or(key),
             _ => key,
         };
-        is_window_call(key).then(|| key.clone())
+        Some(GroupingWindow { name: called_window(key)?, call: key.clone() })
     })
 }
 
@@ -344,39 +379,44 @@ fn aliased<'a>(select: &'a ast::Select, name: &str) -> Option<&'a SqlExpr> {
     })
 }
 
-fn is_window_call(expr: &SqlExpr) -> bool {
-    matches!(expr, SqlExpr::Function(f) if f.over.is_none() && f.name.to_string().eq_ignore_ascii_case(WindowFunction::NAME))
+/// The function that makes windows or sessions which an expression calls.
+fn called_window(expr: &SqlExpr) -> Option<&'static str> {
+    let SqlExpr::Function(function) = expr else { return None };
+    let name = function.over.is_none().then(|| function.name.to_string())?;
+    [WindowFunction::NAME, SessionWindowFunction::NAME].into_iter().find(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// The column name Spark gives an unnamed `window`, `window.start` or `window(...)`.
-fn window_alias(expr: &SqlExpr, window: &SqlExpr) -> Option<String> {
-    match expr {
-        SqlExpr::Identifier(ident) if is_window_name(ident) => Some("window".to_owned()),
-        SqlExpr::CompoundIdentifier(parts) if parts.first().is_some_and(is_window_name) => {
-            parts.last().map(|part| part.value.clone())
-        }
-        expr if expr == window => Some("window".to_owned()),
-        _ => None,
+impl GroupingWindow {
+    fn is_named(&self, ident: &ast::Ident) -> bool {
+        ident.value.eq_ignore_ascii_case(self.name)
     }
-}
 
-/// Puts the call in the place of the name.
-fn substitute(expr: &mut SqlExpr, window: &SqlExpr) {
-    let _: std::ops::ControlFlow<()> = ast::visit_expressions_mut(expr, |inner| {
-        match inner {
-            SqlExpr::Identifier(ident) if is_window_name(ident) => *inner = window.clone(),
-            SqlExpr::CompoundIdentifier(parts) if parts.first().is_some_and(is_window_name) => {
-                let fields = parts.drain(1..).map(|part| AccessExpr::Dot(SqlExpr::Identifier(part))).collect();
-                *inner = SqlExpr::CompoundFieldAccess { root: Box::new(window.clone()), access_chain: fields };
+    /// The column name Spark gives an unnamed `window`, `window.start` or `window(...)`.
+    fn alias(&self, expr: &SqlExpr) -> Option<String> {
+        match expr {
+            SqlExpr::Identifier(ident) if self.is_named(ident) => Some(self.name.to_owned()),
+            SqlExpr::CompoundIdentifier(parts) if parts.first().is_some_and(|part| self.is_named(part)) => {
+                parts.last().map(|part| part.value.clone())
             }
-            _ => {}
+            expr if *expr == self.call => Some(self.name.to_owned()),
+            _ => None,
         }
-        std::ops::ControlFlow::Continue(())
-    });
-}
+    }
 
-fn is_window_name(ident: &ast::Ident) -> bool {
-    ident.value.eq_ignore_ascii_case("window")
+    /// Puts the call in the place of the name.
+    fn substitute(&self, expr: &mut SqlExpr) {
+        let _: std::ops::ControlFlow<()> = ast::visit_expressions_mut(expr, |inner| {
+            match inner {
+                SqlExpr::Identifier(ident) if self.is_named(ident) => *inner = self.call.clone(),
+                SqlExpr::CompoundIdentifier(parts) if parts.first().is_some_and(|part| self.is_named(part)) => {
+                    let fields = parts.drain(1..).map(|part| AccessExpr::Dot(SqlExpr::Identifier(part))).collect();
+                    *inner = SqlExpr::CompoundFieldAccess { root: Box::new(self.call.clone()), access_chain: fields };
+                }
+                _ => {}
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+    }
 }
 
 #[cfg(test)]

@@ -94,6 +94,21 @@ fn rollup_and_cube_keep_a_group_for_each_set() {
 }
 
 #[test]
+fn windows_with_grouping_sets_end_by_the_watermark() {
+    script(
+        "append",
+        "SELECT window.start AS w, k, sum(v) AS s FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 1 SECOND
+         GROUP BY window(ts, '10 seconds'), ROLLUP (k)",
+    )
+    .add("ev", &(row("a", "x", 1, 1) + &row("b", "x", 2, 9)))
+    .process()
+    .check("out", &[])
+    .add("ev", &row("a", "x", 4, 30))
+    .process()
+    .check("out", &["00:00:00 a 1", "00:00:00 b 2", "00:00:00 null 3"]);
+}
+
+#[test]
 fn what_is_wrong_with_constants_is_said_when_the_query_is_planned() {
     let check = |call: &str, expected: &str| {
         let refusal = StreamScript::refusal(&format!(

@@ -1,14 +1,14 @@
 //! Runs one batch: reads the ranges, passes rows through the stages on several threads, hands results to the caller.
 //!
 //! ```text
-//!   readers ──> source tasks ══KeyedBatch══> one task a worker of each aggregate ══RecordBatch══> caller (the sink)
-//!               (steps, keys)   bounded        (groups)                            bounded
+//!   readers ──> source tasks ══KeyedBatch══> one task a worker of each operator ══RecordBatch══> caller (the sink)
+//!               (steps, keys)   bounded        (state)     ║                       bounded
+//!                                              ╚══KeyedBatch══> operators after it
 //! ```
 //!
 //! Tasks are threads that live for the batch. Channels are bounded, so that a slow sink slows the readers. The first
 //! error stops all of them; nothing of a failed batch is kept.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
@@ -16,7 +16,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::error::{EngineError, Result};
-use crate::operator::aggregate::{AggregateOperator, KeyedBatch, Keyer};
+use crate::operator::Operator;
+use crate::operator::keyed::{KeyedBatch, Keyer};
 use crate::operator::stateless::{EventTimes, Step, run_steps};
 use crate::plan::streaming::{StageOutput, StreamingPlan};
 use crate::source::{DeadLetter, PartitionReader, ReadReport};
@@ -29,8 +30,16 @@ const QUEUE: usize = 8;
 pub(crate) struct BatchWatermarks {
     /// Rows at or before it are late; none without a watermark.
     pub(crate) late_us: Option<i64>,
-    /// Groups at or before it are final; none without a watermark.
+    /// State at or before it is final; none without a watermark.
     pub(crate) evict_us: Option<i64>,
+}
+
+impl BatchWatermarks {
+    /// Those of an operator whose watermark is `lag_us` behind that of the query.
+    fn behind(self, lag_us: i64) -> Self {
+        let back = |watermark_us: i64| watermark_us.saturating_sub(lag_us);
+        Self { late_us: self.late_us.map(back), evict_us: self.evict_us.map(back) }
+    }
 }
 
 /// A reader and the stage its rows pass.
@@ -46,12 +55,15 @@ pub(crate) struct BatchOutcome {
     /// By source stage.
     pub(crate) reads: Vec<ReadReport>,
     pub(crate) dead_letters: Vec<DeadLetter>,
-    /// Late rows, by aggregate.
+    /// Late rows, by operator.
     pub(crate) late_rows: Vec<u64>,
 }
 
-/// The groups of each aggregate, a worker each.
-pub(crate) type Operators = Vec<Vec<AggregateOperator>>;
+/// The stateful operators of a query, a worker each.
+pub(crate) type Operators = Vec<Vec<Box<dyn Operator>>>;
+
+/// Rows for one worker of an operator, with the input they come in by.
+type Delivery = (usize, KeyedBatch);
 
 /// Runs the stages over what `jobs` read; `sink` takes the results on the calling thread.
 pub(crate) fn run_batch(
@@ -72,16 +84,16 @@ pub(crate) fn run_batch(
         error: Mutex::new(None),
         outcome: Mutex::new(BatchOutcome {
             reads: vec![ReadReport::default(); plan.source_stages.len()],
-            late_rows: vec![0; plan.aggregates.len()],
+            late_rows: vec![0; plan.operators.len()],
             ..BatchOutcome::default()
         }),
         jobs: Mutex::new(jobs.into_iter().rev().collect()),
     };
     let (to_sink, results) = bounded::<RecordBatch>(QUEUE);
     std::thread::scope(|scope| {
-        let mut inboxes: Vec<Vec<Receiver<KeyedBatch>>> = Vec::new();
-        let mut to_workers: Vec<Vec<Sender<KeyedBatch>>> = Vec::new();
-        for _ in &plan.aggregates {
+        let mut inboxes: Vec<Vec<Receiver<Delivery>>> = Vec::new();
+        let mut to_workers: Vec<Vec<Sender<Delivery>>> = Vec::new();
+        for _ in &plan.operators {
             let (senders, receivers) = (0..workers).map(|_| bounded(QUEUE)).unzip();
             to_workers.push(senders);
             inboxes.push(receivers);
@@ -92,14 +104,14 @@ pub(crate) fn run_batch(
             let run = &run;
             spawn(scope, move || run.guard(|| run.source_task(&exits)));
         }
-        // A stage's senders must be gone before the next one can end: each aggregate holds only those after it.
-        for (aggregate, (inboxes, workers)) in inboxes.into_iter().zip(operators.iter_mut()).enumerate() {
+        // A stage's senders must be gone before the next one can end: each operator holds only those after it.
+        for (at, (inboxes, workers)) in inboxes.into_iter().zip(operators.iter_mut()).enumerate() {
             let mut later = to_workers.clone();
-            later.iter_mut().take(aggregate + 1).for_each(Vec::clear);
+            later.iter_mut().take(at + 1).for_each(Vec::clear);
             for (inbox, operator) in inboxes.into_iter().zip(workers) {
                 let exits = Exits { to_workers: later.clone(), to_sink: to_sink.clone() };
                 let run = &run;
-                spawn(scope, move || run.guard(|| run.aggregate_task(aggregate, operator, &inbox, &exits)));
+                spawn(scope, move || run.guard(|| run.operator_task(at, operator.as_mut(), &inbox, &exits)));
             }
         }
         drop(to_workers);
@@ -135,7 +147,7 @@ pub(crate) fn partition_name(source: usize, partition: &str) -> String {
 
 /// The ways out of a task.
 struct Exits {
-    to_workers: Vec<Vec<Sender<KeyedBatch>>>,
+    to_workers: Vec<Vec<Sender<Delivery>>>,
     to_sink: Sender<RecordBatch>,
 }
 
@@ -196,26 +208,28 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn aggregate_task(
+    fn operator_task(
         &self,
-        aggregate: usize,
-        operator: &mut AggregateOperator,
-        inbox: &Receiver<KeyedBatch>,
+        at: usize,
+        operator: &mut dyn Operator,
+        inbox: &Receiver<Delivery>,
         exits: &Exits,
     ) -> Result<()> {
-        for batch in inbox {
+        let stage = &self.plan.operators[at];
+        let mut exit = Exit::new(self, exits, &stage.steps, stage.output)?;
+        // Watermarks are on sources, so that no step behind an operator sees event times.
+        let mut seen = EventTimes::default();
+        let mut emit = |batch| exit.send(batch, &mut seen);
+        for (input, batch) in inbox {
             if self.is_stopped() {
                 return Ok(());
             }
-            operator.process(&batch)?;
+            operator.process(input, &batch, &mut emit)?;
         }
         if self.is_stopped() {
             return Ok(());
         }
-        let stage = &self.plan.aggregates[aggregate];
-        let mut exit = Exit::new(self, exits, &stage.steps, stage.output)?;
-        let mut seen = EventTimes::default();
-        operator.finish_batch(self.watermarks.evict_us, &mut |batch| exit.send(batch, &mut seen))
+        operator.finish_batch(self.watermarks.behind(stage.lag_us).evict_us, &mut emit)
     }
 }
 
@@ -224,32 +238,43 @@ struct Exit<'a> {
     run: &'a Run<'a>,
     exits: &'a Exits,
     steps: &'a [Step],
-    output: StageOutput,
-    keyer: Option<Keyer>,
+    next: Next,
+}
+
+/// Where the rows of a stage go.
+enum Next {
+    Sink,
+    Operator { at: usize, input: usize, keyer: Keyer, late_us: Option<i64> },
 }
 
 impl<'a> Exit<'a> {
     fn new(run: &'a Run<'a>, exits: &'a Exits, steps: &'a [Step], output: StageOutput) -> Result<Self> {
-        let keyer = match output {
-            StageOutput::Sink => None,
-            StageOutput::Aggregate(at) => Some(Keyer::new(Arc::clone(&run.plan.aggregates[at].spec), run.workers)?),
+        let next = match output {
+            StageOutput::Sink => Next::Sink,
+            StageOutput::Operator { at, input } => {
+                let stage = &run.plan.operators[at];
+                let spec = stage.spec.inputs().swap_remove(input);
+                let late_us = run.watermarks.behind(stage.lag_us).late_us;
+                Next::Operator { at, input, keyer: Keyer::new(spec, run.workers)?, late_us }
+            }
         };
-        Ok(Self { run, exits, steps, output, keyer })
+        Ok(Self { run, exits, steps, next })
     }
 
     fn send(&mut self, batch: RecordBatch, seen: &mut EventTimes) -> Result<()> {
         let Some(batch) = run_steps(self.steps, batch, seen)? else { return Ok(()) };
-        let (StageOutput::Aggregate(at), Some(keyer)) = (self.output, &mut self.keyer) else {
-            return self.delivered(self.exits.to_sink.send(batch).is_ok());
+        let Next::Operator { at, input, keyer, late_us } = &mut self.next else {
+            let delivered = self.exits.to_sink.send(batch).is_ok();
+            return self.delivered(delivered);
         };
-        let late_us = self.run.watermarks.late_us.filter(|_| self.run.plan.aggregates[at].spec.has_watermark);
-        let keyed = keyer.key(&batch, late_us)?;
+        let (at, input) = (*at, *input);
+        let keyed = keyer.key(&batch, *late_us)?;
         if keyed.late_rows > 0 {
             self.run.outcome.lock().late_rows[at] += keyed.late_rows;
         }
         for (inbox, batch) in self.exits.to_workers[at].iter().zip(keyed.batches) {
             if !batch.is_empty() {
-                self.delivered(inbox.send(batch).is_ok())?;
+                self.delivered(inbox.send((input, batch)).is_ok())?;
             }
         }
         Ok(())

@@ -26,8 +26,9 @@ use crate::checkpoint::{
 };
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
+use crate::operator::Operator;
 use crate::plan::catalog::Table;
-use crate::plan::streaming::{SourceStage, StreamingPlan};
+use crate::plan::streaming::{OperatorStage, SourceStage, StreamingPlan};
 use crate::progress::ProgressListener;
 use crate::sink::{BatchId, Sink, SinkRequest};
 use crate::source::{Offset, Source, SourceRequest};
@@ -150,7 +151,7 @@ impl StreamingQuery {
         let mut sink = open_sink(&spec, &metadata)?;
         let token = sink.last_committed()?;
         let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
-        let is_stateful = !spec.plan.aggregates.is_empty();
+        let is_stateful = !spec.plan.operators.is_empty();
         let facts = Facts {
             last_offsets: offsets.latest_id(),
             last_commit: commits.latest_id(),
@@ -320,11 +321,10 @@ impl StreamingQuery {
         Ok(true)
     }
 
-    /// Whether the watermark moved so far that a batch without rows would emit or forget groups.
+    /// Whether the watermark moved and an operator heeds it, so that a batch follows even without rows.
     fn needs_empty_batch(&self, watermark_ms: i64) -> bool {
         let moved = self.tracker.is_active() && watermark_ms > self.last_watermark_ms;
-        let evict_us = Some(watermark_ms.saturating_mul(1000));
-        moved && self.operators.iter().flatten().any(|operator| operator.has_expired(evict_us))
+        moved && self.plan.operators.iter().any(|stage| stage.spec.heeds_watermark())
     }
 
     fn run_entry(&mut self, batch: BatchId, entry: &OffsetLogEntry, write_sink: bool, mut timer: Timer) -> Result<()> {
@@ -491,7 +491,7 @@ fn open_sources(plan: &StreamingPlan, checkpoint: &CheckpointDir) -> Result<Vec<
 
 fn open_metadata(spec: &QuerySpec, checkpoint: &CheckpointDir) -> Result<Metadata> {
     let operators: BTreeMap<String, String> =
-        spec.plan.aggregates.iter().map(|stage| (stage.spec.id.clone(), stage.spec.fingerprint())).collect();
+        spec.plan.operators.iter().map(|stage| (stage.spec.id().to_owned(), stage.spec.fingerprint())).collect();
     let identity = QueryIdentity { query_name: spec.name.clone(), target: spec.target_description.clone(), operators };
     let is_new = Metadata::read(checkpoint)?.is_none();
     let (metadata, changes) = Metadata::create_or_read(checkpoint, &identity)?;
@@ -542,8 +542,9 @@ impl StreamingQuery {
         self.tracker.is_active()
     }
 
-    pub(super) fn operators(&self) -> &Operators {
-        &self.operators
+    /// The stateful operators with their workers.
+    pub(super) fn operators(&self) -> impl Iterator<Item = (&OperatorStage, &Vec<Box<dyn Operator>>)> {
+        self.plan.operators.iter().zip(&self.operators)
     }
 
     pub(super) fn store_memory_bytes(&self) -> u64 {

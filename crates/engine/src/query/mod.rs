@@ -16,8 +16,11 @@ mod watermark;
 #[cfg(test)]
 mod aggregate_tests;
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod tests;
 
+pub use crate::operator::{OperatorDescription, StateBound};
 pub use execution::QuerySettings;
 pub use pipeline::{FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
 pub use storage::{QueryState, StoredQuery, request_stop, stored_queries};

@@ -20,8 +20,10 @@ use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;
+use super::watermark::WATERMARK_POLICY;
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
+use crate::operator::OperatorDescription;
 use crate::plan::analysis::PlannedQuery;
 use crate::plan::batch::collect;
 use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition};
@@ -84,6 +86,8 @@ pub struct FlowDescription {
     pub trigger: Trigger,
     /// The optimised plan.
     pub explain: String,
+    /// Its stateful operators, in the order rows pass them.
+    pub operators: Vec<OperatorDescription>,
 }
 
 /// A flow that was planned.
@@ -140,6 +144,9 @@ impl Pipeline {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ScriptError> {
         settings.configuration.extend(program.configuration.clone());
+        if let Some(policy) = settings.configuration.get(WATERMARK_POLICY) {
+            settings.query.watermark_policy = policy.parse()?;
+        }
         let storage = Storage::new(&settings.storage);
         let tables = Arc::new(Tables::new(program, &settings, connectors));
         let mut pipeline = Self { tables: Arc::clone(&tables), settings, storage, clock, flows: Vec::new() };
@@ -173,6 +180,7 @@ impl Pipeline {
             output_mode: OutputMode::Complete,
             trigger,
             explain: String::new(),
+            operators: Vec::new(),
         };
         let target_key = flow.target.as_ref().map(|target| target.to_lowercase());
         if !is_streaming(&planned.plan) {
@@ -186,6 +194,8 @@ impl Pipeline {
         check_mode(&target_description, target.as_ref(), plan.output_mode)?;
         description.output_mode = plan.output_mode;
         description.explain.clone_from(&plan.explain);
+        description.operators =
+            plan.operators.iter().map(|stage| OperatorDescription::of(stage.spec.as_ref())).collect();
         let settings = QuerySettings { trigger, ..self.settings.query.clone() };
         let spec = QuerySpec {
             name: flow.name.clone(),

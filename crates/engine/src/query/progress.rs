@@ -125,9 +125,9 @@ fn event_time(query: &StreamingQuery, entry: &OffsetLogEntry, outcome: &BatchOut
 
 fn state_operators(query: &StreamingQuery, outcome: &BatchOutcome, commit_time_ms: u64) -> Vec<StateOperatorProgress> {
     let mut operators = Vec::new();
-    for (workers, late_rows) in query.operators().iter().zip(&outcome.late_rows) {
+    for ((stage, workers), late_rows) in query.operators().zip(&outcome.late_rows) {
         let mut total = StateOperatorProgress {
-            operator_name: "stateStoreSave".to_owned(),
+            operator_name: stage.spec.spark_name().to_owned(),
             num_rows_dropped_by_watermark: *late_rows,
             commit_time_ms,
             num_shuffle_partitions: 256,
@@ -142,5 +142,7 @@ fn state_operators(query: &StreamingQuery, outcome: &BatchOutcome, commit_time_m
         }
         operators.push(total);
     }
+    // Spark tells of the operator next to the sink first.
+    operators.reverse();
     operators
 }

@@ -1,4 +1,5 @@
-//! The state of a query: its groups in memory, the store below them, and when either is written.
+//! The state of a query: its operators with what they have in memory, the store below them, and when either is
+//! written.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -7,13 +8,15 @@ use super::batch::Operators;
 use super::execution::QuerySpec;
 use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
-use crate::operator::aggregate::AggregateOperator;
+use crate::operator::Place;
 use crate::sink::BatchId;
 use crate::state::{ChangeSet, SnapshotReport, StateStore};
 
 /// The store of a query and the snapshot that may be under way.
 pub(crate) struct QueryState {
     store: Arc<StateStore>,
+    /// How many tables each operator has.
+    tables: Vec<usize>,
     publishing: Option<JoinHandle<Result<SnapshotReport>>>,
 }
 
@@ -24,35 +27,34 @@ impl QueryState {
         checkpoint: &CheckpointDir,
         version: Option<BatchId>,
     ) -> Result<(Self, Operators, serde_json::Value)> {
-        let ids: Vec<String> = spec.plan.aggregates.iter().map(|stage| stage.spec.id.clone()).collect();
-        let (store, report) = StateStore::open(&spec.settings.state, checkpoint, &spec.local_dir, &ids, version)?;
+        let tables: Vec<Vec<String>> = spec.plan.operators.iter().map(|stage| stage.spec.stores()).collect();
+        let names = tables.concat();
+        let (store, report) = StateStore::open(&spec.settings.state, checkpoint, &spec.local_dir, &names, version)?;
         let store = Arc::new(store);
         let workers = spec.settings.parallelism.max(1);
-        let budget_bytes = spec.settings.state_memory_bytes / workers / ids.len().max(1);
+        let budget_bytes = spec.settings.state_memory_bytes / workers / tables.len().max(1);
         let mut operators = Vec::new();
-        for (index, stage) in spec.plan.aggregates.iter().enumerate() {
+        let mut first_table = 0;
+        for (stage, tables) in spec.plan.operators.iter().zip(&tables) {
             let open = |worker| {
-                AggregateOperator::open(
-                    Arc::clone(&stage.spec),
-                    Arc::clone(&store),
-                    index,
-                    (worker, workers),
-                    budget_bytes,
-                )
+                let store = Arc::clone(&store);
+                Arc::clone(&stage.spec).open(Place { store, first_table, worker, workers, budget_bytes })
             };
             operators.push((0..workers).map(open).collect::<Result<Vec<_>>>()?);
+            first_table += tables.len();
         }
+        let tables = tables.iter().map(Vec::len).collect();
         tracing::debug!(query = spec.name, ?version, changelogs = report.changelogs, "state restored");
-        Ok((Self { store, publishing: None }, operators, report.note))
+        Ok((Self { store, tables, publishing: None }, operators, report.note))
     }
 
     /// Makes the batch's changes durable.
     pub(crate) fn commit(&mut self, batch: BatchId, operators: &mut Operators, note: serde_json::Value) -> Result<()> {
         let mut changes = Vec::new();
-        for workers in operators {
-            let mut of_operator = ChangeSet::new();
+        for (workers, tables) in operators.iter_mut().zip(&self.tables) {
+            let mut of_operator: Vec<ChangeSet> = (0..*tables).map(|_| ChangeSet::new()).collect();
             workers.iter_mut().try_for_each(|worker| worker.take_changes(&mut of_operator))?;
-            changes.push(of_operator);
+            changes.append(&mut of_operator);
         }
         self.store.commit(batch, &changes, note)?;
         Ok(())
@@ -66,12 +68,16 @@ impl QueryState {
         if self.publishing.is_some() || !self.store.snapshot_due() {
             return Ok(());
         }
-        for (index, workers) in operators.iter_mut().enumerate() {
+        let mut first_table = 0;
+        for (workers, tables) in operators.iter_mut().zip(&self.tables) {
             for worker in workers {
-                let mut unflushed = ChangeSet::new();
+                let mut unflushed: Vec<ChangeSet> = (0..*tables).map(|_| ChangeSet::new()).collect();
                 worker.take_unflushed(&mut unflushed)?;
-                self.store.apply(index, &unflushed)?;
+                for (table, changes) in unflushed.iter().enumerate() {
+                    self.store.apply(first_table + table, changes)?;
+                }
             }
+            first_table += tables;
         }
         let frozen = self.store.freeze(batch)?;
         let store = Arc::clone(&self.store);

@@ -12,13 +12,18 @@
 //! The watermark never goes back; it is fixed for a batch when the batch is planned.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::error::{EngineError, Result};
 use crate::operator::stateless::EventTimes;
 use crate::plan::streaming::WatermarkSpec;
+
+/// The configuration key of the policy.
+pub(crate) const WATERMARK_POLICY: &str = "spark.sql.streaming.multipleWatermarkPolicy";
 
 /// How several watermarks of a query become one (`spark.sql.streaming.multipleWatermarkPolicy`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +34,18 @@ pub enum WatermarkPolicy {
     Min,
     /// The fastest stream decides.
     Max,
+}
+
+impl FromStr for WatermarkPolicy {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "min" => Ok(Self::Min),
+            "max" => Ok(Self::Max),
+            _ => Err(EngineError::config(format!("{WATERMARK_POLICY} is '{text}', expected min or max"))),
+        }
+    }
 }
 
 /// What is known of one partition of one watermark's source.

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, ErrorKind, IteratorMode,
-    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, DBIterator, ErrorKind,
+    IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::changes::Change;
@@ -75,19 +75,27 @@ impl Rocks {
         (from, to): (&[u8], &[u8]),
         mut f: impl FnMut(&[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
-        if from >= to {
-            return Ok(());
-        }
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(from);
-        options.set_iterate_upper_bound(to);
-        // A scan reads what is about to expire: it must not push out of the cache what is still alive.
-        options.fill_cache(false);
-        for row in self.db.iterator_cf_opt(self.family(operator)?, options, IteratorMode::Start) {
+        for row in self.rows(operator, (from, to))? {
             let (key, value) = row.map_err(|error| failed("read", error))?;
             f(&key, &value)?;
         }
         Ok(())
+    }
+
+    /// The first key of the range.
+    pub(crate) fn first_key(&self, operator: usize, range: (&[u8], &[u8])) -> Result<Option<Vec<u8>>> {
+        let row = self.rows(operator, range)?.next().transpose().map_err(|error| failed("read", error))?;
+        Ok(row.map(|(key, _)| key.into_vec()))
+    }
+
+    fn rows(&self, operator: usize, (from, to): (&[u8], &[u8])) -> Result<DBIterator<'_>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        // Nothing is in a range that ends before it begins.
+        options.set_iterate_upper_bound(from.max(to));
+        // A scan reads what is about to expire: it must not push out of the cache what is still alive.
+        options.fill_cache(false);
+        Ok(self.db.iterator_cf_opt(self.family(operator)?, options, IteratorMode::Start))
     }
 
     /// Applies changes in order. A crash in the middle leaves a part of them, which is as good as none: the database

@@ -196,6 +196,11 @@ impl StateStore {
         self.rocks.scan(operator, range, f)
     }
 
+    /// The first key from the first of the range up to but not with the second.
+    pub fn first_key(&self, operator: usize, range: (&[u8], &[u8])) -> Result<Option<Vec<u8>>> {
+        self.rocks.first_key(operator, range)
+    }
+
     /// Writes changes back into the local database: they can be read from now on, and are in the next snapshot. They
     /// are not durable: that is [`StateStore::commit`].
     pub fn apply(&self, operator: usize, changes: &ChangeSet) -> Result<()> {

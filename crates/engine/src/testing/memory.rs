@@ -36,6 +36,8 @@ struct Content {
     /// Committed rows with the batch they came with.
     output: Vec<(BatchId, RecordBatch)>,
     tokens: BTreeMap<String, BatchId>,
+    /// What the newest query that writes here asked for.
+    request: Option<SinkRequest>,
 }
 
 impl MemoryConnector {
@@ -69,6 +71,11 @@ impl MemoryTable {
         self.content.lock().input.push((partition.to_owned(), rows));
     }
 
+    /// How many batches were added.
+    pub fn input_len(&self) -> usize {
+        self.content.lock().input.len()
+    }
+
     /// The columns.
     pub fn columns(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -77,6 +84,11 @@ impl MemoryTable {
     /// What was written, with the batch it came with.
     pub fn written(&self) -> Vec<(BatchId, RecordBatch)> {
         self.content.lock().output.clone()
+    }
+
+    /// What the newest query that writes here asked for.
+    pub fn request(&self) -> Option<SinkRequest> {
+        self.content.lock().request.clone()
     }
 }
 
@@ -90,6 +102,7 @@ impl Table for MemoryTable {
     }
 
     fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
+        self.content.lock().request = Some(request.clone());
         Ok(Box::new(MemorySink { table: self.clone(), request, staged: Vec::new(), batch: 0 }))
     }
 

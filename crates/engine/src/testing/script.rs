@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{ManualClock, MemoryConnector, MemoryTable};
 use crate::checkpoint::Durability;
 use crate::plan::catalog::ConnectorRegistry;
 use crate::plan::{Program, ScriptError, ScriptFile};
 use crate::progress::{ProgressListener, StreamingQueryProgress};
-use crate::query::{Pipeline, PipelineSettings, Trigger};
+use crate::query::{Pipeline, PipelineSettings, RunningPipeline, Trigger};
 
 /// Runs a pipeline step by step. Methods panic with the position in the script when something is not as expected:
 /// they are assertions.
@@ -29,11 +29,27 @@ pub struct StreamScript {
 }
 
 #[derive(Default)]
-struct Recorder(Mutex<Vec<StreamingQueryProgress>>);
+struct Recorder {
+    heard: Mutex<Heard>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Heard {
+    progress: Vec<StreamingQueryProgress>,
+    /// Whether the last run of a query has ended.
+    ended: bool,
+}
 
 impl ProgressListener for Recorder {
     fn on_progress(&self, progress: &StreamingQueryProgress) {
-        self.0.lock().push(progress.clone());
+        self.heard.lock().progress.push(progress.clone());
+        self.changed.notify_all();
+    }
+
+    fn on_terminated(&self, _: &str, _: Option<&str>) {
+        self.heard.lock().ended = true;
+        self.changed.notify_all();
     }
 }
 
@@ -88,7 +104,8 @@ impl StreamScript {
         Pipeline::open(Program::parse(&[file])?, self.settings.clone(), connectors, clock)
     }
 
-    fn table(&self, name: &str) -> MemoryTable {
+    /// A table, to add rows to and to read from as they are.
+    pub fn table(&self, name: &str) -> MemoryTable {
         self.memory.get(name).unwrap_or_else(|| panic!("step {}: no table {name}", self.steps))
     }
 
@@ -140,23 +157,33 @@ impl StreamScript {
         self
     }
 
-    /// The same, with the failure as it is said.
-    pub fn outcome(&mut self) -> Result<(), String> {
+    /// The same, with the failures if there are any.
+    pub fn try_process(&mut self) -> Result<(), String> {
         self.steps += 1;
         self.run()
     }
 
-    fn run(&self) -> Result<(), String> {
+    /// Starts the pipeline with a trigger that does not end, and stops it when `is_done` says so of the progress.
+    pub fn process_until(&mut self, is_done: impl Fn(&[StreamingQueryProgress]) -> bool) -> Result<(), String> {
+        self.steps += 1;
+        self.progress.heard.lock().ended = false;
+        let running = self.start()?;
+        let mut heard = self.progress.heard.lock();
+        while !heard.ended && !is_done(&heard.progress) {
+            self.progress.changed.wait(&mut heard);
+        }
+        drop(heard);
+        running.stop();
+        finish(running)
+    }
+
+    fn start(&self) -> Result<RunningPipeline, String> {
         let pipeline = self.open().map_err(|error| error.to_string())?;
-        let running = pipeline.start(Arc::clone(&self.progress) as Arc<dyn ProgressListener>);
-        let outcome = running.map_err(|error| error.to_string())?.wait();
-        outcome.map_err(|failures| {
-            failures
-                .iter()
-                .map(|failure| format!("{}: {}", failure.query, failure.error))
-                .collect::<Vec<_>>()
-                .join("; ")
-        })
+        pipeline.start(Arc::clone(&self.progress) as Arc<dyn ProgressListener>).map_err(|error| error.to_string())
+    }
+
+    fn run(&self) -> Result<(), String> {
+        finish(self.start()?)
     }
 
     /// Compares all rows of a sink so far, in any order, columns separated by spaces.
@@ -174,6 +201,14 @@ impl StreamScript {
         self.table(table).written().into_iter().map(|(_, rows)| rows).collect()
     }
 
+    /// Compares how many rows a sink has so far.
+    pub fn check_count(mut self, table: &str, expected: usize) -> Self {
+        self.steps += 1;
+        let found = self.rows(table);
+        assert_eq!(found.len(), expected, "step {}: rows of {table}: {found:?}", self.steps);
+        self
+    }
+
     /// All rows of a sink so far, sorted.
     pub fn rows(&self, table: &str) -> Vec<String> {
         let mut rows: Vec<String> = self.table(table).written().iter().flat_map(|(_, rows)| texts(rows)).collect();
@@ -183,12 +218,12 @@ impl StreamScript {
 
     /// The progress of all batches so far.
     pub fn progress(&self) -> Vec<StreamingQueryProgress> {
-        self.progress.0.lock().clone()
+        self.progress.heard.lock().progress.clone()
     }
 
     /// Forgets the progress of earlier batches.
     pub fn forget_progress(self) -> Self {
-        self.progress.0.lock().clear();
+        self.progress.heard.lock().progress.clear();
         self
     }
 
@@ -196,6 +231,14 @@ impl StreamScript {
     pub fn storage(&self) -> &std::path::Path {
         self.storage.path()
     }
+}
+
+fn finish(running: RunningPipeline) -> Result<(), String> {
+    running.wait().map_err(|failures| {
+        let failures: Vec<String> =
+            failures.iter().map(|failure| format!("{}: {}", failure.query, failure.error)).collect();
+        failures.join("; ")
+    })
 }
 
 /// The rows as text: columns separated by spaces, timestamps without the date they all share.

@@ -12,11 +12,14 @@ use super::group::Group;
 use super::message::{Heartbeat, JOIN, LEAVE, LEAVE_FOR_NOW, Limits, Outcome, Refused};
 use super::subscription::Pattern;
 use super::topics::TopicImage;
+use crate::configs::group::Times;
 
 /// Every group of the consumer protocol.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     limits: Limits,
+    /// Of groups with settings of their own, there or not.
+    times: BTreeMap<String, Times>,
     groups: BTreeMap<String, Group>,
 }
 
@@ -24,7 +27,7 @@ impl Coordinator {
     /// With groups of the time before, each with an epoch none of its own was above.
     pub(crate) fn new(limits: Limits, known: Vec<(String, i32)>) -> Self {
         let groups = known.into_iter().map(|(name, epoch)| (name, Group::new(epoch, epoch))).collect();
-        Self { limits, groups }
+        Self { limits, times: BTreeMap::new(), groups }
     }
 
     pub(crate) fn group(&self, name: &str) -> Option<&Group> {
@@ -37,6 +40,22 @@ impl Coordinator {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Gives a group times of its own, or takes them away. Each member is told, and held to them, from its next heartbeat
+    /// on.
+    pub(crate) fn set_times(&mut self, name: &str, times: Option<Times>) {
+        match times {
+            Some(times) => self.times.insert(name.to_owned(), times),
+            None => self.times.remove(name),
+        };
+    }
+
+    fn limits_of(&self, name: &str) -> Limits {
+        match self.times.get(name) {
+            Some(times) => Limits { times: *times, ..self.limits },
+            None => self.limits,
+        }
     }
 
     /// What the expression of a heartbeat compiles to, if the member has come with it before.
@@ -54,6 +73,7 @@ impl Coordinator {
         beat: &Heartbeat,
         pattern: Option<Option<Pattern>>,
     ) -> Result<Outcome, Refused> {
+        let limits = self.limits_of(&beat.group);
         let Some(group) = self.groups.get_mut(&beat.group) else {
             return if beat.epoch == JOIN { self.check_room() } else { Err(not_found(&beat.group)) };
         };
@@ -63,7 +83,7 @@ impl Coordinator {
         if group.needs_epochs() {
             return Ok(Outcome::NeedsEpochs);
         }
-        group.heartbeat(now_ms, &self.limits, image, beat, pattern).map(Outcome::Heard)
+        group.heartbeat(now_ms, &limits, image, beat, pattern).map(Outcome::Heard)
     }
 
     fn check_room(&self) -> Result<Outcome, Refused> {

@@ -10,8 +10,7 @@ use crate::group::consumer::group::GroupState;
 use crate::group::consumer::message::{Assignment, Heard};
 
 const LIMITS: Limits = Limits {
-    heartbeat_interval_ms: 5000,
-    session_timeout_ms: 45_000,
+    times: Times { heartbeat_interval_ms: 5000, session_timeout_ms: 45_000 },
     max_groups: 2,
     max_members: 3,
     max_regex_bytes: 100,
@@ -298,11 +297,30 @@ fn silent_members_and_those_that_do_not_let_go_are_thrown_out() {
     script.wait(1);
     assert_eq!(script.say(&beat("a", 1)), Err(ResponseError::UnknownMemberId));
     assert_eq!(script.say(&beat("b", 2)), ok(3, "t:0,1"));
-    script.wait(i64::from(LIMITS.session_timeout_ms) - 1);
+    script.wait(i64::from(LIMITS.times.session_timeout_ms) - 1);
     assert_eq!(script.group().members.len(), 1);
     script.wait(1);
     assert_eq!(script.group().state(), GroupState::Empty);
     assert_eq!(script.say(&beat("b", 3)), Err(ResponseError::UnknownMemberId));
+}
+
+#[test]
+fn a_group_with_times_of_its_own_is_held_to_them_from_the_next_heartbeat_on() {
+    let mut script = Script::new(&[("t", 1)]);
+    let own = Times { heartbeat_interval_ms: 6000, session_timeout_ms: 50_000 };
+    // (times given before a heartbeat, interval told by it, the silence after which the member is gone)
+    let steps = [(Some(own), 6000, 50_000), (None, LIMITS.times.heartbeat_interval_ms, 45_000)];
+    for (times, interval_ms, silence_ms) in steps {
+        let heard = script.beat(&join("a", &["t"])).expect("joined");
+        script.coordinator.set_times("g", times);
+        script.coordinator.set_times("another", Some(Times { session_timeout_ms: 1, ..own }));
+        let again = script.beat(&beat("a", heard.epoch)).expect("heard");
+        assert_eq!(again.heartbeat_interval_ms, interval_ms);
+        script.wait(silence_ms - 1);
+        assert_eq!(script.group().members.len(), 1);
+        script.wait(1);
+        assert_eq!(script.group().members.len(), 0);
+    }
 }
 
 #[test]

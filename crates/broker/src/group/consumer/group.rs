@@ -140,7 +140,7 @@ impl Group {
         self.claim_instance(beat);
         if let Some(member) = self.members.get_mut(&beat.member) {
             changed |= member.update(beat, pattern);
-            member.session_deadline_ms = now + i64::from(limits.session_timeout_ms);
+            member.session_deadline_ms = now + i64::from(limits.times.session_timeout_ms);
         }
         self.look_up(image, changed.then_some(&beat.member));
         if changed {
@@ -154,7 +154,7 @@ impl Group {
         Ok(Heard {
             member: beat.member.clone(),
             epoch: member.epoch,
-            heartbeat_interval_ms: limits.heartbeat_interval_ms,
+            heartbeat_interval_ms: limits.times.heartbeat_interval_ms,
             assignment: (moved || beat.is_full()).then(|| member.assigned.clone()),
         })
     }

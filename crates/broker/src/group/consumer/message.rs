@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::assignor::Assignor;
 use super::subscription::Reader;
+use crate::configs::group::Times;
 
 /// The epoch of a member that joins.
 pub(crate) const JOIN: i32 = 0;
@@ -21,8 +22,8 @@ pub(crate) type Assignment = BTreeMap<Uuid, BTreeSet<i32>>;
 /// The limits of groups, from the settings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    pub(crate) heartbeat_interval_ms: i32,
-    pub(crate) session_timeout_ms: i32,
+    /// Of groups that have none of their own.
+    pub(crate) times: Times,
     pub(crate) max_groups: usize,
     pub(crate) max_members: usize,
     pub(crate) max_regex_bytes: usize,

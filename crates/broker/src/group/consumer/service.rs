@@ -42,8 +42,9 @@ impl Groups {
     }
 
     fn reserve_epochs(&self, group: &str) -> Result<(), Refused> {
-        // Held until the coordinator knows: who forgets groups does not come between.
-        let _changing = self.changing_epochs.lock();
+        // Held until the coordinator knows: who forgets groups does not come between. Others that reserve may, which
+        // is how they share an fsync: a group takes no block that is below one it has.
+        let _changing = self.changing_epochs.read();
         let gone = |message: String| Refused::new(ResponseError::CoordinatorNotAvailable, message);
         match self.epochs.reserve(group) {
             Ok(Some((after, to))) => {
@@ -61,7 +62,7 @@ impl Groups {
     /// Forgets the epochs of groups that are gone, or of the classic protocol by now: after a restart
     /// they would be of this one again. Blocks on the disk.
     pub(in crate::group) fn forget_epochs(&self) {
-        let _changing = self.changing_epochs.lock();
+        let _changing = self.changing_epochs.write();
         let is_gone = |name: &String| self.look_consumers(|consumers, _| consumers.group(name).is_none());
         let gone: Vec<String> = self.epochs.groups().into_iter().map(|(name, _)| name).filter(is_gone).collect();
         if let Err(error) = self.epochs.remove(&gone) {
@@ -91,7 +92,8 @@ impl Inner {
         if beat.epoch != JOIN || self.consumers.group(&beat.group).is_some() {
             return Ok(());
         }
-        if self.coordinator.delete(&beat.group) == Err(ResponseError::NonEmptyGroup) {
+        let is_share = self.shares.group(&beat.group).is_some();
+        if is_share || self.coordinator.delete(&beat.group) == Err(ResponseError::NonEmptyGroup) {
             return Err(not_found(&beat.group));
         }
         if self.group_count() >= self.max_groups {
@@ -102,7 +104,7 @@ impl Inner {
     }
 
     /// Looks again at the topics if they are others than before.
-    fn see(&mut self, topics: &Topics) {
+    pub(in crate::group) fn see(&mut self, topics: &Topics) {
         let version = topics.version();
         if self.image.version() != version {
             let all = topics.all();
@@ -112,6 +114,6 @@ impl Inner {
     }
 
     pub(in crate::group) fn group_count(&self) -> usize {
-        self.coordinator.groups().len() + self.consumers.groups().len()
+        self.coordinator.groups().len() + self.consumers.groups().len() + self.shares.groups().len()
     }
 }

@@ -118,10 +118,10 @@ impl<'a> Resolver<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::configs::group::Times;
 
     const LIMITS: Limits = Limits {
-        heartbeat_interval_ms: 1,
-        session_timeout_ms: 2,
+        times: Times { heartbeat_interval_ms: 1, session_timeout_ms: 2 },
         max_groups: 1,
         max_members: 1,
         max_regex_bytes: 50,

@@ -22,6 +22,7 @@ use super::keys::Keys;
 use super::swap::{Action, Swap};
 use super::transactions::Transactions;
 use super::{CleanError, Limits, Throttle};
+use crate::buffers::Buffers;
 use crate::settings::{CorruptLogPolicy, FsyncMode};
 
 const LIMITS: Limits = Limits { keys_bytes: 1 << 20, unpacked_bytes: 1 << 20 };
@@ -131,7 +132,7 @@ impl Bench {
         while offset < self.partition.end_offset(Isolation::Committed) {
             let limits =
                 ReadLimits { max_bytes: 300, at_least_one: true, verify: true, isolation: Isolation::Committed };
-            let batches = self.partition.read(offset, limits).expect("readable");
+            let batches = self.partition.read(offset, limits, &Buffers::new()).expect("readable");
             let mut to_come = batches.aborted.clone();
             let mut aborting = HashSet::new();
             let mut rest = &batches.bytes[..];
@@ -161,7 +162,7 @@ impl Bench {
     fn walk(&self, mut offset: i64, mut visit: impl FnMut(&BatchHeader, &[u8])) {
         let limits = ReadLimits { max_bytes: 300, at_least_one: true, verify: true, isolation: Isolation::Uncommitted };
         while offset < self.partition.high_watermark() {
-            let bytes = self.partition.read(offset, limits).expect("readable").bytes;
+            let bytes = self.partition.read(offset, limits, &Buffers::new()).expect("readable").bytes;
             assert!(!bytes.is_empty(), "something is behind offset {offset}");
             let mut rest = &bytes[..];
             while !rest.is_empty() {

@@ -35,7 +35,7 @@ fn may_see_topics(access: Access<'_>, group: &ConsumerDescribed) -> bool {
     })
 }
 
-const UNSEEN_TOPICS: &str = "the group's members have topics that the client may not describe";
+pub(super) const UNSEEN_TOPICS: &str = "the group's members have topics that the client may not describe";
 
 /// What members of a group say to its coordinator.
 macro_rules! of_members {
@@ -69,46 +69,58 @@ impl Guard for JoinGroupRequest {
     }
 }
 
+/// The error of a member the broker assigns to, if it may not read in the group or not see a topic it names. As a
+/// whole: a member reads all it subscribes to.
+pub(super) fn member_error(access: Access<'_>, group: &GroupId, topics: Option<&Vec<TopicName>>) -> Option<i16> {
+    if !access.can(Operation::Read, ResourceType::Group, group) {
+        return Some(GROUP_DENIED);
+    }
+    let is_denied = |topic: &TopicName| !access.can(Operation::Describe, ResourceType::Topic, topic);
+    topics.into_iter().flatten().any(is_denied).then_some(TOPIC_DENIED)
+}
+
 impl Guard for ConsumerGroupHeartbeatRequest {
     fn guard(&mut self, access: Access<'_>, _: i16) -> Verdict<Self::Response> {
-        let refused = |error| Verdict::Refused(ConsumerGroupHeartbeatResponse::default().with_error_code(error));
-        if !access.can(Operation::Read, ResourceType::Group, &self.group_id) {
-            return refused(GROUP_DENIED);
+        // What a pattern finds is filtered when it is looked up.
+        match member_error(access, &self.group_id, self.subscribed_topic_names.as_ref()) {
+            Some(error) => Verdict::Refused(ConsumerGroupHeartbeatResponse::default().with_error_code(error)),
+            None => untouched(),
         }
-        // As a whole: a member reads all it subscribes to. What a pattern finds is filtered when it is looked up.
-        let mut topics = self.subscribed_topic_names.iter().flatten();
-        if topics.any(|topic| !access.can(Operation::Describe, ResourceType::Topic, topic)) {
-            return refused(TOPIC_DENIED);
-        }
-        untouched()
     }
 }
 
-impl Guard for ConsumerGroupDescribeRequest {
-    fn guard(&mut self, access: Access<'_>, _: i16) -> Verdict<Self::Response> {
-        let tell = self.include_authorized_operations;
-        let denied =
-            take_out(&mut self.group_ids, |group| !access.can(Operation::Describe, ResourceType::Group, group));
-        admitted(move |access, response: &mut Self::Response| {
-            for group in &mut response.groups {
-                if !may_see_topics(access, group) {
-                    *group = ConsumerDescribed::default()
-                        .with_group_id(group.group_id.clone())
-                        .with_authorized_operations(group.authorized_operations)
-                        .with_error_code(TOPIC_DENIED)
-                        .with_error_message(Some(StrBytes::from_static_str(UNSEEN_TOPICS)));
-                } else if tell && group.error_code == 0 {
-                    group.authorized_operations = access.operations(ResourceType::Group, &group.group_id);
-                }
+/// A request that describes groups with their topics, told to those who may see all of these.
+macro_rules! of_described {
+    ($request:ident, $described:ident, $may_see_topics:ident) => {
+        impl Guard for $request {
+            fn guard(&mut self, access: Access<'_>, _: i16) -> Verdict<Self::Response> {
+                let tell = self.include_authorized_operations;
+                let denied =
+                    take_out(&mut self.group_ids, |group| !access.can(Operation::Describe, ResourceType::Group, group));
+                admitted(move |access, response: &mut Self::Response| {
+                    for group in &mut response.groups {
+                        if !$may_see_topics(access, group) {
+                            *group = $described::default()
+                                .with_group_id(group.group_id.clone())
+                                .with_authorized_operations(group.authorized_operations)
+                                .with_error_code(TOPIC_DENIED)
+                                .with_error_message(Some(StrBytes::from_static_str(UNSEEN_TOPICS)));
+                        } else if tell && group.error_code == 0 {
+                            group.authorized_operations = access.operations(ResourceType::Group, &group.group_id);
+                        }
+                    }
+                    let denied = denied.into_iter();
+                    response.groups.extend(
+                        denied.map(|group| $described::default().with_group_id(group).with_error_code(GROUP_DENIED)),
+                    );
+                })
             }
-            response.groups.extend(
-                denied
-                    .into_iter()
-                    .map(|group| ConsumerDescribed::default().with_group_id(group).with_error_code(GROUP_DENIED)),
-            );
-        })
-    }
+        }
+    };
 }
+pub(super) use of_described;
+
+of_described!(ConsumerGroupDescribeRequest, ConsumerDescribed, may_see_topics);
 
 impl Guard for OffsetCommitRequest {
     fn guard(&mut self, access: Access<'_>, _: i16) -> Verdict<Self::Response> {

@@ -20,15 +20,20 @@
 //! | FindCoordinator | describe group or transactional id |
 //! | JoinGroup, SyncGroup, Heartbeat, LeaveGroup | read group |
 //! | ConsumerGroupHeartbeat | read group; describe each topic it names |
+//! | ShareGroupHeartbeat | read group; describe each topic it names |
+//! | ShareFetch, ShareAcknowledge, AlterShareGroupOffsets | read group, read topic |
 //! | DescribeGroups | describe group |
 //! | ConsumerGroupDescribe | describe group, and every topic of its members |
+//! | ShareGroupDescribe | describe group, and every topic of its members |
+//! | DescribeShareGroupOffsets | describe group, describe topic |
+//! | DeleteShareGroupOffsets | delete group, read topic |
 //! | ListGroups | describe cluster, or each group that describe group allows |
 //! | DeleteGroups | delete group |
 //! | OffsetDelete | delete group, read topic |
 //! | CreateTopics | create cluster or topic; its configs: describe configs topic |
 //! | DeleteTopics, DeleteRecords | delete topic |
 //! | CreatePartitions | alter topic |
-//! | DescribeConfigs, AlterConfigs, IncrementalAlterConfigs | describe or alter configs of topic or cluster |
+//! | DescribeConfigs, AlterConfigs, IncrementalAlterConfigs | describe or alter configs of topic, group or cluster |
 //! | InitProducerId | write transactional id; without: idempotent write cluster, or write any topic |
 //! | AddPartitionsToTxn | write transactional id, write topic |
 //! | AddOffsetsToTxn | write transactional id, read group |
@@ -48,6 +53,7 @@
 
 mod records;
 mod groups;
+mod shares;
 mod placement;
 mod transactions;
 mod topics;
@@ -56,6 +62,7 @@ mod cluster;
 use kafka_protocol::protocol::Request;
 
 use super::authorizer::Access;
+pub(crate) use shares::unreadable;
 
 /// What a guard decides.
 pub(crate) enum Verdict<R> {

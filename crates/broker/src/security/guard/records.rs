@@ -60,10 +60,6 @@ impl Guard for FetchRequest {
             let Some(name) = access.topic_name(&topic.topic, topic.topic_id) else { return false };
             !if is_follower { may_follow } else { access.can(Operation::Read, ResourceType::Topic, &name) }
         });
-        if !denied.is_empty() {
-            // There is something to say already.
-            self.max_wait_ms = 0;
-        }
         admitted(move |_, response: &mut Self::Response| {
             let denied = denied.into_iter().map(|topic| {
                 let partitions = topic.partitions.iter().map(|partition| {

@@ -5,6 +5,7 @@ mod sasl;
 mod users;
 mod acls;
 mod rights;
+mod share_rights;
 mod combined;
 
 use std::path::{Path, PathBuf};

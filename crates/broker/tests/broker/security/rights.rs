@@ -8,7 +8,7 @@ use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::*;
 use tempfile::TempDir;
 
-use super::{log_in, start_scram};
+use super::{log_in, share_rights, start_scram};
 use crate::batch::Batch;
 use crate::client::{Client, fetch_request, produce_request, text, topic_name};
 
@@ -41,7 +41,7 @@ impl Resource {
     }
 
     /// The error of being denied it.
-    fn denied(self) -> i16 {
+    pub(super) fn denied(self) -> i16 {
         match self {
             Self::Topic => 29,
             Self::Group => 30,
@@ -55,9 +55,9 @@ const ALL: i8 = 2;
 pub(super) const READ: i8 = 3;
 const WRITE: i8 = 4;
 const CREATE: i8 = 5;
-const DELETE: i8 = 6;
+pub(super) const DELETE: i8 = 6;
 const ALTER: i8 = 7;
-const DESCRIBE: i8 = 8;
+pub(super) const DESCRIBE: i8 = 8;
 const CLUSTER_ACTION: i8 = 9;
 const DESCRIBE_CONFIGS: i8 = 10;
 const ALTER_CONFIGS: i8 = 11;
@@ -103,6 +103,10 @@ const TABLE: &[(&str, &[(i8, Resource)])] = &[
     ("DescribeBrokerConfigs", &[(DESCRIBE_CONFIGS, Cluster)]),
     ("AlterTopicConfigs", &[(ALTER_CONFIGS, Topic)]),
     ("AlterBrokerConfigs", &[(ALTER_CONFIGS, Cluster)]),
+    ("DescribeConfigsOfAGroup", &[(DESCRIBE_CONFIGS, Group)]),
+    ("AlterConfigsOfAGroup", &[(ALTER_CONFIGS, Group)]),
+    ("IncrementalAlterBrokerConfigs", &[(ALTER_CONFIGS, Cluster)]),
+    ("IncrementalAlterConfigsOfAGroup", &[(ALTER_CONFIGS, Group)]),
     ("IncrementalAlterTopicConfigs", &[(ALTER_CONFIGS, Topic)]),
     ("InitProducerIdInTransaction", &[(WRITE, TransactionalId)]),
     ("AddPartitionsToTxn", &[(WRITE, TransactionalId), (WRITE, Topic)]),
@@ -132,13 +136,14 @@ const TABLE: &[(&str, &[(i8, Resource)])] = &[
 async fn ask(client: &mut Client, what: &str, id: uuid::Uuid) -> i16 {
     match what {
         _ if what.contains("Txn") || what == "DescribeTransactions" => ask_for_transactions(client, what).await,
+        _ if what.starts_with("Share") => share_rights::ask(client, what, id).await,
         _ if what.starts_with("Offset") => ask_for_offsets(client, what).await,
+        _ if what.contains("Configs") => ask_for_configs(client, what).await,
         _ if what.contains("Group") || what.contains("Heartbeat") => ask_for_groups(client, what).await,
         "DescribeTopicPartitions" | "ElectLeaders" | "AlterReplicaLogDirs" | "ListConfigResources" => {
             ask_for_places(client, what).await
         }
         _ if what.contains("Reassignments") => ask_for_places(client, what).await,
-        _ if what.contains("Configs") => ask_for_configs(client, what).await,
         _ if what.contains("Acls") || what.contains("Scram") || what.contains("Quotas") => {
             ask_for_rights(client, what).await
         }
@@ -392,7 +397,11 @@ async fn ask_for_groups(client: &mut Client, what: &str) -> i16 {
 }
 
 async fn ask_for_configs(client: &mut Client, what: &str) -> i16 {
-    let (kind, name) = if what.contains("Topic") { (2, text("t")) } else { (4, text("0")) };
+    let (kind, name) = match what {
+        _ if what.contains("Topic") => (2, text("t")),
+        _ if what.contains("Broker") => (4, text("0")),
+        _ => (32, text("g")),
+    };
     if what.starts_with("Describe") {
         let resource = describe_configs_request::DescribeConfigsResource::default()
             .with_resource_type(kind)
@@ -517,17 +526,14 @@ impl World {
         assert!(created.results.iter().all(|result| result.error_code == 0), "{created:?}");
     }
 
-    async fn ask(&mut self, what: &str) -> i16 {
+    pub(super) async fn ask(&mut self, what: &str) -> i16 {
         ask(&mut self.alice, what, self.id).await
     }
-}
 
-#[tokio::test]
-async fn each_request_needs_what_the_table_says_and_nothing_else() {
-    let mut world = World::new().await;
-    let denials = BTreeSet::from([Topic, Group, Cluster, TransactionalId].map(Resource::denied));
-    for (what, needs) in TABLE {
-        for &(operation, resource) in *needs {
+    /// A request is denied without any one of what it needs, and served with exactly that.
+    pub(super) async fn check(&mut self, what: &str, needs: &[(i8, Resource)]) {
+        let denials = BTreeSet::from([Topic, Group, Cluster, TransactionalId].map(Resource::denied));
+        for &(operation, resource) in needs {
             let everything = [Topic, Group, Cluster, TransactionalId].map(|resource| {
                 let name = if resource == Cluster { resource.name() } else { "*" };
                 rule(ALLOW, ALL, resource, name)
@@ -536,15 +542,23 @@ async fn each_request_needs_what_the_table_says_and_nothing_else() {
             rules.push(rule(DENY, operation, resource, resource.name()));
             // What nodes of a cluster may do to each other is another way in.
             rules.push(rule(DENY, CLUSTER_ACTION, Cluster, Cluster.name()));
-            world.rules(rules).await;
-            assert_eq!(world.ask(what).await, resource.denied(), "{what} without {operation} of {resource:?}");
+            self.rules(rules).await;
+            assert_eq!(self.ask(what).await, resource.denied(), "{what} without {operation} of {resource:?}");
         }
         // The topic of a transaction is not what this is about.
-        let extra = (*what == "ProduceInTransaction").then(|| rule(ALLOW, WRITE, Topic, "t"));
+        let extra = (what == "ProduceInTransaction").then(|| rule(ALLOW, WRITE, Topic, "t"));
         let exactly = needs.iter().map(|(operation, resource)| rule(ALLOW, *operation, *resource, resource.name()));
-        world.rules(exactly.chain(extra).collect()).await;
-        let code = world.ask(what).await;
+        self.rules(exactly.chain(extra).collect()).await;
+        let code = self.ask(what).await;
         assert!(!denials.contains(&code), "{what} with all it needs: {code}");
+    }
+}
+
+#[tokio::test]
+async fn each_request_needs_what_the_table_says_and_nothing_else() {
+    let mut world = World::new().await;
+    for (what, needs) in TABLE {
+        world.check(what, needs).await;
         world.restore().await;
     }
 }
@@ -654,8 +668,7 @@ async fn a_part_of_a_request_is_denied_and_the_rest_is_done() {
     assert_eq!(codes, [("t".to_owned(), 0), ("u".to_owned(), 29)]);
     assert_eq!(world.root.read_all("t", 0).await, ["done"]);
     assert!(world.root.read_all("u", 0).await.is_empty());
-    // A long poll is not waited for when there is an error to tell.
-    let mut request = fetch_request("u", 0, 60_000, 1_000_000);
+    let mut request = fetch_request("u", 0, 60_000, 1);
     request.topics.extend(fetch_request("t", 0, 0, 0).topics);
     let response = world.alice.fetch(&request).await;
     let found: Vec<(&str, i16)> =

@@ -1,64 +1,56 @@
 //! `GROUP BY`: groups kept from batch to batch, emitted when they are final, when they change, or all of them.
 //!
 //! ```text
-//!   task:    RecordBatch ──Keyer──> KeyedBatch ┐ by shard
-//!   worker:                    AggregateOperator ──update──> groups ──finish_batch──> RecordBatch
-//!                                                     └── changes ──> changelog, state store
+//!   KeyedBatch ──> AggregateOperator ──update──> groups ──finish_batch──> RecordBatch
+//!                                                  └── changes ──> changelog, state store
 //! ```
+//!
+//! Groups by [`session`] are kept by their end, which moves; all others by a bucket of time that is part of their key.
 //!
 //! With a watermark, a row whose window ended at or before the watermark of the batch before is late and left out;
 //! groups whose window ended at or before this batch's watermark are final: they are emitted in append mode and
 //! forgotten in append and update mode. This is Spark's rule; see the SQL reference on event time.
 
 pub(crate) mod accumulator;
-mod keyed;
 mod operator;
+mod output;
+mod session;
+mod states;
 mod table;
 
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::row::RowConverter;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-pub(crate) use keyed::{KeyedBatch, Keyer};
-pub(crate) use operator::AggregateOperator;
-
+use super::keyed::InputSpec;
+use super::{Operator, OperatorSpec, Place, StateBound};
 use crate::error::{EngineError, Result};
 use crate::plan::functions::aggregates;
 use crate::plan::window::TimeWindow;
 use crate::sink::OutputMode;
-use crate::state::key;
 use accumulator::Accumulator;
-
-/// The bucket of groups that have no time; below [`key::NEVER`], so that ranges of buckets can hold it.
-pub(crate) const NO_EXPIRY: i64 = key::NEVER - 1;
-
-pub(crate) type PhysicalExprRef = Arc<dyn PhysicalExpr>;
+use operator::AggregateOperator;
+use session::SessionOperator;
 
 /// What one `GROUP BY` does, as the planner found it.
 #[derive(Debug)]
 pub(crate) struct AggregateSpec {
     /// Its lasting name in the checkpoint.
     pub(crate) id: String,
-    /// The grouping expressions but for the window.
-    pub(crate) keys: Vec<PhysicalExprRef>,
-    /// The types of `keys`.
-    pub(crate) key_types: Vec<DataType>,
+    /// The grouping expressions, and as columns the arguments and filters of all functions, each once.
+    pub(crate) input: Arc<InputSpec>,
     /// The window or event time among the grouping expressions.
     pub(crate) window: Option<WindowKey>,
-    /// Arguments and filters of all functions, each once.
-    pub(crate) columns: Vec<PhysicalExprRef>,
+    /// Where the session stands among the grouping columns; then there is no window.
+    pub(crate) session: Option<usize>,
     /// The aggregate functions.
     pub(crate) functions: Vec<FunctionSpec>,
     /// Grouping columns in the query's order, then the functions' results.
     pub(crate) output_schema: SchemaRef,
     /// What is emitted, and when.
     pub(crate) output_mode: OutputMode,
-    /// Whether groups expire by the watermark.
-    pub(crate) has_watermark: bool,
 }
 
 /// Time as part of the key.
@@ -66,8 +58,6 @@ pub(crate) struct AggregateSpec {
 pub(crate) struct WindowKey {
     /// Where it stands among the grouping columns.
     pub(crate) position: usize,
-    /// The event time.
-    pub(crate) time: PhysicalExprRef,
     /// The window.
     pub(crate) window: TimeWindow,
 }
@@ -77,25 +67,24 @@ pub(crate) struct WindowKey {
 pub(crate) struct FunctionSpec {
     /// The function, from which accumulators are made.
     pub(crate) function: Arc<AggregateFunctionExpr>,
-    /// Its arguments, as indices into [`AggregateSpec::columns`].
+    /// Its arguments, as indices into [`InputSpec::columns`].
     pub(crate) args: Vec<usize>,
     /// The types of the arguments.
     pub(crate) arg_types: Vec<DataType>,
-    /// Its `FILTER (WHERE ...)`, as an index into [`AggregateSpec::columns`].
+    /// Its `FILTER (WHERE ...)`, as an index into [`InputSpec::columns`].
     pub(crate) filter: Option<usize>,
 }
 
-impl AggregateSpec {
-    fn key_converter(&self) -> Result<RowConverter> {
-        keyed::row_converter(&self.key_types)
+impl OperatorSpec for AggregateSpec {
+    fn id(&self) -> &str {
+        &self.id
     }
 
-    fn accumulators(&self) -> Result<Vec<Box<dyn Accumulator>>> {
-        self.functions.iter().map(FunctionSpec::accumulator).collect()
+    fn spark_name(&self) -> &'static str {
+        if self.session.is_some() { "sessionWindowStateStoreSaveExec" } else { "stateStoreSave" }
     }
 
-    /// Everything the state rows depend on: equal fingerprints can read each other's state.
-    pub(crate) fn fingerprint(&self) -> String {
+    fn fingerprint(&self) -> String {
         let functions: Vec<String> = self
             .functions
             .iter()
@@ -105,13 +94,61 @@ impl AggregateSpec {
             })
             .collect();
         let window = self.window.as_ref().map(|window| (window.position, window.window));
-        format!("v1 keys {:?} window {window:?} functions [{}]", self.key_types, functions.join(", "))
+        let keys = &self.input.key_types;
+        match self.session {
+            // The gap is no part of it: it is for new rows, and sessions that were joined stay joined.
+            Some(at) => format!("v1 keys {keys:?} session {at} functions [{}]", functions.join(", ")),
+            None => format!("v1 keys {keys:?} window {window:?} functions [{}]", functions.join(", ")),
+        }
+    }
+
+    fn stores(&self) -> Vec<String> {
+        match self.session {
+            Some(_) => vec![self.id.clone(), format!("{}-due", self.id)],
+            None => vec![self.id.clone()],
+        }
+    }
+
+    fn inputs(&self) -> Vec<Arc<InputSpec>> {
+        vec![Arc::clone(&self.input)]
+    }
+
+    fn bound(&self) -> StateBound {
+        match &self.window {
+            _ if self.output_mode == OutputMode::Complete => StateBound::None,
+            Some(window) if self.input.has_watermark && window.window.size_us > 0 => StateBound::Watermark(format!(
+                "the end of the window, {} ms after its start",
+                window.window.size_us / 1000
+            )),
+            _ if self.input.has_watermark && self.session.is_some() => {
+                StateBound::Watermark("the end of the session, a gap after its last row".to_owned())
+            }
+            _ if self.input.has_watermark => StateBound::Watermark("the event time grouped by".to_owned()),
+            None if self.input.keys.is_empty() && self.session.is_none() => StateBound::Rows(1),
+            _ => StateBound::None,
+        }
+    }
+
+    fn revises(&self) -> bool {
+        true
+    }
+
+    fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
+        Ok(match self.session {
+            Some(_) => Box::new(SessionOperator::open(self, place)?),
+            None => Box::new(AggregateOperator::open(self, place)?),
+        })
+    }
+}
+
+impl AggregateSpec {
+    fn accumulators(&self) -> Result<Vec<Box<dyn Accumulator>>> {
+        self.functions.iter().map(FunctionSpec::accumulator).collect()
     }
 
     /// The moment the groups of a bucket are final; never for groups without a watermark.
     fn expires_at(&self, bucket: i64) -> Option<i64> {
-        let window = self.window.as_ref().filter(|_| self.has_watermark)?;
-        Some(bucket.saturating_add(window.window.size_us))
+        self.input.has_watermark.then(|| bucket.saturating_add(self.input.bucket.size_us()))
     }
 }
 

@@ -3,53 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::DataType;
-use arrow::row::{RowConverter, RowParser};
-
-use super::accumulator::Accumulator;
-use super::keyed::{KeyedBatch, key_hash, row_converter, shard_of_hash, worker_of};
-use super::table::{Bucket, Slots};
-use super::{AggregateSpec, NO_EXPIRY};
-use crate::error::{EngineError, Result};
-use crate::plan::window::window_array;
+use super::AggregateSpec;
+use super::output::GroupRows;
+use super::states::GroupStates;
+use super::table::{Bucket, too_many_keys};
+use crate::error::Result;
+use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
+use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
-use crate::state::{Change, ChangeSet, StateStore, key};
-
-/// Rows of an emitted batch.
-const EMIT_ROWS: usize = 8192;
-
-/// Takes emitted rows.
-pub(crate) type Emit<'a> = dyn FnMut(RecordBatch) -> Result<()> + 'a;
-
-/// Counts of one batch, and the state after it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct OperatorCounts {
-    /// State rows now.
-    pub(crate) rows_total: u64,
-    /// State rows changed.
-    pub(crate) rows_updated: u64,
-    /// State rows removed.
-    pub(crate) rows_removed: u64,
-    /// Memory of the groups, in bytes.
-    pub(crate) memory_bytes: u64,
-}
+use crate::state::{Change, ChangeSet, key};
 
 /// One worker's groups.
 pub(crate) struct AggregateOperator {
     spec: Arc<AggregateSpec>,
-    store: Arc<StateStore>,
-    /// Which operator of the query this is, in the store.
-    index: usize,
-    worker: usize,
-    workers: usize,
-    budget_bytes: usize,
-    keys: RowConverter,
-    states: RowConverter,
-    /// How many state columns each accumulator has.
-    state_widths: Vec<usize>,
-    accumulators: Vec<Box<dyn Accumulator>>,
-    slots: Slots,
+    place: Place,
+    rows: GroupRows,
+    states: GroupStates,
     buckets: BTreeMap<i64, Bucket>,
     /// Changes of groups that were moved out of memory before the batch ended.
     spilled: ChangeSet,
@@ -62,27 +31,12 @@ pub(crate) struct AggregateOperator {
 
 impl AggregateOperator {
     /// A worker with the groups that the store has for its shards.
-    pub(crate) fn open(
-        spec: Arc<AggregateSpec>,
-        store: Arc<StateStore>,
-        index: usize,
-        (worker, workers): (usize, usize),
-        budget_bytes: usize,
-    ) -> Result<Self> {
-        let accumulators = spec.accumulators()?;
-        let types: Vec<Vec<DataType>> = accumulators.iter().map(|accumulator| accumulator.state_types()).collect();
+    pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
         let mut operator = Self {
-            keys: row_converter(&spec.key_types)?,
-            states: row_converter(&types.concat())?,
-            state_widths: types.iter().map(Vec::len).collect(),
+            rows: GroupRows::new(&spec)?,
+            states: GroupStates::new(&spec)?,
             spec,
-            store,
-            index,
-            worker,
-            workers,
-            budget_bytes,
-            accumulators,
-            slots: Slots::default(),
+            place,
             buckets: BTreeMap::new(),
             spilled: ChangeSet::default(),
             expired_below: None,
@@ -97,10 +51,9 @@ impl AggregateOperator {
     fn find_stored_buckets(&mut self) -> Result<()> {
         let mut stored: BTreeMap<i64, u64> = BTreeMap::new();
         let (from, to) = key::bucket_range(i64::MIN, key::NEVER);
-        let owns = |shard: u8| usize::from(shard) * self.workers / 256 == self.worker;
-        self.store.scan(self.index, (&from, &to), |bytes, _| {
+        self.place.store.scan(self.place.first_table, (&from, &to), |bytes, _| {
             let (bucket, shard, _) = key::decode(bytes)?;
-            if owns(shard) {
+            if self.place.owns(shard) {
                 *stored.entry(bucket).or_default() += 1;
             }
             Ok(())
@@ -108,19 +61,6 @@ impl AggregateOperator {
         for (bucket, keys) in stored {
             self.counts.rows_total += keys;
             self.buckets.insert(bucket, Bucket::stored(keys));
-        }
-        Ok(())
-    }
-
-    /// Takes rows.
-    pub(crate) fn process(&mut self, batch: &KeyedBatch) -> Result<()> {
-        let mut slots = Vec::with_capacity(batch.len());
-        self.resolve(batch, &mut slots)?;
-        for (function, accumulator) in self.spec.functions.iter().zip(&mut self.accumulators) {
-            function.update(accumulator.as_mut(), &batch.columns, &slots)?;
-        }
-        if self.memory_bytes() > self.budget_bytes {
-            self.spill()?;
         }
         Ok(())
     }
@@ -138,14 +78,9 @@ impl AggregateOperator {
                     Some(entry) => entry,
                     None => {
                         if !bucket.has_room(key.len()) {
-                            return Err(EngineError::unavailable(
-                                "one window has more than 4 GiB of keys in memory on one worker",
-                            )
-                            .help(
-                                "give the query a smaller memory budget, so that groups move to disk, or more workers",
-                            ));
+                            return Err(too_many_keys());
                         }
-                        let entry = bucket.insert(hash, key, self.slots.take());
+                        let entry = bucket.insert(hash, key, self.states.take_slot());
                         if bucket.on_disk {
                             missing.push((time, entry));
                         } else {
@@ -160,16 +95,14 @@ impl AggregateOperator {
                 row += 1;
             }
         }
-        for accumulator in &mut self.accumulators {
-            accumulator.grow(self.slots.len());
-        }
+        self.states.grow();
         if missing.is_empty() { Ok(()) } else { self.fetch(&missing) }
     }
 
     /// Reads the states of entries that are new in memory but may be in the store.
     fn fetch(&mut self, missing: &[(i64, u32)]) -> Result<()> {
         let keys: Vec<Vec<u8>> = missing.iter().map(|(time, entry)| self.stored_key(*time, *entry)).collect();
-        let values = self.store.multi_get(self.index, &keys)?;
+        let values = self.place.store.multi_get(self.place.first_table, &keys)?;
         let mut found_slots = Vec::new();
         let mut found = Vec::new();
         for ((time, entry), value) in missing.iter().zip(values) {
@@ -185,7 +118,7 @@ impl AggregateOperator {
                 }
             }
         }
-        merge_states(&self.states, &self.state_widths, &mut self.accumulators, &found, &found_slots)
+        self.states.decode(&found, &found_slots)
     }
 
     fn stored_key(&self, time: i64, entry: u32) -> Vec<u8> {
@@ -196,32 +129,10 @@ impl AggregateOperator {
         bytes
     }
 
-    /// Ends a batch: emits what the output mode asks for, then forgets what the watermark has passed.
-    pub(crate) fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
-        self.touch_global_group()?;
-        let expired: Vec<i64> = self.expired(watermark_us);
-        self.counts.rows_updated =
-            self.buckets.values().map(|bucket| bucket.dirty.len() as u64).sum::<u64>() + self.spilled.len() as u64;
-        match self.spec.output_mode {
-            OutputMode::Append => expired.iter().try_for_each(|time| self.emit_bucket(*time, emit))?,
-            OutputMode::Complete => {
-                let all: Vec<i64> = self.buckets.keys().copied().collect();
-                all.iter().try_for_each(|time| self.emit_bucket(*time, emit))?;
-            }
-            OutputMode::Update => self.emit_dirty(emit)?,
-        }
-        self.counts.rows_removed = 0;
-        if self.spec.output_mode != OutputMode::Complete {
-            expired.into_iter().for_each(|time| self.drop_bucket(time));
-        }
-        self.counts.memory_bytes = self.memory_bytes() as u64;
-        Ok(())
-    }
-
     /// Without grouping columns there is one group from the start, even when no row came.
     fn touch_global_group(&mut self) -> Result<()> {
-        let is_global = self.spec.keys.is_empty() && self.spec.window.is_none();
-        if !is_global || worker_of(key_hash(&[]), self.workers) != self.worker {
+        let is_global = self.spec.input.keys.is_empty() && self.spec.window.is_none();
+        if !is_global || worker_of(key_hash(&[]), self.place.workers) != self.place.worker {
             return Ok(());
         }
         let mut row = KeyedBatch::default();
@@ -240,8 +151,7 @@ impl AggregateOperator {
     fn drop_bucket(&mut self, time: i64) {
         let Some(bucket) = self.buckets.remove(&time) else { return };
         let slots = bucket.slots(&bucket.all());
-        self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(&slots));
-        self.slots.give_back(&slots);
+        self.states.free(&slots);
         self.counts.rows_total -= bucket.keys;
         self.counts.rows_removed += bucket.keys;
         self.expired_below = self.expired_below.max(Some(time + 1));
@@ -258,13 +168,9 @@ impl AggregateOperator {
     fn emit_entries(&mut self, time: i64, entries: &[u32], emit: &mut Emit<'_>) -> Result<()> {
         for entries in entries.chunks(EMIT_ROWS) {
             let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
-            let slots = bucket.slots(entries);
-            let parser = self.keys.parser();
-            let keys = entries.iter().map(|entry| parser.parse(bucket.key(*entry)));
-            let keys = if self.spec.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
-            let results =
-                self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect::<Result<_>>()?;
-            emit(output(&self.spec, time, keys, results, entries.len())?)?;
+            let results = self.states.evaluate(&bucket.slots(entries))?;
+            let keys = entries.iter().map(|entry| bucket.key(*entry));
+            emit(self.rows.of_bucket(time, keys, results)?)?;
         }
         Ok(())
     }
@@ -272,13 +178,13 @@ impl AggregateOperator {
     /// Emits the groups of a bucket that only the store has, a few thousand at a time.
     fn emit_stored(&mut self, time: i64, emit: &mut Emit<'_>) -> Result<()> {
         let (from, to) = key::bucket_range(time, time + 1);
-        let store = Arc::clone(&self.store);
+        let store = Arc::clone(&self.place.store);
         let mut page = StoredPage::default();
-        store.scan(self.index, (&from, &to), |stored_key, value| {
+        store.scan(self.place.first_table, (&from, &to), |stored_key, value| {
             let (_, shard, group_key) = key::decode(stored_key)?;
             let in_memory =
                 self.buckets.get(&time).is_some_and(|bucket| bucket.find(key_hash(group_key), group_key).is_some());
-            if in_memory || usize::from(shard) * self.workers / 256 != self.worker {
+            if in_memory || !self.place.owns(shard) {
                 return Ok(());
             }
             page.push(group_key, value);
@@ -292,15 +198,8 @@ impl AggregateOperator {
         if page.keys.is_empty() {
             return Ok(());
         }
-        let slots: Vec<u32> = (0..u32::try_from(page.keys.len()).unwrap_or(u32::MAX)).collect();
-        let mut accumulators = self.spec.accumulators()?;
-        accumulators.iter_mut().for_each(|accumulator| accumulator.grow(slots.len()));
-        merge_states(&self.states, &self.state_widths, &mut accumulators, &page.values, &slots)?;
-        let parser = self.keys.parser();
-        let keys = page.keys.iter().map(|key| parser.parse(key));
-        let keys = if self.spec.keys.is_empty() { Vec::new() } else { self.keys.convert_rows(keys)? };
-        let results = accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect::<Result<_>>()?;
-        emit(output(&self.spec, time, keys, results, slots.len())?)
+        let results = GroupStates::results_of(&self.spec, &page.values)?;
+        emit(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?)
     }
 
     /// Emits the groups that the batch changed, each once, with its last value.
@@ -329,54 +228,11 @@ impl AggregateOperator {
         self.resolve(&rows, &mut Vec::new())
     }
 
-    /// Writes the changes since the last commit to `changes`.
-    pub(crate) fn take_changes(&mut self, changes: &mut ChangeSet) -> Result<()> {
-        let below = self.expired_below.take();
-        if let Some(below) = below {
-            let (from, to) = key::bucket_range(i64::MIN, below);
-            changes.push_range_delete(&from, &to);
-            self.expired_unflushed = self.expired_unflushed.max(Some(below));
-        }
-        for change in std::mem::take(&mut self.spilled).iter() {
-            // What expired after it was spilled must not come back.
-            if let Change::Put(stored_key, value) = change
-                && below.is_none_or(|below| key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below))
-            {
-                changes.push_put(stored_key, value);
-            }
-        }
-        let times: Vec<i64> = self.buckets.keys().copied().collect();
-        for time in times {
-            let dirty = self.buckets.get_mut(&time).map(Bucket::take_dirty).unwrap_or_default();
-            self.put_entries(time, &dirty, changes)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what the store does not know yet to `changes`, ahead of a snapshot.
-    pub(crate) fn take_unflushed(&mut self, changes: &mut ChangeSet) -> Result<()> {
-        if let Some(below) = self.expired_unflushed.take() {
-            let (from, to) = key::bucket_range(i64::MIN, below);
-            changes.push_range_delete(&from, &to);
-        }
-        let times: Vec<i64> = self.buckets.keys().copied().collect();
-        for time in times {
-            let unflushed = self.buckets.get_mut(&time).map(Bucket::take_unflushed).unwrap_or_default();
-            self.put_entries(time, &unflushed, changes)?;
-        }
-        Ok(())
-    }
-
     fn put_entries(&mut self, time: i64, entries: &[u32], changes: &mut ChangeSet) -> Result<()> {
         let mut stored_key = Vec::new();
         for entries in entries.chunks(EMIT_ROWS) {
             let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
-            let slots = bucket.slots(entries);
-            let mut columns = Vec::new();
-            for accumulator in &mut self.accumulators {
-                columns.extend(accumulator.state(&slots)?);
-            }
-            let values = if columns.is_empty() { None } else { Some(self.states.convert_columns(&columns)?) };
+            let values = self.states.encode(&bucket.slots(entries))?;
             for (row, entry) in entries.iter().enumerate() {
                 stored_key.clear();
                 key::encode(
@@ -403,45 +259,98 @@ impl AggregateOperator {
             self.put_entries(time, &dirty, &mut spilled)?;
             self.spilled = spilled;
             self.put_entries(time, &unflushed, &mut flushed)?;
-            self.store.apply(self.index, &flushed)?;
+            self.place.store.apply(self.place.first_table, &flushed)?;
             flushed.clear();
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
             let slots = bucket.slots(&bucket.all());
             *bucket = Bucket::stored(bucket.keys);
-            self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(&slots));
-            self.slots.give_back(&slots);
-            if self.memory_bytes() < self.budget_bytes / 2 {
+            self.states.free(&slots);
+            if self.memory_bytes() < self.place.budget_bytes / 2 {
                 break;
             }
         }
-        self.release_slots();
-        Ok(())
-    }
-
-    /// Gives accumulator memory back when no group is left in memory.
-    fn release_slots(&mut self) {
-        if self.buckets.values().all(|bucket| bucket.entries.is_empty())
-            && let Ok(accumulators) = self.spec.accumulators()
-        {
-            self.accumulators = accumulators;
-            self.slots = Slots::default();
-        }
-    }
-
-    /// Counts of the last batch.
-    pub(crate) fn counts(&self) -> OperatorCounts {
-        self.counts
-    }
-
-    /// Whether the watermark would make groups final that are still kept.
-    pub(crate) fn has_expired(&self, watermark_us: Option<i64>) -> bool {
-        !self.expired(watermark_us).is_empty()
+        // Accumulators give memory back only when no group is left in them.
+        if self.buckets.values().all(|bucket| bucket.entries.is_empty()) { self.states.keep(&[]) } else { Ok(()) }
     }
 
     fn memory_bytes(&self) -> usize {
         let buckets: usize = self.buckets.values().map(Bucket::size_bytes).sum();
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size_bytes()).sum();
-        buckets + accumulators + self.slots.size_bytes()
+        buckets + self.states.size_bytes()
+    }
+}
+
+impl Operator for AggregateOperator {
+    fn process(&mut self, _: usize, batch: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
+        let mut slots = Vec::with_capacity(batch.len());
+        self.resolve(batch, &mut slots)?;
+        self.states.update(&batch.columns, &slots)?;
+        if self.memory_bytes() > self.place.budget_bytes {
+            self.spill()?;
+        }
+        Ok(())
+    }
+
+    fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
+        self.touch_global_group()?;
+        let expired: Vec<i64> = self.expired(watermark_us);
+        self.counts.rows_updated =
+            self.buckets.values().map(|bucket| bucket.dirty.len() as u64).sum::<u64>() + self.spilled.len() as u64;
+        match self.spec.output_mode {
+            OutputMode::Append => expired.iter().try_for_each(|time| self.emit_bucket(*time, emit))?,
+            OutputMode::Complete => {
+                let all: Vec<i64> = self.buckets.keys().copied().collect();
+                all.iter().try_for_each(|time| self.emit_bucket(*time, emit))?;
+            }
+            OutputMode::Update => self.emit_dirty(emit)?,
+        }
+        self.counts.rows_removed = 0;
+        if self.spec.output_mode != OutputMode::Complete {
+            expired.into_iter().for_each(|time| self.drop_bucket(time));
+        }
+        self.counts.memory_bytes = self.memory_bytes() as u64;
+        Ok(())
+    }
+
+    fn take_changes(&mut self, changes: &mut [ChangeSet]) -> Result<()> {
+        let changes = &mut changes[0];
+        let below = self.expired_below.take();
+        if let Some(below) = below {
+            let (from, to) = key::bucket_range(i64::MIN, below);
+            changes.push_range_delete(&from, &to);
+            self.expired_unflushed = self.expired_unflushed.max(Some(below));
+        }
+        for change in std::mem::take(&mut self.spilled).iter() {
+            // What expired after it was spilled must not come back.
+            if let Change::Put(stored_key, value) = change
+                && below.is_none_or(|below| key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below))
+            {
+                changes.push_put(stored_key, value);
+            }
+        }
+        let times: Vec<i64> = self.buckets.keys().copied().collect();
+        for time in times {
+            let dirty = self.buckets.get_mut(&time).map(Bucket::take_dirty).unwrap_or_default();
+            self.put_entries(time, &dirty, changes)?;
+        }
+        Ok(())
+    }
+
+    fn take_unflushed(&mut self, changes: &mut [ChangeSet]) -> Result<()> {
+        let changes = &mut changes[0];
+        if let Some(below) = self.expired_unflushed.take() {
+            let (from, to) = key::bucket_range(i64::MIN, below);
+            changes.push_range_delete(&from, &to);
+        }
+        let times: Vec<i64> = self.buckets.keys().copied().collect();
+        for time in times {
+            let unflushed = self.buckets.get_mut(&time).map(Bucket::take_unflushed).unwrap_or_default();
+            self.put_entries(time, &unflushed, changes)?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> OperatorCounts {
+        self.counts
     }
 }
 
@@ -456,61 +365,5 @@ impl StoredPage {
     fn push(&mut self, key: &[u8], value: &[u8]) {
         self.keys.push(key.to_vec());
         self.values.push(value.to_vec());
-    }
-}
-
-/// Adds stored states to the slots of accumulators.
-fn merge_states(
-    states: &RowConverter,
-    widths: &[usize],
-    accumulators: &mut [Box<dyn Accumulator>],
-    values: &[Vec<u8>],
-    slots: &[u32],
-) -> Result<()> {
-    if values.is_empty() || widths.is_empty() {
-        return Ok(());
-    }
-    let parser: RowParser = states.parser();
-    let columns = states.convert_rows(values.iter().map(|value| parser.parse(value)))?;
-    let mut rest = columns.as_slice();
-    for (accumulator, width) in accumulators.iter_mut().zip(widths) {
-        let (own, others) = rest.split_at(*width);
-        accumulator.merge(own, slots)?;
-        rest = others;
-    }
-    Ok(())
-}
-
-/// The output rows of some groups of one bucket.
-fn output(
-    spec: &AggregateSpec,
-    time: i64,
-    keys: Vec<ArrayRef>,
-    results: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<RecordBatch> {
-    let mut columns = keys;
-    if let Some(window) = &spec.window {
-        columns.insert(
-            window.position,
-            time_column(spec.output_schema.field(window.position).data_type(), time, window, rows),
-        );
-    }
-    columns.extend(results);
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(&spec.output_schema), columns, &options)?)
-}
-
-fn time_column(data_type: &DataType, time: i64, window: &super::WindowKey, rows: usize) -> ArrayRef {
-    let starts = TimestampMicrosecondArray::from_value(time, rows);
-    let zone_of = |data_type: &DataType| match data_type {
-        DataType::Timestamp(_, zone) => zone.clone(),
-        _ => None,
-    };
-    match data_type {
-        DataType::Struct(fields) => {
-            window_array(&starts.with_timezone_opt(zone_of(fields[0].data_type())), window.window.size_us)
-        }
-        other => Arc::new(starts.with_timezone_opt(zone_of(other))),
     }
 }

@@ -12,6 +12,14 @@
 
 use hashbrown::HashTable;
 
+use crate::error::EngineError;
+
+/// What to say when a table has no room for another key.
+pub(super) fn too_many_keys() -> EngineError {
+    EngineError::unavailable("one window has more than 4 GiB of keys in memory on one worker")
+        .help("give the query a smaller memory budget, so that groups move to disk, or more workers")
+}
+
 /// The entry of one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -87,6 +95,14 @@ impl Bucket {
             place.is_unflushed = true;
             self.unflushed.push(entry);
         }
+    }
+
+    /// Gives an entry the marks it had in another table.
+    pub(super) fn restore_flags(&mut self, entry: u32, from: Entry) {
+        let place = &mut self.entries[entry as usize];
+        (place.is_dirty, place.is_unflushed) = (from.is_dirty, from.is_unflushed);
+        self.dirty.extend(from.is_dirty.then_some(entry));
+        self.unflushed.extend(from.is_unflushed.then_some(entry));
     }
 
     /// Takes the entries changed since the last commit.

@@ -21,7 +21,7 @@ mod arithmetic;
 mod arrays;
 pub(crate) mod batch_time;
 mod calls;
-mod cast;
+pub(crate) mod cast;
 mod conditional;
 mod conversion;
 mod datetime;
@@ -41,7 +41,7 @@ mod strings;
 pub(crate) mod sum;
 mod table;
 mod types;
-mod udf;
+pub(crate) mod udf;
 
 #[cfg(test)]
 mod tests;
@@ -58,9 +58,12 @@ pub(crate) use cast::Mode;
 pub(crate) use encoding::hash_bytes;
 pub use lower::lower_expr;
 pub use naming::spark_column_name;
+#[cfg(test)]
+pub(crate) use types::simple_string;
 
 use super::identifiers::{self, TableColumns};
 use super::json_fields::JsonFields;
+use super::session_window::MergeSessions;
 use crate::error::{EngineError, Result};
 
 /// What of Spark's session settings expressions depend on.
@@ -86,6 +89,7 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
         .with_config(config(settings))
         .with_default_features()
         .with_optimizer_rule(Arc::new(JsonFields))
+        .with_analyzer_rule(Arc::new(MergeSessions))
         .with_type_planner(Arc::new(planner::SparkTypes));
     let functions = table::functions();
     let planner = planner::SparkPlanner::new(functions, zone);
@@ -113,6 +117,8 @@ fn config(settings: &SessionSettings) -> SessionConfig {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.default_null_ordering = "nulls_min".to_owned();
     options.execution.parquet.schema_force_view_types = false;
+    // As in Spark rows whose key is null do not reach a join that they cannot pass.
+    options.optimizer.filter_null_join_keys = true;
     config
 }
 
@@ -122,4 +128,11 @@ pub fn prepare(query: &mut Query, tables: &TableColumns<'_>) -> Result<Option<Ve
     let columns = identifiers::resolve(query, tables)?;
     lower::lower(query)?;
     Ok(columns)
+}
+
+/// Every value of a column as Spark's cast to STRING shows it in a time zone, for tests of what queries give.
+#[cfg(test)]
+pub(crate) fn shown(column: &arrow::array::ArrayRef, zone: &str) -> datafusion::common::Result<Vec<Option<String>>> {
+    let texts = cast::text::strings(column, udf::session_zone(Some(zone))?)?;
+    Ok(texts.iter().map(|text| text.map(str::to_owned)).collect())
 }

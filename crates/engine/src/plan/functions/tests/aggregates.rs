@@ -40,7 +40,7 @@ fn streamed(expressions: &[&str], rows: &RecordBatch) -> Result<RecordBatch, Str
     let mut script = StreamScript::new(&sql);
     for part in [rows.slice(0, half), rows.slice(half, rows.num_rows() - half)] {
         script = script.add_rows("t", part);
-        script.outcome()?;
+        script.try_process()?;
     }
     let written = script.written("out");
     written.into_iter().rfind(|batch| batch.num_rows() > 0).ok_or_else(|| "no rows".to_owned())

@@ -5,6 +5,10 @@ use std::time::Duration;
 use crate::sink::OutputMode;
 use crate::testing::StreamScript;
 
+mod joins;
+mod sessions;
+mod stateful;
+
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
 CREATE SINK out USING test;
 ";

@@ -1,0 +1,77 @@
+//! The state row of a key: all its sessions.
+//!
+//! ```text
+//!   ┌ start ──┬ end ────┬ length ─┬ states of the functions ┐
+//!   │ i64, be │ i64, be │ u32, be │ Arrow's row format      │  once for each session, by start
+//!   └─────────┴─────────┴─────────┴─────────────────────────┘
+//! ```
+
+use crate::error::{EngineError, Result};
+
+/// A session as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoredSession<'a> {
+    pub(super) start_us: i64,
+    pub(super) end_us: i64,
+    pub(super) state: &'a [u8],
+}
+
+/// Adds a session to a value.
+pub(super) fn push(session: StoredSession<'_>, value: &mut Vec<u8>) -> Result<()> {
+    let length = u32::try_from(session.state.len()).map_err(|_| {
+        EngineError::unavailable("the state of one session is longer than 4 GiB")
+            .help("collect less in a session, or give it a shorter gap")
+    })?;
+    value.extend_from_slice(&session.start_us.to_be_bytes());
+    value.extend_from_slice(&session.end_us.to_be_bytes());
+    value.extend_from_slice(&length.to_be_bytes());
+    value.extend_from_slice(session.state);
+    Ok(())
+}
+
+/// The sessions of a value.
+pub(super) fn sessions(value: &[u8]) -> impl Iterator<Item = Result<StoredSession<'_>>> {
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let session = take(&mut rest);
+        if session.is_none() {
+            rest = &[];
+        }
+        Some(session.ok_or_else(damaged))
+    })
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<StoredSession<'a>> {
+    let (start, after) = rest.split_first_chunk::<8>()?;
+    let (end, after) = after.split_first_chunk::<8>()?;
+    let (length, after) = after.split_first_chunk::<4>()?;
+    let (state, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    *rest = after;
+    Some(StoredSession { start_us: i64::from_be_bytes(*start), end_us: i64::from_be_bytes(*end), state })
+}
+
+fn damaged() -> EngineError {
+    EngineError::data("the state of a key's sessions is damaged: it ends inside a session")
+        .help("restore the checkpoint from a backup, or give the query a new checkpoint location to start over")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_come_back_and_a_cut_value_is_an_error() {
+        let first = StoredSession { start_us: -5, end_us: 7, state: b"abc" };
+        let second = StoredSession { start_us: 9, end_us: i64::MAX, state: b"" };
+        let mut value = Vec::new();
+        push(first, &mut value).unwrap();
+        push(second, &mut value).unwrap();
+        assert_eq!(sessions(&value).collect::<Result<Vec<_>>>().unwrap(), [first, second]);
+        for end in (1..value.len()).filter(|end| *end != 23) {
+            assert!(sessions(&value[..end]).any(|session| session.is_err()), "{end}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The states of all groups of one worker: an accumulator for each function, a slot for each group.
+//!
+//! ```text
+//!             slot 0    slot 1    slot 2
+//!   count       7         .         3          what is at one slot together is a group's state; stored, it is
+//!   sum        3.5        .        0.5         one row in Arrow's row format
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, Rows};
+
+use super::AggregateSpec;
+use super::accumulator::Accumulator;
+use super::table::Slots;
+use crate::error::Result;
+use crate::operator::keyed::row_converter;
+
+/// The accumulators of one worker.
+pub(super) struct GroupStates {
+    spec: Arc<AggregateSpec>,
+    accumulators: Vec<Box<dyn Accumulator>>,
+    slots: Slots,
+    rows: RowConverter,
+    /// How many state columns each accumulator has.
+    widths: Vec<usize>,
+}
+
+impl GroupStates {
+    pub(super) fn new(spec: &Arc<AggregateSpec>) -> Result<Self> {
+        let accumulators = spec.accumulators()?;
+        let types: Vec<Vec<DataType>> = accumulators.iter().map(|accumulator| accumulator.state_types()).collect();
+        Ok(Self {
+            spec: Arc::clone(spec),
+            accumulators,
+            slots: Slots::default(),
+            rows: row_converter(&types.concat())?,
+            widths: types.iter().map(Vec::len).collect(),
+        })
+    }
+
+    /// The results of groups that are stored, of each function a column.
+    pub(super) fn results_of(spec: &Arc<AggregateSpec>, stored: &[impl AsRef<[u8]>]) -> Result<Vec<ArrayRef>> {
+        let mut states = Self::new(spec)?;
+        let slots: Vec<u32> = stored.iter().map(|_| states.take_slot()).collect();
+        states.grow();
+        states.decode(stored, &slots)?;
+        states.evaluate(&slots)
+    }
+
+    /// A slot for a new group, usable after [`GroupStates::grow`].
+    pub(super) fn take_slot(&mut self) -> u32 {
+        self.slots.take()
+    }
+
+    /// Makes room for the slots taken.
+    pub(super) fn grow(&mut self) {
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.grow(self.slots.len()));
+    }
+
+    /// Takes rows: row `i` belongs to `slots[i]`.
+    pub(super) fn update(&mut self, columns: &[ArrayRef], slots: &[u32]) -> Result<()> {
+        let functions = self.spec.functions.iter().zip(&mut self.accumulators);
+        functions
+            .into_iter()
+            .try_for_each(|(function, accumulator)| function.update(accumulator.as_mut(), columns, slots))
+    }
+
+    /// The results of `slots`, a column a function.
+    pub(super) fn evaluate(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(slots)).collect()
+    }
+
+    /// The states of `slots` as they are stored; none if no function has a state.
+    pub(super) fn encode(&mut self, slots: &[u32]) -> Result<Option<Rows>> {
+        let columns = self.columns(slots)?;
+        Ok(if columns.is_empty() { None } else { Some(self.rows.convert_columns(&columns)?) })
+    }
+
+    /// Adds stored states to `slots`.
+    pub(super) fn decode(&mut self, values: &[impl AsRef<[u8]>], slots: &[u32]) -> Result<()> {
+        if values.is_empty() || self.widths.is_empty() {
+            return Ok(());
+        }
+        let parser = self.rows.parser();
+        let columns = self.rows.convert_rows(values.iter().map(|value| parser.parse(value.as_ref())))?;
+        self.merge(&columns, slots)
+    }
+
+    /// Adds the states of `from` to `to`, one by one.
+    pub(super) fn add(&mut self, from: &[u32], to: &[u32]) -> Result<()> {
+        let columns = self.columns(from)?;
+        self.merge(&columns, to)
+    }
+
+    /// Empties slots for new groups.
+    pub(super) fn free(&mut self, slots: &[u32]) {
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(slots));
+        self.slots.give_back(slots);
+    }
+
+    /// Keeps the groups of `slots` alone, at the slots from 0 on in that order, and gives the memory of others back.
+    pub(super) fn keep(&mut self, slots: &[u32]) -> Result<()> {
+        let columns = self.columns(slots)?;
+        self.accumulators = self.spec.accumulators()?;
+        self.slots = Slots::default();
+        let renumbered: Vec<u32> = slots.iter().map(|_| self.slots.take()).collect();
+        self.grow();
+        self.merge(&columns, &renumbered)
+    }
+
+    /// Memory, in bytes.
+    pub(super) fn size_bytes(&self) -> usize {
+        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size_bytes()).sum();
+        accumulators + self.slots.size_bytes()
+    }
+
+    fn columns(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let states = self.accumulators.iter_mut().map(|accumulator| accumulator.state(slots));
+        Ok(states.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    fn merge(&mut self, columns: &[ArrayRef], slots: &[u32]) -> Result<()> {
+        let mut rest = columns;
+        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.widths) {
+            let (own, others) = rest.split_at(*width);
+            if !slots.is_empty() {
+                accumulator.merge(own, slots)?;
+            }
+            rest = others;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! From a logical plan to what a streaming query runs.
+//!
+//! ```text
+//!   LogicalPlan                      StreamingPlan
+//!   Projection                       OperatorStage { spec: aggregate, steps: [project], output: Sink }
+//!   └ Aggregate                         ▲ shuffle by key
+//!     └ Filter                       SourceStage { source, steps: [watermark, filter], output: Operator 0 }
+//!       └ Watermark
+//!         └ TableScan (stream)
+//! ```
+//!
+//! The optimised plan is cut at its stateful operators: what lies between two cuts is a run of stateless steps on
+//! single batches. In complete mode what lies above the last aggregate runs as an ordinary query over the whole
+//! result, so that it may sort and limit.
+//!
+//! ```text
+//!   nodes.rs       what the optimiser must not touch
+//!   compiler.rs    the walk down the plan        aggregate.rs   GROUP BY and DISTINCT
+//!   over.rs        functions with OVER (...)
+//!   event_time.rs  which columns a watermark is on
+//!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
+//!   whole.rs       complete mode                 key_columns.rs what identifies a row of the result
+//!   refuse.rs      what cannot run, and why
+//! ```
+
+mod aggregate;
+mod compiler;
+mod event_time;
+mod join;
+mod key_columns;
+mod nodes;
+mod over;
+mod refuse;
+mod time_bounds;
+mod whole;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::DFSchema;
+
+use super::analysis::{PlannedQuery, PlannedSource};
+use super::batch::BatchPlan;
+use super::functions::batch_time::BatchTime;
+use crate::error::{EngineError, Result};
+use crate::operator::OperatorSpec;
+use crate::operator::join::StaticJoin;
+use crate::operator::stateless::Step;
+use crate::sink::OutputMode;
+use compiler::Compiler;
+use key_columns::key_columns;
+use whole::{last_aggregate, whole_result};
+
+/// Where the rows of a stage go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StageOutput {
+    /// To the workers of a stateful operator, as one of its inputs.
+    Operator { at: usize, input: usize },
+    /// Out of the query.
+    Sink,
+}
+
+/// The rows of one source on their way to the first stateful operator or the sink.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceStage {
+    /// Which source.
+    pub(crate) source: usize,
+    /// The columns read, as indices into the table's schema.
+    pub(crate) projection: Vec<usize>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) output: StageOutput,
+}
+
+/// A stateful operator and what happens to its results.
+#[derive(Debug, Clone)]
+pub(crate) struct OperatorStage {
+    pub(crate) spec: Arc<dyn OperatorSpec>,
+    /// How far its watermark is behind that of the query, because operators before it hold rows back.
+    pub(crate) lag_us: i64,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) output: StageOutput,
+}
+
+/// A watermark of the query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WatermarkSpec {
+    pub(crate) id: usize,
+    pub(crate) column: String,
+    pub(crate) delay_us: i64,
+}
+
+/// What a streaming query runs.
+pub(crate) struct StreamingPlan {
+    pub(crate) sources: Vec<PlannedSource>,
+    pub(crate) source_stages: Vec<SourceStage>,
+    /// Each only sends rows to those after it.
+    pub(crate) operators: Vec<OperatorStage>,
+    pub(crate) watermarks: Vec<WatermarkSpec>,
+    /// Static sides to be read again for each batch.
+    pub(crate) joins: Vec<Arc<StaticJoin>>,
+    /// The time of the batch under way, for its expressions.
+    pub(crate) batch_time: Arc<BatchTime>,
+    /// What runs over the whole result in complete mode.
+    pub(crate) whole_result: Option<BatchPlan>,
+    pub(crate) output_mode: OutputMode,
+    /// Columns of the result.
+    pub(crate) schema: SchemaRef,
+    /// The result's columns that are grouping columns, for sinks that replace rows.
+    pub(crate) key_columns: Vec<String>,
+    /// The optimised plan as text.
+    pub(crate) explain: String,
+}
+
+/// Makes the streaming plan of a query.
+pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
+    let session = query.context.state();
+    let batch_time = Arc::new(BatchTime::default());
+    let mut plan = batch_time.put_into(query.plan)?;
+    plan = match output_mode {
+        OutputMode::Complete => whole::below_last_aggregate(plan, &nodes::keep)?,
+        OutputMode::Append | OutputMode::Update => nodes::keep(plan)?,
+    };
+    let optimized = session.optimize(&plan)?;
+    let schema = Arc::new(unqualified(plan.schema()));
+    let mut compiler = Compiler::new(session.clone(), output_mode);
+    let mut whole = None;
+    let explain = optimized.display_indent().to_string();
+    let key_columns = key_columns(&optimized);
+    match last_aggregate(&optimized) {
+        Some(aggregate) if output_mode == OutputMode::Complete => {
+            compiler.compile(aggregate)?;
+            whole = Some(whole_result(&optimized, aggregate.schema(), session)?);
+        }
+        None if output_mode == OutputMode::Complete => {
+            return Err(EngineError::query(
+                "output mode complete is only possible with GROUP BY: without it the result is the whole stream",
+            )
+            .help("use output mode append"));
+        }
+        _ => compiler.compile(&optimized)?,
+    }
+    Ok(StreamingPlan {
+        sources: query.sources,
+        source_stages: compiler.source_stages,
+        operators: compiler.operators,
+        watermarks: compiler.watermarks,
+        joins: compiler.joins,
+        batch_time,
+        whole_result: whole,
+        output_mode,
+        schema,
+        key_columns,
+        explain,
+    })
+}
+
+/// The columns without the tables they come from.
+fn unqualified(schema: &DFSchema) -> Schema {
+    Schema::new(schema.fields().clone())
+}
+
+/// The columns, any of which may be null: those of kept rows, which may come out without the other side.
+fn nullable(schema: &Schema) -> Schema {
+    Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
+}

@@ -1,0 +1,63 @@
+//! Complete mode: what lies above the last aggregate runs as an ordinary query over its whole result.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, internal_err};
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::error::{EngineError, Result};
+use crate::plan::batch::BatchPlan;
+use crate::plan::logical::is_streaming;
+
+/// The topmost aggregate.
+pub(super) fn last_aggregate(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    match plan {
+        LogicalPlan::Aggregate(_) => Some(plan),
+        other => match other.inputs().as_slice() {
+            [input] => last_aggregate(input),
+            inputs => inputs.iter().filter(|input| is_streaming(input)).find_map(|input| last_aggregate(input)),
+        },
+    }
+}
+
+/// The plan with what lies below its last aggregate changed by `change`.
+pub(super) fn below_last_aggregate(
+    plan: LogicalPlan,
+    change: &dyn Fn(LogicalPlan) -> Result<LogicalPlan>,
+) -> Result<LogicalPlan> {
+    let mut refused = None;
+    let changed = plan.transform_down(|node| {
+        let LogicalPlan::Aggregate(aggregate) = &node else { return Ok(Transformed::no(node)) };
+        match change(aggregate.input.as_ref().clone()) {
+            Ok(input) => {
+                let changed = node.with_new_exprs(node.expressions(), vec![input])?;
+                Ok(Transformed::new(changed, true, TreeNodeRecursion::Jump))
+            }
+            Err(error) => {
+                refused = Some(error);
+                internal_err!("refused")
+            }
+        }
+    });
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(changed?.data),
+    }
+}
+
+/// The plan above its last aggregate, over that aggregate's rows.
+pub(super) fn whole_result(plan: &LogicalPlan, rows: &DFSchemaRef, session: SessionState) -> Result<BatchPlan> {
+    let opened = plan.clone().transform_down(|node| match &node {
+        LogicalPlan::Aggregate(_) => {
+            Ok(Transformed::new(BatchPlan::open_relation(rows), true, TreeNodeRecursion::Jump))
+        }
+        _ => Ok(Transformed::no(node)),
+    })?;
+    if is_streaming(&opened.data) {
+        return Err(EngineError::query("output mode complete is not possible with several GROUP BY side by side")
+            .help("use output mode append or update, or write each result to a streaming table of its own"));
+    }
+    Ok(BatchPlan::new(opened.data, Arc::clone(rows), session))
+}
