@@ -2,7 +2,10 @@
 
 mod administration;
 mod broker_settings;
+mod checkpoints;
 mod datagen;
 mod mistakes;
+mod projects;
 mod records;
+mod testing;
 mod topics;

@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while running, 2 wrong command line, 3 wrong project, \
-configuration or SQL, 130 aborted by a second Ctrl-C.";
+configuration or SQL, 4 a check of data failed, 130 aborted by a second Ctrl-C.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -35,8 +35,16 @@ pub(crate) enum Command {
     Run(commands::run::Arguments),
     /// Query the tables that pipelines write
     Sql(commands::sql::Arguments),
-    /// Check a project and show what its queries would do, without starting them
+    /// Check a project's files and plan its queries, opening nothing outside that this does not need
     Validate(commands::validate::Arguments),
+    /// Look also at sources, targets and checkpoints, and say what a run would do; writes nothing
+    DryRun(commands::dry_run::Arguments),
+    /// Run a project's tests: given rows in, expected rows out, nothing outside touched
+    Test(commands::test::Arguments),
+    /// Show a query's plan, its state and what bounds it, or what holds its watermark back
+    Explain(commands::explain::Arguments),
+    /// Draw the flow of tables
+    Graph(commands::graph::Arguments),
     /// Run the embedded Kafka broker
     Broker(commands::broker::Arguments),
     /// Create, look at, change, fill and read topics of any Kafka
@@ -47,6 +55,9 @@ pub(crate) enum Command {
     /// Look at queries and stop them, from outside
     #[command(subcommand)]
     Query(commands::query::Command),
+    /// Look at checkpoints, check them and make them smaller
+    #[command(subcommand)]
+    Checkpoint(commands::checkpoint::Command),
     /// Print the completion script of a shell
     Completions(commands::completions::Arguments),
 }

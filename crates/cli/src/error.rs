@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The kind of a [`Failure`] is its exit code: 1 something failed at run time, 2 the command line is wrong, 3 the
-//! project, the configuration or the SQL is wrong, 130 the user insisted on the end. Secrets that were resolved for this process never reach the text.
+//! project, the configuration or the SQL is wrong, 4 data is not what it must be, 130 the user insisted on the end. Secrets that were resolved for this process never reach the text.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -42,6 +42,7 @@ enum Kind {
     Runtime,
     Usage,
     Invalid,
+    Check,
     Aborted,
 }
 
@@ -75,6 +76,11 @@ impl Place {
     }
 }
 
+/// A whole line.
+pub(crate) fn line_span(line: usize) -> Span {
+    Span { line: line as u64, column: 1, length: u64::from(u32::MAX) }
+}
+
 impl Failure {
     /// Something failed while it ran: exit code 1.
     pub(crate) fn runtime(message: impl Into<String>) -> Self {
@@ -91,6 +97,11 @@ impl Failure {
         Self::new(Kind::Invalid, message)
     }
 
+    /// Data was checked and is not what it must be: exit code 4.
+    pub(crate) fn check(message: impl Into<String>) -> Self {
+        Self::new(Kind::Check, message)
+    }
+
     /// The user pressed Ctrl-C a second time: exit code 130.
     pub(crate) fn aborted(message: impl Into<String>) -> Self {
         Self::new(Kind::Aborted, message)
@@ -98,6 +109,11 @@ impl Failure {
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self(Box::new(Report { kind, message: message.into(), place: None, help: None, also: Vec::new() }))
+    }
+
+    /// What happened, without its place and next step.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The same failure with its next step.
@@ -136,6 +152,7 @@ impl Failure {
             Kind::Runtime => 1,
             Kind::Usage => 2,
             Kind::Invalid => 3,
+            Kind::Check => 4,
             Kind::Aborted => ABORTED,
         })
     }

@@ -16,12 +16,14 @@ mod datagen;
 mod demo;
 mod duration;
 mod error;
+mod graph;
 mod logging;
 mod output;
 mod progress;
 mod project;
 mod quantity;
 mod rate;
+mod rehearsal;
 mod run;
 mod signals;
 mod topic;
@@ -53,9 +55,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Demo(arguments) => return demo::run(&arguments),
         Command::Run(arguments) => return commands::run::run(&arguments),
+        Command::Checkpoint(command) => return commands::checkpoint::run(&command),
+        Command::Test(arguments) => return commands::test::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments)?,
         Command::Sql(arguments) => commands::sql::run(&arguments)?,
         Command::Validate(arguments) => commands::validate::run(&arguments)?,
+        Command::DryRun(arguments) => commands::dry_run::run(&arguments)?,
+        Command::Explain(arguments) => commands::explain::run(&arguments)?,
+        Command::Graph(arguments) => commands::graph::run(&arguments)?,
         Command::Broker(arguments) => commands::broker::run(&arguments)?,
         Command::Topic(command) => commands::topic::run(command)?,
         Command::Datagen(arguments) => datagen::run(&arguments, &Interrupt::listen()?)?,

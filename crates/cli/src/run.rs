@@ -46,14 +46,19 @@ pub(crate) struct Overrides {
 
 /// Plans every flow of the project; writes nothing.
 pub(crate) fn open(project: &Project, overrides: &Overrides) -> Result<Pipeline> {
-    let files: Vec<ScriptFile> =
-        project.files.iter().map(|file| ScriptFile { name: file.name.clone(), text: file.text.clone() }).collect();
-    let program = Program::parse(&files)?;
     let settings = settings(project, overrides)?;
-    Ok(Pipeline::open(program, settings, connectors(), Arc::new(SystemClock))?)
+    Ok(Pipeline::open(program(project)?, settings, connectors(), Arc::new(SystemClock))?)
 }
 
-fn settings(project: &Project, overrides: &Overrides) -> Result<PipelineSettings> {
+/// The statements of a project.
+pub(crate) fn program(project: &Project) -> Result<Program> {
+    let files: Vec<ScriptFile> =
+        project.files.iter().map(|file| ScriptFile { name: file.name.clone(), text: file.text.clone() }).collect();
+    Ok(Program::parse(&files)?)
+}
+
+/// How a project's queries run: the command line over its `highwater.yml` over the defaults.
+pub(crate) fn settings(project: &Project, overrides: &Overrides) -> Result<PipelineSettings> {
     let yml = &project.settings;
     let storage = overrides.storage.clone().or_else(|| project.storage.clone());
     let mut settings = PipelineSettings::new(storage.unwrap_or_else(|| DEFAULT_STORAGE.into()));

@@ -1,12 +1,12 @@
 //! Outside systems as sources and sinks of the engine.
 //!
 //! ```text
-//!   bytes ──format──> rows      kafka, file, delta, rate ──> Source
+//!   bytes ──format──> rows      kafka, file, delta, rate, memory ──> Source
 //!                               kafka, file, delta, sqlite, console, memory, noop ──> Sink
 //! ```
 //!
 //! Each connector is a folder with the same parts: `mod.rs` (its options, checked, and the `Table`), `source.rs`,
-//! `sink.rs`. [`registry`] names them all. Nothing here decides what is replayed.
+//! `sink.rs`. [`registry`] names them all, [`stand_in`] puts tables in memory in their place. Nothing here decides what is replayed.
 
 pub mod format;
 pub mod kafka;
@@ -17,6 +17,7 @@ pub mod rate;
 pub mod console;
 pub mod memory;
 pub mod noop;
+pub mod stand_in;
 pub mod registry;
 #[cfg(test)]
 mod contract;

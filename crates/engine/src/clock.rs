@@ -1,5 +1,6 @@
-//! The only place that reads time. Tests give the engine a manual one (`testing`) instead.
+//! The only place that reads time, and the clock that is told it, for tests of queries.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A source of wall-clock and monotonic time.
@@ -37,5 +38,37 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that waits")]
     fn sleep(&self, duration: Duration) {
         std::thread::sleep(duration);
+    }
+}
+
+/// A clock that moves only when it is told to, or when somebody sleeps on it.
+#[derive(Debug)]
+pub struct ManualClock {
+    now_ms: AtomicI64,
+}
+
+impl ManualClock {
+    /// A clock that shows `now_ms`.
+    pub fn new(now_ms: i64) -> Self {
+        Self { now_ms: AtomicI64::new(now_ms) }
+    }
+
+    /// Moves it on.
+    pub fn advance(&self, duration: Duration) {
+        self.now_ms.fetch_add(i64::try_from(duration.as_millis()).unwrap_or(0), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> i64 {
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.now_ms()).unwrap_or(0) * 1_000_000
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
     }
 }

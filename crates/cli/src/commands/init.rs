@@ -16,11 +16,12 @@ pub(crate) struct Arguments {
 /// What stands where the project's name belongs.
 const NAME_PLACE: &str = "PROJECT_NAME";
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("spark-pipeline.yml", include_str!("../../starter/spark-pipeline.yml")),
     ("highwater.yml", include_str!("../../starter/highwater.yml")),
     ("transformations/1_sources.sql", include_str!("../../starter/transformations/1_sources.sql")),
     ("transformations/2_tables.sql", include_str!("../../starter/transformations/2_tables.sql")),
+    ("tests/ticks.yml", include_str!("../../starter/tests/ticks.yml")),
     ("README.md", include_str!("../../starter/README.md")),
 ];
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use highwater_engine::query::Pipeline;
+
 use crate::error::{Failure, Result};
 use crate::progress::live::LiveView;
 use crate::project::{Project, Target};
@@ -27,18 +29,50 @@ pub(crate) struct Subject {
 impl Subject {
     /// Reads the project.
     pub(crate) fn load(&self) -> Result<Project> {
-        let target = match (&self.text, &self.target) {
-            (Some(text), _) => Target::Text(text.clone()),
-            (None, Some(path)) => Target::Path(path.clone()),
-            (None, None) if Path::new("spark-pipeline.yml").exists() => Target::Path(PathBuf::from(".")),
-            (None, None) => {
-                return Err(Failure::usage("nothing to run: this folder has no spark-pipeline.yml").help(
+        self.load_with(&BTreeMap::new())
+    }
+
+    /// Reads the project for its name and folder: parameters may come later, from its tests.
+    pub(crate) fn load_for_tests(&self) -> Result<Project> {
+        Project::load_unresolved(&self.target()?)
+    }
+
+    /// Reads the project with values for parameters that the command line does not give.
+    pub(crate) fn load_with(&self, defaults: &BTreeMap<String, String>) -> Result<Project> {
+        let mut params = defaults.clone();
+        params.extend(self.params.iter().cloned());
+        Project::load(&self.target()?, &params)
+    }
+
+    fn target(&self) -> Result<Target> {
+        match (&self.text, &self.target) {
+            (Some(text), _) => Ok(Target::Text(text.clone())),
+            (None, Some(path)) => Ok(Target::Path(path.clone())),
+            (None, None) => match Project::around(Path::new(".")) {
+                Some(folder) => Ok(Target::Path(folder)),
+                None => Err(Failure::usage("nothing to run: this folder has no spark-pipeline.yml").help(
                     "name an SQL file or a project folder, give SQL with -e, or make a project: highwater init NAME",
-                ));
-            }
-        };
-        let params: BTreeMap<String, String> = self.params.iter().cloned().collect();
-        Project::load(&target, &params)
+                )),
+            },
+        }
+    }
+}
+
+/// A project to be planned, for the verbs that do not run it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Planned {
+    #[command(flatten)]
+    subject: Subject,
+    /// Where tables and checkpoints are kept; the project's storage, else ./highwater-data
+    #[arg(long, env = "HIGHWATER_STORAGE", value_name = "DIR")]
+    storage: Option<PathBuf>,
+}
+
+impl Planned {
+    /// Reads the project and plans its queries.
+    pub(crate) fn open(&self) -> Result<Pipeline> {
+        let overrides = Overrides { storage: self.storage.clone(), ..Overrides::default() };
+        run::open(&self.subject.load()?, &overrides)
     }
 }
 

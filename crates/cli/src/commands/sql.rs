@@ -24,8 +24,10 @@ impl Storage {
     pub(crate) fn folder(&self) -> Result<PathBuf> {
         let folder = match &self.storage {
             Some(folder) => folder.clone(),
-            None if Path::new("spark-pipeline.yml").exists() => Project::storage_in(Path::new("."))?,
-            None => DEFAULT_STORAGE.into(),
+            None => match Project::around(Path::new(".")) {
+                Some(folder) => Project::storage_in(&folder)?,
+                None => DEFAULT_STORAGE.into(),
+            },
         };
         if folder.is_dir() {
             return Ok(folder);

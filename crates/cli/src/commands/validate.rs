@@ -1,23 +1,19 @@
 //! `highwater validate`: reads a project, plans its queries and says what they would do. Starts nothing.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 
-use super::run::Subject;
+use super::run::Planned;
 use crate::error::{Failure, Result};
 use crate::output::{self, Format, stdout_failure};
-use crate::run::{self, Overrides};
 
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    subject: Subject,
-    /// Where tables and checkpoints are kept; the project's storage, else ./highwater-data
-    #[arg(long, env = "HIGHWATER_STORAGE", value_name = "DIR")]
-    storage: Option<PathBuf>,
+    project: Planned,
     /// How the list of queries is printed
     #[arg(long, value_enum, default_value_t = Format::Table, env = "HIGHWATER_OUTPUT")]
     output: Format,
@@ -26,12 +22,16 @@ pub(crate) struct Arguments {
     explain: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  highwater validate shop                    # exit code 3 if a file, a setting or a query is wrong
+  highwater validate totals.sql --explain
+  highwater dry-run shop                     # looks also at what is outside";
+
 /// Prints the queries there are.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     use std::io::Write;
-    let project = arguments.subject.load()?;
-    let overrides = Overrides { storage: arguments.storage.clone(), ..Overrides::default() };
-    let flows = run::open(&project, &overrides)?.flows();
+    let flows = arguments.project.open()?.flows();
     let column = |texts: Vec<String>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
     let rows = RecordBatch::try_from_iter([
         ("query", column(flows.iter().map(|flow| flow.name.clone()).collect())),

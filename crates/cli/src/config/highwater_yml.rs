@@ -4,11 +4,14 @@
 //! trigger: 5 seconds          # available-now | once | a duration | real-time
 //! parallelism: 2              # worker threads of one query; default: the machine's cores
 //! default_format: delta       # what a streaming table is stored as when its statement does not say
+//! catalog: [catalog.sql]      # files of CREATE TABLE statements: tables that are there before the project runs
 //! flows:                      # for one flow or streaming table, by name
 //!   alerts:
 //!     trigger: 1 second
 //!     output_mode: append     # append | update | complete
 //! ```
+//!
+//! `catalog` holds what on Spark stands in its catalog already: a pipeline of Spark's takes no `CREATE TABLE ... USING`.
 //!
 //! Values keep their place in the file until the engine has understood them, so that its errors can point at them.
 
@@ -33,6 +36,8 @@ pub(crate) struct HighwaterYml {
     pub(crate) parallelism: Option<usize>,
     /// The format of streaming tables that name none.
     pub(crate) default_format: Option<String>,
+    /// Files of tables that are there before the project runs, relative to the project's folder.
+    pub(crate) catalog: Vec<String>,
     /// Settings of single flows.
     pub(crate) flows: BTreeMap<String, FlowSettings>,
 }
@@ -98,6 +103,7 @@ struct File {
     trigger: Option<Spanned<String>>,
     parallelism: Option<Spanned<u16>>,
     default_format: Option<String>,
+    catalog: Vec<String>,
     flows: BTreeMap<String, FlowFile>,
 }
 
@@ -137,6 +143,7 @@ impl HighwaterYml {
             trigger: parsed.trigger.map(setting),
             parallelism: parsed.parallelism.map(|threads| usize::from(threads.value)),
             default_format: parsed.default_format,
+            catalog: parsed.catalog,
             flows: parsed
                 .flows
                 .into_iter()
@@ -158,12 +165,13 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "trigger: 5 seconds\nparallelism: 3\ndefault_format: delta\nflows:\n  alerts:\n    \
+        let text = "trigger: 5 seconds\nparallelism: 3\ndefault_format: delta\ncatalog: [c.sql]\nflows:\n  alerts:\n    \
                     trigger: 1 second\n    output_mode: update\n";
         let yml = HighwaterYml::parse("highwater.yml", text).unwrap();
         assert_eq!(yml.trigger.unwrap().text, "5 seconds");
         assert_eq!(yml.parallelism, Some(3));
         assert_eq!(yml.default_format.as_deref(), Some("delta"));
+        assert_eq!(yml.catalog, ["c.sql"]);
         let mode: OutputMode = yml.flows["alerts"].output_mode.as_ref().unwrap().parse().unwrap();
         assert_eq!(mode, OutputMode::Update);
     }

@@ -10,6 +10,7 @@
 //! Timestamps are shown in UTC; beyond the millisecond only if there is something beyond it. Times and the table are
 //! Spark's `show(truncate = false)`, with numbers to the right. Writes no logs and no progress: stdout is data.
 
+pub(crate) mod columns;
 mod csv;
 mod json;
 mod table;
@@ -17,10 +18,32 @@ mod value;
 
 use std::io::Write;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{Failure, Result};
+use value::Style;
+
+/// A value as a table shows it.
+pub(crate) fn shown_value(array: &dyn Array, row: usize) -> String {
+    value_text(Style::Show, array, row)
+}
+
+/// A value as JSON, which tells apart what a table shows alike.
+pub(crate) fn exact_value(array: &dyn Array, row: usize) -> String {
+    value_text(Style::Json, array, row)
+}
+
+fn value_text(style: Style, array: &dyn Array, row: usize) -> String {
+    let mut text = String::new();
+    value::write(style, array, row, &mut text);
+    text
+}
+
+/// A box of rows under a header; the columns marked in `right` are aligned to the right.
+pub(crate) fn table_text(headers: &[String], right: &[bool], rows: &[Vec<String>]) -> String {
+    table::render(headers, right, rows)
+}
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

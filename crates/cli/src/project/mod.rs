@@ -60,18 +60,34 @@ pub(crate) struct SqlFile {
 impl Project {
     /// Reads everything `target` names; `params` are those of the command line.
     pub(crate) fn load(target: &Target, params: &BTreeMap<String, String>) -> Result<Self> {
+        Self::read(target, params)?.with_parameters()
+    }
+
+    fn read(target: &Target, params: &BTreeMap<String, String>) -> Result<Self> {
         match target {
-            Target::Text(text) => Self::from_texts("sql", PathBuf::new(), vec![file("-e", text)], params),
+            Target::Text(text) => Ok(Self::from_texts("sql", PathBuf::new(), vec![file("-e", text)], params)),
             Target::Path(path) if path.is_dir() => Self::from_folder(path, params),
-            Target::Path(path) if path.file_name().is_some_and(|name| name == spark_pipeline::FILE_NAME) => {
-                Self::from_folder(parent(path), params)
-            }
+            Target::Path(path) if SparkPipeline::is_file_name(path) => Self::from_folder(parent(path), params),
             Target::Path(path) => {
                 let text = read(path)?;
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                Self::from_texts(&name, PathBuf::new(), vec![file(&path.display().to_string(), &text)], params)
+                Ok(Self::from_texts(&name, PathBuf::new(), vec![file(&path.display().to_string(), &text)], params))
             }
         }
+    }
+
+    /// The folder of the project that `folder` is in: itself or one above it, as Spark looks for it.
+    pub(crate) fn around(folder: &Path) -> Option<PathBuf> {
+        if SparkPipeline::is_in(folder) {
+            return Some(folder.to_owned());
+        }
+        let absolute = std::path::absolute(folder).ok()?;
+        absolute.ancestors().skip(1).find(|above| SparkPipeline::is_in(above)).map(Path::to_owned)
+    }
+
+    /// Reads everything `target` names, but replaces no parameters.
+    pub(crate) fn load_unresolved(target: &Target) -> Result<Self> {
+        Self::read(target, &BTreeMap::new())
     }
 
     /// The storage of the project in `folder`, without reading its queries.
@@ -79,24 +95,25 @@ impl Project {
         SparkPipeline::load(folder)?.storage_path(folder)
     }
 
-    fn from_texts(name: &str, root: PathBuf, files: Vec<SqlFile>, params: &BTreeMap<String, String>) -> Result<Self> {
-        let project = Self {
+    fn from_texts(name: &str, root: PathBuf, files: Vec<SqlFile>, params: &BTreeMap<String, String>) -> Self {
+        Self {
             name: name.to_owned(),
             root,
             files,
             storage: None,
             configuration: params.clone(),
             settings: HighwaterYml::default(),
-        };
-        project.with_parameters()
+        }
     }
 
     fn from_folder(root: &Path, params: &BTreeMap<String, String>) -> Result<Self> {
         let pipeline = SparkPipeline::load(root)?;
-        let files = pipeline.sql_files(root)?;
+        let settings = HighwaterYml::load(root)?;
+        let mut files: Vec<PathBuf> = settings.catalog.iter().map(|name| root.join(name)).collect();
+        files.extend(pipeline.sql_files(root)?.into_iter().filter(|path| !files.contains(path)).collect::<Vec<_>>());
         let mut configuration = pipeline.configuration.clone();
         configuration.extend(params.clone());
-        let project = Self {
+        Ok(Self {
             storage: Some(pipeline.storage_path(root)?),
             name: pipeline.name,
             root: root.to_owned(),
@@ -105,9 +122,8 @@ impl Project {
                 .map(|path| Ok(file(&path.display().to_string(), &read(path)?)))
                 .collect::<Result<_>>()?,
             configuration,
-            settings: HighwaterYml::load(root)?,
-        };
-        project.with_parameters()
+            settings,
+        })
     }
 
     fn with_parameters(mut self) -> Result<Self> {

@@ -1,6 +1,7 @@
 //! `spark-pipeline.yml`, the file open-source Spark 4.3 reads: its keys, no more and no fewer.
 //!
-//! `storage` may also be a path relative to the file, which Spark refuses; a `file:` URI works on both.
+//! `storage` may also be a path relative to the file, which Spark refuses; a `file:` URI works on both. A glob is what
+//! Spark takes, the path of a file or `FOLDER/**`, or any other that the crate `glob` reads.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use serde_saphyr::{Location, Spanned};
 use crate::config::yaml;
 use crate::error::{Failure, Result};
 
-/// The file's name inside a project.
-pub(super) const FILE_NAME: &str = "spark-pipeline.yml";
+/// The file's names inside a project; Spark knows both.
+const FILE_NAMES: [&str; 2] = ["spark-pipeline.yml", "spark-pipeline.yaml"];
 
 /// A project's description.
 #[derive(Debug)]
@@ -48,7 +49,8 @@ struct File {
     schema: Option<Spanned<String>>,
     #[serde(default)]
     configuration: Option<BTreeMap<String, String>>,
-    libraries: Spanned<Vec<Library>>,
+    #[serde(default)]
+    libraries: Option<Spanned<Vec<Library>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,12 +66,29 @@ struct Glob {
 }
 
 impl SparkPipeline {
+    /// Whether there is such a file in `folder`.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        FILE_NAMES.iter().any(|name| folder.join(name).is_file())
+    }
+
+    /// Whether a path names such a file.
+    pub(super) fn is_file_name(path: &Path) -> bool {
+        path.file_name().is_some_and(|found| FILE_NAMES.iter().any(|name| found == *name))
+    }
+
     /// Reads the file in `root`.
     pub(super) fn load(root: &Path) -> Result<Self> {
-        let path = root.join(FILE_NAME);
+        let [yml, yaml] = FILE_NAMES.map(|name| root.join(name));
+        if yml.is_file() && yaml.is_file() {
+            return Err(Failure::invalid(format!("{} and {} are both there", yml.display(), yaml.display()))
+                .help("keep one of the two"));
+        }
+        let path = if yaml.is_file() { yaml } else { yml };
         let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Failure::usage(format!("the folder {} has no {FILE_NAME}", root.display()))
-                .help("name a project folder or an SQL file; 'highwater init NAME' makes a project"),
+            std::io::ErrorKind::NotFound => {
+                Failure::usage(format!("the folder {} has no {}", root.display(), FILE_NAMES[0]))
+                    .help("name a project folder or an SQL file; 'highwater init NAME' makes a project")
+            }
             _ => Failure::runtime(format!("{} cannot be read: {error}", path.display())),
         })?;
         Self::parse(Source { file: path.display().to_string(), text })
@@ -88,8 +107,13 @@ impl SparkPipeline {
             configuration: file.configuration.unwrap_or_default(),
             storage_location: file.storage.referenced,
             storage: file.storage.value,
-            libraries_location: file.libraries.referenced,
-            includes: file.libraries.value.into_iter().map(|library| library.glob.include).collect(),
+            libraries_location: file.libraries.as_ref().map_or(Location::UNKNOWN, |libraries| libraries.referenced),
+            includes: file
+                .libraries
+                .into_iter()
+                .flat_map(|libraries| libraries.value)
+                .map(|library| library.glob.include)
+                .collect(),
             source,
         })
     }
@@ -125,6 +149,10 @@ impl SparkPipeline {
                     _ => {}
                 }
             }
+        }
+        if self.includes.is_empty() {
+            let failure = self.source.failure(self.libraries_location, "'libraries' names no SQL files".to_owned());
+            return Err(failure.help("add them: libraries: [{glob: {include: transformations/**}}]"));
         }
         if files.is_empty() {
             let message = format!("no .sql file matches {}", self.includes.join(", "));

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, StringArray};
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier,
     TopicReplication,
@@ -21,7 +21,8 @@ use super::client::{Cluster, Connection};
 use super::direct::Direct;
 use super::naming;
 use crate::error::{Failure, Result};
-use crate::output::{self, Format};
+use crate::output::Format;
+use crate::output::columns::write_columns;
 
 /// How long the cluster may take to carry a change out.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -238,16 +239,4 @@ pub(super) fn strings(values: Vec<&str>) -> ArrayRef {
 /// A column of numbers.
 pub(super) fn numbers(values: Vec<i64>) -> ArrayRef {
     Arc::new(Int64Array::from(values))
-}
-
-/// Writes columns of one length as a table.
-pub(super) fn write_columns<const N: usize>(
-    format: Format,
-    columns: [(&str, ArrayRef); N],
-    out: &mut impl Write,
-) -> Result<()> {
-    let columns = columns.map(|(name, array)| (name, array, true));
-    let batch =
-        RecordBatch::try_from_iter_with_nullable(columns).map_err(|error| Failure::runtime(error.to_string()))?;
-    output::write_rows(format, &batch.schema(), &[batch], out)
 }

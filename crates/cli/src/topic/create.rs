@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use super::admin::{self, NewTopicSettings, strings, write_columns};
+use super::admin::{self, NewTopicSettings, strings};
 use super::naming::{self, Strictness};
 use super::plan::{Plan, Wishes};
 use crate::args::TopicCreate;
 use crate::error::{Failure, Result};
+use crate::output::columns::write_columns;
 
 /// Creates the topic, or prints the plan of `--dry-run`.
 pub(crate) fn run(arguments: &TopicCreate, out: &mut impl Write) -> Result<()> {

@@ -21,10 +21,11 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 
-use super::admin::{self, numbers, strings, write_columns};
+use super::admin::{self, numbers, strings};
 use super::client::Cluster;
 use super::direct::Direct;
-use crate::error::{Failure, Result};
+use crate::error::Result;
+use crate::output::columns::{write_columns, write_json, write_json_lines};
 use crate::output::{Format, stdout_failure};
 use crate::progress::board::{bytes, number};
 
@@ -289,15 +290,6 @@ fn assigned(assignment: &[u8], topic: &str) -> Vec<i32> {
         Some(found)
     };
     parse().unwrap_or_default()
-}
-
-fn write_json<T: Serialize>(value: &T, out: &mut impl Write) -> Result<()> {
-    let text = serde_json::to_string(value).map_err(|error| Failure::runtime(error.to_string()))?;
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(stdout_failure)
-}
-
-fn write_json_lines<T: Serialize>(values: &[T], out: &mut impl Write) -> Result<()> {
-    values.iter().try_for_each(|value| write_json(value, out))
 }
 
 /// All sections as tables, for people.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::plan::catalog::{Connector, Table, TableDefinition};
+use highwater_engine::plan::catalog::{Connector, Role, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
 use parquet::basic::Compression;
@@ -111,6 +111,10 @@ impl Connector for DeltaConnector {
         "delta"
     }
 
+    fn finds_columns(&self, _definition: &TableDefinition) -> bool {
+        true
+    }
+
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
         let options = DeltaOptions::read(definition)?;
         let log = DeltaLog::new(&options.root);
@@ -170,5 +174,13 @@ impl Table for DeltaTable {
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {
         self.refuse_missing()?;
         batch::provider(&self.name, &self.options.root)
+    }
+
+    fn probe(&self, role: Role) -> Result<Option<String>> {
+        if role != Role::Sink {
+            self.refuse_missing()?;
+        }
+        let version = DeltaLog::new(&self.options.root).latest_version()?;
+        Ok(Some(version.map_or_else(|| "will be created".to_owned(), |version| format!("version {version}"))))
     }
 }

@@ -29,12 +29,13 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::plan::catalog::{Connector, Table, TableDefinition};
+use highwater_engine::plan::catalog::{Connector, Role, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
 
@@ -58,6 +59,10 @@ impl FileConnector {
 impl Connector for FileConnector {
     fn format(&self) -> &str {
         self.0.name()
+    }
+
+    fn finds_columns(&self, definition: &TableDefinition) -> bool {
+        self.0 != FileFormat::Text || !definition.partition_columns.is_empty()
     }
 
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
@@ -164,6 +169,16 @@ impl Table for FileTable {
 
     fn output_modes(&self) -> &[OutputMode] {
         &[OutputMode::Append]
+    }
+
+    fn probe(&self, role: Role) -> Result<Option<String>> {
+        if role == Role::Sink && !Path::new(&self.options.path).exists() {
+            return Ok(Some("the folder will be created".to_owned()));
+        }
+        let files = listing::list(&self.options)?;
+        let size_bytes: u64 = files.iter().map(|file| file.size).sum();
+        let files = if files.len() == 1 { "1 file".to_owned() } else { format!("{} files", files.len()) };
+        Ok(Some(format!("{files}, {size_bytes} bytes")))
     }
 
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {

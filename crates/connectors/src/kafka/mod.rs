@@ -35,7 +35,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use highwater_engine::clock::SystemClock;
 use highwater_engine::error::Result;
-use highwater_engine::plan::catalog::{Connector, Table, TableDefinition};
+use highwater_engine::plan::catalog::{Connector, Role, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
 
@@ -104,5 +104,10 @@ impl Table for KafkaTable {
         }
         let table = KafkaTableProvider::new(self.client.clone(), self.options.clone(), self.decoding.clone());
         Ok(Arc::new(table))
+    }
+
+    fn probe(&self, role: Role) -> Result<Option<String>> {
+        self.client.check()?;
+        positions::found(&self.client, &self.options, role == Role::Sink).map(Some)
     }
 }

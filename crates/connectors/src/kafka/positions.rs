@@ -57,6 +57,23 @@ pub fn partitions_that_must_exist(client: &Client, options: &KafkaOptions) -> Re
     Ok(found)
 }
 
+/// What is there of a table's topics, in a few words; as a target only the topic it writes to.
+pub fn found(client: &Client, options: &KafkaOptions, as_target: bool) -> Result<String> {
+    if as_target {
+        let Some(topic) = &options.topic else { return Ok("the broker answers".to_owned()) };
+        let there = client.topics(&[Arc::from(topic.as_str())])?;
+        return Ok(match there.first() {
+            Some(found) => format!("topic {topic}: {} partitions", found.partitions.len()),
+            None => format!("topic {topic} will be created"),
+        });
+    }
+    let partitions = partitions_that_must_exist(client, options)?;
+    let first = client.positions(partitions.clone(), Position::Earliest)?;
+    let next = client.positions(partitions.clone(), Position::Latest)?;
+    let records: i64 = next.iter().map(|(partition, next)| next - first.get(partition).copied().unwrap_or(*next)).sum();
+    Ok(format!("{} partitions, {records} records", partitions.len()))
+}
+
 /// An error for a topic that is not there, with the nearest one that is.
 pub fn missing_topic(client: &Client, topic: &str) -> EngineError {
     let topics = client.all_topics().unwrap_or_default();

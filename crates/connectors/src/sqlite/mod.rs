@@ -32,7 +32,7 @@ use std::time::Duration;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::plan::catalog::{Connector, Table, TableDefinition};
+use highwater_engine::plan::catalog::{Connector, Role, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
 use rusqlite::{Connection, ErrorCode};
@@ -56,6 +56,10 @@ struct SqliteOptions {
 impl Connector for SqliteConnector {
     fn format(&self) -> &str {
         "sqlite"
+    }
+
+    fn finds_columns(&self, _definition: &TableDefinition) -> bool {
+        true
     }
 
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
@@ -86,6 +90,13 @@ struct SqliteTable {
     schema: SchemaRef,
 }
 
+impl SqliteTable {
+    fn missing(&self) -> EngineError {
+        EngineError::data(format!("'{}' has no table '{}'", self.options.path.display(), self.options.table))
+            .help("check the options 'path' and 'table'")
+    }
+}
+
 impl Table for SqliteTable {
     fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
@@ -104,14 +115,18 @@ impl Table for SqliteTable {
         ALL_MODES
     }
 
+    fn probe(&self, role: Role) -> Result<Option<String>> {
+        let columns = read::columns(&self.options)?.fields().len();
+        match columns {
+            0 if role == Role::Sink => Ok(Some(format!("table {} will be created", self.options.table))),
+            0 => Err(self.missing()),
+            columns => Ok(Some(format!("table {} with {columns} columns", self.options.table))),
+        }
+    }
+
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {
         if self.schema.fields().is_empty() {
-            return Err(EngineError::data(format!(
-                "'{}' has no table '{}'",
-                self.options.path.display(),
-                self.options.table
-            ))
-            .help("check the options 'path' and 'table'"));
+            return Err(self.missing());
         }
         let (options, schema) = (self.options.clone(), SchemaRef::clone(&self.schema));
         let open = move |projection: &[usize]| -> Result<Vec<_>> {

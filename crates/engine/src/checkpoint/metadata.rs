@@ -108,7 +108,8 @@ impl Metadata {
         Ok(text::encode(&[line]))
     }
 
-    fn refuse_another(&self, checkpoint: &CheckpointDir, identity: &QueryIdentity) -> Result<()> {
+    /// Refuses a checkpoint whose name or target is another query's.
+    pub(crate) fn refuse_another(&self, checkpoint: &CheckpointDir, identity: &QueryIdentity) -> Result<()> {
         if self.query_name == identity.query_name && self.target == identity.target {
             return Ok(());
         }
@@ -123,7 +124,8 @@ impl Metadata {
         .help("give the query another name or another --storage, or delete the checkpoint to start over"))
     }
 
-    fn changes(&self, identity: &QueryIdentity) -> IdentityChanges {
+    /// How a query's operators differ from those of the checkpoint.
+    pub(crate) fn changes(&self, identity: &QueryIdentity) -> IdentityChanges {
         let mut changes = IdentityChanges::default();
         for (id, fingerprint) in &identity.operators {
             let list = match self.operators.get(id) {

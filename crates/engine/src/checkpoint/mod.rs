@@ -14,12 +14,15 @@
 //!   one start:  lock, run/<n+1> ─> metadata ─> facts ─> recovery::plan_recovery ─> the step that is missing
 //! ```
 //!
+//! `inspect.rs` reads all of it from outside, for `highwater checkpoint`.
+//!
 //! Every file appears whole or not at all (`store.rs`), and carries a version and a checksum (`text.rs`). A location is
 //! opened for reading by anybody, for writing by the one run that holds it: a [`CheckpointDir`] that has not started
 //! a run refuses to write. Nothing else in the engine decides what is replayed.
 
 pub mod commit_log;
 pub mod dead_letters;
+pub mod inspect;
 pub mod log;
 pub mod metadata;
 pub mod offset_log;
@@ -27,6 +30,9 @@ pub mod recovery;
 pub mod retention;
 pub mod run;
 pub mod store;
+mod verify;
+#[cfg(test)]
+mod inspect_tests;
 pub(crate) mod text;
 
 use std::path::PathBuf;

@@ -47,6 +47,21 @@ pub struct RecoveryPlan {
     pub note: Option<String>,
 }
 
+impl RecoveryPlan {
+    /// The plan in a few words.
+    pub fn describe(&self) -> String {
+        let from = match self.state_version {
+            Some(version) => format!(", from the state after batch {version}"),
+            None => String::new(),
+        };
+        match self.next {
+            Step::RunNew { batch } => format!("runs batch {batch}{from}"),
+            Step::Replay { batch, .. } => format!("runs batch {batch} again{from}"),
+            Step::FinishCommit { batch } => format!("finishes batch {batch}{from}"),
+        }
+    }
+}
+
 /// The first thing to do after a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {

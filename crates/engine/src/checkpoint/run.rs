@@ -95,6 +95,13 @@ impl fmt::Debug for RunGuard {
     }
 }
 
+/// The runs whose files are still there, oldest first, each with its record or with what is wrong with its file.
+pub(crate) fn runs(store: &dyn Store) -> Result<Vec<(u64, Result<RunRecord>)>> {
+    let mut numbers = run_numbers(store)?;
+    numbers.sort_unstable();
+    Ok(numbers.into_iter().map(|number| (number, read_record(store, number))).collect())
+}
+
 fn file_name(number: u64) -> String {
     format!("{RUN}/{number}")
 }

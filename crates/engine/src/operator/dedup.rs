@@ -53,8 +53,8 @@ impl OperatorSpec for DedupSpec {
     fn bound(&self) -> StateBound {
         match self.expiry {
             Some(expiry) => StateBound::Watermark(match -expiry.offset_us / 1000 {
-                0 => "the event time of a key".to_owned(),
-                delay_ms => format!("{delay_ms} ms after the first event time of a key"),
+                0 => "its event time".to_owned(),
+                delay_ms => format!("its event time and {delay_ms} ms more"),
             }),
             None => StateBound::None,
         }

@@ -79,29 +79,9 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>>;
 }
 
-/// A stateful operator, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OperatorDescription {
-    /// Its lasting name in the checkpoint.
-    pub id: String,
-    /// What Spark's progress calls such an operator.
-    pub spark_name: String,
-    /// What its rows are found by; of several inputs the first one's.
-    pub keys: Vec<String>,
-    /// What keeps its state from growing for ever.
-    pub bound: StateBound,
-}
-
-impl OperatorDescription {
-    pub(crate) fn of(spec: &dyn OperatorSpec) -> Self {
-        let keys = spec.inputs().first().map(|input| input.key_names.clone()).unwrap_or_default();
-        Self { id: spec.id().to_owned(), spark_name: spec.spark_name().to_owned(), keys, bound: spec.bound() }
-    }
-}
-
 /// What keeps the state of an operator from growing for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateBound {
+pub(crate) enum StateBound {
     /// Rows leave when the watermark has passed them; the text says which moment counts.
     Watermark(String),
     /// It never has more than so many rows.

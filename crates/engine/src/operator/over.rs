@@ -54,7 +54,7 @@ impl OperatorSpec for OverSpec {
     }
 
     fn bound(&self) -> StateBound {
-        StateBound::Watermark("the event time of a partition".to_owned())
+        StateBound::Watermark("the event time of its partition".to_owned())
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {

@@ -156,7 +156,11 @@ impl Planner<'_> {
         match nearest(name, names.iter().map(String::as_str)) {
             Some(near) => error.help(format!("did you mean '{near}'?")),
             None if names.is_empty() => error.help("define it first: CREATE TABLE ... USING kafka OPTIONS (...)"),
-            None => error.help(format!("defined are: {}", names.join(", "))),
+            None => error.help(format!(
+                "defined are: {}; a table that stands in Spark's catalog needs its CREATE TABLE in a file that highwater.yml \
+                 names under 'catalog'",
+                names.join(", ")
+            )),
         }
     }
 

@@ -37,6 +37,17 @@ pub trait Connector: Send + Sync {
 
     /// Checks the definition's options and gives the table. Opens nothing that the schema does not need.
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>>;
+
+    /// Whether `table` looks for the columns outside when the definition gives none.
+    fn finds_columns(&self, definition: &TableDefinition) -> bool {
+        let _ = definition;
+        false
+    }
+
+    /// Whether `table` needs the values of the secrets that options refer to.
+    fn needs_secrets(&self) -> bool {
+        true
+    }
 }
 
 /// An outside table. What it cannot be opened as, it refuses with an error that says so.
@@ -55,6 +66,24 @@ pub trait Table: Send + Sync {
 
     /// The table as it is now, for joins with static tables and for `SELECT` outside of streams.
     fn batch(&self) -> Result<Arc<dyn TableProvider>>;
+
+    /// Looks whether the outside system is there and says in a few words what it found; changes nothing. Asked before
+    /// a run, so that what is missing is known then. A table that has nothing outside finds nothing.
+    fn probe(&self, role: Role) -> Result<Option<String>> {
+        let _ = role;
+        Ok(None)
+    }
+}
+
+/// What a query wants of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// To read it as a stream.
+    Source,
+    /// To read it as it is.
+    Static,
+    /// To write to it.
+    Sink,
 }
 
 /// Connectors by format, and the SQL functions that need what connectors know (`from_json`).
@@ -90,6 +119,20 @@ impl ConnectorRegistry {
             };
             EngineError::config(format!("there is no connector for USING {format}")).help(help)
         })
+    }
+
+    /// All connectors, in the order of their formats.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Connector>> {
+        self.connectors.values()
+    }
+
+    /// The table of a definition, its secrets put in place.
+    pub(crate) fn open(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
+        let connector = self.get(&definition.format)?;
+        if connector.needs_secrets() {
+            return connector.table(&resolve_secrets(definition)?);
+        }
+        connector.table(definition)
     }
 
     /// The formats there are, in order.
@@ -137,7 +180,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
 
 /// The definition with `${env:NAME}` and `${file:PATH}` in its options replaced by what they point to. Done just before
 /// a connector sees them, so that a secret is never stored or printed.
-pub(crate) fn resolve_secrets(definition: &TableDefinition) -> Result<TableDefinition> {
+fn resolve_secrets(definition: &TableDefinition) -> Result<TableDefinition> {
     let mut resolved = definition.clone();
     resolved.options = Options::default();
     for (key, value) in definition.options.iter() {

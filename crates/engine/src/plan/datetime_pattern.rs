@@ -160,8 +160,13 @@ impl DateTimePattern {
 
     /// Reads a timestamp as microseconds since 1970; a text without a zone is local time in `tz`.
     pub fn parse(&self, text: &str, tz: Tz) -> Option<i64> {
+        self.parse_in(text, Zone::Region(tz))
+    }
+
+    /// The same where the session's zone may be an offset.
+    pub fn parse_in(&self, text: &str, session: Zone) -> Option<i64> {
         let fields = self.fields(text)?;
-        let zone = fields.zone.unwrap_or(Zone::Region(tz));
+        let zone = fields.zone.unwrap_or(session);
         Some(zone.to_micros(fields.date()?.and_time(fields.time()?)))
     }
 

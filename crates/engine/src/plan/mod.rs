@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod datetime_pattern;
 pub mod ddl;
+pub mod describe;
 pub mod dialect;
 pub mod functions;
 mod grouping;

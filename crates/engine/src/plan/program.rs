@@ -119,6 +119,7 @@ impl Program {
                 self.configuration.insert(key, value);
                 Ok(())
             }
+            StatementKind::Use => Ok(()),
             StatementKind::Query(query) => {
                 let name = self.free_flow_name("query");
                 self.add_flow(Flow { name, target: None, query, by_name: true, file, span })

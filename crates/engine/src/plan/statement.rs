@@ -7,7 +7,7 @@
 //!   CREATE SINK s USING format OPTIONS (...)                     an outside target
 //!   CREATE MATERIALIZED VIEW v AS query                          a table computed whole
 //!   CREATE TEMPORARY VIEW v AS query                             a name for a query
-//!   SET key = value;  INSERT INTO t query;  query
+//!   SET key = value;  USE schema;  SET CATALOG name;  INSERT INTO t query;  query
 //! ```
 //!
 //! Only the statement's frame is read here; a query stays a run of tokens until the tables it names are known.
@@ -40,6 +40,8 @@ pub(crate) enum StatementKind {
     CreateFlow { name: Option<String>, insert: Insert },
     /// `SET key = value`.
     Set { key: String, value: String },
+    /// `USE [SCHEMA] name`, `SET CATALOG name`: of no consequence, because a project has one namespace here.
+    Use,
     /// A query on its own.
     Query(Cursor),
 }
@@ -80,7 +82,7 @@ pub(crate) enum TableKind {
     Materialized,
 }
 
-const STATEMENTS: [&str; 8] = ["CREATE", "INSERT", "SET", "SELECT", "WITH", "FROM", "VALUES", "TABLE"];
+const STATEMENTS: [&str; 9] = ["CREATE", "INSERT", "SET", "USE", "SELECT", "WITH", "FROM", "VALUES", "TABLE"];
 
 impl Statement {
     /// Reads one statement.
@@ -98,8 +100,19 @@ impl StatementKind {
         if cursor.looks_at(&["INSERT"]) {
             return Ok(Self::CreateFlow { name: None, insert: parse_insert(&mut cursor)? });
         }
+        if cursor.eat(&["SET", "CATALOG"]) {
+            return parse_use(cursor);
+        }
         if cursor.eat(&["SET"]) {
             return parse_set(cursor);
+        }
+        if cursor.eat(&["USE"]) {
+            // A name on its own may be one of these words.
+            let is_kind = ["NAMESPACE", "DATABASE", "SCHEMA"].iter().any(|word| cursor.looks_at(&[word]));
+            if is_kind && cursor.peek_nth(1).is_some() {
+                cursor.advance();
+            }
+            return parse_use(cursor);
         }
         let is_query = ["SELECT", "WITH", "FROM", "VALUES", "TABLE", "EXPLAIN", "DESCRIBE", "SHOW"]
             .iter()
@@ -194,6 +207,14 @@ fn parse_set(mut cursor: Cursor) -> Result<StatementKind> {
     let text = value.text().trim();
     let unquoted = text.strip_prefix('\'').and_then(|t| t.strip_suffix('\'')).unwrap_or(text);
     Ok(StatementKind::Set { key, value: unquoted.to_owned() })
+}
+
+fn parse_use(mut cursor: Cursor) -> Result<StatementKind> {
+    match cursor.peek() {
+        Some(Token::SingleQuotedString(_)) => drop(cursor.string("the name of a catalog or schema")?),
+        _ => drop(cursor.object_name("the name of a catalog or schema")?),
+    }
+    if cursor.is_at_end() { Ok(StatementKind::Use) } else { Err(cursor.expected("the end of the statement")) }
 }
 
 fn parse_table(mut cursor: Cursor, kind: TableKind, replace: bool) -> Result<StatementKind> {

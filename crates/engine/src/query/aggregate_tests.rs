@@ -109,6 +109,23 @@ fn windows_with_grouping_sets_end_by_the_watermark() {
 }
 
 #[test]
+fn sessions_that_join_count_each_value_once() {
+    let mut script = script(
+        "append",
+        "SELECT k, count(DISTINCT v) AS d, collect_list(v) AS l FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 20 SECONDS
+         GROUP BY k, session_window(ts, '5 seconds')",
+    );
+    // Two sessions of `a`, which the last row joins after a restart.
+    for rows in [row("a", "", 1, 0) + &row("a", "", 2, 8), row("a", "", 1, 9), row("a", "", 2, 4)] {
+        script = script.add("ev", &rows).process();
+    }
+    let after = r#"{"k": "b", "v": 1, "ts": "2024-01-01T00:02:00Z"}"#;
+    let rows = script.add("ev", after).process().rows("out");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0].starts_with("a 2 [") && rows[0].matches(['1', '2']).count() == 5, "{rows:?}");
+}
+
+#[test]
 fn what_is_wrong_with_constants_is_said_when_the_query_is_planned() {
     let check = |call: &str, expected: &str| {
         let refusal = StreamScript::refusal(&format!(

@@ -5,7 +5,10 @@
 //! ```
 
 mod batch;
+mod dry_run;
 mod execution;
+mod graph;
+mod outlook;
 mod pipeline;
 mod progress;
 mod state;
@@ -20,10 +23,11 @@ mod oracle_tests;
 #[cfg(test)]
 mod tests;
 
-pub use crate::operator::{OperatorDescription, StateBound};
+pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook, TableOutlook};
 pub use execution::QuerySettings;
+pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
 pub use pipeline::{FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
-pub use storage::{QueryState, StoredQuery, request_stop, stored_queries};
+pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};
 pub use tables::select;
 pub use trigger::Trigger;
-pub use watermark::WatermarkPolicy;
+pub use watermark::{PartitionEffect, PartitionWatermark, WatermarkPolicy, WatermarkReport};

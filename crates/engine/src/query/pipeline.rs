@@ -17,16 +17,17 @@ use datafusion::scalar::ScalarValue;
 use parking_lot::{Condvar, Mutex};
 
 use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
+use super::graph::refuse_circles;
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;
 use super::watermark::WATERMARK_POLICY;
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
-use crate::operator::OperatorDescription;
 use crate::plan::analysis::PlannedQuery;
 use crate::plan::batch::collect;
 use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition};
+use crate::plan::describe::{StatefulOperator, WatermarkDescription, stateful_operators, static_tables};
 use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError};
 use crate::plan::statement::TableKind;
@@ -78,30 +79,38 @@ pub struct FlowDescription {
     pub name: String,
     /// What it writes to.
     pub target: String,
+    /// The table it fills; none for a query whose rows are shown.
+    pub target_table: Option<String>,
+    /// Columns of its rows.
+    pub columns: SchemaRef,
     /// The tables it reads as streams.
     pub sources: Vec<String>,
+    /// The tables it reads as they are.
+    pub static_tables: Vec<String>,
+    /// Its stateful operators, in the order rows pass them.
+    pub operators: Vec<StatefulOperator>,
+    /// Its watermarks.
+    pub watermarks: Vec<WatermarkDescription>,
     /// What it emits; complete for a table that is computed whole.
     pub output_mode: OutputMode,
     /// When its batches start.
     pub trigger: Trigger,
     /// The optimised plan.
     pub explain: String,
-    /// Its stateful operators, in the order rows pass them.
-    pub operators: Vec<OperatorDescription>,
 }
 
 /// A flow that was planned.
-struct PlannedFlow {
-    description: FlowDescription,
+pub(super) struct PlannedFlow {
+    pub(super) description: FlowDescription,
     /// The target table in lower case, if it has a name.
-    target_key: Option<String>,
+    pub(super) target_key: Option<String>,
     /// Tables it reads, in lower case.
     reads: Vec<String>,
-    work: Work,
+    pub(super) work: Work,
 }
 
 /// What a flow does.
-enum Work {
+pub(super) enum Work {
     /// Runs as a stream.
     Stream(Box<QuerySpec>),
     /// Is computed whole.
@@ -120,7 +129,7 @@ struct Target {
 }
 
 /// A query over tables whose result replaces the target's rows.
-struct WholeQuery {
+pub(super) struct WholeQuery {
     flow: Flow,
     target: Arc<dyn Table>,
     target_description: String,
@@ -128,11 +137,11 @@ struct WholeQuery {
 
 /// A checked program.
 pub struct Pipeline {
-    tables: Arc<Tables>,
+    pub(super) tables: Arc<Tables>,
     settings: PipelineSettings,
     storage: Storage,
     clock: Arc<dyn Clock>,
-    flows: Vec<PlannedFlow>,
+    pub(super) flows: Vec<PlannedFlow>,
 }
 
 impl Pipeline {
@@ -157,6 +166,7 @@ impl Pipeline {
             let planned = pipeline.plan_flow(flow).map_err(|error| tables.program.locate(flow.file, error))?;
             pipeline.flows.push(planned);
         }
+        refuse_circles(&pipeline.graph().flows)?;
         Ok(pipeline)
     }
 
@@ -171,20 +181,27 @@ impl Pipeline {
         let Target { table: target, description: target_description, declared, mode: table_mode } =
             self.target(flow)?;
         let planned = self.tables.plan(flow)?;
-        let reads = planned.sources.iter().map(|source| source.name.to_lowercase()).collect();
+        let static_tables = static_tables(&planned.plan)?;
+        let reads = planned.sources.iter().map(|source| &source.name).chain(&static_tables);
+        let reads = reads.map(|name| name.to_lowercase()).collect();
         let trigger = own.trigger.unwrap_or(self.settings.query.trigger);
         let mut description = FlowDescription {
             name: flow.name.clone(),
             target: target_description.clone(),
+            target_table: flow.target.clone(),
+            static_tables,
+            columns: nullable(planned.plan.schema().as_arrow()),
+            operators: Vec::new(),
+            watermarks: Vec::new(),
             sources: planned.sources.iter().map(|source| source.name.clone()).collect(),
             output_mode: OutputMode::Complete,
             trigger,
             explain: String::new(),
-            operators: Vec::new(),
         };
         let target_key = flow.target.as_ref().map(|target| target.to_lowercase());
         if !is_streaming(&planned.plan) {
             refuse_batch_into_stream(flow, &self.tables)?;
+            check_mode(&target_description, target.as_ref(), OutputMode::Complete)?;
             description.explain = planned.plan.display_indent().to_string();
             let work = Work::Whole(WholeQuery { flow: flow.clone(), target, target_description });
             return Ok(PlannedFlow { description, target_key, reads, work });
@@ -194,8 +211,9 @@ impl Pipeline {
         check_mode(&target_description, target.as_ref(), plan.output_mode)?;
         description.output_mode = plan.output_mode;
         description.explain.clone_from(&plan.explain);
-        description.operators =
-            plan.operators.iter().map(|stage| OperatorDescription::of(stage.spec.as_ref())).collect();
+        description.columns = nullable(&plan.schema);
+        description.operators = stateful_operators(&plan);
+        description.watermarks = plan.watermarks.iter().map(WatermarkDescription::from).collect();
         let settings = QuerySettings { trigger, ..self.settings.query.clone() };
         let spec = QuerySpec {
             name: flow.name.clone(),
@@ -257,8 +275,12 @@ impl Pipeline {
         self.storage.create()?;
         self.storage.add_tables(&self.tables.definitions()?)?;
         let done: Vec<Arc<Completion>> = self.flows.iter().map(|_| Arc::default()).collect();
-        let writers: Vec<(Option<String>, Arc<Completion>)> =
-            self.flows.iter().map(|flow| flow.target_key.clone()).zip(done.iter().cloned()).collect();
+        let writer = |(flow, completion): (&PlannedFlow, &Arc<Completion>)| Writer {
+            target: flow.target_key.clone(),
+            ends: flow.description.trigger.ends() || matches!(flow.work, Work::Whole(_)),
+            completion: Arc::clone(completion),
+        };
+        let writers: Vec<Writer> = self.flows.iter().zip(&done).map(writer).collect();
         let mut running = Vec::new();
         for (flow, completion) in self.flows.into_iter().zip(done) {
             let waits_for = upstream(&flow, &writers, &completion);
@@ -289,21 +311,25 @@ fn spawn(task: Task) -> Result<JoinHandle<Result<()>>> {
     spawned.map_err(|error| EngineError::unavailable("a thread for the query cannot be started").caused_by(error))
 }
 
+/// A flow as those see it that read what it writes.
+struct Writer {
+    target: Option<String>,
+    /// Whether it ends by itself: nobody can wait for one that does not.
+    ends: bool,
+    completion: Arc<Completion>,
+}
+
 /// The completions a flow that ends by itself waits for.
-fn upstream(
-    flow: &PlannedFlow,
-    writers: &[(Option<String>, Arc<Completion>)],
-    own: &Arc<Completion>,
-) -> Vec<Arc<Completion>> {
+fn upstream(flow: &PlannedFlow, writers: &[Writer], own: &Arc<Completion>) -> Vec<Arc<Completion>> {
     let is_whole = matches!(flow.work, Work::Whole(_));
     if !flow.description.trigger.ends() && !is_whole {
         return Vec::new();
     }
     writers
         .iter()
-        .filter(|(_, completion)| !Arc::ptr_eq(completion, own))
-        .filter(|(target, _)| target.as_ref().is_some_and(|target| flow.reads.contains(target)))
-        .map(|(_, completion)| Arc::clone(completion))
+        .filter(|writer| writer.ends && !Arc::ptr_eq(&writer.completion, own))
+        .filter(|writer| writer.target.as_ref().is_some_and(|target| flow.reads.contains(target)))
+        .map(|writer| Arc::clone(&writer.completion))
         .collect()
 }
 

@@ -220,6 +220,38 @@ pub fn stored_queries(storage: &Path) -> Result<Vec<StoredQuery>> {
     Ok(queries)
 }
 
+/// A checkpoint of a storage folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// The query's name.
+    pub query: String,
+    /// Where the checkpoint is.
+    pub location: String,
+}
+
+/// The checkpoints of a storage folder, by the name of their query.
+pub fn stored_checkpoints(storage: &Path) -> Result<Vec<StoredCheckpoint>> {
+    let folder = Storage::new(storage).absolute().join("checkpoints");
+    let failed = |error: std::io::Error| {
+        EngineError::unavailable(format!("'{}' cannot be read", folder.display())).caused_by(error)
+    };
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut checkpoints = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            let query = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            checkpoints.push(StoredCheckpoint { query, location: path.display().to_string() });
+        }
+    }
+    checkpoints.sort_by(|a, b| a.query.cmp(&b.query));
+    Ok(checkpoints)
+}
+
 /// Asks a running query to stop after its batch.
 pub fn request_stop(storage: &Path, query: &str) -> Result<()> {
     let queries = stored_queries(storage)?;

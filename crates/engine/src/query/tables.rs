@@ -15,7 +15,7 @@ use super::storage::Storage;
 use crate::error::{EngineError, Result};
 use crate::plan::analysis::{Found, Lookup, PlannedQuery, plan_query};
 use crate::plan::batch::collect;
-use crate::plan::catalog::{ConnectorRegistry, Options, Table, TableDefinition, resolve_secrets};
+use crate::plan::catalog::{ConnectorRegistry, Options, Table, TableDefinition};
 use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError, ScriptFile};
 use crate::plan::session::SessionSettings;
@@ -72,7 +72,7 @@ impl Tables {
             return Ok(Arc::clone(table));
         }
         let definition = self.definition(&key)?;
-        let table = self.connectors.get(&definition.format)?.table(&resolve_secrets(&definition)?)?;
+        let table = self.connectors.open(&definition)?;
         self.opened.lock().insert(key, Arc::clone(&table));
         Ok(table)
     }
@@ -210,7 +210,7 @@ impl Lookup for StoredTables<'_> {
         let Some(definition) = self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name)) else {
             return Ok(None);
         };
-        let table = self.connectors.get(&definition.format)?.table(&resolve_secrets(definition)?)?;
+        let table = self.connectors.open(definition)?;
         Ok(Some(Found::Table { table, may_be_missing: false }))
     }
 

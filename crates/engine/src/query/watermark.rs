@@ -133,6 +133,100 @@ impl WatermarkTracker {
     }
 }
 
+/// What decides the watermark of a query, partition by partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WatermarkReport {
+    /// The query.
+    pub query: String,
+    /// The watermark of the next batch, in milliseconds since 1970; 0 until a row was seen.
+    pub watermark_ms: i64,
+    /// One entry a partition; one without a partition for a watermark that has seen no row.
+    pub partitions: Vec<PartitionWatermark>,
+}
+
+/// What one partition allows the watermark to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PartitionWatermark {
+    /// The event time.
+    pub column: String,
+    /// How late rows may be.
+    pub delay_ms: i64,
+    /// The source.
+    pub source: String,
+    /// The partition; empty if none has given a row.
+    pub partition: String,
+    /// The newest event time of its rows, in milliseconds since 1970.
+    pub newest_ms: Option<i64>,
+    /// When its last row was read, in milliseconds since 1970.
+    pub seen_ms: Option<i64>,
+    /// What it does to the watermark.
+    pub effect: PartitionEffect,
+}
+
+/// What a partition does to the query's watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartitionEffect {
+    /// The watermark would be later without it.
+    HoldsBack,
+    /// The watermark follows it, and nothing would allow more.
+    Leads,
+    /// It would allow a later watermark than there is.
+    Ahead,
+    /// Its newest row is older than the watermark: it has nothing to read, or its rows are late.
+    Behind,
+}
+
+/// What decides the watermark, from what the tracker has saved. `source_of` names the source of a partition's index.
+pub(crate) fn watermark_report(
+    query: &str,
+    specs: &[WatermarkSpec],
+    saved: &serde_json::Map<String, Value>,
+    watermark_ms: i64,
+    source_of: impl Fn(usize) -> String,
+) -> WatermarkReport {
+    let field = |name: &str| saved.get(name).cloned().unwrap_or_default();
+    let partitions: BTreeMap<usize, BTreeMap<String, Partition>> =
+        serde_json::from_value(field("partitions")).unwrap_or_default();
+    let mut found = Vec::new();
+    for spec in specs {
+        let delay_ms = spec.delay_us / 1000;
+        let known = partitions.get(&spec.id).cloned().unwrap_or_default();
+        let entry = |name: &str, partition: Option<&Partition>| {
+            let (source, partition_name) = name.split_once('/').unwrap_or(("", name));
+            PartitionWatermark {
+                column: spec.column.clone(),
+                delay_ms,
+                source: source.parse().map(&source_of).unwrap_or_default(),
+                partition: partition_name.to_owned(),
+                newest_ms: partition.map(|partition| partition.max_us.div_euclid(1000)),
+                seen_ms: partition.map(|partition| partition.seen_ms),
+                effect: effect_of(partition.map(|p| p.max_us.div_euclid(1000) - delay_ms), watermark_ms),
+            }
+        };
+        if known.is_empty() {
+            found.push(entry("", None));
+        }
+        found.extend(known.iter().map(|(name, partition)| entry(name, Some(partition))));
+    }
+    // Whoever stands at the watermark leads it if nobody is ahead, and holds it back otherwise.
+    if found.iter().any(|entry| entry.effect == PartitionEffect::Ahead) {
+        let at_it = found.iter_mut().filter(|entry| entry.effect == PartitionEffect::Leads);
+        at_it.for_each(|entry| entry.effect = PartitionEffect::HoldsBack);
+    }
+    WatermarkReport { query: query.to_owned(), watermark_ms, partitions: found }
+}
+
+fn effect_of(allows_ms: Option<i64>, watermark_ms: i64) -> PartitionEffect {
+    match allows_ms {
+        // No row yet: the watermark stays where it is until there is one.
+        None => PartitionEffect::HoldsBack,
+        Some(allows) if allows > watermark_ms => PartitionEffect::Ahead,
+        Some(allows) if allows == watermark_ms => PartitionEffect::Leads,
+        Some(_) => PartitionEffect::Behind,
+    }
+}
+
 /// The event time a source has come to.
 fn source_max(
     partitions: &BTreeMap<String, Partition>,
@@ -213,6 +307,27 @@ mod tests {
         assert_eq!(tracker.watermark_ms(), 20_000);
         tracker.observe(&seen(&[(0, "0/t-0", 120)]), &behind(&[]), 6_000);
         assert_eq!(tracker.watermark_ms(), 110_000);
+    }
+
+    #[test]
+    fn a_report_names_what_holds_the_watermark_back() {
+        let check = |tracker: &WatermarkTracker, expected: &[&str]| {
+            let name = |index: usize| format!("source {index}");
+            let report = watermark_report("q", &tracker.specs, &tracker.save(), tracker.watermark_ms(), name);
+            let line = |entry: &PartitionWatermark| {
+                format!("{} {} {:?} {:?}", entry.source, entry.partition, entry.newest_ms, entry.effect)
+            };
+            assert_eq!(report.partitions.iter().map(line).collect::<Vec<_>>(), expected);
+        };
+        let mut one = tracker(1, 5);
+        check(&one, &["  None HoldsBack"]);
+        one.observe(&seen(&[(0, "0/t-0", 100), (0, "0/t-1", 30)]), &behind(&[]), 1_000);
+        check(&one, &["source 0 t-0 Some(100000) Ahead", "source 0 t-1 Some(30000) HoldsBack"]);
+        one.observe(&seen(&[(0, "0/t-0", 120)]), &behind(&[]), 6_000);
+        check(&one, &["source 0 t-0 Some(120000) Leads", "source 0 t-1 Some(30000) Behind"]);
+        let mut two = tracker(2, 0);
+        two.observe(&seen(&[(0, "0/a-0", 100), (1, "1/b-0", 60)]), &behind(&[]), 0);
+        check(&two, &["source 0 a-0 Some(100000) Ahead", "source 1 b-0 Some(60000) HoldsBack"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //!   changes.rs    ChangeSet: what changed, in the bytes the changelog stores
 //!   changelog.rs  the file of a batch              snapshot.rs  the file of a snapshot
 //!   versions.rs   what can be restored, when a snapshot is due, what can go: pure
+//!   inspect.rs    the files looked at and removed without a database
 //!   rocks.rs      the only place that knows RocksDB
 //! ```
 //!
@@ -23,6 +24,7 @@
 
 mod changelog;
 mod changes;
+pub(crate) mod inspect;
 pub mod key;
 mod rocks;
 mod settings;

@@ -117,22 +117,8 @@ impl Snapshot {
     /// Puts the files into `folder`, each checked against its size and checksum.
     pub(crate) fn restore(&self, checkpoint: &CheckpointDir, folder: &Path) -> Result<()> {
         for file in &self.files {
-            let name = object_name(&file.object);
-            let address = checkpoint.store().address(&name);
-            let Some(input) = checkpoint.store().open(&name)? else {
-                return Err(damaged(
-                    &address,
-                    &format!("it is missing, but state snapshot {} needs it", self.head.batch_id),
-                ));
-            };
-            let (size_bytes, crc) = checksum(input).map_err(|error| io_error("read", Path::new(&address), error))?;
-            if size_bytes != file.size_bytes {
-                return Err(damaged(&address, &format!("it has {size_bytes} bytes, expected {}", file.size_bytes)));
-            }
-            if format!("{crc:08x}") != file.crc32c {
-                return Err(damaged(&address, "its content does not match its checksum"));
-            }
-            checkpoint.store().download(&name, &folder.join(&file.name))?;
+            file.check(checkpoint, self.head.batch_id)?;
+            checkpoint.store().download(&object_name(&file.object), &folder.join(&file.name))?;
         }
         Ok(())
     }
@@ -161,6 +147,25 @@ impl Snapshot {
         let head = serde_json::from_str(head).map_err(|error| error.to_string())?;
         let files = files.iter().map(|line| serde_json::from_str(line).map_err(|error| error.to_string()));
         Ok(Self { head, files: files.collect::<Result<_, _>>()? })
+    }
+}
+
+impl SnapshotFile {
+    /// Reads the file in the checkpoint and compares it with its size and checksum; `batch_id` is the snapshot's.
+    pub(crate) fn check(&self, checkpoint: &CheckpointDir, batch_id: BatchId) -> Result<()> {
+        let name = object_name(&self.object);
+        let address = checkpoint.store().address(&name);
+        let Some(input) = checkpoint.store().open(&name)? else {
+            return Err(damaged(&address, &format!("it is missing, but state snapshot {batch_id} needs it")));
+        };
+        let (size_bytes, crc) = checksum(input).map_err(|error| io_error("read", Path::new(&address), error))?;
+        if size_bytes != self.size_bytes {
+            return Err(damaged(&address, &format!("it has {size_bytes} bytes, expected {}", self.size_bytes)));
+        }
+        if format!("{crc:08x}") != self.crc32c {
+            return Err(damaged(&address, "its content does not match its checksum"));
+        }
+        Ok(())
     }
 }
 

@@ -116,14 +116,13 @@ impl OperatorSpec for AggregateSpec {
     fn bound(&self) -> StateBound {
         match &self.window {
             _ if self.output_mode == OutputMode::Complete => StateBound::None,
-            Some(window) if self.input.has_watermark && window.window.size_us > 0 => StateBound::Watermark(format!(
-                "the end of the window, {} ms after its start",
-                window.window.size_us / 1000
-            )),
-            _ if self.input.has_watermark && self.session.is_some() => {
-                StateBound::Watermark("the end of the session, a gap after its last row".to_owned())
+            Some(window) if self.input.has_watermark && window.window.size_us > 0 => {
+                StateBound::Watermark(format!("the end of its window of {} ms", window.window.size_us / 1000))
             }
-            _ if self.input.has_watermark => StateBound::Watermark("the event time grouped by".to_owned()),
+            _ if self.input.has_watermark && self.session.is_some() => {
+                StateBound::Watermark("the end of its session".to_owned())
+            }
+            _ if self.input.has_watermark => StateBound::Watermark("the event time it is grouped by".to_owned()),
             None if self.input.keys.is_empty() && self.session.is_none() => StateBound::Rows(1),
             _ => StateBound::None,
         }

@@ -140,12 +140,12 @@ impl OperatorSpec for StreamJoinSpec {
                 if behind_ms == 0 {
                     "its event time".to_owned()
                 } else {
-                    format!("{behind_ms} ms after its event time")
+                    format!("its event time and {behind_ms} ms more")
                 }
             })
         };
         match (text(&self.sides[LEFT]), text(&self.sides[RIGHT])) {
-            (Some(left), Some(right)) => StateBound::Watermark(format!("left rows {left}, right rows {right}")),
+            (Some(left), Some(right)) => StateBound::Watermark(format!("{left} (left side) or {right} (right side)")),
             _ => StateBound::None,
         }
     }

@@ -65,6 +65,10 @@ fn reading() {
     let pattern = compile("dd/MM/yyyy HH:mm");
     assert_eq!(pattern.parse("02/01/2024 03:04", Tz::Europe__Berlin), Some(micros("2024-01-02T02:04:00")));
     assert_eq!(pattern.parse_local("02/01/2024 03:04"), Some(micros("2024-01-02T03:04:00")));
+    let session = super::zone::Zone::Fixed(3600);
+    assert_eq!(pattern.parse_in("02/01/2024 03:04", session), Some(micros("2024-01-02T02:04:00")));
+    let with_offset = compile("dd/MM/yyyy HH:mm Z");
+    assert_eq!(with_offset.parse_in("02/01/2024 03:04 +0200", session), Some(micros("2024-01-02T01:04:00")));
     assert_eq!(compile("dd/MM/yyyy").parse_date("02/01/2024"), Some(19_724));
 }
 

@@ -51,10 +51,7 @@ impl Patterns {
 }
 
 fn read(pattern: &DateTimePattern, text: &str, zone: Zone) -> Option<i64> {
-    match zone {
-        Zone::Region(tz) => pattern.parse(text, tz),
-        Zone::Fixed(_) => pattern.parse_local(text).map(|local| zone.to_micros(spark_cast::naive_of(local))),
-    }
+    pattern.parse_in(text, zone)
 }
 
 fn write(pattern: &DateTimePattern, micros: i64, zone: Zone) -> String {

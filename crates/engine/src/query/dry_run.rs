@@ -1,0 +1,174 @@
+//! What a run would find and do: sources and targets looked at, checkpoints compared with the queries of now.
+//!
+//! ```text
+//!   each table of a flow ──probe──> is it there?            changes nothing outside
+//!   each checkpoint ──metadata, logs──> next batch, fate of each stateful operator
+//! ```
+//!
+//! `validate` only plans; this also opens what is outside, for reading. Nothing is written, no lock is taken, and a sink
+//! is not asked for its token: what it would say may still send a start another way.
+
+use serde::Serialize;
+
+use super::pipeline::FlowDescription;
+use crate::checkpoint::inspect::numbers_of_logs;
+use crate::checkpoint::{CheckpointDir, Durability, Facts, Metadata, OffsetLog, QueryIdentity, plan_recovery};
+use crate::error::{EngineError, Result};
+use crate::plan::catalog::Role;
+use crate::sink::{BatchId, SinkToken};
+use crate::state::StateVersions;
+
+/// A table of a flow as it was found.
+#[derive(Debug)]
+pub struct TableOutlook {
+    /// The table.
+    pub table: String,
+    /// The word after `USING`.
+    pub format: String,
+    /// What the flow wants of it.
+    pub role: Role,
+    /// What was found, in a few words; none where there is nothing outside.
+    pub found: Result<Option<String>>,
+}
+
+/// A flow as it would run.
+#[derive(Debug)]
+pub struct FlowOutlook {
+    /// The flow.
+    pub flow: String,
+    /// Its tables.
+    pub tables: Vec<TableOutlook>,
+    /// Its checkpoint; none for a query that is computed whole.
+    pub checkpoint: Option<Result<CheckpointOutlook>>,
+}
+
+/// What a start would make of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckpointOutlook {
+    /// Where it is.
+    pub location: String,
+    /// The newest batch that is done; none for a new checkpoint.
+    pub last_commit: Option<BatchId>,
+    /// What the start does first.
+    pub next: String,
+    /// What becomes of the state of each stateful operator.
+    pub operators: Vec<OperatorOutlook>,
+    /// Why a run would be refused, if it would, and the way out.
+    pub refusal: Option<(String, String)>,
+}
+
+/// What becomes of an operator's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OperatorOutlook {
+    /// The operator.
+    pub id: String,
+    /// Its fate.
+    pub fate: OperatorFate,
+}
+
+/// The fate of an operator's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorFate {
+    /// The query goes on with it.
+    Kept,
+    /// There is none yet.
+    New,
+    /// It means something else than the query of now needs.
+    Changed,
+    /// The query of now has no such operator.
+    Dropped,
+}
+
+/// What a flow says about itself, for the comparison.
+pub(super) struct FlowIdentity<'a> {
+    pub(super) description: &'a FlowDescription,
+    /// The source of each offset, by name.
+    pub(super) sources: Vec<String>,
+}
+
+/// Reads a checkpoint and compares it with a flow.
+pub(super) fn checkpoint_outlook(location: &str, flow: &FlowIdentity<'_>) -> Result<CheckpointOutlook> {
+    let checkpoint = CheckpointDir::open(location, Durability::None)?;
+    let now = &flow.description.operators;
+    let mut outlook = CheckpointOutlook {
+        location: location.to_owned(),
+        last_commit: None,
+        next: "starts over with batch 0".to_owned(),
+        operators: now.iter().map(|operator| fate(&operator.id, OperatorFate::New)).collect(),
+        refusal: None,
+    };
+    let Some(metadata) = Metadata::read(&checkpoint)? else { return Ok(outlook) };
+    let identity = QueryIdentity {
+        query_name: flow.description.name.clone(),
+        target: flow.description.target.clone(),
+        operators: now.iter().map(|operator| (operator.id.clone(), operator.fingerprint.clone())).collect(),
+    };
+    outlook.operators = operator_fates(&metadata, &identity);
+    let (last_offsets, last_commit) = numbers_of_logs(&checkpoint)?;
+    outlook.last_commit = last_commit;
+    let is_stateful = !now.is_empty();
+    let facts = Facts {
+        last_offsets,
+        last_commit,
+        sink: SinkToken::Unsupported,
+        state: if is_stateful { Some(StateVersions::read(&checkpoint)?) } else { None },
+    };
+    let plan = plan_recovery(&facts).map_err(|error| error.explain(&flow.description.name, location))?;
+    outlook.next = plan.describe();
+    outlook.refusal = refusal(&checkpoint, &metadata, &identity, flow, &outlook.operators)?;
+    Ok(outlook)
+}
+
+fn fate(id: &str, fate: OperatorFate) -> OperatorOutlook {
+    OperatorOutlook { id: id.to_owned(), fate }
+}
+
+/// The fate of each operator of the query and of the checkpoint.
+fn operator_fates(metadata: &Metadata, identity: &QueryIdentity) -> Vec<OperatorOutlook> {
+    let changes = metadata.changes(identity);
+    let each = |ids: &[String], what: OperatorFate| ids.iter().map(|id| fate(id, what)).collect::<Vec<_>>();
+    let mut fates = each(&changes.kept, OperatorFate::Kept);
+    fates.extend(each(&changes.changed, OperatorFate::Changed));
+    fates.extend(each(&changes.added, OperatorFate::New));
+    fates.extend(each(&changes.removed, OperatorFate::Dropped));
+    fates
+}
+
+/// Why the query of now may not go on from the checkpoint.
+fn refusal(
+    checkpoint: &CheckpointDir,
+    metadata: &Metadata,
+    identity: &QueryIdentity,
+    flow: &FlowIdentity<'_>,
+    operators: &[OperatorOutlook],
+) -> Result<Option<(String, String)>> {
+    if let Err(error) = metadata.refuse_another(checkpoint, identity) {
+        return Ok(Some(parts(&error)));
+    }
+    if let Some((_, entry)) = OffsetLog::open(checkpoint)?.latest()? {
+        for (index, name) in flow.sources.iter().enumerate() {
+            let known = entry.conf.get(&format!("source {index}"));
+            if let Some(known) = known.filter(|known| *known != name) {
+                let message = format!("source {index} is '{name}', but the checkpoint was written with '{known}'");
+                return Ok(Some((message, START_OVER.to_owned())));
+            }
+        }
+    }
+    let misfit = operators.iter().find(|operator| operator.fate != OperatorFate::Kept);
+    Ok(misfit.map(|operator| {
+        let id = &operator.id;
+        let message = match operator.fate {
+            OperatorFate::Changed => format!("the state of operator '{id}' does not fit its new keys or functions"),
+            OperatorFate::Dropped => format!("the checkpoint has state of operator '{id}', which the query has not"),
+            OperatorFate::Kept | OperatorFate::New => format!("the checkpoint has no state of operator '{id}'"),
+        };
+        (message, START_OVER.to_owned())
+    }))
+}
+
+const START_OVER: &str = "give the query another name or another --storage, so that it starts over";
+
+fn parts(error: &EngineError) -> (String, String) {
+    (error.to_string(), error.next_step().unwrap_or(START_OVER).to_owned())
+}
