@@ -37,7 +37,7 @@ fn boxes() -> Values {
 
 impl Chosen {
     pub(crate) fn new(which: Which, ignore_nulls: bool, data_type: &DataType) -> Result<Self> {
-        Ok(Self { which, ignore_nulls, codec: Codec::new(&[data_type.clone()])?, values: boxes() })
+        Ok(Self { which, ignore_nulls, codec: Codec::of(data_type)?, values: boxes() })
     }
 
     /// Takes the chosen row of each slot; `counts` tells which rows may be chosen.
@@ -109,7 +109,7 @@ pub(crate) struct ByOrder {
 
 impl ByOrder {
     pub(crate) fn new(is_max: bool, value: &DataType, order: &DataType) -> Result<Self> {
-        let (value, order) = (Codec::new(&[value.clone()])?, Codec::new(&[order.clone()])?);
+        let (value, order) = (Codec::of(value)?, Codec::of(order)?);
         Ok(Self { is_max, value, order, values: boxes(), orders: boxes() })
     }
 }
@@ -139,10 +139,6 @@ impl Accumulator for ByOrder {
             self.orders.change(slot, |place| *place = Some(orders.row(row).as_ref().into()));
         }
         Ok(())
-    }
-
-    fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()> {
-        self.update(state, slots)
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -191,8 +187,8 @@ impl Best {
 
     /// Puts a row in its place, before those that are as good.
     fn put(&mut self, is_max: bool, k: usize, order: &[u8], value: &[u8]) {
-        let is_better = |old: &Box<[u8]>| if is_max { **old > *order } else { **old < *order };
-        let at = self.orders.partition_point(is_better);
+        let is_better = |old: &[u8]| if is_max { old > order } else { old < order };
+        let at = self.orders.partition_point(|old| is_better(old));
         if at < k {
             self.orders.insert(at, order.into());
             self.values.insert(at, value.into());
@@ -204,7 +200,7 @@ impl Best {
 
 impl BestByOrder {
     pub(crate) fn new(is_max: bool, k: usize, value: &DataType, order: &DataType) -> Result<Self> {
-        let (value, order) = (Codec::new(&[value.clone()])?, Codec::new(&[order.clone()])?);
+        let (value, order) = (Codec::of(value)?, Codec::of(order)?);
         Ok(Self { is_max, k, value, order, groups: Sized::new(Best::size_bytes) })
     }
 

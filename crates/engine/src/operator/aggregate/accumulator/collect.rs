@@ -36,12 +36,7 @@ impl Collected {
 
 impl Collect {
     pub(crate) fn new(is_set: bool, keep_nulls: bool, data_type: &DataType) -> Result<Self> {
-        Ok(Self {
-            is_set,
-            keep_nulls,
-            codec: Codec::new(&[data_type.clone()])?,
-            groups: Sized::new(Collected::size_bytes),
-        })
+        Ok(Self { is_set, keep_nulls, codec: Codec::of(data_type)?, groups: Sized::new(Collected::size_bytes) })
     }
 
     fn take(&mut self, column: &ArrayRef, slots: &[u32]) -> Result<()> {
@@ -78,10 +73,6 @@ impl Accumulator for Collect {
             self.take(&items, &vec![*slot; items.len()])?;
         }
         Ok(())
-    }
-
-    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
     }
 
     fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef> {

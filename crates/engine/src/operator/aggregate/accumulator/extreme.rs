@@ -89,14 +89,6 @@ impl Accumulator for ExtremeText {
         Ok(())
     }
 
-    fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()> {
-        self.update(state, slots)
-    }
-
-    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
-    }
-
     fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef> {
         Ok(Arc::new(slots.iter().map(|slot| self.values[*slot as usize].as_deref()).collect::<StringArray>()))
     }
@@ -139,14 +131,6 @@ impl Accumulator for ExtremeBool {
         Ok(())
     }
 
-    fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()> {
-        self.update(state, slots)
-    }
-
-    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
-    }
-
     fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef> {
         Ok(Arc::new(slots.iter().map(|slot| self.values[*slot as usize]).collect::<BooleanArray>()))
     }
@@ -174,7 +158,7 @@ struct ExtremeRow {
 
 impl ExtremeRow {
     fn boxed(is_max: bool, data_type: &DataType) -> Option<Box<dyn Accumulator>> {
-        let codec = Codec::new(&[data_type.clone()]).ok()?;
+        let codec = Codec::of(data_type).ok()?;
         Some(Box::new(Self { is_max, codec, values: Vec::new(), bytes: 0 }))
     }
 }
@@ -199,14 +183,6 @@ impl Accumulator for ExtremeRow {
             }
         }
         Ok(())
-    }
-
-    fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()> {
-        self.update(state, slots)
-    }
-
-    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
     }
 
     fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef> {

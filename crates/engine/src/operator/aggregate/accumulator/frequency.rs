@@ -17,7 +17,7 @@ struct Counted {
 
 impl Counted {
     fn new(data_type: &DataType) -> Result<Self> {
-        Ok(Self { codec: Codec::new(&[data_type.clone()])?, groups: Sized::new(RowCounts::size_bytes) })
+        Ok(Self { codec: Codec::of(data_type)?, groups: Sized::new(RowCounts::size_bytes) })
     }
 
     fn fields(&self) -> Fields {

@@ -60,11 +60,16 @@ pub(crate) trait Accumulator: Send + Sync {
     /// Takes rows: row `i` of each argument belongs to `slots[i]`.
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()>;
 
-    /// Adds stored states: row `i` of each state column belongs to `slots[i]`.
-    fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()>;
+    /// Adds stored states: row `i` of each state column belongs to `slots[i]`. A state is like a row of its own, if
+    /// nothing else is said.
+    fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()> {
+        self.update(state, slots)
+    }
 
-    /// The states of `slots`, one column a state field.
-    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
+    /// The states of `slots`, one column a state field: the results, if nothing else is said.
+    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.evaluate(slots)?])
+    }
 
     /// The results of `slots`.
     fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef>;

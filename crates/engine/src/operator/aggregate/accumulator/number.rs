@@ -37,10 +37,6 @@ impl Accumulator for Count {
         Ok(())
     }
 
-    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
-    }
-
     fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef> {
         Ok(Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| self.counts[*slot as usize]))))
     }
@@ -96,14 +92,6 @@ impl<T: ArrowPrimitiveType> Accumulator for Fold<T> {
             }
         });
         failed.map_or(Ok(()), Err)
-    }
-
-    fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()> {
-        self.update(state, slots)
-    }
-
-    fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.evaluate(slots)?])
     }
 
     fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef> {

@@ -31,6 +31,11 @@ impl Codec {
         Self::with_order(types, fields)
     }
 
+    /// A codec for a single column.
+    pub(super) fn of(data_type: &DataType) -> Result<Self> {
+        Self::new(std::slice::from_ref(data_type))
+    }
+
     /// Bytes in an order of one's own.
     pub(super) fn with_order(types: &[DataType], fields: Vec<SortField>) -> Result<Self> {
         let converter = RowConverter::new(fields)?;

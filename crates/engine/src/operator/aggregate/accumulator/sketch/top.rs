@@ -32,7 +32,7 @@ pub(crate) struct Tracked {
 
 impl TopK {
     pub(crate) fn new(data_type: &DataType, k: usize, tracked: usize) -> Result<Self> {
-        Ok(Self { codec: Codec::new(&[data_type.clone()])?, k, tracked })
+        Ok(Self { codec: Codec::of(data_type)?, k, tracked })
     }
 
     fn put(&self, state: &mut Tracked, row: &[u8], times: i64) {
