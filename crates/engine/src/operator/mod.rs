@@ -11,11 +11,12 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod dedup;
+pub(crate) mod expand;
 pub(crate) mod join;
 pub(crate) mod kept_rows;
 pub(crate) mod keyed;
 pub(crate) mod limit;
-mod normal;
+pub(crate) mod normal;
 pub(crate) mod over;
 pub(crate) mod stateless;
 pub(crate) mod stream_join;

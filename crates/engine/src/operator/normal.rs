@@ -45,7 +45,8 @@ fn normal(column: ArrayRef) -> Result<ArrayRef> {
     })
 }
 
-fn has_floats(data_type: &DataType) -> bool {
+/// Whether a type has floats at any level.
+pub(crate) fn has_floats(data_type: &DataType) -> bool {
     match data_type {
         DataType::Float32 | DataType::Float64 => true,
         DataType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),

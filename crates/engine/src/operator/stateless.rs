@@ -9,6 +9,7 @@ use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::evaluate;
+use super::expand::Expand;
 use super::join::StaticJoin;
 use crate::error::{EngineError, Result};
 
@@ -25,6 +26,8 @@ pub(crate) enum Step {
     Watermark { id: usize, column: usize },
     /// Looks rows up in a static table.
     Join(Arc<StaticJoin>),
+    /// Takes each row once for every set of grouping columns.
+    Expand(Arc<Expand>),
 }
 
 impl Step {
@@ -50,6 +53,7 @@ impl Step {
                 Ok(batch)
             }
             Self::Join(join) => join.probe(&batch),
+            Self::Expand(expand) => expand.apply(&batch),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod ddl;
 pub mod describe;
 pub mod dialect;
 pub mod functions;
+mod grouping;
 pub mod identifiers;
 pub mod window;
 pub(crate) mod analysis;

@@ -17,6 +17,8 @@ mod tables;
 mod trigger;
 mod watermark;
 #[cfg(test)]
+mod aggregate_tests;
+#[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
 mod tests;

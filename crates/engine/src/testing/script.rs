@@ -125,6 +125,13 @@ impl StreamScript {
         self
     }
 
+    /// Adds rows to a table.
+    pub fn add_rows(mut self, table: &str, rows: RecordBatch) -> Self {
+        self.steps += 1;
+        self.table(table).add("0", rows);
+        self
+    }
+
     /// Moves the clock on.
     pub fn advance(self, duration: Duration) -> Self {
         self.clock.advance(duration);
@@ -187,6 +194,11 @@ impl StreamScript {
         expected.sort();
         assert_eq!(found, expected, "step {}: rows of {table}", self.steps);
         self
+    }
+
+    /// What was written to a sink, batch by batch.
+    pub fn written(&self, table: &str) -> Vec<RecordBatch> {
+        self.table(table).written().into_iter().map(|(_, rows)| rows).collect()
     }
 
     /// Compares how many rows a sink has so far.

@@ -11,8 +11,7 @@
 //! groups whose window ended at or before this batch's watermark are final: they are emitted in append mode and
 //! forgotten in append and update mode. This is Spark's rule; see the SQL reference on event time.
 
-mod accumulator;
-mod boxed;
+pub(crate) mod accumulator;
 mod operator;
 mod output;
 mod session;
@@ -27,7 +26,8 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::keyed::InputSpec;
 use super::{Operator, OperatorSpec, Place, StateBound};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
+use crate::plan::functions::aggregates;
 use crate::plan::window::TimeWindow;
 use crate::sink::OutputMode;
 use accumulator::Accumulator;
@@ -88,7 +88,10 @@ impl OperatorSpec for AggregateSpec {
         let functions: Vec<String> = self
             .functions
             .iter()
-            .map(|function| format!("{}{:?}", function.function.fun().name(), function.arg_types))
+            .map(|FunctionSpec { function, arg_types, .. }| {
+                let more = aggregates::fingerprint(function, arg_types);
+                format!("{}{arg_types:?}{more}", function.fun().name())
+            })
             .collect();
         let window = self.window.as_ref().map(|window| (window.position, window.window));
         let keys = &self.input.key_types;
@@ -149,17 +152,13 @@ impl AggregateSpec {
 }
 
 impl FunctionSpec {
-    fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
-        let function = &self.function;
-        let by_hand = if function.is_distinct() || !function.order_bys().is_empty() {
-            None
-        } else {
-            accumulator::by_hand(function.fun().name(), &self.arg_types, function.field().data_type())
-        };
-        match by_hand {
-            Some(accumulator) => Ok(accumulator),
-            None => Ok(Box::new(boxed::Boxed::new(Arc::clone(function))?)),
-        }
+    /// An accumulator without groups; fails where the call's constants are none, or out of range.
+    pub(crate) fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        aggregates::accumulator(&self.function, &self.arg_types)?.ok_or_else(|| {
+            let name = self.function.fun().name();
+            EngineError::query(format!("{name} of {:?} cannot be kept from batch to batch", self.arg_types))
+                .help("docs/sql/aggregates.md lists what can")
+        })
     }
 
     /// Gives the rows of a keyed batch to this function's accumulator.

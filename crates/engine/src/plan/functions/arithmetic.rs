@@ -9,11 +9,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, Decimal128Array, PrimitiveArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, Int64Array,
+    PrimitiveArray,
+};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{binary, try_binary};
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, i256,
+    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNanoType, i256,
 };
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result};
@@ -41,7 +45,7 @@ pub(super) const TABLE: &[Spec] = &[
     function("try_multiply", (2, 2), |a| result(Op::Multiply, a), |c| evaluate(Op::Multiply, c, Mode::Try)),
     function("try_divide", (2, 2), |a| result(Op::Divide, a), |c| evaluate(Op::Divide, c, Mode::Try)),
     function("try_mod", (2, 2), |a| result(Op::Remainder, a), |c| evaluate(Op::Remainder, c, Mode::Try)),
-    function("average", (2, 2), average_type, average),
+    function("average", (2, 2), average_type, average_call),
     function("negative", (1, 1), signed, |c| sign(c, "negative")),
     function("positive", (1, 1), signed, |c| c.array(0, c.return_type())),
     function("abs", (1, 1), signed, |c| sign(c, "abs")),
@@ -305,36 +309,56 @@ fn wide_divide_half_up(value: i256, unit: i256) -> Option<i256> {
 fn average_type(arguments: &Arguments<'_>) -> Result<DataType> {
     Ok(match arguments.of(0) {
         DataType::Decimal128(precision, scale) if precision < types::MAX_PRECISION => {
-            types::bounded(i32::from(precision) - 10 + 4, i32::from(scale) + 4)
+            average_of(&DataType::Decimal128(precision - 10, scale))
         }
-        DataType::Decimal128(precision, scale) => types::bounded(i32::from(precision) + 4, i32::from(scale) + 4),
-        interval @ DataType::Interval(_) => interval,
-        _ => DataType::Float64,
+        other => average_of(&other),
     })
 }
 
-/// A sum by its count, NULL if nothing was counted.
-fn average(call: &Invocation<'_>) -> Result<ArrayRef> {
-    let counts = call.longs(1)?;
-    let DataType::Decimal128(precision, scale) = *call.return_type() else {
-        let counts: ArrayRef = Arc::new(counts.unary::<_, Float64Type>(|count| count as f64));
-        return Ok(Arc::new(checked::<Float64Type>(
-            &call.array(0, &DataType::Float64)?,
-            &counts,
-            Mode::Try,
-            |sum, n| {
-                if n == 0.0 { Err(failure::divide_by_zero()) } else { Ok(sum / n) }
-            },
-        )?));
-    };
-    let sums = call.raw(0)?;
-    let (_, from) = types::as_decimal(sums.data_type()).unwrap_or((types::MAX_PRECISION, 0));
-    let counts: ArrayRef = Arc::new(counts.unary::<_, Decimal128Type>(i128::from));
-    let averages = checked::<Decimal128Type>(&sums, &counts, Mode::Try, |sum, count| {
-        let exact = exact(Op::Divide, (sum, from.into()), (count, 0), scale.into())?;
-        exact.and_then(i256::to_i128).ok_or_else(|| failure::out_of_range(sum, precision, scale))
-    })?;
-    Ok(Arc::new(averages.with_precision_and_scale(precision, scale)?))
+/// The type of `avg` by the type of what is added.
+pub(super) fn average_of(addend: &DataType) -> DataType {
+    let most = types::MAX_PRECISION;
+    match addend {
+        DataType::Decimal128(precision, scale) => {
+            DataType::Decimal128((precision + 4).min(most), (scale + 4).min(most.cast_signed()))
+        }
+        interval @ DataType::Interval(_) => interval.clone(),
+        _ => DataType::Float64,
+    }
+}
+
+/// Sums by their counts, NULL where nothing was counted.
+pub(crate) fn average(sums: &ArrayRef, counts: &Int64Array, to: &DataType, mode: Mode) -> Result<ArrayRef> {
+    let some: BooleanArray = counts.iter().map(|count| count.map(|count| count == 0)).collect();
+    let sums = arrow::compute::nullif(sums, &some)?;
+    match to {
+        DataType::Decimal128(precision, scale) => {
+            let (_, from) = types::as_decimal(sums.data_type()).unwrap_or((types::MAX_PRECISION, 0));
+            let counts: ArrayRef = Arc::new(counts.unary::<_, Decimal128Type>(i128::from));
+            let averages = checked::<Decimal128Type>(&sums, &counts, mode, |sum, count| {
+                let exact = exact(Op::Divide, (sum, from.into()), (count, 0), (*scale).into())?;
+                let fits = exact.and_then(i256::to_i128).filter(|value| types::digits(*value) <= u32::from(*precision));
+                fits.ok_or_else(|| failure::out_of_range("the average", *precision, *scale))
+            })?;
+            Ok(Arc::new(averages.with_precision_and_scale(*precision, *scale)?))
+        }
+        DataType::Interval(_) => {
+            let sums = sums.as_primitive::<IntervalMonthDayNanoType>();
+            let one = |row: usize| {
+                (!sums.is_null(row)).then(|| super::sum::divide_interval(sums.value(row), counts.value(row)))
+            };
+            Ok(Arc::new((0..sums.len()).map(one).collect::<PrimitiveArray<IntervalMonthDayNanoType>>()))
+        }
+        _ => {
+            let counts: ArrayRef = Arc::new(counts.unary::<_, Float64Type>(|count| count as f64));
+            Ok(Arc::new(checked::<Float64Type>(&sums, &counts, Mode::Ansi, |sum, count| Ok(sum / count))?))
+        }
+    }
+}
+
+/// `avg` where it is put together from a sum and a count.
+fn average_call(call: &Invocation<'_>) -> Result<ArrayRef> {
+    average(&call.raw(0)?, &call.longs(1)?, call.return_type(), Mode::Ansi)
 }
 
 /// The type of `-x`, `+x`, `abs(x)`: a string is read as a DOUBLE.

@@ -1,16 +1,17 @@
 //! Calls of functions by Spark's names, rewritten where DataFusion's function of the same meaning has another name
 //! or form.
 //!
-//! Aggregates keep their `FILTER`, `DISTINCT` and `OVER`: they are renamed or given other arguments, and what is
-//! computed from them is put around them.
+//! Aggregates are in [`aggregates::lower`].
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    LambdaFunction, NullTreatment, ObjectName, Value,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LambdaFunction, ObjectName,
+    Value,
 };
 
+use super::aggregates;
+use super::grouping;
 use super::lower::{binary, call, negate, number, plain_call, text_literal, type_of_function};
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 
 /// A call whose arguments have been lowered.
 pub(super) fn lowered(function: Function) -> Result<Expr> {
@@ -25,7 +26,7 @@ pub(super) fn lowered(function: Function) -> Result<Expr> {
     if let Some(expr) = higher_order(&name, &args) {
         return Ok(expr);
     }
-    aggregate(function, &name, args)
+    aggregate(function, &name, &args)
 }
 
 /// The arguments, if they are all plain expressions.
@@ -38,7 +39,7 @@ fn positional(function: &Function) -> Option<Vec<Expr>> {
     list.args.iter().map(expr).collect()
 }
 
-fn with_args(mut function: Function, args: impl IntoIterator<Item = Expr>) -> Function {
+pub(super) fn with_args(mut function: Function, args: impl IntoIterator<Item = Expr>) -> Function {
     let (FunctionArguments::List(old), FunctionArguments::List(new)) = (&mut function.args, plain_call("", args).args)
     else {
         return function;
@@ -49,14 +50,6 @@ fn with_args(mut function: Function, args: impl IntoIterator<Item = Expr>) -> Fu
 
 fn renamed(mut function: Function, name: &str) -> Function {
     let to = match name {
-        "std" | "stddev" => "stddev_samp",
-        "variance" => "var_samp",
-        "every" => "bool_and",
-        "some" | "any" => "bool_or",
-        "first" | "any_value" => "first_value",
-        "last" => "last_value",
-        "collect_list" => "array_agg",
-        "listagg" => "string_agg",
         "map" => "map_of",
         "now" => "current_timestamp",
         "curdate" => "current_date",
@@ -129,97 +122,18 @@ fn higher_order(name: &str, args: &[Expr]) -> Option<Expr> {
     }
 }
 
-fn aggregate(mut function: Function, name: &str, args: Vec<Expr>) -> Result<Expr> {
-    Ok(match (name, args.as_slice()) {
-        ("count", [_, _, ..]) if is_distinct(&function) => Expr::Function(with_args(function, [all_present(&args)?])),
-        ("row_number" | "rank" | "dense_rank" | "ntile", _) if function.over.is_some() => {
-            call("cast", [Expr::Function(function), text_literal("INT".to_owned())])
-        }
-        ("count_if", [condition]) => {
-            let one = call("case", [condition.clone(), number("1")?]);
-            Expr::Function(renamed(with_args(function, [one]), "count"))
-        }
-        ("first" | "first_value" | "last" | "last_value" | "any_value", [value, ignore]) => {
-            if is_true(ignore) {
-                function.null_treatment = Some(NullTreatment::IgnoreNulls);
-            }
-            Expr::Function(renamed(with_args(function, [value.clone()]), name))
-        }
-        ("approx_count_distinct", [value, ..]) => {
-            let counted = renamed(with_args(function, [value.clone()]), "approx_distinct");
-            call("cast", [Expr::Function(counted), text_literal("BIGINT".to_owned())])
-        }
-        ("median", [value]) => percentile(function, value, number("0.5D")?),
-        ("percentile", [value, fraction]) => {
-            let fraction = call("cast", [fraction.clone(), text_literal("DOUBLE".to_owned())]);
-            percentile(function, value, fraction)
-        }
-        ("percentile_approx" | "approx_percentile", [value, fraction, ..]) => {
-            let fraction = call("cast", [fraction.clone(), text_literal("DOUBLE".to_owned())]);
-            Expr::Function(renamed(with_args(function, [value.clone(), fraction]), "approx_percentile_cont"))
-        }
-        ("max_by" | "min_by", [value, order]) => {
-            let ordered = call("by_order", [order.clone(), value.clone()]);
-            let found = renamed(with_args(function, [ordered]), &name[..3]);
-            call("get_field", [Expr::Function(found), text_literal("value".to_owned())])
-        }
-        ("sum" | "try_sum", [value]) => {
-            Expr::Function(renamed(with_args(function, [call("summand", [value.clone()])]), name))
-        }
-        ("avg" | "mean" | "try_avg", [value]) => {
-            let sum = renamed(with_args(function.clone(), [call("addend", [value.clone()])]), "sum");
-            let count = renamed(with_args(function, [value.clone()]), "count");
-            call("average", [Expr::Function(sum), Expr::Function(count)])
-        }
-        ("regr_count", [_, _]) => {
-            call("cast", [Expr::Function(renamed(function, name)), text_literal("BIGINT".to_owned())])
-        }
-        ("std" | "stddev" | "stddev_samp" | "stddev_pop" | "variance" | "var_samp" | "var_pop", [value]) => {
-            let value = call("cast", [value.clone(), text_literal("DOUBLE".to_owned())]);
-            Expr::Function(renamed(with_args(function, [value]), name))
-        }
-        ("string_agg" | "listagg", [value]) => {
-            let separator = text_literal(String::new());
-            Expr::Function(renamed(with_args(function, [value.clone(), separator]), name))
-        }
-        ("collect_list" | "array_agg", [_]) => {
-            let present = Expr::IsNotNull(Box::new(args[0].clone()));
-            function.filter = Some(Box::new(match function.filter.take() {
-                Some(filter) => binary(*filter, BinaryOperator::And, present),
-                None => present,
-            }));
-            call("empty_if_null", [Expr::Function(renamed(function, name))])
-        }
-        ("collect_set", [_]) => {
-            if let FunctionArguments::List(list) = &mut function.args {
-                list.duplicate_treatment = Some(DuplicateTreatment::Distinct);
-            }
-            return aggregate(function, "collect_list", args);
-        }
-        _ => Expr::Function(renamed(function, name)),
-    })
-}
-
-fn percentile(function: Function, value: &Expr, fraction: Expr) -> Expr {
-    let value = call("cast", [value.clone(), text_literal("DOUBLE".to_owned())]);
-    Expr::Function(renamed(with_args(function, [value, fraction]), "percentile_cont"))
-}
-
-fn is_distinct(function: &Function) -> bool {
-    matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
-}
-
-fn is_true(expr: &Expr) -> bool {
-    matches!(expr, Expr::Value(value) if value.value == Value::Boolean(true))
-}
-
-/// Several values as one, NULL if any of them is: what `count(DISTINCT a, b)` counts.
-fn all_present(args: &[Expr]) -> Result<Expr> {
-    let present = |arg: &Expr| Expr::IsNotNull(Box::new(arg.clone()));
-    let mut conditions = args.iter().map(present);
-    let first = conditions.next().ok_or_else(|| EngineError::query("count(DISTINCT) needs an argument"))?;
-    let all = conditions.fold(first, |all, next| binary(all, BinaryOperator::And, next));
-    Ok(call("case", [all, structure(args.to_vec())]))
+/// Aggregates, and what stays as it is.
+fn aggregate(function: Function, name: &str, args: &[Expr]) -> Result<Expr> {
+    if matches!(name, "row_number" | "rank" | "dense_rank" | "ntile") && function.over.is_some() {
+        return Ok(call("cast", [Expr::Function(function), text_literal("INT".to_owned())]));
+    }
+    if let Some(expr) = grouping::lowered(name, args) {
+        return Ok(expr);
+    }
+    match aggregates::lower::lowered(&function, name, args)? {
+        Some(expr) => Ok(expr),
+        None => Ok(Expr::Function(renamed(function, name))),
+    }
 }
 
 /// `struct(a, b AS c, 1)`: fields are named by column, alias or place.
@@ -269,8 +183,10 @@ mod tests {
 
     #[test]
     fn names_and_forms_are_datafusions() {
-        check("mean(x)", "average(sum(addend(x)), count(x))");
-        check("first(x, true)", "first_value(x) IGNORE NULLS");
+        check("mean(x)", "avg(addend(x))");
+        check("mean(x) OVER ()", "average(sum(addend(x)) OVER (), count(x) OVER ())");
+        check("first(x, true)", "first(x, 'ignore')");
+        check("any_value(x) OVER ()", "first_value(x) OVER ()");
         check("if(a, b, c)", "case(a, b, c)");
         check("datediff(HOUR, a, b)", "timestampdiff('HOUR', a, b)");
         check("struct(a, 1)", "named_struct('a', a, 'col2', typed_literal('1'))");

@@ -19,8 +19,6 @@ pub(super) const TABLE: &[Spec] = &[
     function("cast", (2, 2), target, |call| convert(call, Mode::Ansi)).simplified_by(plain_cast),
     function("try_cast", (2, 2), target, |call| convert(call, Mode::Try)),
     function("typeof", (1, 1), udf::string, type_of),
-    function("addend", (1, 1), addend_type, |call| call.array(0, call.return_type())),
-    function("summand", (1, 1), summand_type, |call| call.array(0, call.return_type())).simplified_by(plain_summand),
 ];
 
 fn number(text: &str) -> Result<ScalarValue> {
@@ -80,34 +78,4 @@ fn plain_cast(args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyRes
 fn type_of(call: &Invocation<'_>) -> Result<ArrayRef> {
     let name = types::simple_string(call.field(0).data_type());
     Ok(Arc::new(StringArray::from(vec![name; call.rows])))
-}
-
-/// What `sum` and `avg` add up: a string is read as a DOUBLE.
-fn summand_type(arguments: &Arguments<'_>) -> Result<DataType> {
-    Ok(match arguments.of(0) {
-        text if types::is_string(&text) => DataType::Float64,
-        DataType::Null => DataType::Float64,
-        DataType::Float32 => DataType::Float64,
-        DataType::Int8 | DataType::Int16 | DataType::Int32 => DataType::Int64,
-        other => other,
-    })
-}
-
-/// What `avg` adds up: decimals stay, all else is a DOUBLE.
-fn addend_type(arguments: &Arguments<'_>) -> Result<DataType> {
-    let data_type = arguments.of(0);
-    Ok(if types::is_decimal(&data_type) { data_type } else { DataType::Float64 })
-}
-
-fn plain_summand(args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-    let [value] = args.as_slice() else { return Ok(ExprSimplifyResult::Original(args)) };
-    let simple = match info.get_data_type(value)? {
-        DataType::Int8 | DataType::Int16 | DataType::Int32 => {
-            Expr::Cast(Cast::new(Box::new(value.clone()), DataType::Int64))
-        }
-        DataType::Float32 => Expr::Cast(Cast::new(Box::new(value.clone()), DataType::Float64)),
-        text if types::is_string(&text) => return Ok(ExprSimplifyResult::Original(args)),
-        _ => value.clone(),
-    };
-    Ok(ExprSimplifyResult::Simplified(simple))
 }

@@ -185,7 +185,7 @@ fn digest(call: &Invocation<'_>, name: &str) -> Result<ArrayRef> {
 
 static XXHASH64: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::hash::xxhash64);
 
-fn xxhash64(call: &Invocation<'_>) -> Result<ArrayRef> {
+pub(super) fn xxhash64(call: &Invocation<'_>) -> Result<ArrayRef> {
     let wanted: Vec<DataType> = (0..call.len()).map(|i| call.field(i).data_type().clone()).collect();
     call.delegate(&XXHASH64, &wanted)
 }
@@ -295,7 +295,7 @@ fn hash_long(value: i64, seed: i32) -> i32 {
 }
 
 /// Four bytes at a time, then the rest one by one: Spark's variant of Murmur3.
-fn hash_bytes(bytes: &[u8], seed: i32) -> i32 {
+pub(crate) fn hash_bytes(bytes: &[u8], seed: i32) -> i32 {
     let (words, rest) = bytes.as_chunks::<4>();
     let h = words.iter().fold(seed, |h, word| mix_h(h, i32::from_le_bytes(*word)));
     let h = rest.iter().fold(h, |h, byte| mix_h(h, i32::from(*byte as i8)));

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::calls;
+use super::grouping;
 use super::interval::SparkInterval;
 use crate::error::{EngineError, Result};
 
@@ -85,7 +86,10 @@ impl VisitorMut for Lowering {
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             exprs.iter_mut().for_each(keep);
         }
-        ControlFlow::Continue(())
+        match grouping::prepare(select) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<EngineError> {

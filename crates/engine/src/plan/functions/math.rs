@@ -62,6 +62,9 @@ pub(super) const TABLE: &[Spec] = &[
     function("bit_count", (1, 1), udf::int, bit_count),
     function("getbit", (2, 2), |_| Ok(DataType::Int8), getbit).alias(&["bit_get"]),
     function("width_bucket", (4, 4), udf::long, width_bucket),
+    function("bitmap_bit_position", (1, 1), udf::long, |c| bitmap_place(c, bit_position)),
+    function("bitmap_bucket_number", (1, 1), udf::long, |c| bitmap_place(c, bucket_number)),
+    function("bitmap_count", (1, 1), udf::long, bitmap_count),
     function("format_number", (2, 2), udf::string, format_number),
 ];
 
@@ -275,6 +278,28 @@ fn getbit(call: &Invocation<'_>) -> Result<ArrayRef> {
         Ok(Some((value >> place & 1) as i8))
     })?;
     Ok(Arc::new(out))
+}
+
+/// Bits of a bitmap, which covers that many numbers.
+const BITMAP_BITS: i64 = 32_768;
+
+fn bitmap_place(call: &Invocation<'_>, place: fn(i64) -> i64) -> Result<ArrayRef> {
+    Ok(Arc::new(call.longs(0)?.unary::<_, Int64Type>(place)))
+}
+
+/// Where a number is in its bitmap.
+fn bit_position(value: i64) -> i64 {
+    if value > 0 { (value - 1) % BITMAP_BITS } else { -value % BITMAP_BITS }
+}
+
+/// Which bitmap a number is in.
+fn bucket_number(value: i64) -> i64 {
+    if value > 0 { 1 + (value - 1) / BITMAP_BITS } else { value / BITMAP_BITS }
+}
+
+fn bitmap_count(call: &Invocation<'_>) -> Result<ArrayRef> {
+    let ones = |bytes: &[u8]| bytes.iter().map(|byte| i64::from(byte.count_ones())).sum::<i64>();
+    Ok(Arc::new(call.bytes(0)?.iter().map(|bytes| bytes.map(ones)).collect::<Int64Array>()))
 }
 
 fn width_bucket(call: &Invocation<'_>) -> Result<ArrayRef> {

@@ -12,10 +12,11 @@
 //! must go through the session's optimizer before it runs: constants are folded and `case`, `coalesce`, `IN` become
 //! DataFusion's own expressions there.
 //!
-//! DataFusion's functions stay where they agree with Spark. It refuses: legacy (non-ANSI) arithmetic, intervals as
-//! columns with Spark's interval types, and collations. `from_json` and its like need the format decoders: connectors
-//! bring them.
+//! Aggregates are in [`aggregates`]. DataFusion's functions stay where they agree with Spark. It refuses: legacy
+//! (non-ANSI) arithmetic, intervals as columns with Spark's interval types, and collations. `from_json` and its like
+//! need the format decoders: connectors bring them.
 
+pub(crate) mod aggregates;
 mod arithmetic;
 mod arrays;
 pub(crate) mod batch_time;
@@ -26,6 +27,7 @@ mod conversion;
 mod datetime;
 mod encoding;
 mod failure;
+mod grouping;
 mod interval;
 mod json;
 mod literal;
@@ -47,11 +49,13 @@ mod tests;
 use std::sync::Arc;
 
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::Query;
-use datafusion_spark::function::aggregate::try_sum::SparkTrySum;
 
+pub(crate) use arithmetic::average;
+pub(crate) use cast::Mode;
+pub(crate) use encoding::hash_bytes;
 pub use lower::lower_expr;
 pub use naming::spark_column_name;
 #[cfg(test)]
@@ -91,11 +95,12 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
     let planner = planner::SparkPlanner::new(functions, zone);
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(planner));
     let kept = datafusion::functions::all_default_functions().into_iter().filter(|f| KEPT.contains(&f.name()));
-    builder
-        .aggregate_functions()
-        .get_or_insert_default()
-        .extend([sum::sum(), Arc::new(AggregateUDF::from(SparkTrySum::new()))]);
+    *builder.aggregate_functions() = Some(aggregates::functions());
     *builder.scalar_functions() = Some(functions.iter().cloned().chain(kept).collect());
+    // One DISTINCT would become two aggregates, one over the other: two states for a stream, and slower than a set.
+    let rules =
+        Optimizer::new().rules.into_iter().filter(|rule| rule.name() != "single_distinct_aggregation_to_group_by");
+    *builder.optimizer() = Some(Optimizer::with_rules(rules.collect()));
     Ok(builder.build())
 }
 

@@ -8,10 +8,11 @@
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, Ident, Interval, LambdaFunction, Subscript, TrimWhereField, TypedString,
-    UnaryOperator, Value,
+    FunctionArgExpr, FunctionArguments, Ident, Interval, LambdaFunction, NullTreatment, OrderByExpr, Subscript,
+    TrimWhereField, TypedString, UnaryOperator, Value,
 };
 
+use super::aggregates;
 use super::interval::SparkInterval;
 use super::literal::NumberLiteral;
 
@@ -237,6 +238,7 @@ impl Namer<'_> {
             parts = vec!["1".to_owned()];
         }
         let text = match (name.as_str(), parts.as_slice()) {
+            ("mode", [..]) if !parts.is_empty() || !function.within_group.is_empty() => self.mode(function, &values),
             ("if", [c, a, b]) => format!("(IF({c}, {a}, {b}))"),
             ("convert_timezone", [to, e]) => format!("convert_timezone(current_timezone(), {to}, {e})"),
             ("isnull", [e]) => format!("({e} IS NULL)"),
@@ -253,12 +255,56 @@ impl Namer<'_> {
                 parts.extend(defaults(&name, parts.len()).iter().map(|&text| text.to_owned()));
                 parts.truncate(shown(&name, parts.len()));
                 let distinct = if is_distinct(function) { "DISTINCT " } else { "" };
-                format!("{}({distinct}{})", display(&name, values.len()), parts.join(", "))
+                let display = match (name.as_str(), aggregates::lower::null_treatment(function)) {
+                    ("first_value", Some(_)) => "first".to_owned(),
+                    ("last_value", Some(_)) => "last".to_owned(),
+                    ("string_agg", _) if !function.within_group.is_empty() => "listagg".to_owned(),
+                    _ => display(&name, values.len()),
+                };
+                format!("{display}({distinct}{})", parts.join(", "))
             }
         };
+        let text = format!("{text}{}{}", self.within_group(&name, function), kept_nulls(&name, function));
         match &function.filter {
             Some(filter) => format!("{text} FILTER (WHERE {})", self.text(filter)),
             None => text,
+        }
+    }
+
+    /// The order `listagg` and percentiles take their rows in; Spark writes it out for the first only.
+    fn within_group(&self, name: &str, function: &Function) -> String {
+        if name == "mode" || function.within_group.is_empty() {
+            return String::new();
+        }
+        let in_full = matches!(name, "listagg" | "string_agg");
+        let key = |key: &OrderByExpr| {
+            let descending = key.options.asc == Some(false);
+            let nulls_first = key.options.nulls_first.unwrap_or(!descending);
+            let way = match (in_full, descending, nulls_first) {
+                (true, false, true) => " ASC NULLS FIRST",
+                (true, false, false) => " ASC NULLS LAST",
+                (true, true, true) => " DESC NULLS FIRST",
+                (true, true, false) => " DESC NULLS LAST",
+                (false, true, _) => " DESC",
+                (false, false, _) => "",
+            };
+            format!("{}{way}", self.text(&key.expr))
+        };
+        let keys: Vec<String> = function.within_group.iter().map(key).collect();
+        format!(" WITHIN GROUP (ORDER BY {})", keys.join(", "))
+    }
+
+    /// `mode` shows the order by which it decides between equals, turned round.
+    fn mode(&self, function: &Function, values: &[&Expr]) -> String {
+        let ordered = |value: &Expr, largest: bool| {
+            let way = if largest { "" } else { " DESC" };
+            format!("mode() WITHIN GROUP (ORDER BY {}{way})", self.text(value))
+        };
+        match (values, function.within_group.as_slice()) {
+            ([value, flag], _) if self.text(flag) == "true" => ordered(value, false),
+            ([value, ..], _) => format!("mode({})", self.text(value)),
+            ([], [key, ..]) => ordered(&key.expr, key.options.asc == Some(false)),
+            ([], []) => "mode()".to_owned(),
         }
     }
 }
@@ -287,6 +333,12 @@ impl RenameVariables<'_> {
         let _ = VisitMut::visit(&mut body, &mut Rename(self.names));
         namer.text(&body)
     }
+}
+
+/// `RESPECT NULLS` is shown where leaving them out is usual.
+fn kept_nulls(name: &str, function: &Function) -> &'static str {
+    let keeps = aggregates::lower::null_treatment(function) == Some(NullTreatment::RespectNulls);
+    if keeps && matches!(name, "collect_list" | "array_agg" | "collect_set") { " RESPECT NULLS" } else { "" }
 }
 
 fn negate(negated: bool, text: String) -> String {
@@ -356,7 +408,9 @@ fn defaults(name: &str, given: usize) -> &'static [&'static str] {
         ("unix_timestamp" | "to_unix_timestamp" | "from_unixtime", 1) => &["yyyy-MM-dd HH:mm:ss"],
         ("months_between", 2) | ("sort_array", 1) => &["true"],
         ("percentile", 2) => &["1"],
-        ("percentile_approx" | "approx_percentile", 2) => &["10000"],
+        ("percentile_approx" | "approx_percentile" | "approx_top_k", 2) => &["10000"],
+        ("approx_top_k", 1) => &["5", "10000"],
+        ("listagg" | "string_agg", 1) => &["NULL"],
         ("mask", 1) => &["X", "x", "n", "NULL"],
         ("sentences", 1) => &["", ""],
         _ => &[],
@@ -371,7 +425,7 @@ fn is_map(schema: &str) -> bool {
 /// How many arguments Spark shows; the flag "ignore nulls" is not among them, nor are the schema and options of JSON.
 fn shown(name: &str, given: usize) -> usize {
     match name {
-        "first" | "first_value" | "last" | "last_value" | "any_value" => given.min(1),
+        "first" | "first_value" | "last" | "last_value" | "any_value" | "approx_count_distinct" => given.min(1),
         "from_json" | "to_json" | "schema_of_json" => given.min(1),
         _ => given,
     }

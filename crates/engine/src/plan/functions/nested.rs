@@ -10,7 +10,7 @@ use arrow::array::{
     make_array, new_empty_array, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::{concat, interleave, is_not_null, take};
+use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, ScalarValue};
 
@@ -25,7 +25,6 @@ pub(super) const TABLE: &[Spec] = &[
     function("element_at", (2, 2), item_type, |c| item(c, Index::One)),
     function("try_element_at", (2, 2), item_type, |c| item(c, Index::OneOrNull)),
     function("named_struct", (2, ANY), named_struct_type, named_struct),
-    function("by_order", (2, 2), by_order_type, by_order),
     function("array", (0, ANY), array_type, array),
     function("map_of", (0, ANY), map_type, map),
     function("map_from_arrays", (2, 2), map_of_arrays_type, map_from_arrays),
@@ -34,7 +33,6 @@ pub(super) const TABLE: &[Spec] = &[
     function("map_entries", (1, 1), entries_type, map_entries),
     function("map_contains_key", (2, 2), udf::boolean, map_contains_key),
     function("size", (1, 1), udf::int, size).alias(&["cardinality", "array_size"]),
-    function("empty_if_null", (1, 1), udf::first, empty_if_null),
 ];
 
 pub(super) fn element(data_type: &DataType) -> Option<&FieldRef> {
@@ -195,19 +193,6 @@ fn named_struct(call: &Invocation<'_>) -> Result<ArrayRef> {
     let DataType::Struct(fields) = call.return_type() else { return Err(wrong("struct", call.return_type())) };
     let columns = (0..fields.len()).map(|i| call.raw(2 * i + 1)).collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(StructArray::try_new(fields.clone(), columns, None)?))
-}
-
-/// What `max_by` compares: a struct whose first field orders and whose second is the answer.
-fn by_order_type(arguments: &Arguments<'_>) -> Result<DataType> {
-    let fields = [Field::new("order", arguments.of(0), true), Field::new("value", arguments.of(1), true)];
-    Ok(DataType::Struct(fields.into_iter().collect()))
-}
-
-fn by_order(call: &Invocation<'_>) -> Result<ArrayRef> {
-    let DataType::Struct(fields) = call.return_type() else { return Err(wrong("struct", call.return_type())) };
-    let (order, value) = (call.raw(0)?, call.raw(1)?);
-    let nulls = NullBuffer::from(is_not_null(&order)?.values().clone());
-    Ok(Arc::new(StructArray::try_new(fields.clone(), vec![order, value], Some(nulls))?))
 }
 
 fn common_type<'a>(mut all: impl Iterator<Item = &'a DataType>) -> Result<DataType> {
@@ -395,14 +380,6 @@ fn size(call: &Invocation<'_>) -> Result<ArrayRef> {
         DataType::Null => Ok(new_null_array(&DataType::Int32, call.rows)),
         other => Err(wrong("array or map", other)),
     }
-}
-
-/// Collected lists are empty, not NULL, when nothing was collected.
-fn empty_if_null(call: &Invocation<'_>) -> Result<ArrayRef> {
-    let raw = call.raw(0)?;
-    let lists = compact(raw.as_list())?;
-    let (field, offsets, values, _) = lists.into_parts();
-    Ok(Arc::new(ListArray::try_new(field, offsets, values, None)?))
 }
 
 /// Lists made row by row from the places of their elements in `values`.

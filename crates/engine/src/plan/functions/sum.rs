@@ -8,7 +8,9 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, NullBufferBuilder, PrimitiveArray, PrimitiveBuilder,
 };
-use arrow::datatypes::{DataType, Decimal128Type, FieldRef, Int64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::functions_aggregate::sum::Sum;
@@ -30,13 +32,34 @@ pub(crate) fn add_decimal(a: i128, b: i128) -> Option<i128> {
     a.checked_add(b).filter(|sum| sum.unsigned_abs() < LIMIT)
 }
 
+/// The sum of two intervals, part by part.
+pub(crate) fn add_interval(a: IntervalMonthDayNano, b: IntervalMonthDayNano) -> Option<IntervalMonthDayNano> {
+    Some(IntervalMonthDayNano::new(
+        a.months.checked_add(b.months)?,
+        a.days.checked_add(b.days)?,
+        a.nanoseconds.checked_add(b.nanoseconds)?,
+    ))
+}
+
+/// An interval by a count, rounded half up to months and microseconds; a day has 24 hours.
+pub(crate) fn divide_interval(sum: IntervalMonthDayNano, count: i64) -> IntervalMonthDayNano {
+    let half_up = |value: i128| {
+        let count = i128::from(count);
+        (value * 2 + value.signum() * count) / (count * 2)
+    };
+    let micros = i128::from(sum.days) * 86_400_000_000 + i128::from(sum.nanoseconds / 1000);
+    let nanoseconds = i64::try_from(half_up(micros) * 1000).unwrap_or(i64::MAX);
+    IntervalMonthDayNano::new(i32::try_from(half_up(sum.months.into())).unwrap_or(i32::MAX), 0, nanoseconds)
+}
+
 /// What to say of a sum that does not fit its type.
 pub(crate) fn overflow(data_type: &DataType) -> String {
-    let (condition, name) = match data_type {
-        DataType::Decimal128(..) => ("NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION", "DECIMAL"),
-        _ => ("ARITHMETIC_OVERFLOW", "BIGINT"),
+    let name = match data_type {
+        DataType::Decimal128(..) => "DECIMAL",
+        DataType::Interval(_) => "INTERVAL",
+        _ => "BIGINT",
     };
-    format!("[{condition}] sum overflows {name}; use try_sum to get NULL")
+    format!("[ARITHMETIC_OVERFLOW] sum overflows {name}; use try_sum to get NULL")
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -54,26 +77,39 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.unchecked.return_type(arg_types)
+        match arg_types {
+            [interval @ DataType::Interval(_)] => Ok(interval.clone()),
+            _ => self.unchecked.return_type(arg_types),
+        }
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         let data_type = args.return_field.data_type().clone();
         match &data_type {
-            DataType::Int64 if !args.is_distinct => Ok(Box::new(Groups::<Int64Type>::one(data_type, i64::checked_add))),
-            DataType::Decimal128(..) if !args.is_distinct => {
-                Ok(Box::new(Groups::<Decimal128Type>::one(data_type, add_decimal)))
+            _ if args.is_distinct => super::aggregates::distinct(&args, "sum"),
+            DataType::Int64 => Ok(Box::new(Groups::<Int64Type>::one(data_type, i64::checked_add))),
+            DataType::Decimal128(..) => Ok(Box::new(Groups::<Decimal128Type>::one(data_type, add_decimal))),
+            DataType::Interval(IntervalUnit::MonthDayNano) => {
+                Ok(Box::new(Groups::<IntervalMonthDayNanoType>::one(data_type, add_interval)))
             }
             _ => self.unchecked.accumulator(args),
         }
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        if args.is_distinct {
+            return super::aggregates::distinct_state(&args);
+        }
+        if let DataType::Interval(_) = args.return_type() {
+            return Ok(vec![Arc::new(args.return_field.as_ref().clone().with_name(format!("{}[sum]", args.name)))]);
+        }
         self.unchecked.state_fields(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        self.unchecked.groups_accumulator_supported(args)
+        !args.is_distinct
+            && (matches!(args.return_type(), DataType::Interval(_))
+                || self.unchecked.groups_accumulator_supported(args))
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
@@ -81,6 +117,9 @@ impl AggregateUDFImpl for CheckedSum {
         match &data_type {
             DataType::Int64 => Ok(Box::new(Groups::<Int64Type>::new(data_type, i64::checked_add))),
             DataType::Decimal128(..) => Ok(Box::new(Groups::<Decimal128Type>::new(data_type, add_decimal))),
+            DataType::Interval(IntervalUnit::MonthDayNano) => {
+                Ok(Box::new(Groups::<IntervalMonthDayNanoType>::new(data_type, add_interval)))
+            }
             _ => self.unchecked.create_groups_accumulator(args),
         }
     }

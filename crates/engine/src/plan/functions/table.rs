@@ -4,11 +4,14 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::logical_expr::ScalarUDF;
 
-use super::{arithmetic, arrays, conditional, conversion, datetime, encoding, json, math, nested, regex, strings};
+use super::{
+    aggregates, arithmetic, arrays, conditional, conversion, datetime, encoding, json, math, nested, regex, strings,
+};
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
     let tables = [
         conversion::TABLE,
+        aggregates::inputs::TABLE,
         arithmetic::TABLE,
         conditional::TABLE,
         nested::TABLE,

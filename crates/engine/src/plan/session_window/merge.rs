@@ -56,10 +56,7 @@ fn rewrite(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
             Some(filtered) => Ok(Transformed::yes(filtered)),
             None => Ok(Transformed::no(plan)),
         },
-        LogicalPlan::Aggregate(aggregate) if is_streaming(&aggregate.input) => {
-            refuse_distinct(aggregate)?;
-            Ok(Transformed::no(plan))
-        }
+        LogicalPlan::Aggregate(aggregate) if is_streaming(&aggregate.input) => Ok(Transformed::no(plan)),
         LogicalPlan::Aggregate(aggregate) => {
             if aggregate.group_expr.iter().any(holds_session_in_a_set) {
                 return plan_err!("session_window cannot be one of the sets of ROLLUP, CUBE or GROUPING SETS");
@@ -76,19 +73,6 @@ fn rewrite(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
             Ok(Transformed::yes(merged(&aggregate, position)?))
         }
         _ => Ok(Transformed::no(plan)),
-    }
-}
-
-/// The optimiser would first group by the argument too, and sessions of one value are shorter than those of all.
-fn refuse_distinct(aggregate: &Aggregate) -> DfResult<()> {
-    let is_distinct =
-        |expr: &&Expr| matches!((*expr).clone().unalias(), Expr::AggregateFunction(call) if call.params.distinct);
-    match aggregate.aggr_expr.iter().find(is_distinct) {
-        Some(call) if grouping_session(&aggregate.group_expr, &aggregate.input).is_some() => plan_err!(
-            "{} is not supported in sessions of a stream; use approx_count_distinct(...)",
-            call.human_display()
-        ),
-        _ => Ok(()),
     }
 }
 

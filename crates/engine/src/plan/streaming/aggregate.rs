@@ -8,6 +8,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::physical_expr::expressions::Column;
 
 use super::compiler::{Compiler, key_name};
 use super::event_time::{event_times, is_event_time, watermark_delay_us};
@@ -16,9 +17,12 @@ use super::{StageOutput, unqualified};
 use crate::error::{EngineError, Result};
 use crate::operator::aggregate::{AggregateSpec, FunctionSpec, WindowKey};
 use crate::operator::dedup::DedupSpec;
+use crate::operator::expand::Expand;
 use crate::operator::kept_rows::Expiry;
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::stateless::Step;
+use crate::plan::functions::aggregates;
+use crate::plan::grouping::Grouping;
 use crate::plan::session_window::grouping_session;
 use crate::plan::window::{TimeWindow, WindowTimeFunction, window_call, window_end};
 use crate::sink::OutputMode;
@@ -26,6 +30,8 @@ use crate::sink::OutputMode;
 /// The time that groups are kept by.
 struct TimeKey {
     bucket: Bucketing,
+    /// Which grouping column has to do with time.
+    position: Option<usize>,
     /// Which grouping column it is, if the column can be made from the bucket.
     window: Option<WindowKey>,
     /// Which grouping column is the session.
@@ -34,15 +40,27 @@ struct TimeKey {
     has_watermark: bool,
 }
 
+impl TimeKey {
+    /// Groups that are kept for ever.
+    fn none() -> Self {
+        Self { bucket: Bucketing::None, position: None, window: None, session: None, has_watermark: false }
+    }
+}
+
 impl Compiler {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate, steps: Vec<Step>, output: StageOutput) -> Result<i64> {
+        if let Some(grouping) = Grouping::of(aggregate)? {
+            let before = vec![self.expand(aggregate, &grouping)?];
+            let spec = Arc::new(self.aggregate_spec(aggregate, Some(&grouping))?);
+            return self.operator_after(spec, steps, output, &[&aggregate.input], before);
+        }
         if self.output_mode == OutputMode::Append && aggregate.aggr_expr.is_empty() {
-            let TimeKey { session, has_watermark, .. } = self.time_key(aggregate)?;
+            let TimeKey { session, has_watermark, .. } = self.time_key(&aggregate.group_expr, aggregate)?;
             if session.is_none() && !has_watermark {
                 return self.distinct(aggregate, steps, output);
             }
         }
-        let spec = Arc::new(self.aggregate_spec(aggregate)?);
+        let spec = Arc::new(self.aggregate_spec(aggregate, None)?);
         self.operator(spec, steps, output, &[&aggregate.input])
     }
 
@@ -96,25 +114,57 @@ impl Compiler {
         }))
     }
 
-    fn aggregate_spec(&mut self, aggregate: &Aggregate) -> Result<AggregateSpec> {
+    /// The step that takes each row once for every set of grouping columns.
+    fn expand(&self, aggregate: &Aggregate, grouping: &Grouping) -> Result<Step> {
         let input = aggregate.input.schema();
-        let TimeKey { bucket, window, session, has_watermark } = self.time_key(aggregate)?;
-        let made = session.or(window.as_ref().map(|window| window.position));
-        let mut keys = Vec::new();
-        let mut key_types = Vec::new();
-        for (at, expr) in aggregate.group_expr.iter().enumerate() {
-            if made != Some(at) {
-                keys.push(self.physical(expr, input)?);
-                key_types.push(aggregate.schema.field(at).data_type().clone());
-            }
+        let keys = grouping.exprs.iter().map(|expr| self.physical(expr, input)).collect::<Result<_>>()?;
+        let sets = grouping.sets.clone();
+        Ok(Step::Expand(Arc::new(Expand { keys, sets, schema: grouping.schema(input.as_arrow(), aggregate) })))
+    }
+
+    /// The grouping expressions but for the one that is `made` of the bucket; those of sets are columns of the
+    /// expanded rows.
+    fn keys(
+        &self,
+        aggregate: &Aggregate,
+        grouping: Option<&Grouping>,
+        made: Option<usize>,
+    ) -> Result<(Vec<Arc<dyn PhysicalExpr>>, Vec<DataType>)> {
+        let input = aggregate.input.schema();
+        let count = grouping.map_or(aggregate.group_expr.len(), |grouping| grouping.exprs.len() + 1);
+        let key = |at: usize| -> Result<(Arc<dyn PhysicalExpr>, DataType)> {
+            let data_type = aggregate.schema.field(at).data_type().clone();
+            let expr: Arc<dyn PhysicalExpr> = match grouping {
+                None => self.physical(&aggregate.group_expr[at], input)?,
+                Some(grouping) => {
+                    let place = input.fields().len() + at;
+                    let schema = grouping.schema(input.as_arrow(), aggregate);
+                    Arc::new(Column::new(schema.field(place).name(), place))
+                }
+            };
+            Ok((expr, data_type))
+        };
+        Ok((0..count).filter(|at| made != Some(*at)).map(key).collect::<Result<Vec<_>>>()?.into_iter().unzip())
+    }
+
+    fn aggregate_spec(&mut self, aggregate: &Aggregate, grouping: Option<&Grouping>) -> Result<AggregateSpec> {
+        let input = aggregate.input.schema();
+        let exprs = grouping.map_or(aggregate.group_expr.as_slice(), |grouping| grouping.exprs.as_slice());
+        let mut time = self.time_key(exprs, aggregate)?;
+        // Where only some of the sets have the time, it is a key like others, and no group is ever final.
+        if time.position.is_some_and(|at| grouping.is_some_and(|grouping| !grouping.is_everywhere(at))) {
+            time = TimeKey::none();
         }
+        let TimeKey { bucket, window, session, has_watermark, .. } = time;
+        let made = session.or(window.as_ref().map(|window| window.position));
+        let (keys, key_types) = self.keys(aggregate, grouping, made)?;
         let mut columns = Columns::default();
         let functions =
             aggregate.aggr_expr.iter().map(|expr| self.function(expr, input, &mut columns)).collect::<Result<_>>()?;
         self.check_output_mode(has_watermark, session.is_some())?;
         // In complete mode every row counts, however late, and no group is ever final.
         let has_watermark = has_watermark && self.output_mode != OutputMode::Complete;
-        let key_names = aggregate.group_expr.iter().map(key_name).collect();
+        let key_names = exprs.iter().map(key_name).collect();
         let input = InputSpec { keys, key_types, key_names, bucket, columns: columns.exprs, has_watermark };
         Ok(AggregateSpec {
             id: self.name(if session.is_some() { "session" } else { "aggregate" }),
@@ -144,15 +194,14 @@ impl Compiler {
     }
 
     /// The window among the grouping expressions; without one, the event time itself or a window made before.
-    fn time_key(&self, aggregate: &Aggregate) -> Result<TimeKey> {
+    fn time_key(&self, exprs: &[Expr], aggregate: &Aggregate) -> Result<TimeKey> {
         let input = aggregate.input.schema();
         let times = event_times(&aggregate.input);
         let is_time = |expr: &Expr| is_event_time(expr, &aggregate.input, &times);
-        if let Some(position) = grouping_session(&aggregate.group_expr, &aggregate.input) {
-            return self.session_key(aggregate, position, &is_time);
+        if let Some(position) = grouping_session(exprs, &aggregate.input) {
+            return self.session_key(exprs, input, position, &is_time);
         }
-        let mut windows =
-            aggregate.group_expr.iter().enumerate().filter_map(|(at, expr)| Some((at, window_call(expr)?)));
+        let mut windows = exprs.iter().enumerate().filter_map(|(at, expr)| Some((at, window_call(expr)?)));
         if let Some((position, call)) = windows.next() {
             if windows.next().is_some() {
                 return Err(EngineError::query("a query groups by more than one window")
@@ -162,24 +211,29 @@ impl Compiler {
             let has_watermark = is_time(time);
             let bucket = Bucketing::Window { time: self.time_of(time, input)?, window };
             let window = Some(WindowKey { position, window });
-            return Ok(TimeKey { bucket, window, session: None, has_watermark });
+            return Ok(TimeKey { bucket, position: Some(position), window, session: None, has_watermark });
         }
-        let Some(position) = aggregate.group_expr.iter().position(is_time) else {
-            return Ok(TimeKey { bucket: Bucketing::None, window: None, session: None, has_watermark: false });
-        };
-        let expr = &aggregate.group_expr[position];
+        let Some(position) = exprs.iter().position(is_time) else { return Ok(TimeKey::none()) };
+        let expr = &exprs[position];
         if let DataType::Struct(_) = expr.get_type(input)? {
             // A window that was made before: its length may be any, so that it is part of the key.
             let bucket = Bucketing::Instant { time: self.physical(&window_end(expr.clone()), input)? };
-            return Ok(TimeKey { bucket, window: None, session: None, has_watermark: true });
+            return Ok(TimeKey { bucket, position: Some(position), window: None, session: None, has_watermark: true });
         }
         let window = TimeWindow::instant();
         let bucket = Bucketing::Window { time: self.physical(expr, input)?, window };
-        Ok(TimeKey { bucket, window: Some(WindowKey { position, window }), session: None, has_watermark: true })
+        let window = Some(WindowKey { position, window });
+        Ok(TimeKey { bucket, position: Some(position), window, session: None, has_watermark: true })
     }
 
-    fn session_key(&self, aggregate: &Aggregate, position: usize, is_time: &dyn Fn(&Expr) -> bool) -> Result<TimeKey> {
-        let mut others = aggregate.group_expr.iter().enumerate().filter(|(at, _)| *at != position);
+    fn session_key(
+        &self,
+        exprs: &[Expr],
+        input: &DFSchema,
+        position: usize,
+        is_time: &dyn Fn(&Expr) -> bool,
+    ) -> Result<TimeKey> {
+        let mut others = exprs.iter().enumerate().filter(|(at, _)| *at != position);
         if let Some((_, other)) = others.find(|(_, expr)| is_time(expr) || window_call(expr).is_some()) {
             return Err(EngineError::query(format!(
                 "a query groups by session_window and by another time, {}",
@@ -187,9 +241,10 @@ impl Compiler {
             ))
             .help("group by one of them, and by the other in a second query over the result"));
         }
-        let session = &aggregate.group_expr[position];
-        let bucket = Bucketing::Session { session: self.physical(session, aggregate.input.schema())? };
-        Ok(TimeKey { bucket, window: None, session: Some(position), has_watermark: is_time(session) })
+        let session = &exprs[position];
+        let bucket = Bucketing::Session { session: self.physical(session, input)? };
+        let has_watermark = is_time(session);
+        Ok(TimeKey { bucket, position: Some(position), window: None, session: Some(position), has_watermark })
     }
 
     /// The time of a row for `window(...)`: a window's own time is its last moment.
@@ -201,12 +256,6 @@ impl Compiler {
     }
 
     fn function(&self, expr: &Expr, input: &DFSchema, columns: &mut Columns) -> Result<FunctionSpec> {
-        if let Expr::AggregateFunction(function) = expr
-            && function.params.distinct
-        {
-            return Err(EngineError::query(format!("{expr}: distinct aggregates are not supported on streams"))
-                .help("use approx_count_distinct(...)"));
-        }
         let planning = PhysicalPlanningContext::default();
         let lowered =
             LoweredAggregateBuilder::new(expr, input, input.as_arrow(), self.session.execution_props(), &planning)
@@ -215,9 +264,13 @@ impl Compiler {
         let exprs = function.expressions();
         let arg_types =
             exprs.iter().map(|expr| Ok(expr.data_type(input.as_arrow())?)).collect::<Result<Vec<DataType>>>()?;
-        let args = exprs.into_iter().map(|expr| columns.add(expr)).collect();
+        let inputs = aggregates::inputs(&function, exprs.len());
+        let args = exprs.into_iter().take(inputs).map(|expr| columns.add(expr)).collect();
         let filter = filter.map(|filter| columns.add(filter));
-        Ok(FunctionSpec { function, args, arg_types, filter })
+        let spec = FunctionSpec { function, args, arg_types, filter };
+        // What is wrong with the call's constants is said now, not when the first batch comes.
+        spec.accumulator()?;
+        Ok(spec)
     }
 }
 

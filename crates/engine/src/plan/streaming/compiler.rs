@@ -178,11 +178,23 @@ impl Compiler {
         output: StageOutput,
         inputs: &[&LogicalPlan],
     ) -> Result<i64> {
+        self.operator_after(spec, steps, output, inputs, Vec::new())
+    }
+
+    /// The same, with steps that each input takes just before the operator.
+    pub(super) fn operator_after(
+        &mut self,
+        spec: Arc<dyn OperatorSpec>,
+        steps: Vec<Step>,
+        output: StageOutput,
+        inputs: &[&LogicalPlan],
+        before: Vec<Step>,
+    ) -> Result<i64> {
         let at = self.operators.len();
         self.operators.push(OperatorStage { spec, lag_us: 0, steps, output });
         let mut lag_us = 0;
         for (input, plan) in inputs.iter().enumerate() {
-            lag_us = self.node(plan, Vec::new(), StageOutput::Operator { at, input })?.max(lag_us);
+            lag_us = self.node(plan, before.clone(), StageOutput::Operator { at, input })?.max(lag_us);
         }
         self.operators[at].lag_us = lag_us;
         Ok(lag_us)

@@ -10,7 +10,7 @@ use crate::plan::window::WindowFunction;
 /// The output columns that are grouping columns of the last aggregate, if every grouping column comes out.
 pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<String> {
     let Some(LogicalPlan::Aggregate(aggregate)) = last_aggregate(plan) else { return Vec::new() };
-    let groups = aggregate.group_expr.len();
+    let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
     let mut names: Vec<(usize, String)> =
         aggregate.schema.fields().iter().take(groups).map(|field| field.name().clone()).enumerate().collect();
     follow(plan, &mut names);

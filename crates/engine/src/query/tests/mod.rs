@@ -138,8 +138,8 @@ fn a_query_without_groups_has_one() {
 }
 
 #[test]
-fn approximate_and_other_functions_run_on_boxed_accumulators() {
-    update("SELECT k, approx_distinct(v) AS d, stddev_pop(v) AS s, count(*) FILTER (WHERE v > 1) AS big FROM STREAM ev GROUP BY k")
+fn approximate_and_filtered_functions_go_on_from_batch_to_batch() {
+    update("SELECT k, approx_count_distinct(v) AS d, stddev_pop(v) AS s, count(*) FILTER (WHERE v > 1) AS big FROM STREAM ev GROUP BY k")
         .add("ev", &rows(&[("a", 1, 0), ("a", 1, 0), ("a", 4, 0)]))
         .process()
         .add("ev", &rows(&[("a", 4, 0)]))

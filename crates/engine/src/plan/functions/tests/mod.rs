@@ -1,9 +1,14 @@
-//! Every expression of `tests/oracle/functions.tsv` gives here what real Spark 4.3 gave.
+//! Every expression of `tests/oracle/functions.tsv` and `aggregates.tsv` gives here what real Spark 4.3 gave; the
+//! aggregates in a stream too.
 
-use std::collections::BTreeMap;
+mod aggregates;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::Statement;
@@ -53,19 +58,23 @@ fn oracle(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn cases() -> Vec<Case> {
+fn cases(file: &str) -> Vec<Case> {
     let case = |line: &str| {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();
         let [zone, relation, expression, data_type, value, name] = fields.try_into().unwrap();
         Case { zone, relation, expression, data_type, value, name }
     };
-    oracle("functions.tsv").lines().map(case).collect()
+    oracle(&format!("{file}.tsv")).lines().map(case).collect()
 }
 
-/// Expressions known to differ, with the reason.
-fn known_differences() -> BTreeMap<String, String> {
-    let pair = |line: &str| line.split_once('\t').map(|(e, reason)| (unescape(e), reason.to_owned()));
-    oracle("functions.known").lines().filter(|line| !line.starts_with('#')).filter_map(pair).collect()
+/// Expressions known to differ where they are run, a `batch` or a `stream`; a line may name one of the two.
+fn known_differences(file: &str, run_as: &str) -> BTreeMap<String, String> {
+    let pair = |line: &str| match line.split('\t').collect::<Vec<_>>().as_slice() {
+        [expression, reason] => Some((unescape(expression), (*reason).to_owned())),
+        [expression, reason, only] if *only == run_as => Some((unescape(expression), (*reason).to_owned())),
+        _ => None,
+    };
+    oracle(&format!("{file}.known")).lines().filter(|line| !line.starts_with('#')).filter_map(pair).collect()
 }
 
 fn condition(error: &str) -> String {
@@ -79,7 +88,8 @@ fn condition(error: &str) -> String {
     }
 }
 
-async fn collect(context: &SessionContext, sql: &str) -> Result<(String, String, Vec<RecordBatch>), (String, String)> {
+/// Schema and rows of a query, or the type of its column if that was known, and the error.
+async fn collect(context: &SessionContext, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), (String, String)> {
     let failed = |error: String| (String::new(), error);
     let tokens = Tokenizer::new(&SparkDialect, sql).tokenize_with_location().map_err(|e| failed(e.to_string()))?;
     let mut parser = Parser::new(&SparkDialect).with_tokens_with_locations(join_number_suffixes(tokens));
@@ -89,17 +99,18 @@ async fn collect(context: &SessionContext, sql: &str) -> Result<(String, String,
     let statement = DFStatement::Statement(Box::new(statements.remove(0)));
     let state = context.state();
     let plan = state.statement_to_plan(statement).await.map_err(|e| failed(e.strip_backtrace()))?;
-    let field = plan.schema().field(0).clone();
-    let data_type = types::simple_string(field.data_type());
+    let schema = Arc::new(plan.schema().as_arrow().clone());
+    let data_type = types::simple_string(schema.field(0).data_type());
     let frame = context.execute_logical_plan(plan).await.map_err(|e| (data_type.clone(), e.strip_backtrace()))?;
     let batches = frame.collect().await.map_err(|e| (data_type.clone(), e.strip_backtrace()))?;
-    Ok((field.name().clone(), data_type, batches))
+    Ok((schema, batches))
 }
 
 async fn answer(context: &SessionContext, case: &Case) -> Answer {
     let from = if case.relation.is_empty() { String::new() } else { format!(" FROM {}", case.relation) };
     match collect(context, &format!("SELECT {}{from}", case.expression)).await {
-        Ok((name, data_type, batches)) => {
+        Ok((schema, batches)) => {
+            let (name, data_type) = (schema.field(0).name().clone(), types::simple_string(schema.field(0).data_type()));
             let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else {
                 return Answer { data_type, value: "no rows".to_owned(), name };
             };
@@ -125,25 +136,64 @@ fn agrees(found: &Answer, case: &Case) -> bool {
 
 #[tokio::test]
 async fn expressions_give_what_spark_gives() {
+    check("functions").await;
+}
+
+#[tokio::test]
+async fn aggregates_give_what_spark_gives() {
+    check("aggregates").await;
+}
+
+async fn check(file: &str) {
     let session = |zone: &str| {
         let settings = SessionSettings { time_zone: zone.to_owned() };
-        (zone.to_owned(), SessionContext::new_with_state(session_state(&settings).unwrap()))
+        let mut state = session_state(&settings).unwrap();
+        // As Spark was asked: rows are taken in the order in which they are written.
+        state.config_mut().options_mut().execution.target_partitions = 1;
+        (zone.to_owned(), SessionContext::new_with_state(state))
     };
     let sessions: BTreeMap<String, SessionContext> = ["UTC", "America/New_York", "+05:30"].map(session).into();
-    let known = known_differences();
-    let (mut differ, mut mended, mut agreed) = (Vec::new(), Vec::new(), 0);
-    for case in cases() {
+    let mut tally = Tally::new(file, "batch");
+    for case in cases(file) {
         let found = answer(&sessions[&case.zone], &case).await;
-        match (agrees(&found, &case), known.contains_key(&case.expression)) {
-            (true, true) => mended.push(case.expression),
-            (true, false) => agreed += 1,
-            (false, true) => {}
-            (false, false) => differ.push(format!(
+        tally.count(&case, &found);
+    }
+    tally.finish();
+}
+
+/// What agreed with Spark and what did not.
+struct Tally {
+    file: String,
+    known: BTreeMap<String, String>,
+    /// Known differences that were met.
+    met: BTreeSet<String>,
+    differ: Vec<String>,
+    agreed: usize,
+}
+
+impl Tally {
+    fn new(file: &str, run_as: &str) -> Self {
+        let known = known_differences(file, run_as);
+        Self { file: file.to_owned(), known, met: BTreeSet::new(), differ: Vec::new(), agreed: 0 }
+    }
+
+    fn count(&mut self, case: &Case, found: &Answer) {
+        if agrees(found, case) {
+            self.agreed += 1;
+        } else if self.known.contains_key(&case.expression) {
+            self.met.insert(case.expression.clone());
+        } else {
+            self.differ.push(format!(
                 "{}\n   Spark {} {} `{}`\n   here  {} {} `{}`",
                 case.expression, case.data_type, case.value, case.name, found.data_type, found.value, found.name
-            )),
+            ));
         }
     }
-    assert!(differ.is_empty(), "{agreed} agree, {} differ:\n{}", differ.len(), differ.join("\n"));
-    assert!(mended.is_empty(), "no longer different, take them out of functions.known: {mended:#?}");
+
+    fn finish(self) {
+        let Self { file, known, met, differ, agreed } = self;
+        assert!(differ.is_empty(), "{agreed} agree, {} differ:\n{}", differ.len(), differ.join("\n"));
+        let mended: Vec<&String> = known.keys().filter(|expression| !met.contains(*expression)).collect();
+        assert!(mended.is_empty(), "no longer different, take them out of {file}.known: {mended:#?}");
+    }
 }
