@@ -12,7 +12,7 @@
 //! must go through the session's optimizer before it runs: constants are folded and `case`, `coalesce`, `IN` become
 //! DataFusion's own expressions there.
 //!
-//! Aggregates are in [`aggregates`]. DataFusion's functions stay where they agree with Spark. It refuses: legacy
+//! Aggregates are in `aggregates`. DataFusion's functions stay where they agree with Spark. It refuses: legacy
 //! (non-ANSI) arithmetic, intervals as columns with Spark's interval types, and collations. `from_json` and its like
 //! need the format decoders: connectors bring them.
 

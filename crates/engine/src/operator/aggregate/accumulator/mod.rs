@@ -15,7 +15,6 @@
 //! | [`frequency`] | `mode`, `percentile`, `median` | every different value, and how often |
 //! | [`summary`] and below it | sketches: `approx_count_distinct`, `percentile_approx`, ... | bounded bytes |
 //!
-//! Every other function runs on DataFusion's own row accumulators ([`super::boxed`]), slower and with the same result.
 //! Queries outside of streams run on these too: see `plan/functions/aggregates`.
 
 mod average;

@@ -52,7 +52,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Begins a call, for [`Keys::older_half`].
+    /// Begins a call, for [`Keys::newer_half`].
     pub(super) fn next_call(&mut self) {
         self.calls = self.calls.wrapping_add(1);
     }
