@@ -17,6 +17,7 @@ use highwater_engine::plan::{Program, ScriptFile};
 use highwater_engine::query::{FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
 
 use crate::config::highwater_yml::{self, Setting};
+use crate::config::secrets;
 use crate::error::{Failure, Result};
 use crate::progress::board::{Board, lag};
 use crate::progress::live::LiveView;
@@ -38,6 +39,8 @@ pub(crate) const ABORTED: u8 = 130;
 pub(crate) struct Overrides {
     /// Where tables and checkpoints are kept.
     pub(crate) storage: Option<PathBuf>,
+    /// Where checkpoints are kept instead.
+    pub(crate) checkpoints: Option<String>,
     /// The trigger of every flow.
     pub(crate) trigger: Option<String>,
     /// Worker threads of one query.
@@ -58,6 +61,13 @@ fn settings(project: &Project, overrides: &Overrides) -> Result<PipelineSettings
     let storage = overrides.storage.clone().or_else(|| project.storage.clone());
     let mut settings = PipelineSettings::new(storage.unwrap_or_else(|| DEFAULT_STORAGE.into()));
     settings.configuration = project.configuration.clone();
+    let location = overrides.checkpoints.as_ref().or(yml.checkpoints.location.as_ref());
+    settings.checkpoints.location = location.or(project.checkpoints.as_ref()).cloned();
+    for (key, value) in &yml.checkpoints.options {
+        let value = value.to_string();
+        secrets::remember_references(&value);
+        settings.checkpoints.options.set(key, value);
+    }
     if let Some(format) = &yml.default_format {
         settings.default_format.clone_from(format);
     }

@@ -50,6 +50,9 @@ pub(crate) struct Arguments {
     /// Where tables and checkpoints are kept; the project's storage, else ./highwater-data
     #[arg(long, env = "HIGHWATER_STORAGE", value_name = "DIR")]
     storage: Option<PathBuf>,
+    /// Where checkpoints are kept if not in the storage: a path, s3://BUCKET/PREFIX or hdfs://HOST/PATH
+    #[arg(long, env = "HIGHWATER_CHECKPOINTS", value_name = "LOCATION")]
+    checkpoints: Option<String>,
     /// When batches start: available-now, once, an interval such as '5 seconds', or real-time
     #[arg(long, env = "HIGHWATER_TRIGGER", value_name = "TRIGGER")]
     trigger: Option<String>,
@@ -73,6 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let project = arguments.subject.load()?;
     let overrides = Overrides {
         storage: arguments.storage.clone(),
+        checkpoints: arguments.checkpoints.clone(),
         trigger: arguments.trigger.clone(),
         parallelism: arguments.parallelism,
     };

@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
     /// Where tables and checkpoints are kept; the project's storage, else ./highwater-data
     #[arg(long, env = "HIGHWATER_STORAGE", value_name = "DIR")]
     storage: Option<PathBuf>,
+    /// Where checkpoints are kept if not in the storage: a path, s3://BUCKET/PREFIX or hdfs://HOST/PATH
+    #[arg(long, env = "HIGHWATER_CHECKPOINTS", value_name = "LOCATION")]
+    checkpoints: Option<String>,
     /// How the list of queries is printed
     #[arg(long, value_enum, default_value_t = Format::Table, env = "HIGHWATER_OUTPUT")]
     output: Format,
@@ -30,7 +33,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     use std::io::Write;
     let project = arguments.subject.load()?;
-    let overrides = Overrides { storage: arguments.storage.clone(), ..Overrides::default() };
+    let overrides = Overrides {
+        storage: arguments.storage.clone(),
+        checkpoints: arguments.checkpoints.clone(),
+        ..Overrides::default()
+    };
     let flows = run::open(&project, &overrides)?.flows();
     let column = |texts: Vec<String>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
     let rows = RecordBatch::try_from_iter([

@@ -14,10 +14,14 @@ mod tables;
 mod trigger;
 mod watermark;
 #[cfg(test)]
+mod remote_tests;
+#[cfg(test)]
 mod tests;
 
 pub use execution::QuerySettings;
-pub use pipeline::{FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
+pub use pipeline::{
+    CheckpointSettings, FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline,
+};
 pub use storage::{QueryState, StoredQuery, request_stop, stored_queries};
 pub use tables::select;
 pub use trigger::Trigger;

@@ -8,6 +8,7 @@ use super::execution::QuerySpec;
 use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
 use crate::operator::aggregate::AggregateOperator;
+use crate::progress::CheckpointProgress;
 use crate::sink::BatchId;
 use crate::state::{ChangeSet, SnapshotReport, StateStore};
 
@@ -92,6 +93,21 @@ impl QueryState {
     /// Removes what no restart needs.
     pub(crate) fn prune(&self, keep_from: BatchId) -> Result<()> {
         self.store.prune(keep_from)
+    }
+
+    /// What a restart would begin with.
+    pub(crate) fn checkpoint_progress(&self) -> CheckpointProgress {
+        let metrics = self.store.metrics();
+        CheckpointProgress {
+            location: self.store.location().to_owned(),
+            size_bytes: metrics.checkpoint_bytes,
+            changelog_size_bytes: metrics.changelog_bytes,
+            snapshot_batch_id: metrics.snapshot_batch,
+            snapshot_size_bytes: metrics.snapshot_bytes,
+            snapshot_age_ms: metrics.snapshot_age_ms,
+            snapshot_upload_ms: metrics.last_snapshot.map(|last| last.upload_ms),
+            snapshot_upload_size_bytes: metrics.last_snapshot.map(|last| last.new_bytes),
+        }
     }
 
     /// Memory of the store below the groups, in bytes.

@@ -14,7 +14,7 @@
 //!   changes.rs    ChangeSet: what changed, in the bytes the changelog stores
 //!   changelog.rs  the file of a batch              snapshot.rs  the file of a snapshot
 //!   versions.rs   what can be restored, when a snapshot is due, what can go: pure
-//!   rocks.rs      the only place that knows RocksDB
+//!   rocks.rs      the only place that knows RocksDB        parallel.rs  files carried side by side
 //! ```
 //!
 //! The local RocksDB is a cache of the checkpoint: it has no log of its own, is never trusted after a restart, and is
@@ -24,6 +24,7 @@
 mod changelog;
 mod changes;
 pub mod key;
+mod parallel;
 mod rocks;
 mod settings;
 mod snapshot;
