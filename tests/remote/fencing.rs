@@ -22,7 +22,7 @@ fn command(folder: &Path, environment: &[(&'static str, String)], trigger: &str)
 /// What a run is told that another one overtook.
 pub(crate) fn the_newer_run_wins(environment: &[(&'static str, String)]) {
     let (older, newer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut command_of_older = command(older.path(), environment, "100 ms");
+    let mut command_of_older = command(older.path(), environment, "100 milliseconds");
     let running = command_of_older.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("the older run has done a batch", || {
         let status = fs::read_to_string(older.path().join("storage/queries/copy.json")).ok()?;
@@ -39,7 +39,7 @@ pub(crate) fn the_newer_run_wins(environment: &[(&'static str, String)]) {
 /// On one machine a second run is refused before it has done anything: they would share a work folder.
 pub(crate) fn a_second_run_in_the_same_folder_is_refused(environment: &[(&'static str, String)]) {
     let folder = tempfile::tempdir().unwrap();
-    let mut first = command(folder.path(), environment, "100 ms");
+    let mut first = command(folder.path(), environment, "100 milliseconds");
     let mut running = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     eventually("the first run has done a batch", || {
         let status = fs::read_to_string(folder.path().join("storage/queries/copy.json")).ok()?;

@@ -95,5 +95,5 @@ fn a_user_without_the_right_is_told(hdfs: &Hdfs) {
     let finished = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&finished.stderr);
     assert_eq!(finished.status.code(), Some(3), "{stderr}");
-    assert!(stderr.contains("/forbidden/f/run/1: this user is not allowed to"), "{stderr}");
+    assert!(stderr.contains("/forbidden/f/run/1: the user or the credentials are not allowed to"), "{stderr}");
 }

@@ -47,7 +47,11 @@ fn what_is_wrong_with_a_location_is_said() {
     check(
         &with(&fine, "AWS_SECRET_ACCESS_KEY", "another-secret-of-this-test"),
         3,
-        &["s3://bucket/pipelines/copy", "the credentials are not allowed to", "help: allow them to get, put, list"],
+        &[
+            "s3://bucket/pipelines/copy",
+            "the user or the credentials are not allowed to",
+            "help: allow reading, writing",
+        ],
     );
     check(
         &with(&fine, "HIGHWATER_CHECKPOINTS", "gopher://bucket/x"),

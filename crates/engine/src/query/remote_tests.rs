@@ -22,7 +22,7 @@ fn script(objects: Option<&FaultyStore>) -> StreamScript {
     script.settings.query.state.snapshot_every_batches = 2;
     script.settings.query.retention.min_batches_to_retain = 3;
     script.settings.checkpoints.remote =
-        RemoteSettings { request_timeout_ms: 200, part_bytes: 1500, ..RemoteSettings::default() };
+        RemoteSettings { request_timeout_ms: 200, part_bytes: 4096, ..RemoteSettings::default() };
     match objects {
         Some(objects) => script.checkpoints_in("memory://bucket/checkpoints", Arc::new(objects.clone())),
         None => script,
@@ -94,8 +94,8 @@ fn a_process_that_is_cut_off_at_any_call_goes_on_where_it_was() {
 fn calls_that_fail_now_and_then_are_tried_again() {
     let expected = undisturbed();
     for fault in [Fault::Refused, Fault::AnswerLost, Fault::Torn] {
-        // No multiple of what an upload in two parts takes: that would fail each time, as parts are not sent again alone.
-        for every in [7, 13] {
+        // More than an upload in parts takes: its parts are not sent again alone, so that it would fail each time.
+        for every in [13, 17] {
             let objects = FaultyStore::default();
             objects.fail_every(every, fault);
             assert_eq!(run(script(Some(&objects)), None), expected, "{fault:?} each {every} calls");

@@ -13,6 +13,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -21,7 +22,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use parking_lot::Mutex;
 
@@ -60,6 +61,7 @@ struct Plan {
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     plan: Arc<Mutex<Plan>>,
+    is_careless: Arc<AtomicBool>,
 }
 
 impl Default for FaultyStore {
@@ -71,7 +73,7 @@ impl Default for FaultyStore {
 impl FaultyStore {
     /// Wraps a store.
     pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, plan: Arc::default() }
+        Self { inner, plan: Arc::default(), is_careless: Arc::default() }
     }
 
     /// The call with this number, counted from now, goes wrong.
@@ -82,6 +84,11 @@ impl FaultyStore {
     /// Each so many calls one goes wrong.
     pub fn fail_every(&self, calls: usize, fault: Fault) {
         *self.plan.lock() = Plan { fault: Some((calls, fault)), every: Some(calls), ..Plan::default() };
+    }
+
+    /// From now on it replaces what was to be created only if absent.
+    pub fn forget_conditions(&self) {
+        self.is_careless.store(true, Ordering::Relaxed);
     }
 
     /// Nothing goes wrong from now on. Gives how many calls were made since the fault was planned.
@@ -142,7 +149,10 @@ impl fmt::Display for FaultyStore {
 
 #[async_trait]
 impl ObjectStore for FaultyStore {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
+        if self.is_careless.load(Ordering::Relaxed) {
+            options.mode = PutMode::Overwrite;
+        }
         self.turn(self.inner.put_opts(path, payload, options)).await
     }
 

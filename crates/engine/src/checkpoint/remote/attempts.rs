@@ -146,11 +146,12 @@ impl RemoteStore {
         let refuse = |found: &str, help: String| {
             Some(EngineError::config(format!("cannot {action} {address}: {found}")).help(help))
         };
+        let forbidden = || {
+            let help = format!("allow reading, writing, listing and deleting under {}, or give others", self.location);
+            refuse("the user or the credentials are not allowed to", help)
+        };
         match error {
-            StoreError::PermissionDenied { .. } => refuse(
-                "the credentials are not allowed to",
-                format!("allow them to get, put, list and delete objects under {}, or give others", self.location),
-            ),
+            StoreError::PermissionDenied { .. } => forbidden(),
             StoreError::Unauthenticated { .. } => refuse(
                 "the store does not know the credentials",
                 "give valid ones by environment variables or in the options of the checkpoint location".to_owned(),
@@ -163,11 +164,12 @@ impl RemoteStore {
             StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => {
                 refuse("the store does not take this name", "choose another checkpoint location".to_owned())
             }
-            // HDFS has no error of its own for it.
-            StoreError::Generic { source, .. } if source.to_string().contains("AccessControlException") => refuse(
-                "this user is not allowed to",
-                format!("give the user the right to read and write {}, or name another user", self.location),
-            ),
+            // Listings, and HDFS, have no errors of their own for these.
+            StoreError::Generic { source, .. } => match source.to_string() {
+                text if text.contains("NoSuchBucket") => Some(self.no_bucket(action, name)),
+                text if text.contains("AccessControlException") || text.contains("403 Forbidden") => forbidden(),
+                _ => None,
+            },
             _ => None,
         }
     }

@@ -198,9 +198,9 @@ fn what_no_other_try_makes_better_is_said_at_once() {
     };
     check(
         || object_store::Error::PermissionDenied { path: "p".into(), source: "403".into() },
-        "cannot create memory://bucket/a/b/run/1: the credentials are not allowed to: The operation lacked the necessary \
-         privileges to complete for path p: 403",
-        "allow them to get, put, list and delete objects under memory://bucket/a/b",
+        "cannot create memory://bucket/a/b/run/1: the user or the credentials are not allowed to: The operation lacked the \
+         necessary privileges to complete for path p: 403",
+        "allow reading, writing, listing and deleting under memory://bucket/a/b",
     );
     check(
         || object_store::Error::Unauthenticated { path: "p".into(), source: "401".into() },
@@ -215,9 +215,56 @@ fn what_no_other_try_makes_better_is_said_at_once() {
         "If-None-Match",
     );
     check(
+        || object_store::Error::Generic { store: "S3", source: "404 Not Found: <Code>NoSuchBucket</Code>".into() },
+        "cannot create memory://bucket/a/b/run/1: there is no 'bucket' in the object store: Generic S3 error: 404 Not \
+         Found: <Code>NoSuchBucket</Code>",
+        "make the bucket",
+    );
+    check(
         || object_store::Error::NotFound { path: "p".into(), source: "NoSuchBucket".into() },
         "cannot create memory://bucket/a/b/run/1: there is no 'bucket' in the object store",
         "make the bucket",
+    );
+}
+
+/// A store that takes the condition of a create and does not keep it.
+#[derive(Debug)]
+struct Careless(FaultyStore);
+
+impl crate::checkpoint::ObjectStores for Careless {
+    fn schemes(&self) -> &[&str] {
+        &["memory"]
+    }
+
+    fn open(
+        &self,
+        _: &crate::checkpoint::RemoteLocation,
+        _: &crate::plan::catalog::Options,
+    ) -> Result<Arc<dyn ObjectStore>> {
+        self.0.forget_conditions();
+        Ok(Arc::new(self.0.clone()))
+    }
+}
+
+#[test]
+fn a_store_that_does_not_keep_conditions_is_found_out() {
+    let mut stores = crate::checkpoint::ObjectStoreRegistry::default();
+    stores.register(Arc::new(Careless(FaultyStore::default())));
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(0));
+    let context = crate::checkpoint::CheckpointContext {
+        object_stores: &stores,
+        options: &crate::plan::catalog::Options::default(),
+        remote: &settings(),
+        durability: crate::checkpoint::Durability::None,
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        work_dir: dir.path(),
+    };
+    let checkpoint = crate::checkpoint::CheckpointDir::open_with("memory://b/q", &context).unwrap();
+    let error = checkpoint.start_run("q", clock.as_ref()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the object store replaced memory://b/q/run/1, expected it to refuse: it was to be created only if absent"
     );
 }
 
