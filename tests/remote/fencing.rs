@@ -7,30 +7,34 @@ use std::process::{Command, Stdio};
 
 use crate::program::{Finished, eventually, highwater};
 
+/// What machines share beside the checkpoint: the files they read and the table they write.
 const SQL: &str = "CREATE TABLE ev (k STRING, v BIGINT) USING json OPTIONS (path 'in');
-CREATE STREAMING TABLE copy USING json AS SELECT * FROM STREAM ev;";
+CREATE STREAMING TABLE copy USING json OPTIONS (path 'out') AS SELECT * FROM STREAM ev;";
 
-fn command(folder: &Path, environment: &[(&'static str, String)], trigger: &str) -> Command {
-    fs::create_dir_all(folder.join("in")).unwrap();
-    fs::write(folder.join("in/a.json"), "{\"k\":\"a\",\"v\":1}\n").unwrap();
-    fs::write(folder.join("q.sql"), SQL).unwrap();
-    let mut command = highwater(folder, &["run", "q.sql", "--storage", "storage", "--trigger", trigger, "-q"]);
+/// A run whose own files are in `storage`, which is one for each machine.
+fn command(folder: &Path, environment: &[(&'static str, String)], storage: &str, trigger: &str) -> Command {
+    if !folder.join("in").exists() {
+        fs::create_dir(folder.join("in")).unwrap();
+        fs::write(folder.join("in/a.json"), "{\"k\":\"a\",\"v\":1}\n").unwrap();
+        fs::write(folder.join("q.sql"), SQL).unwrap();
+    }
+    let mut command = highwater(folder, &["run", "q.sql", "--storage", storage, "--trigger", trigger, "-q"]);
     command.envs(environment.iter().map(|(name, value)| (*name, value)));
     command
 }
 
 /// What a run is told that another one overtook.
 pub(crate) fn the_newer_run_wins(environment: &[(&'static str, String)]) {
-    let (older, newer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut command_of_older = command(older.path(), environment, "100 milliseconds");
-    let running = command_of_older.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut older = command(folder.path(), environment, "older", "100 milliseconds");
+    let running = older.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("the older run has done a batch", || {
-        let status = fs::read_to_string(older.path().join("storage/queries/copy.json")).ok()?;
+        let status = fs::read_to_string(folder.path().join("older/queries/copy.json")).ok()?;
         status.contains("\"batchId\": 0").then_some(())
     });
-    let second: Finished = command(newer.path(), environment, "available-now").output().unwrap().into();
+    let second: Finished = command(folder.path(), environment, "newer", "available-now").output().unwrap().into();
     assert_eq!(second.code, 0, "{}", second.stderr);
-    fs::write(older.path().join("in/b.json"), "{\"k\":\"b\",\"v\":2}\n").unwrap();
+    fs::write(folder.path().join("in/b.json"), "{\"k\":\"b\",\"v\":2}\n").unwrap();
     let ended: Finished = running.wait_with_output().unwrap().into();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stderr.contains("a newer run owns this checkpoint: run 2"), "{}", ended.stderr);
@@ -39,13 +43,13 @@ pub(crate) fn the_newer_run_wins(environment: &[(&'static str, String)]) {
 /// On one machine a second run is refused before it has done anything: they would share a work folder.
 pub(crate) fn a_second_run_in_the_same_folder_is_refused(environment: &[(&'static str, String)]) {
     let folder = tempfile::tempdir().unwrap();
-    let mut first = command(folder.path(), environment, "100 milliseconds");
+    let mut first = command(folder.path(), environment, "storage", "100 milliseconds");
     let mut running = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     eventually("the first run has done a batch", || {
         let status = fs::read_to_string(folder.path().join("storage/queries/copy.json")).ok()?;
         status.contains("\"batchId\": 0").then_some(())
     });
-    let second: Finished = command(folder.path(), environment, "available-now").output().unwrap().into();
+    let second: Finished = command(folder.path(), environment, "storage", "available-now").output().unwrap().into();
     running.kill().unwrap();
     running.wait().unwrap();
     assert_eq!(second.code, 3, "{}", second.stderr);

@@ -18,6 +18,15 @@ pub(crate) struct QueryState {
     publishing: Option<JoinHandle<Result<SnapshotReport>>>,
 }
 
+/// A query that ends in an error leaves no thread behind that still holds its checkpoint.
+impl Drop for QueryState {
+    fn drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::debug!(%error, "the snapshot under way was not written");
+        }
+    }
+}
+
 impl QueryState {
     /// The state after `version`, its operators, and the note that was committed with it.
     pub(crate) fn open(
