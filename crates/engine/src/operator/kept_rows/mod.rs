@@ -131,6 +131,8 @@ pub(crate) struct KeptRows {
     unflushed: Vec<RowRef>,
     /// Changes of rows that were moved out of memory before the batch ended.
     spilled: ChangeSet,
+    /// Stored keys of rows that earlier changelogs or `spilled` have and that were dropped since.
+    dropped: HashSet<Vec<u8>>,
     /// Rows at or before this time are gone.
     gone_us: i64,
     /// Whether the changelog and the store know `gone_us`.
@@ -163,6 +165,7 @@ impl KeptRows {
             dirty: Vec::new(),
             unflushed: Vec::new(),
             spilled: ChangeSet::default(),
+            dropped: HashSet::new(),
             gone_us: i64::MIN,
             gone_is_dirty: false,
             gone_is_unflushed: false,
@@ -240,11 +243,15 @@ impl KeptRows {
         }
     }
 
-    /// Notes that a row met one; tells whether it is the first time.
+    /// Notes for this batch alone that a row met one; tells whether it is the first time.
     pub(crate) fn mark(&mut self, number: u32) -> bool {
+        !std::mem::replace(&mut self.rows[number as usize].is_matched, true)
+    }
+
+    /// Notes for ever that a row met one.
+    pub(crate) fn keep_mark(&mut self, number: u32) {
         let row = &mut self.rows[number as usize];
-        let Some(sequence) = row.sequence.filter(|_| !row.is_matched) else { return false };
-        row.is_matched = true;
+        let Some(sequence) = row.sequence else { return };
         if !row.is_dirty {
             row.is_dirty = true;
             self.dirty.push((number, sequence));
@@ -254,7 +261,34 @@ impl KeptRows {
             row.is_unflushed = true;
             self.unflushed.push((number, sequence));
         }
-        true
+    }
+
+    /// Forgets rows before their time, because nobody can want them any more.
+    pub(crate) fn drop_rows(&mut self, numbers: &[u32]) -> Result<()> {
+        let mut by_bucket: BTreeMap<i64, HashSet<u32>> = BTreeMap::new();
+        let mut stored = ChangeSet::new();
+        for number in numbers {
+            let row = self.rows[*number as usize];
+            by_bucket.entry(self.bucket_of(row.time)).or_default().insert(*number);
+            let mut stored_key = Vec::new();
+            self.stored_key(&row, &mut stored_key);
+            if !row.is_unflushed {
+                stored.push_delete(&stored_key);
+            }
+            if !row.is_dirty {
+                self.dropped.insert(stored_key);
+            }
+        }
+        // At once, so that it is not brought back from there.
+        self.place.store.apply(self.table, &stored)?;
+        for (bucket, gone) in by_bucket {
+            if let Some(bucket) = self.buckets.get_mut(&bucket) {
+                bucket.rows.retain(|(number, _)| !gone.contains(number));
+            }
+        }
+        numbers.iter().for_each(|number| self.unlink(*number));
+        self.removed += numbers.len() as u64;
+        Ok(())
     }
 
     /// Up to which time rows are forgotten under a watermark, if that is further than before.

@@ -154,15 +154,17 @@ impl KeptRows {
         if std::mem::take(&mut self.gone_is_dirty) {
             self.put_gone(changes);
         }
-        let first_kept = self.first_kept();
+        let (first_kept, dropped) = (self.first_kept(), std::mem::take(&mut self.dropped));
         for change in std::mem::take(&mut self.spilled).iter() {
-            // What expired after it was spilled must not come back.
+            // What expired or was dropped after it was spilled must not come back.
             if let Change::Put(stored_key, value) = change
+                && !dropped.contains(stored_key)
                 && key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= first_kept)
             {
                 changes.push_put(stored_key, value);
             }
         }
+        dropped.iter().for_each(|stored_key| changes.push_delete(stored_key));
         let dirty = std::mem::take(&mut self.dirty);
         self.put_rows(&dirty, changes)?;
         dirty.into_iter().for_each(|(number, sequence)| {
@@ -205,6 +207,14 @@ impl KeptRows {
         changes.push_put(&gone_key(first_shard), &self.gone_us.to_be_bytes());
     }
 
+    /// The key a row has in the store.
+    pub(super) fn stored_key(&self, row: &Row, out: &mut Vec<u8>) {
+        let entry = &self.entries[row.entry as usize];
+        key::encode(self.bucket_of(row.time), shard_of_hash(entry.hash), &entry.key, out);
+        out.extend_from_slice(&row.time.to_be_bytes());
+        out.extend_from_slice(&row.sequence.unwrap_or_default().to_be_bytes());
+    }
+
     pub(super) fn put_rows(&self, rows: &[RowRef], changes: &mut ChangeSet) -> Result<()> {
         let is_live = |(number, sequence): &&RowRef| self.rows[*number as usize].sequence == Some(*sequence);
         let live: Vec<u32> = rows.iter().filter(is_live).map(|row| row.0).collect();
@@ -214,10 +224,7 @@ impl KeptRows {
             let encoded = if columns.is_empty() { None } else { Some(self.codec.convert_columns(&columns)?) };
             for (at, number) in numbers.iter().enumerate() {
                 let row = &self.rows[*number as usize];
-                let entry = &self.entries[row.entry as usize];
-                key::encode(self.bucket_of(row.time), shard_of_hash(entry.hash), &entry.key, &mut stored_key);
-                stored_key.extend_from_slice(&row.time.to_be_bytes());
-                stored_key.extend_from_slice(&row.sequence.unwrap_or_default().to_be_bytes());
+                self.stored_key(row, &mut stored_key);
                 value.clear();
                 value.push(u8::from(row.is_matched));
                 if let Some(encoded) = &encoded {

@@ -24,6 +24,8 @@ struct Came<'a> {
     input: usize,
     columns: &'a [ArrayRef],
     matched: Vec<bool>,
+    /// Kept rows that nobody wants any more.
+    spent: Vec<u32>,
 }
 
 impl StreamJoinOperator {
@@ -100,7 +102,10 @@ impl StreamJoinOperator {
         let first_time: Vec<u32> = pairs.kept.into_iter().filter(|kept| self.sides[other].mark(*kept)).collect();
         if spec.kind == StreamJoinKind::Semi && input == RIGHT && !first_time.is_empty() {
             emit(spec.alone(LEFT, self.sides[LEFT].columns(&first_time)?, first_time.len())?)?;
+            came.spent.extend(first_time);
+            return Ok(());
         }
+        first_time.into_iter().for_each(|kept| self.sides[other].keep_mark(kept));
         Ok(())
     }
 
@@ -121,10 +126,12 @@ impl Operator for StreamJoinOperator {
         let (key_has_null, columns) =
             rows.columns.split_last().ok_or_else(|| EngineError::internal("rows of a join without columns"))?;
         let key_has_null = flagged(key_has_null)?;
-        let mut came = Came { input, columns, matched: vec![false; rows.len()] };
+        let mut came = Came { input, columns, matched: vec![false; rows.len()], spent: Vec::new() };
         let mut able = self.able(&came, rows.len(), emit)?;
         let candidates: Vec<u32> = able.iter().copied().filter(|row| !is_true(&key_has_null, *row)).collect();
         self.probe(rows, &candidates, &mut came, emit)?;
+        // A row of a semi join comes out once: it is kept until it meets one, whichever side of a batch comes first.
+        self.sides[1 - input].drop_rows(&came.spent)?;
         if self.spec.kind == StreamJoinKind::Semi && input == LEFT {
             let (met, others): (Vec<u32>, Vec<u32>) = able.into_iter().partition(|row| came.matched[*row as usize]);
             if !met.is_empty() {
