@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test crash bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash hdfs-test bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,12 @@ crash: setup     ## kill the broker, and pipelines, COUNT times under load: make
 	$(BUILD)
 	HIGHWATER_LOG_KILLS=$(COUNT) HIGHWATER_KILLS=$(COUNT) $(CARGO) test --workspace \
 	  --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --test main crash -- --nocapture
+
+hdfs-test: setup ## checkpoints on a real HDFS: needs Java and Maven, fetches ninety megabytes once
+	scripts/hdfs-jars $(TARGET)/hdfs-jars
+	$(BUILD)
+	HIGHWATER_HDFS_JARS=$(abspath $(TARGET)/hdfs-jars) $(CARGO) test --workspace \
+	  --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --test main hdfs -- --ignored --nocapture
 
 build: setup     ## the binary, as it is released: target/release/highwater
 	$(CARGO) build --release --bin highwater

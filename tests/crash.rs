@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::program::{highwater, succeed};
+use crate::program::{Finished, highwater, succeed};
 use crate::random::Random;
 
 /// How many kills; more by `HIGHWATER_KILLS`.
@@ -49,6 +49,16 @@ fn write_file(folder: &Path, n: usize) {
     fs::rename(hidden, folder.join(format!("in/{n:04}.json"))).unwrap();
 }
 
+/// How a run is disturbed.
+pub(crate) struct Kills<'a> {
+    /// How often; more by `HIGHWATER_KILLS`.
+    pub(crate) count: usize,
+    /// Each at any moment of this time.
+    pub(crate) within: Duration,
+    /// What the disturbed runs have in their environment.
+    pub(crate) environment: &'a [(&'static str, String)],
+}
+
 fn results(folder: &Path) -> Vec<(&'static str, String)> {
     let read = |sql: &str| succeed(folder, &["sql", sql, "--storage", "storage", "--output", "csv"]);
     TABLES.iter().map(|(table, sql)| (*table, read(sql))).collect()
@@ -56,7 +66,12 @@ fn results(folder: &Path) -> Vec<(&'static str, String)> {
 
 #[test]
 fn tables_survive_kill_at_any_moment() {
-    let kills = std::env::var("HIGHWATER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    tables_survive(&Kills { count: KILLS, within: Duration::from_millis(900), environment: &[] });
+}
+
+/// Kills runs over a growing source, and compares with one that was left alone.
+pub(crate) fn tables_survive(disturbance: &Kills<'_>) {
+    let kills = std::env::var("HIGHWATER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(disturbance.count);
     let seed =
         std::env::var("HIGHWATER_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(u64::from(std::process::id()));
     let mut random = Random(seed);
@@ -73,8 +88,11 @@ fn tables_survive_kill_at_any_moment() {
             (0..3).for_each(|n| write_file(wild.path(), files + n));
             files += 3;
         }
-        let mut child = highwater(wild.path(), &run).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(random.next(900)));
+        let mut command = highwater(wild.path(), &run);
+        command.envs(disturbance.environment.iter().map(|(name, value)| (*name, value)));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let within_ms = u64::try_from(disturbance.within.as_millis()).unwrap();
+        std::thread::sleep(Duration::from_millis(random.next(within_ms)));
         // A process that has ended by itself was not killed: it does not count.
         if child.try_wait().unwrap().is_none() {
             child.kill().unwrap();
@@ -86,7 +104,9 @@ fn tables_survive_kill_at_any_moment() {
         child.wait().unwrap();
     }
     (0..files).for_each(|n| write_file(calm.path(), n));
-    succeed(wild.path(), &run);
+    let mut last = highwater(wild.path(), &run);
+    let last: Finished = last.envs(disturbance.environment.iter().map(|(k, v)| (*k, v))).output().unwrap().into();
+    assert_eq!(last.code, 0, "the run after {killed} kills, HIGHWATER_SEED={seed}:\n{}", last.stderr);
     succeed(calm.path(), &run);
     for ((table, found), (_, expected)) in results(wild.path()).into_iter().zip(results(calm.path())) {
         assert!(expected.lines().count() > 5, "{table} has too few rows to mean anything:\n{expected}");

@@ -15,4 +15,5 @@ mod outage;
 mod pipelines;
 mod program;
 mod random;
+mod remote;
 mod tidy;

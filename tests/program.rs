@@ -51,7 +51,7 @@ pub(crate) fn highwater(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).current_dir(folder).stdin(Stdio::null()).env("NO_COLOR", "1").env("TERM", "dumb");
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("HIGHWATER_") {
+        if ["HIGHWATER_", "AWS_", "HADOOP_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

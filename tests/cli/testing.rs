@@ -227,6 +227,10 @@ fn columns_that_are_only_outside_are_given_by_the_test() {
 fn a_new_project_and_every_example_pass_their_tests() {
     let folder = tempfile::tempdir().unwrap();
     succeed(folder.path(), &["init", "shop"]);
+    // A test keeps its checkpoints to itself, wherever the project has its own.
+    let settings = folder.path().join("shop/highwater.yml");
+    let given = fs::read_to_string(&settings).unwrap_or_default();
+    fs::write(settings, given + "\ncheckpoints:\n  location: gopher://nowhere/x\n").unwrap();
     let shop = succeed(folder.path(), &["test", "shop", "--output", "csv"]);
     assert_eq!(shop.matches(",passed,0\n").count(), 1, "{shop}");
     for entry in fs::read_dir(root().join("examples")).unwrap() {

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use highwater_connectors::registry::connectors;
 use highwater_engine::clock::SystemClock;
+use highwater_engine::plan::catalog::Options;
 use highwater_engine::plan::{Program, ScriptFile};
 use highwater_engine::query::{FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
 
-use crate::config::highwater_yml::{self, Setting};
+use crate::config::highwater_yml::{self, HighwaterYml, Setting};
+use crate::config::secrets;
 use crate::error::{Failure, Result};
 use crate::progress::board::{Board, lag};
 use crate::progress::live::LiveView;
@@ -38,6 +40,8 @@ pub(crate) const ABORTED: u8 = 130;
 pub(crate) struct Overrides {
     /// Where tables and checkpoints are kept.
     pub(crate) storage: Option<PathBuf>,
+    /// Where checkpoints are kept instead.
+    pub(crate) checkpoints: Option<String>,
     /// The trigger of every flow.
     pub(crate) trigger: Option<String>,
     /// Worker threads of one query.
@@ -63,6 +67,9 @@ pub(crate) fn settings(project: &Project, overrides: &Overrides) -> Result<Pipel
     let storage = overrides.storage.clone().or_else(|| project.storage.clone());
     let mut settings = PipelineSettings::new(storage.unwrap_or_else(|| DEFAULT_STORAGE.into()));
     settings.configuration = project.configuration.clone();
+    let location = overrides.checkpoints.as_ref().or(yml.checkpoints.location.as_ref());
+    settings.checkpoints.location = location.or(project.checkpoints.as_ref()).cloned();
+    settings.checkpoints.options = checkpoint_options(yml);
     if let Some(format) = &yml.default_format {
         settings.default_format.clone_from(format);
     }
@@ -77,6 +84,12 @@ pub(crate) fn settings(project: &Project, overrides: &Overrides) -> Result<Pipel
         settings.flows.insert(name.clone(), flow_settings(flow, given.is_some())?);
     }
     Ok(settings)
+}
+
+/// The options of the object store that checkpoints are kept in.
+pub(crate) fn checkpoint_options(yml: &HighwaterYml) -> Options {
+    let values = yml.checkpoints.options.iter().map(|(key, value)| (key.as_str(), value.to_string()));
+    values.inspect(|(_, value)| secrets::remember_references(value)).collect()
 }
 
 /// A trigger that was given for the run is meant for every flow.

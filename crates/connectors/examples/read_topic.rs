@@ -13,6 +13,7 @@ use highwater_connectors::kafka::KafkaConnector;
 use highwater_connectors::kafka::client::cluster::{Client, ClientSettings, Position, TopicPartition};
 use highwater_connectors::kafka::client::error::ClientError;
 use highwater_connectors::kafka::client::fetch::PartitionFetcher;
+use highwater_engine::checkpoint::{CheckpointDir, Durability};
 use highwater_engine::clock::{Clock, SystemClock};
 use highwater_engine::plan::catalog::{Connector, TableDefinition};
 use highwater_engine::source::{OffsetRange, SourceRequest};
@@ -89,8 +90,9 @@ fn read(
         partition_columns: Vec::new(),
     };
     let table = KafkaConnector.table(&definition)?;
-    let mut source =
-        table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir(), may_be_missing: false })?;
+    // A topic keeps nothing in the checkpoint.
+    let metadata = CheckpointDir::open("none", Durability::None)?.source_metadata(0);
+    let mut source = table.source(SourceRequest { projection, metadata, may_be_missing: false })?;
     let range = OffsetRange { start: source.initial_offset()?, end: source.latest_offset()? };
     let mut records = 0;
     for mut reader in source.read(&range)? {

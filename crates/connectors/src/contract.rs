@@ -7,9 +7,11 @@ use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::SessionContext;
+use highwater_engine::checkpoint::{CheckpointDir, Durability};
+use highwater_engine::clock::SystemClock;
 use highwater_engine::plan::catalog::{Options, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest, SinkToken};
-use highwater_engine::source::{PartitionReader, SourceRequest};
+use highwater_engine::source::{PartitionReader, SourceMetadata, SourceRequest};
 
 use crate::registry::connectors;
 
@@ -48,9 +50,16 @@ pub(crate) fn request(query_id: &str, schema: SchemaRef, output_mode: OutputMode
 }
 
 /// What the planner would ask a source of all columns for.
-pub(crate) fn all_columns(table: &dyn Table, metadata_dir: &Path) -> SourceRequest {
+pub(crate) fn all_columns(table: &dyn Table, checkpoint: &Path) -> SourceRequest {
     let projection = (0..table.schema().fields().len()).collect();
-    SourceRequest { projection, metadata_dir: metadata_dir.to_owned(), may_be_missing: false }
+    SourceRequest { projection, metadata: metadata_in(checkpoint), may_be_missing: false }
+}
+
+/// What a source may keep in the checkpoint of a query that has just started, whatever an earlier run still holds.
+pub(crate) fn metadata_in(checkpoint: &Path) -> SourceMetadata {
+    let _ = std::fs::remove_file(checkpoint.join("run/lock"));
+    let checkpoint = CheckpointDir::open(&checkpoint.display().to_string(), Durability::None).expect("a checkpoint");
+    checkpoint.start_run("q", &SystemClock).expect("a run").source_metadata(0)
 }
 
 /// The rows of a query over `t`, each as text, sorted.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Each connector is a folder with the same parts: `mod.rs` (its options, checked, and the `Table`), `source.rs`,
-//! `sink.rs`. [`registry`] names them all, [`stand_in`] puts tables in memory in their place. Nothing here decides what is replayed.
+//! `sink.rs`. [`registry`] names them all, and the object stores (`object_store`) that checkpoints can be kept in;
+//! [`stand_in`] puts tables in memory in the tables' place. Nothing here decides what is replayed.
 
 pub mod format;
 pub mod kafka;
@@ -17,6 +18,7 @@ pub mod rate;
 pub mod console;
 pub mod memory;
 pub mod noop;
+mod object_store;
 pub mod stand_in;
 pub mod registry;
 #[cfg(test)]

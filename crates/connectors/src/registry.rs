@@ -11,6 +11,7 @@ use crate::format::functions;
 use crate::kafka::KafkaConnector;
 use crate::memory::MemoryConnector;
 use crate::noop::NoopConnector;
+use crate::object_store;
 use crate::rate::{RateConnector, RateMicroBatchConnector};
 use crate::sqlite::SqliteConnector;
 
@@ -29,5 +30,6 @@ pub fn connectors() -> ConnectorRegistry {
     registry.register(Arc::new(MemoryConnector));
     registry.register(Arc::new(NoopConnector));
     functions::all().into_iter().for_each(|function| registry.register_function(function));
+    object_store::register(&mut registry.object_stores);
     registry
 }

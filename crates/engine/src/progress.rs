@@ -41,6 +41,35 @@ pub struct StreamingQueryProgress {
     pub sources: Vec<SourceProgress>,
     /// The sink.
     pub sink: SinkProgress,
+    /// What is kept to restart from, for a query with state (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointProgress>,
+}
+
+/// The state a query has in its checkpoint after a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CheckpointProgress {
+    /// Where it is.
+    pub location: String,
+    /// Bytes of all its state files, also those kept to go back to.
+    pub size_bytes: u64,
+    /// Bytes of the changelogs a restart would apply after the newest snapshot.
+    pub changelog_size_bytes: u64,
+    /// The batch of the newest snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_batch_id: Option<BatchId>,
+    /// Bytes of the newest snapshot.
+    pub snapshot_size_bytes: u64,
+    /// How long ago it was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_age_ms: Option<u64>,
+    /// Milliseconds the last snapshot of this run took to be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_upload_ms: Option<u64>,
+    /// Bytes it wrote: of files that no earlier snapshot had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_upload_size_bytes: Option<u64>,
 }
 
 /// Milliseconds spent in each phase of a batch.

@@ -9,11 +9,11 @@
 //! is replayed, and never keeps a position of its own across restarts.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::CheckpointDir;
 use crate::error::Result;
 
 /// A position in a source. The engine stores, compares and prints it; only the source that made it reads it.
@@ -43,11 +43,55 @@ pub struct OffsetRange {
 pub struct SourceRequest {
     /// Indices into the table's schema of the columns the query needs, in the order the batches must have them.
     pub projection: Vec<usize>,
-    /// A local folder that belongs to this source of this query, for the few sources that must keep a log of their
-    /// own (files seen). It is inside the checkpoint location.
-    pub metadata_dir: PathBuf,
+    /// What belongs to this source of this query in its checkpoint, for the few sources that must keep a log of their
+    /// own (files seen).
+    pub metadata: SourceMetadata,
     /// A query of this pipeline fills the table: while it is not there it is a stream without rows, and no mistake.
     pub may_be_missing: bool,
+}
+
+/// A few small files of a source in the checkpoint of its query, wherever that lies. Each appears whole or not at all,
+/// and a run that is no longer the newest writes none.
+#[derive(Debug, Clone)]
+pub struct SourceMetadata {
+    checkpoint: CheckpointDir,
+    folder: String,
+}
+
+impl SourceMetadata {
+    pub(crate) fn new(checkpoint: CheckpointDir, folder: String) -> Self {
+        Self { checkpoint, folder }
+    }
+
+    /// The full address of a file, for messages.
+    pub fn address(&self, name: &str) -> String {
+        self.checkpoint.store().address(&self.name(name))
+    }
+
+    /// The names of the files, in no order.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let entries = self.checkpoint.store().list(&self.folder)?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    }
+
+    /// The whole file, or none if there is none.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.checkpoint.store().read(&self.name(name))
+    }
+
+    /// Makes the file unless there is one with other content, then false. Durable when it returns.
+    pub fn create(&self, name: &str, bytes: &[u8]) -> Result<bool> {
+        self.checkpoint.writable()?.create(&self.name(name), bytes)
+    }
+
+    /// Removes the file if it is there.
+    pub fn delete(&self, name: &str) -> Result<()> {
+        self.checkpoint.writable()?.delete(&self.name(name))
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder)
+    }
 }
 
 /// A stream of rows with positions.

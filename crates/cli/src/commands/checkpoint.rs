@@ -1,25 +1,32 @@
 //! `highwater checkpoint list | inspect | verify | prune`: the checkpoints of a storage folder, or one by its location.
 //!
 //! What is in the files is the engine's to read ([`highwater_engine::checkpoint::inspect`]); here it is asked and printed.
-//! All but `prune` only read, also while the query runs.
+//! All but `prune` only read, also while the query runs. A location may be the URL of an object store; its options are
+//! those in the `highwater.yml` of the project in the current folder. `prune` refuses what is not on this machine.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use highwater_connectors::registry::connectors;
 use highwater_engine::checkpoint::inspect::{
     self, BatchDetail, CheckpointSummary, Inspection, PrunePlan, Verification,
 };
-use highwater_engine::checkpoint::{CheckpointDir, Durability, Retention};
+use highwater_engine::checkpoint::{CheckpointContext, CheckpointDir, Durability, Location, RemoteSettings, Retention};
 use highwater_engine::clock::{Clock, SystemClock};
 use highwater_engine::error::nearest;
+use highwater_engine::plan::catalog::Options;
 use highwater_engine::query::{StoredCheckpoint, stored_checkpoints};
 
 use super::sql::Storage;
+use crate::config::highwater_yml::HighwaterYml;
 use crate::error::{Failure, Result};
 use crate::output::columns::{counts, flags, texts, times, write_columns, write_json, write_json_lines};
 use crate::output::{Format, stdout_failure};
 use crate::progress::board::bytes;
+use crate::project::Project;
+use crate::run::checkpoint_options;
 
 /// The verbs of `checkpoint`.
 #[derive(Debug, clap::Subcommand)]
@@ -40,7 +47,7 @@ struct Which {
     /// The query's name
     #[arg(required_unless_present = "location")]
     query: Option<String>,
-    /// A checkpoint location, instead of a query and its storage folder
+    /// A checkpoint location (a path or a URL), instead of a query and its storage folder
     #[arg(long, value_name = "LOCATION", conflicts_with = "query")]
     location: Option<String>,
     #[command(flatten)]
@@ -105,7 +112,7 @@ Examples:
 pub(crate) struct Verify {
     /// The query's name; all of the storage folder if not given
     query: Option<String>,
-    /// A checkpoint location, instead of a query and its storage folder
+    /// A checkpoint location (a path or a URL), instead of a query and its storage folder
     #[arg(long, value_name = "LOCATION", conflicts_with = "query")]
     location: Option<String>,
     #[command(flatten)]
@@ -176,7 +183,33 @@ fn find(storage: &Path, name: &str) -> Result<StoredCheckpoint> {
 }
 
 fn open(checkpoint: &StoredCheckpoint) -> Result<CheckpointDir> {
-    Ok(CheckpointDir::open(&checkpoint.location, Durability::Fsync)?)
+    let is_remote = matches!(Location::parse(&checkpoint.location)?, Location::Remote(_));
+    let options = match Project::around(Path::new(".")).filter(|_| is_remote) {
+        Some(folder) => checkpoint_options(&HighwaterYml::load(&folder)?),
+        None => Options::default(),
+    };
+    let context = CheckpointContext {
+        object_stores: &connectors().object_stores,
+        options: &options,
+        remote: &RemoteSettings::default(),
+        durability: Durability::Fsync,
+        clock: Arc::new(SystemClock),
+        // Only reading is done to what is not on this machine: `prune` refuses it.
+        work_dir: Path::new(""),
+    };
+    Ok(CheckpointDir::open_with(&checkpoint.location, &context)?)
+}
+
+/// On this machine a lock tells whether the query runs. Elsewhere nothing does, and a run of ours would end its own.
+fn refuse_remote(location: &str) -> Result<()> {
+    match Location::parse(location)? {
+        Location::Local(_) => Ok(()),
+        Location::Remote(remote) => Err(Failure::usage(format!(
+            "checkpoint '{remote}' cannot be pruned from here: it is not on this machine, and if its query runs \
+             anywhere, that would end it"
+        ))
+        .help("--dry-run shows what would go; the query itself removes what its retention does not keep")),
+    }
 }
 
 /// A line of the list: a checkpoint that cannot be read has its line, too.
@@ -394,6 +427,9 @@ fn ranges(batches: &[u64]) -> String {
 
 fn prune(arguments: &Prune) -> Result<()> {
     let stored = arguments.which.checkpoint()?;
+    if !arguments.dry_run {
+        refuse_remote(&stored.location)?;
+    }
     let checkpoint = open(&stored)?;
     let retention = Retention { min_batches_to_retain: arguments.keep };
     let query = inspect::summarize(&checkpoint)?.query;

@@ -66,12 +66,16 @@ pub(crate) struct Planned {
     /// Where tables and checkpoints are kept; the project's storage, else ./highwater-data
     #[arg(long, env = "HIGHWATER_STORAGE", value_name = "DIR")]
     storage: Option<PathBuf>,
+    /// Where checkpoints are kept if not in the storage: a path, s3://BUCKET/PREFIX or hdfs://HOST/PATH
+    #[arg(long, env = "HIGHWATER_CHECKPOINTS", value_name = "LOCATION")]
+    checkpoints: Option<String>,
 }
 
 impl Planned {
     /// Reads the project and plans its queries.
     pub(crate) fn open(&self) -> Result<Pipeline> {
-        let overrides = Overrides { storage: self.storage.clone(), ..Overrides::default() };
+        let (storage, checkpoints) = (self.storage.clone(), self.checkpoints.clone());
+        let overrides = Overrides { storage, checkpoints, ..Overrides::default() };
         run::open(&self.subject.load()?, &overrides)
     }
 }
@@ -84,6 +88,9 @@ pub(crate) struct Arguments {
     /// Where tables and checkpoints are kept; the project's storage, else ./highwater-data
     #[arg(long, env = "HIGHWATER_STORAGE", value_name = "DIR")]
     storage: Option<PathBuf>,
+    /// Where checkpoints are kept if not in the storage: a path, s3://BUCKET/PREFIX or hdfs://HOST/PATH
+    #[arg(long, env = "HIGHWATER_CHECKPOINTS", value_name = "LOCATION")]
+    checkpoints: Option<String>,
     /// When batches start: available-now, once, an interval such as '5 seconds', or real-time
     #[arg(long, env = "HIGHWATER_TRIGGER", value_name = "TRIGGER")]
     trigger: Option<String>,
@@ -107,6 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let project = arguments.subject.load()?;
     let overrides = Overrides {
         storage: arguments.storage.clone(),
+        checkpoints: arguments.checkpoints.clone(),
         trigger: arguments.trigger.clone(),
         parallelism: arguments.parallelism,
     };

@@ -5,6 +5,10 @@
 //! parallelism: 2              # worker threads of one query; default: the machine's cores
 //! default_format: delta       # what a streaming table is stored as when its statement does not say
 //! catalog: [catalog.sql]      # files of CREATE TABLE statements: tables that are there before the project runs
+//! checkpoints:                # default: in the storage folder
+//!   location: s3://bucket/pipelines
+//!   options:                  # of the object store: docs/checkpoints.md
+//!     region: eu-central-1
 //! flows:                      # for one flow or streaming table, by name
 //!   alerts:
 //!     trigger: 1 second
@@ -40,6 +44,40 @@ pub(crate) struct HighwaterYml {
     pub(crate) catalog: Vec<String>,
     /// Settings of single flows.
     pub(crate) flows: BTreeMap<String, FlowSettings>,
+    /// Where checkpoints are kept.
+    pub(crate) checkpoints: Checkpoints,
+}
+
+/// Where checkpoints are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Checkpoints {
+    /// A path or the URL of an object store.
+    pub(crate) location: Option<String>,
+    /// Options of the object store.
+    pub(crate) options: BTreeMap<String, Scalar>,
+}
+
+/// A value that may stand without quotes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Scalar {
+    /// `true`
+    Flag(bool),
+    /// `3`
+    Number(i64),
+    /// Anything else.
+    Text(String),
+}
+
+impl std::fmt::Display for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag(flag) => flag.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 /// The settings of one flow.
@@ -105,6 +143,7 @@ struct File {
     default_format: Option<String>,
     catalog: Vec<String>,
     flows: BTreeMap<String, FlowFile>,
+    checkpoints: Checkpoints,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,10 +158,18 @@ impl HighwaterYml {
     pub(crate) fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE_NAME);
         match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&path.display().to_string(), &text),
+            Ok(text) => Ok(Self::parse(&path.display().to_string(), &text)?.relative_to(folder)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Failure::runtime(format!("{} cannot be read: {error}", path.display()))),
         }
+    }
+
+    /// The same with the paths in it relative to the project's folder.
+    fn relative_to(mut self, folder: &Path) -> Self {
+        if let Some(location) = self.checkpoints.location.as_mut().filter(|location| !location.contains("://")) {
+            *location = folder.join(&*location).display().to_string();
+        }
+        self
     }
 
     /// The settings in `text`, the content of `file`.
@@ -144,6 +191,7 @@ impl HighwaterYml {
             parallelism: parsed.parallelism.map(|threads| usize::from(threads.value)),
             default_format: parsed.default_format,
             catalog: parsed.catalog,
+            checkpoints: parsed.checkpoints,
             flows: parsed
                 .flows
                 .into_iter()
@@ -181,6 +229,21 @@ mod tests {
         for text in ["", "# only a comment\n"] {
             assert!(HighwaterYml::parse("highwater.yml", text).unwrap().trigger.is_none());
         }
+    }
+
+    #[test]
+    fn checkpoints_may_be_elsewhere() {
+        let text = "checkpoints:\n  location: s3://b/p\n  options:\n    path_style: true\n    endpoint: http://127.0.0.1:9000\n    \
+                    secret_access_key: ${env:NOT_SET}\n";
+        let checkpoints = HighwaterYml::parse("highwater.yml", text).unwrap().checkpoints;
+        assert_eq!(checkpoints.location.as_deref(), Some("s3://b/p"));
+        let options: Vec<String> = checkpoints.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let expected = ["endpoint=http://127.0.0.1:9000", "path_style=true", "secret_access_key=${env:NOT_SET}"];
+        assert_eq!(options, expected);
+        assert!(mistake("checkpoints:\n  loaction: x\n").contains("did you mean 'location'?"));
+        let local = HighwaterYml::parse("highwater.yml", "checkpoints:\n  location: here\n").unwrap();
+        let local = local.relative_to(Path::new("/project")).checkpoints;
+        assert_eq!(local.location.as_deref(), Some("/project/here"));
     }
 
     fn mistake(text: &str) -> String {

@@ -29,6 +29,13 @@ pub(crate) fn is_reference(name: &str) -> bool {
     true
 }
 
+/// The same for every reference in the value of an option.
+pub(crate) fn remember_references(value: &str) {
+    for reference in value.split("${").skip(1).filter_map(|rest| rest.split_once('}')) {
+        is_reference(reference.0);
+    }
+}
+
 fn remember(value: &str) {
     if value.len() < MIN_LENGTH {
         return;
@@ -61,6 +68,9 @@ mod tests {
         std::fs::write(&path, "hunter2-of-this-test\n").unwrap();
         assert!(is_reference(&format!("file:{}", path.display())));
         assert_eq!(redact("login with hunter2-of-this-test failed"), "login with ****** failed");
+        std::fs::write(&path, "hunter3-of-this-test\n").unwrap();
+        remember_references(&format!("key:${{file:{}}}", path.display()));
+        assert_eq!(redact("hunter3-of-this-test"), "******");
     }
 
     #[test]

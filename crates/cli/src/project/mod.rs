@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A folder is an open-source Spark 4.3 Declarative Pipelines project. What Spark would read and Highwater cannot run
-//! (Python files, remote storage) is refused by name, never skipped.
+//! (Python files) is refused by name, never skipped.
 
 mod spark_pipeline;
 
@@ -42,6 +42,8 @@ pub(crate) struct Project {
     pub(crate) files: Vec<SqlFile>,
     /// Where tables and checkpoints are kept, if the project says.
     pub(crate) storage: Option<PathBuf>,
+    /// Where checkpoints are kept, if the project's storage is an object store.
+    pub(crate) checkpoints: Option<String>,
     /// `configuration` of the project with `--param` on top.
     pub(crate) configuration: BTreeMap<String, String>,
     /// `highwater.yml`, or its defaults.
@@ -101,6 +103,7 @@ impl Project {
             root,
             files,
             storage: None,
+            checkpoints: None,
             configuration: params.clone(),
             settings: HighwaterYml::default(),
         }
@@ -115,6 +118,7 @@ impl Project {
         configuration.extend(params.clone());
         Ok(Self {
             storage: Some(pipeline.storage_path(root)?),
+            checkpoints: pipeline.remote_checkpoints(),
             name: pipeline.name,
             root: root.to_owned(),
             files: files
@@ -224,13 +228,18 @@ mod tests {
     }
 
     #[test]
-    fn remote_storage_is_refused_and_file_uris_are_taken() {
-        let remote =
-            folder(&[("spark-pipeline.yml", &YML.replace("data", "s3://bucket/x")), ("transformations/a.sql", "")]);
-        assert!(mistake(&remote).contains("s3://bucket/x"), "{}", mistake(&remote));
-        let uri =
-            folder(&[("spark-pipeline.yml", &YML.replace("data", "file:///var/x")), ("transformations/a.sql", "")]);
-        assert_eq!(load(&uri, &[]).unwrap().storage, Some(PathBuf::from("/var/x")));
+    fn remote_storage_is_for_checkpoints_and_file_uris_are_taken() {
+        let stored_in = |storage: &str| {
+            folder(&[("spark-pipeline.yml", &YML.replace("data", storage)), ("transformations/a.sql", "")])
+        };
+        let remote = stored_in("s3a://bucket/x/");
+        let project = load(&remote, &[]).unwrap();
+        assert_eq!(project.checkpoints.as_deref(), Some("s3a://bucket/x/checkpoints"));
+        assert_eq!(project.storage, Some(remote.path().join("highwater-data")));
+        let uri = load(&stored_in("file:///var/x"), &[]).unwrap();
+        assert_eq!((uri.storage, uri.checkpoints), (Some(PathBuf::from("/var/x")), None));
+        let unknown = mistake(&stored_in("gopher://bucket/x"));
+        assert!(unknown.contains("storage 'gopher://bucket/x' is neither a local folder nor"), "{unknown}");
     }
 
     #[test]

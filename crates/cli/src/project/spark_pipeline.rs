@@ -1,14 +1,17 @@
 //! `spark-pipeline.yml`, the file open-source Spark 4.3 reads: its keys, no more and no fewer.
 //!
-//! `storage` may also be a path relative to the file, which Spark refuses; a `file:` URI works on both. A glob is what
-//! Spark takes, the path of a file or `FOLDER/**`, or any other that the crate `glob` reads.
+//! `storage` may also be a path relative to the file, which Spark refuses; a `file:` URI works on both. An object store
+//! as storage is for checkpoints, as it is in Spark: tables without a path of their own stay beside the project. A glob
+//! is what Spark takes, the path of a file or `FOLDER/**`, or any other that the crate `glob` reads.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use highwater_connectors::registry::connectors;
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
+use super::DEFAULT_STORAGE;
 use crate::config::yaml;
 use crate::error::{Failure, Result};
 
@@ -118,7 +121,7 @@ impl SparkPipeline {
         })
     }
 
-    /// `storage` as a local folder.
+    /// The local folder of tables and status files: `storage`, unless that is an object store.
     pub(super) fn storage_path(&self, root: &Path) -> Result<PathBuf> {
         if let Some(rest) = self.storage.strip_prefix("file:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -128,14 +131,23 @@ impl SparkPipeline {
             let message = format!("storage '{}' is not absolute, expected file:///FOLDER", self.storage);
             return Err(self.source.failure(self.storage_location, message));
         }
-        if self.storage.contains("://") {
-            let message = format!("storage '{}' is not a local folder", self.storage);
+        if let Some((scheme, _)) = self.storage.split_once("://") {
+            let registry = connectors();
+            let known: Vec<&str> = registry.object_stores.schemes().collect();
+            if known.contains(&scheme) {
+                return Ok(root.join(DEFAULT_STORAGE));
+            }
+            let message = format!("storage '{}' is neither a local folder nor an object store", self.storage);
             let failure = self.source.failure(self.storage_location, message);
-            return Err(
-                failure.help("this version keeps tables and checkpoints on local disks: file:///FOLDER or a path")
-            );
+            return Err(failure.help(format!("use a path, file:///FOLDER, or one of: {}", known.join(", "))));
         }
         Ok(root.join(&self.storage))
+    }
+
+    /// Where checkpoints are, if `storage` is an object store.
+    pub(super) fn remote_checkpoints(&self) -> Option<String> {
+        let is_remote = self.storage.contains("://") && !self.storage.starts_with("file:");
+        is_remote.then(|| format!("{}/checkpoints", self.storage.trim_end_matches('/')))
     }
 
     /// The SQL files the libraries name, each once, in the order of their paths.

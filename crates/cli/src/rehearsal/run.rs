@@ -15,7 +15,7 @@ use highwater_engine::clock::{Clock, ManualClock};
 use highwater_engine::error::nearest;
 use highwater_engine::plan::catalog::ConnectorRegistry;
 use highwater_engine::progress::{ProgressListener, StreamingQueryProgress};
-use highwater_engine::query::{Pipeline, PipelineSettings};
+use highwater_engine::query::{CheckpointSettings, Pipeline, PipelineSettings};
 use tempfile::TempDir;
 
 use super::compare::{Difference, compare};
@@ -86,8 +86,11 @@ impl<'a> Rehearsal<'a> {
             storage: Some(storage.path().to_owned()),
             trigger: Some("available-now".to_owned()),
             parallelism: Some(1),
+            checkpoints: None,
         };
         let mut settings = run::settings(project, &overrides)?;
+        // In the folder of the test, wherever the project keeps its own.
+        settings.checkpoints = CheckpointSettings::default();
         settings.query.durability = Durability::None;
         let store = MemoryStore::recording();
         let connectors = stand_ins(&connectors(), &store, &file.columns);

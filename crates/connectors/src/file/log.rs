@@ -4,7 +4,7 @@
 //! engine hears of the number, so that the same range always gives the same files. One file a log offset:
 //!
 //! ```text
-//!   <metadata_dir>/0  1  2 ... 8  9.compact  10 ...         every tenth holds all entries up to it
+//!   sources/<i>/0  1  2 ... 8  9.compact  10 ...            every tenth holds all entries up to it
 //!
 //!   v1
 //!   {"path":"/in/a.json","timestamp":1735689600000,"size":120,"batchId":0}      one line a file
@@ -15,12 +15,10 @@
 //! refuses to forget a file before it is older than `maxFileAge`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use highwater_engine::error::{EngineError, Result};
+use highwater_engine::source::SourceMetadata;
 use serde::{Deserialize, Serialize};
-
-use super::durable::{self, Created};
 
 /// Each file whose number plus one divides by this holds all entries before it.
 const COMPACT_EVERY: i64 = 10;
@@ -45,19 +43,19 @@ struct Trailer {
     crc32c: String,
 }
 
-/// The log in its folder, with the entries that may still be asked for.
+/// The log in the query's checkpoint, with the entries that may still be asked for.
 #[derive(Debug)]
 pub(crate) struct SourceLog {
-    folder: PathBuf,
+    files: SourceMetadata,
     /// Entries by log offset.
     batches: BTreeMap<i64, Vec<FileEntry>>,
     latest: i64,
 }
 
 impl SourceLog {
-    /// Reads what is there; an empty or missing folder is a log without entries.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let mut log = Self { folder: folder.to_owned(), batches: BTreeMap::new(), latest: -1 };
+    /// Reads what is there; nothing is a log without entries.
+    pub(crate) fn open(files: SourceMetadata) -> Result<Self> {
+        let mut log = Self { files, batches: BTreeMap::new(), latest: -1 };
         let ids = log.ids()?;
         let base = ids.iter().filter(|(_, compact)| *compact).map(|(id, _)| *id).max();
         for (id, compact) in ids.into_iter().filter(|(id, _)| base.is_none_or(|base| *id >= base)) {
@@ -89,7 +87,7 @@ impl SourceLog {
         if end > self.latest {
             return Err(EngineError::data(format!(
                 "the file source's log '{}' ends at log offset {}, but the checkpoint asks for {end}",
-                self.folder.display(),
+                self.files.address(""),
                 self.latest
             ))
             .help("restore the log from the same backup as the checkpoint, or start with a new checkpoint"));
@@ -104,7 +102,6 @@ impl SourceLog {
     /// `forget_before_ms` are left out when the log is compacted.
     pub(crate) fn append(&mut self, files: Vec<FileEntry>, forget_before_ms: i64) -> Result<i64> {
         let id = self.latest + 1;
-        durable::create_dir(&self.folder)?;
         let compact = (id + 1) % COMPACT_EVERY == 0;
         let kept: Vec<FileEntry> = if compact {
             let old = self.entries().filter(|entry| entry.timestamp >= forget_before_ms);
@@ -112,10 +109,13 @@ impl SourceLog {
         } else {
             files.clone()
         };
-        let path = self.folder.join(file_name(id, compact));
-        if durable::write_new(&path, &encode(&kept)?)? == Created::AlreadyThere {
-            return Err(EngineError::data(format!("the file source's log already has '{}'", path.display()))
-                .help("another run of this query is active on the same checkpoint: stop one of them"));
+        let name = file_name(id, compact);
+        if !self.files.create(&name, &encode(&kept)?)? {
+            return Err(EngineError::data(format!(
+                "the file source's log already has '{}'",
+                self.files.address(&name)
+            ))
+            .help("another run of this query is active on the same checkpoint: stop one of them"));
         }
         self.batches.insert(id, files);
         self.latest = id;
@@ -130,14 +130,16 @@ impl SourceLog {
             return Ok(());
         };
         for (id, compact) in ids.into_iter().filter(|(id, _)| *id < base) {
-            durable::remove_file(&self.folder.join(file_name(id, compact)))?;
+            self.files.delete(&file_name(id, compact))?;
         }
         Ok(())
     }
 
     /// (log offset, whether it is a compacted file), in order.
     fn ids(&self) -> Result<Vec<(i64, bool)>> {
-        let mut ids: Vec<(i64, bool)> = durable::file_names(&self.folder)?
+        let mut ids: Vec<(i64, bool)> = self
+            .files
+            .list()?
             .iter()
             .filter_map(|name| match name.strip_suffix(".compact") {
                 Some(id) => Some((id.parse().ok()?, true)),
@@ -149,12 +151,13 @@ impl SourceLog {
     }
 
     fn read_file(&self, id: i64, compact: bool) -> Result<Vec<FileEntry>> {
-        let path = self.folder.join(file_name(id, compact));
-        let bytes = std::fs::read(&path).map_err(|error| durable::io_error("read", &path, error))?;
+        let name = file_name(id, compact);
+        // What was listed a moment ago and cannot be read is damage like any other.
+        let bytes = self.files.read(&name)?.unwrap_or_default();
         decode(&bytes).map_err(|found| {
             EngineError::data(format!(
                 "the file source's log file '{}' is damaged: {found}, expected 'v1', one JSON line a file and a checksum",
-                path.display()
+                self.files.address(&name)
             ))
             .help("restore it from a backup; without it Highwater cannot know which files were already read")
         })
@@ -166,7 +169,7 @@ impl SourceLog {
             None => Ok(()),
             Some(missing) => Err(EngineError::data(format!(
                 "the file source's log '{}' has no file for log offset {missing}, but one for {}",
-                self.folder.display(),
+                self.files.address(""),
                 self.latest
             ))
             .help("restore the missing file from a backup, or start with a new checkpoint")),
@@ -217,14 +220,18 @@ fn decode(bytes: &[u8]) -> Result<Vec<FileEntry>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::contract::metadata_in;
+    use crate::file::durable;
 
     fn entry(path: &str, batch_id: i64) -> FileEntry {
         FileEntry { path: path.to_owned(), timestamp: 1_000 + batch_id, size: 7, batch_id }
     }
 
     fn filled(folder: &Path, offsets: i64) -> SourceLog {
-        let mut log = SourceLog::open(folder).expect("opened");
+        let mut log = SourceLog::open(metadata_in(folder)).expect("opened");
         for id in 0..offsets {
             log.append(vec![entry(&format!("/in/{id}"), id)], 0).expect("appended");
         }
@@ -235,7 +242,7 @@ mod tests {
     fn a_reopened_log_gives_the_same_files_over_a_compaction() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = filled(folder.path(), 23);
-        let again = SourceLog::open(folder.path()).expect("opened");
+        let again = SourceLog::open(metadata_in(folder.path())).expect("opened");
         assert_eq!(again.latest(), 22);
         assert_eq!(again.range(20, 22).expect("range"), log.range(20, 22).expect("range"));
         assert_eq!(again.entries().count(), 23);
@@ -245,10 +252,10 @@ mod tests {
     fn commit_removes_what_a_compacted_file_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         filled(folder.path(), 23).commit(21).expect("committed");
-        let mut names = durable::file_names(folder.path()).expect("names");
+        let mut names = durable::file_names(&folder.path().join("sources/0")).expect("names");
         names.sort();
         assert_eq!(names, ["19.compact", "20", "21", "22"]);
-        assert_eq!(SourceLog::open(folder.path()).expect("opened").entries().count(), 23);
+        assert_eq!(SourceLog::open(metadata_in(folder.path())).expect("opened").entries().count(), 23);
     }
 
     #[test]
@@ -256,8 +263,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut log = filled(folder.path(), 9);
         log.append(vec![entry("/in/9", 9)], 1_008).expect("appended");
-        let paths: Vec<String> =
-            SourceLog::open(folder.path()).expect("opened").entries().map(|entry| entry.path.clone()).collect();
+        let paths: Vec<String> = SourceLog::open(metadata_in(folder.path()))
+            .expect("opened")
+            .entries()
+            .map(|entry| entry.path.clone())
+            .collect();
         assert_eq!(paths, ["/in/8", "/in/9"]);
     }
 
@@ -265,25 +275,25 @@ mod tests {
     fn a_torn_file_is_refused_by_name() {
         let folder = tempfile::tempdir().expect("a folder");
         filled(folder.path(), 2);
-        let path = folder.path().join("1");
+        let path = folder.path().join("sources/0/1");
         let bytes = std::fs::read(&path).expect("read");
         for cut in [0, 1, 3, 20, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..cut]).expect("torn");
-            let error = SourceLog::open(folder.path()).expect_err("refused").to_string();
+            let error = SourceLog::open(metadata_in(folder.path())).expect_err("refused").to_string();
             assert!(error.contains(&path.display().to_string()), "cut at {cut}: {error}");
         }
         let mut flipped = bytes;
         flipped[10] ^= 1;
         std::fs::write(&path, &flipped).expect("flipped");
-        assert!(SourceLog::open(folder.path()).expect_err("refused").to_string().contains("checksum"));
+        assert!(SourceLog::open(metadata_in(folder.path())).expect_err("refused").to_string().contains("checksum"));
     }
 
     #[test]
     fn a_missing_file_in_the_middle_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         filled(folder.path(), 3);
-        std::fs::remove_file(folder.path().join("1")).expect("removed");
-        let error = SourceLog::open(folder.path()).expect_err("refused").to_string();
+        std::fs::remove_file(folder.path().join("sources/0/1")).expect("removed");
+        let error = SourceLog::open(metadata_in(folder.path())).expect_err("refused").to_string();
         assert!(error.contains("no file for log offset 1"), "{error}");
     }
 }

@@ -142,7 +142,7 @@ impl Table for FileTable {
 
     fn source(&self, request: SourceRequest) -> Result<Box<dyn Source>> {
         self.refuse_inferred()?;
-        Ok(Box::new(source::FileSource::open(self.plan(&request.projection), &request.metadata_dir)?))
+        Ok(Box::new(source::FileSource::open(self.plan(&request.projection), request.metadata)?))
     }
 
     fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::source::{Offset, OffsetRange, PartitionReader, Source};
+use highwater_engine::source::{Offset, OffsetRange, PartitionReader, Source, SourceMetadata};
 use serde_json::json;
 
 use super::durable::{self, io_error};
@@ -38,9 +38,9 @@ pub(crate) struct FileSource {
 }
 
 impl FileSource {
-    /// Opens the stream with its log in `metadata_dir`.
-    pub(crate) fn open(plan: ReadPlan, metadata_dir: &Path) -> Result<Self> {
-        let log = SourceLog::open(metadata_dir)?;
+    /// Opens the stream with its log in the query's checkpoint.
+    pub(crate) fn open(plan: ReadPlan, metadata: SourceMetadata) -> Result<Self> {
+        let log = SourceLog::open(metadata)?;
         let options = Arc::clone(&plan.options);
         let seen = log.entries().map(|entry| seen_key(&options, &entry.path)).collect();
         let newest_ms = log.entries().map(|entry| entry.timestamp).max().unwrap_or(i64::MIN);

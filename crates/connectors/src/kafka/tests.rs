@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
+use highwater_engine::checkpoint::{CheckpointDir, Durability};
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{Connector, Options, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, SinkRequest, SinkToken};
-use highwater_engine::source::{Offset, OffsetRange, ReadReport, Source, SourceRequest};
+use highwater_engine::source::{Offset, OffsetRange, ReadReport, Source, SourceMetadata, SourceRequest};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
@@ -33,7 +34,12 @@ fn table(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> R
 fn source(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> Result<Box<dyn Source>> {
     let table = table(broker, schema, options)?;
     let projection = (0..table.schema().fields().len()).collect();
-    table.source(SourceRequest { projection, metadata_dir: std::env::temp_dir(), may_be_missing: false })
+    table.source(SourceRequest { projection, metadata: unused_metadata(), may_be_missing: false })
+}
+
+/// A topic keeps nothing in the checkpoint.
+fn unused_metadata() -> SourceMetadata {
+    CheckpointDir::open("none", Durability::None).unwrap().source_metadata(0)
 }
 
 fn producer(broker: &str, codec: &str) -> BaseProducer {
@@ -161,8 +167,7 @@ fn values_are_decoded_into_declared_columns() {
     for (mode, rows, dropped) in [("PERMISSIVE", 20, 0), ("DROPMALFORMED", 19, 1)] {
         let options = [("subscribe", "decoded"), ("startingOffsets", "earliest"), ("mode", mode)];
         let table = table(broker.address(), Some(schema.clone()), &options).unwrap();
-        let request =
-            SourceRequest { projection: vec![3, 1, 2], metadata_dir: std::env::temp_dir(), may_be_missing: false };
+        let request = SourceRequest { projection: vec![3, 1, 2], metadata: unused_metadata(), may_be_missing: false };
         let mut source = table.source(request).unwrap();
         let (start, end) = (offset(json!({"decoded": {"0": 0}})), offset(json!({"decoded": {"0": 20}})));
         let mut readers = source.read(&OffsetRange { start, end }).unwrap();

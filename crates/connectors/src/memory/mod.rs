@@ -97,7 +97,6 @@ impl Table for MemoryTable {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use highwater_engine::sink::SinkToken;
     use highwater_engine::source::{Offset, OffsetRange};
@@ -157,7 +156,8 @@ mod tests {
         let table = table(&store);
         store.add("t", "p1", rows(&[(1, "a")]));
         write(&table, OutputMode::Append, 0, &[(2, "b"), (3, "c")]);
-        let mut source = table.source(all_columns(&table, Path::new(""))).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut source = table.source(all_columns(&table, folder.path())).unwrap();
         let (found, end) = read(source.as_mut(), 0);
         assert_eq!(found, [("p1".to_owned(), 1), ("q".to_owned(), 2)]);
         store.add("t", "p1", rows(&[(4, "d")]));
@@ -169,7 +169,8 @@ mod tests {
     fn a_rewritten_table_is_no_stream_and_lost_rows_are_missed() {
         let store = MemoryStore::default();
         let table = table(&store);
-        let mut source = table.source(all_columns(&table, Path::new(""))).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut source = table.source(all_columns(&table, folder.path())).unwrap();
         let range = OffsetRange { start: Offset(0.into()), end: Offset(5.into()) };
         let Err(lost) = source.read(&range) else { panic!("rows that are not there were read") };
         let expected = "table t (USING memory) has the batches 0 to 0, expected 0 to 5: its rows were lost with the \

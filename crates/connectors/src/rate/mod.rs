@@ -1,7 +1,7 @@
 //! `USING rate` and `USING rate-micro-batch`: rows made of a clock and a counter, for trying and measuring.
 //!
 //! ```text
-//!   rate               offset = seconds since the stream first began (kept in metadata_dir/start)
+//!   rate               offset = seconds since the stream first began (kept in the checkpoint: start)
 //!                      second s holds the values first(s) .. first(s+1), spread evenly over it
 //!   rate-micro-batch   offset = {"offset":values so far,"timestamp":ms}, rowsPerBatch more each batch
 //! ```

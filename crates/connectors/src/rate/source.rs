@@ -1,19 +1,21 @@
 //! The two rate sources and the reader they share.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use highwater_engine::clock::Clock;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::source::{Backlog, Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceRequest};
+use highwater_engine::source::{
+    Backlog, Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceMetadata, SourceRequest,
+};
 use serde_json::json;
 
 use super::{Speed, Steps};
-use crate::file::durable;
 
 const BATCH_ROWS: i64 = 8192;
+/// The one file the source keeps.
+const START: &str = "start";
 
 impl Speed {
     /// The first value of second `seconds`: the number of values before it. Spark's `valueAtSecond`.
@@ -50,7 +52,7 @@ impl RateSource {
         schema: &Schema,
         request: SourceRequest,
     ) -> Result<Self> {
-        let start_ms = start_ms(&request.metadata_dir, clock.as_ref())?;
+        let start_ms = start_ms(&request.metadata, clock.as_ref())?;
         let schema = Arc::new(schema.project(&request.projection)?);
         Ok(Self { speed, partitions, clock, start_ms, projection: request.projection, schema })
     }
@@ -62,19 +64,21 @@ impl RateSource {
 }
 
 /// When the stream first began; written once.
-fn start_ms(folder: &Path, clock: &dyn Clock) -> Result<i64> {
-    let path: PathBuf = folder.join("start");
-    if !path.exists() {
-        durable::create_dir(folder)?;
-        durable::write_new(&path, format!("v1\n{}\n", clock.now_ms()).as_bytes())?;
-    }
-    let text = std::fs::read_to_string(&path).map_err(|error| durable::io_error("read", &path, error))?;
+fn start_ms(files: &SourceMetadata, clock: &dyn Clock) -> Result<i64> {
+    let bytes = match files.read(START)? {
+        Some(bytes) => bytes,
+        None => {
+            files.create(START, format!("v1\n{}\n", clock.now_ms()).as_bytes())?;
+            files.read(START)?.unwrap_or_default()
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes);
     let number =
         text.strip_prefix("v1\n").and_then(|rest| rest.strip_suffix('\n')).and_then(|number| number.parse().ok());
     number.ok_or_else(|| {
         EngineError::data(format!(
             "the rate source's start time '{}' is damaged, expected 'v1' and milliseconds",
-            path.display()
+            files.address(START)
         ))
         .help("restore it from a backup, or start with a new checkpoint")
     })
@@ -304,6 +308,7 @@ mod tests {
     use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
     use super::*;
+    use crate::contract::metadata_in;
     use crate::rate::rate_schema;
 
     struct Hand(AtomicI64);
@@ -346,7 +351,7 @@ mod tests {
         let clock = Arc::new(Hand(AtomicI64::new(1_000_000)));
         let open = || {
             let request =
-                SourceRequest { projection: vec![0, 1], metadata_dir: folder.path().to_owned(), may_be_missing: false };
+                SourceRequest { projection: vec![0, 1], metadata: metadata_in(folder.path()), may_be_missing: false };
             let speed = Speed { rows_per_second: 7, ramp_up_seconds: 2 };
             RateSource::open(speed, 3, Arc::clone(&clock) as Arc<dyn Clock>, &rate_schema(), request).expect("opened")
         };
@@ -369,7 +374,9 @@ mod tests {
 
     #[test]
     fn a_micro_batch_has_its_rows_and_its_time() {
-        let request = SourceRequest { projection: vec![0, 1], metadata_dir: PathBuf::new(), may_be_missing: false };
+        let folder = tempfile::tempdir().expect("a folder");
+        let request =
+            SourceRequest { projection: vec![0, 1], metadata: metadata_in(folder.path()), may_be_missing: false };
         let steps = Steps { rows_per_batch: 3, start_ms: 1000, advance_ms: 50 };
         let mut source = MicroBatchSource::new(steps, 2, &rate_schema(), request).expect("a source");
         let first = source.initial_offset().expect("initial");

@@ -23,10 +23,12 @@
 pub mod commit_log;
 pub mod dead_letters;
 pub mod inspect;
+pub mod location;
 pub mod log;
 pub mod metadata;
 pub mod offset_log;
 pub mod recovery;
+pub(crate) mod remote;
 pub mod retention;
 pub mod run;
 pub mod store;
@@ -35,18 +37,23 @@ mod verify;
 mod inspect_tests;
 pub(crate) mod text;
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{EngineError, Result};
+use crate::plan::catalog::Options;
+use crate::source::SourceMetadata;
 
 pub use commit_log::{CommitLog, CommitLogEntry};
 pub use dead_letters::DeadLetters;
+pub use location::{Location, ObjectStoreRegistry, ObjectStores, RemoteLocation};
 pub use log::{LogEntry, MetadataLog};
 pub use metadata::{IdentityChanges, Metadata, QueryIdentity};
 pub use offset_log::{OffsetLog, OffsetLogEntry};
 pub use recovery::{Facts, RecoveryError, RecoveryPlan, Step, plan_recovery};
+pub use remote::RemoteSettings;
 pub use retention::Retention;
 pub use run::RunGuard;
 pub use store::Durability;
@@ -68,25 +75,78 @@ pub const DEAD_LETTERS: &str = "dead_letters";
 /// The folder whose sub-folders belong to the sources.
 pub const SOURCES: &str = "sources";
 
+/// What a location is opened with: components, and settings of the object store it may be in.
+pub struct CheckpointContext<'a> {
+    /// Object stores by scheme.
+    pub object_stores: &'a ObjectStoreRegistry,
+    /// Options of the object store.
+    pub options: &'a Options,
+    /// How patiently it is spoken to.
+    pub remote: &'a RemoteSettings,
+    /// For a folder of this machine.
+    pub durability: Durability,
+    /// Tells the age of snapshots, and how long an object store is waited for.
+    pub clock: Arc<dyn Clock>,
+    /// A folder of this machine that belongs to the query.
+    pub work_dir: &'a Path,
+}
+
 /// A checkpoint location. Cheap to clone; clones share the run, and the lock is held until the last of them is gone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CheckpointDir {
     location: String,
     store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    work_dir: Option<PathBuf>,
     run: Option<Arc<RunGuard>>,
 }
 
+impl fmt::Debug for CheckpointDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointDir")
+            .field("location", &self.location)
+            .field("run", &self.run)
+            .finish_non_exhaustive()
+    }
+}
+
 impl CheckpointDir {
-    /// Opens a location (a path or `file://PATH`) for reading; it need not exist yet.
+    /// Opens a folder of this machine (a path or `file://PATH`) for reading; it need not exist yet.
     pub fn open(location: &str, durability: Durability) -> Result<Self> {
-        let store = store::open(location, durability)?;
-        Ok(Self { location: location.to_owned(), store, run: None })
+        Self::open_with(
+            location,
+            &CheckpointContext {
+                object_stores: &ObjectStoreRegistry::default(),
+                options: &Options::default(),
+                remote: &RemoteSettings::default(),
+                durability,
+                clock: Arc::new(SystemClock),
+                work_dir: Path::new(""),
+            },
+        )
     }
 
-    /// Takes the location for writing: refused while another process runs the query; ends the right of any earlier
-    /// run to write.
+    /// Opens any location for reading; it need not exist yet, and nothing is asked of an object store before the
+    /// first call.
+    pub fn open_with(location: &str, context: &CheckpointContext<'_>) -> Result<Self> {
+        let clock = Arc::clone(&context.clock);
+        let (store, work_dir): (Arc<dyn Store>, _) = match Location::parse(location)? {
+            Location::Local(path) => (store::local(path, context.durability), None),
+            Location::Remote(remote) => {
+                let objects = context.object_stores.open(&remote, context.options)?;
+                let work_dir = context.work_dir.to_owned();
+                let (settings, clock) = (context.remote.clone(), Arc::clone(&clock));
+                let store = remote::RemoteStore::new(objects, remote, settings, clock, work_dir.clone());
+                (Arc::new(store), Some(work_dir))
+            }
+        };
+        Ok(Self { location: location.to_owned(), store, clock, work_dir, run: None })
+    }
+
+    /// Takes the location for writing: refused while another process of this machine runs the query; ends the right
+    /// of any earlier run to write.
     pub fn start_run(&self, query_name: &str, clock: &dyn Clock) -> Result<Self> {
-        let run = RunGuard::start(&self.store, query_name, clock.now_ms())?;
+        let run = RunGuard::start(&self.store, self.work_dir.as_deref(), query_name, clock.now_ms())?;
         for folder in [OFFSETS, COMMITS, STATE, STATE_FILES, DEAD_LETTERS] {
             self.store.prepare_folder(folder)?;
         }
@@ -103,14 +163,14 @@ impl CheckpointDir {
         self.run.as_deref()
     }
 
-    /// The folder that belongs to the source with this index, made if it was not there.
-    pub fn source_dir(&self, index: usize) -> Result<PathBuf> {
-        let name = format!("{SOURCES}/{index}");
-        self.writable()?.prepare_folder(&name)?;
-        self.store.local_path(&name).ok_or_else(|| {
-            EngineError::config(format!("checkpoint location '{}' is not on this machine", self.location))
-                .help("use a local path as the checkpoint location of this query")
-        })
+    /// What the source with this index may keep.
+    pub fn source_metadata(&self, index: usize) -> SourceMetadata {
+        SourceMetadata::new(self.clone(), format!("{SOURCES}/{index}"))
+    }
+
+    /// The time, for what is written here.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// For reading.
@@ -179,7 +239,17 @@ mod tests {
     #[test]
     fn sources_get_folders_of_their_own() {
         let (dir, checkpoint) = testing::checkpoint();
-        assert_eq!(checkpoint.source_dir(1).unwrap(), dir.path().join("sources/1"));
-        assert!(dir.path().join("sources/1").is_dir());
+        let metadata = checkpoint.source_metadata(1);
+        assert_eq!(metadata.list().unwrap(), [""; 0]);
+        assert!(metadata.create("0", b"x").unwrap());
+        assert!(!metadata.create("0", b"y").unwrap());
+        assert_eq!(metadata.read("0").unwrap().unwrap(), b"x");
+        assert_eq!(metadata.list().unwrap(), ["0"]);
+        assert_eq!(std::fs::read(dir.path().join("sources/1/0")).unwrap(), b"x");
+        assert!(checkpoint.source_metadata(0).read("0").unwrap().is_none());
+        metadata.delete("0").unwrap();
+        assert_eq!(metadata.read("0").unwrap(), None);
+        let read_only = testing::reader(dir.path()).source_metadata(1);
+        assert!(matches!(read_only.create("0", b"x").unwrap_err(), EngineError::Internal(_)));
     }
 }

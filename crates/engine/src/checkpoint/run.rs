@@ -8,11 +8,14 @@
 //!
 //! The lock gives two processes of one machine a clear answer at once. The numbers hold where locks do not: a process
 //! that was stopped for an hour, or one on another machine, finds a higher number before its next write and stops.
-//! Nothing here waits or takes a lock away.
+//! Old run files are removed oldest first, so a run is the newest while its own file is there and the next number's is
+//! not: two questions, whatever has become of the runs between. Where the checkpoint is in an object store, the lock
+//! guards the folder the query works in. Nothing here waits or takes a lock away.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -43,21 +46,23 @@ pub struct RunGuard {
     store: Arc<dyn Store>,
     number: u64,
     record: RunRecord,
-    /// Held, not read; none for a store that is not on this machine.
+    /// Held, not read; none if there is nothing on this machine to guard.
     _lock: Option<File>,
 }
 
 impl RunGuard {
-    /// Takes the lock and the next number.
-    pub(crate) fn start(store: &Arc<dyn Store>, query: &str, started_ms: i64) -> Result<Self> {
+    /// Takes the lock and the next number. `work_dir` is locked where the store itself cannot be.
+    pub(crate) fn start(store: &Arc<dyn Store>, work_dir: Option<&Path>, query: &str, started_ms: i64) -> Result<Self> {
         store.prepare_folder(RUN)?;
         let run_id = uuid::Uuid::new_v4().to_string();
         let record = RunRecord { run_id, pid: std::process::id(), started_ms, query: query.to_owned() };
-        let lock = lock(&**store, &record)?;
+        let path = store.local_path(&format!("{RUN}/lock")).or_else(|| work_dir.map(|folder| folder.join("lock")));
+        let lock = path.map(|path| lock(&path, &record)).transpose()?;
         let number = take_number(&**store, &record)?;
-        for old in run_numbers(&**store)?.into_iter().filter(|old| old + RUNS_KEPT <= number) {
-            store.delete(&file_name(old))?;
-        }
+        let mut old = run_numbers(&**store)?;
+        old.retain(|old| old + RUNS_KEPT <= number);
+        old.sort_unstable();
+        old.into_iter().try_for_each(|old| store.delete(&file_name(old)))?;
         Ok(Self { store: Arc::clone(store), number, record, _lock: lock })
     }
 
@@ -73,9 +78,17 @@ impl RunGuard {
 
     /// Fails when a newer run owns the checkpoint. Called before every write.
     pub fn check(&self) -> Result<()> {
+        let (own, next) = (file_name(self.number), file_name(self.number + 1));
+        if self.store.exist(&[&own, &next])? == [true, false] {
+            return Ok(());
+        }
         let newest = run_numbers(&*self.store)?.into_iter().max().unwrap_or(0);
         if newest <= self.number {
-            return Ok(());
+            let (query, address) = (&self.record.query, self.store.address(&own));
+            return Err(EngineError::config(format!(
+                "query '{query}': {address}, which gives it the right to write, is gone"
+            ))
+            .help("somebody has removed the checkpoint while the query ran: start it again"));
         }
         let who = match read_record(&*self.store, newest) {
             Ok(record) => format!("run {newest} in process {}", record.pid),
@@ -127,23 +140,33 @@ fn take_number(store: &dyn Store, record: &RunRecord) -> Result<u64> {
     while !store.create(&file_name(number), &bytes)? {
         number += 1;
     }
+    // A store that takes conditions and does not keep them would let two runs write.
+    if store.local_path(RUN).is_none() && store.create(&file_name(number), b"not again\n")? {
+        let address = store.address(&file_name(number));
+        return Err(EngineError::config(format!(
+            "the object store replaced {address}, expected it to refuse: it was to be created only if absent"
+        ))
+        .help("use a store that honours If-None-Match: * on PutObject, as Amazon S3 does"));
+    }
     Ok(number)
 }
 
-/// The operating system's lock on `run/lock`, which then says who holds it.
-fn lock(store: &dyn Store, record: &RunRecord) -> Result<Option<File>> {
-    let Some(path) = store.local_path(&format!("{RUN}/lock")) else { return Ok(None) };
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = opened.map_err(|error| io_error("open", &path, error))?;
+/// The operating system's lock on a file, which then says who holds it.
+fn lock(path: &Path, record: &RunRecord) -> Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| io_error("create", folder, error))?;
+    }
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let mut file = opened.map_err(|error| io_error("open", path, error))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(already_running(&mut file, record)),
-        Err(TryLockError::Error(error)) => return Err(io_error("lock", &path, error)),
+        Err(TryLockError::Error(error)) => return Err(io_error("lock", path, error)),
     }
     let said = serde_json::to_vec(record).map_err(|error| EngineError::internal("lock file").caused_by(error))?;
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&said));
-    written.map_err(|error| io_error("write", &path, error))?;
-    Ok(Some(file))
+    written.map_err(|error| io_error("write", path, error))?;
+    Ok(file)
 }
 
 fn already_running(file: &mut File, wanted: &RunRecord) -> EngineError {
@@ -202,7 +225,20 @@ mod tests {
     fn a_damaged_run_file_still_fences() {
         let dir = tempfile::tempdir().unwrap();
         let run = open(dir.path());
-        std::fs::write(dir.path().join("run/7"), b"torn").unwrap();
-        assert!(run.writable().unwrap_err().to_string().ends_with("a newer run owns this checkpoint: run 7"));
+        std::fs::write(dir.path().join("run/2"), b"torn").unwrap();
+        assert!(run.writable().unwrap_err().to_string().ends_with("a newer run owns this checkpoint: run 2"));
+    }
+
+    #[test]
+    fn a_run_whose_successor_is_forgotten_is_still_fenced() {
+        let dir = tempfile::tempdir().unwrap();
+        let zombie = open(dir.path());
+        for _ in 0..=RUNS_KEPT {
+            std::fs::remove_file(dir.path().join("run/lock")).unwrap();
+            drop(open(dir.path()));
+        }
+        assert!(!dir.path().join("run/2").exists(), "removed with the others");
+        let error = zombie.writable().unwrap_err();
+        assert!(error.to_string().contains("a newer run owns this checkpoint: run 22"), "{error}");
     }
 }

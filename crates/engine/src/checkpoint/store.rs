@@ -8,7 +8,8 @@
 //!
 //! A reader therefore sees no half-written object under its final name; what a crash leaves behind begins with a dot,
 //! is never listed and is removed by the next run. The trait is small on purpose: it asks for nothing an object store
-//! cannot do (create-if-absent is its conditional put). It knows nothing of what the objects mean.
+//! cannot do (create-if-absent is its conditional put; `remote/` is that store). It knows nothing of what the objects
+//! mean.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -52,7 +53,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The object as a stream, or none if there is none.
     fn open(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>>;
 
-    /// Makes the object unless it exists; false if it did, and then it is as it was.
+    /// Makes the object unless it exists; false if it did with other bytes, and then it is as it was. Where an answer
+    /// can get lost an equal object cannot be told from one's own, so a caller to whom that matters puts something
+    /// unique into the bytes.
     fn create(&self, name: &str, bytes: &[u8]) -> Result<bool>;
 
     /// Makes the object in place of an older one.
@@ -73,6 +76,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Removes the object if it is there.
     fn delete(&self, name: &str) -> Result<()>;
 
+    /// Whether each of these objects is there.
+    fn exist(&self, names: &[&str]) -> Result<Vec<bool>>;
+
+    /// How many large objects are worth carrying at once.
+    fn transfers(&self) -> usize {
+        1
+    }
+
     /// Makes the folder and removes what a crash left half written in it.
     fn prepare_folder(&self, folder: &str) -> Result<()>;
 
@@ -86,22 +97,9 @@ pub trait ObjectWriter: Write + Send {
     fn finish(self: Box<Self>) -> Result<u64>;
 }
 
-/// The store at `location`: a plain path or `file://PATH`.
-pub fn open(location: &str, durability: Durability) -> Result<Arc<dyn Store>> {
-    let path = match location.split_once("://") {
-        None => location,
-        Some(("file", path)) => path,
-        Some((scheme, _)) => {
-            return Err(EngineError::config(format!(
-                "checkpoint location '{location}' has the scheme '{scheme}', expected a local path or file://PATH"
-            ))
-            .help("use a local path; object stores are not supported yet"));
-        }
-    };
-    if path.is_empty() {
-        return Err(EngineError::config("the checkpoint location is empty, expected a local path or file://PATH"));
-    }
-    Ok(Arc::new(LocalStore { root: PathBuf::from(path), durability }))
+/// The store in a folder of this machine.
+pub fn local(root: impl Into<PathBuf>, durability: Durability) -> Arc<dyn Store> {
+    Arc::new(LocalStore { root: root.into(), durability })
 }
 
 /// A folder of this machine.
@@ -159,6 +157,14 @@ impl Store for LocalStore {
         let path = self.path(name);
         let file = if_found(File::open(&path)).map_err(|error| io_error("open", &path, error))?;
         Ok(file.map(|file| Box::new(io::BufReader::with_capacity(1 << 18, file)) as Box<dyn Read + Send>))
+    }
+
+    fn exist(&self, names: &[&str]) -> Result<Vec<bool>> {
+        let exists = |name: &&str| {
+            let path = self.path(name);
+            path.try_exists().map_err(|error| io_error("look for", &path, error))
+        };
+        names.iter().map(exists).collect()
     }
 
     fn create(&self, name: &str, bytes: &[u8]) -> Result<bool> {
@@ -367,7 +373,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Arc<dyn Store>) {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path().to_str().unwrap(), Durability::None).unwrap();
+        let store = local(dir.path(), Durability::None);
         (dir, store)
     }
 
@@ -409,17 +415,6 @@ mod tests {
         writer.write_all(b"whole").unwrap();
         assert_eq!(writer.finish().unwrap(), 5);
         assert_eq!(store.read("a/1").unwrap().unwrap(), b"whole");
-    }
-
-    #[test]
-    fn other_schemes_are_refused_by_name() {
-        let error = open("s3://bucket/x", Durability::Fsync).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "checkpoint location 's3://bucket/x' has the scheme 's3', expected a local path or file://PATH"
-        );
-        assert!(open("", Durability::Fsync).is_err());
-        assert!(open("file:///tmp/x", Durability::Fsync).is_ok());
     }
 
     #[test]

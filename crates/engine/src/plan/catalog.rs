@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 
+use crate::checkpoint::ObjectStoreRegistry;
 use crate::error::{EngineError, Result, nearest};
 use crate::sink::{OutputMode, Sink, SinkRequest};
 use crate::source::{Source, SourceRequest};
@@ -91,6 +92,8 @@ pub enum Role {
 pub struct ConnectorRegistry {
     connectors: BTreeMap<String, Arc<dyn Connector>>,
     functions: Vec<Arc<ScalarUDF>>,
+    /// What checkpoints can be kept in beside a folder of this machine.
+    pub object_stores: ObjectStoreRegistry,
 }
 
 impl ConnectorRegistry {
@@ -164,6 +167,19 @@ impl Options {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
+    /// The same with `${env:NAME}` and `${file:PATH}` replaced by what they point to.
+    pub(crate) fn resolved(&self, object: &str) -> Result<Self> {
+        let mut resolved = Self::default();
+        for (key, value) in self.iter() {
+            let value = resolve_references(value).map_err(|what| {
+                EngineError::config(format!("{object}: option '{key}' refers to {what}"))
+                    .help("set the variable or make the file readable, then start again")
+            })?;
+            resolved.set(key, value);
+        }
+        Ok(resolved)
+    }
+
     /// A reader that remembers which keys were asked for.
     pub fn reader<'a>(&'a self, object: impl Into<String>) -> OptionReader<'a> {
         OptionReader { object: object.into(), options: self, known: Vec::new() }
@@ -181,16 +197,8 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
 /// The definition with `${env:NAME}` and `${file:PATH}` in its options replaced by what they point to. Done just before
 /// a connector sees them, so that a secret is never stored or printed.
 fn resolve_secrets(definition: &TableDefinition) -> Result<TableDefinition> {
-    let mut resolved = definition.clone();
-    resolved.options = Options::default();
-    for (key, value) in definition.options.iter() {
-        let value = resolve_references(value).map_err(|what| {
-            EngineError::config(format!("table '{}': option '{key}' refers to {what}", definition.name))
-                .help("set the variable or make the file readable, then start again")
-        })?;
-        resolved.options.set(key, value);
-    }
-    Ok(resolved)
+    let options = definition.options.resolved(&format!("table '{}'", definition.name))?;
+    Ok(TableDefinition { options, ..definition.clone() })
 }
 
 fn resolve_references(value: &str) -> Result<String, String> {

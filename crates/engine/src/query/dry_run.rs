@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::pipeline::FlowDescription;
 use crate::checkpoint::inspect::numbers_of_logs;
-use crate::checkpoint::{CheckpointDir, Durability, Facts, Metadata, OffsetLog, QueryIdentity, plan_recovery};
+use crate::checkpoint::{CheckpointDir, Facts, Metadata, OffsetLog, QueryIdentity, plan_recovery};
 use crate::error::{EngineError, Result};
 use crate::plan::catalog::Role;
 use crate::sink::{BatchId, SinkToken};
@@ -88,35 +88,34 @@ pub(super) struct FlowIdentity<'a> {
 }
 
 /// Reads a checkpoint and compares it with a flow.
-pub(super) fn checkpoint_outlook(location: &str, flow: &FlowIdentity<'_>) -> Result<CheckpointOutlook> {
-    let checkpoint = CheckpointDir::open(location, Durability::None)?;
+pub(super) fn checkpoint_outlook(checkpoint: &CheckpointDir, flow: &FlowIdentity<'_>) -> Result<CheckpointOutlook> {
     let now = &flow.description.operators;
     let mut outlook = CheckpointOutlook {
-        location: location.to_owned(),
+        location: checkpoint.location().to_owned(),
         last_commit: None,
         next: "starts over with batch 0".to_owned(),
         operators: now.iter().map(|operator| fate(&operator.id, OperatorFate::New)).collect(),
         refusal: None,
     };
-    let Some(metadata) = Metadata::read(&checkpoint)? else { return Ok(outlook) };
+    let Some(metadata) = Metadata::read(checkpoint)? else { return Ok(outlook) };
     let identity = QueryIdentity {
         query_name: flow.description.name.clone(),
         target: flow.description.target.clone(),
         operators: now.iter().map(|operator| (operator.id.clone(), operator.fingerprint.clone())).collect(),
     };
     outlook.operators = operator_fates(&metadata, &identity);
-    let (last_offsets, last_commit) = numbers_of_logs(&checkpoint)?;
+    let (last_offsets, last_commit) = numbers_of_logs(checkpoint)?;
     outlook.last_commit = last_commit;
     let is_stateful = !now.is_empty();
     let facts = Facts {
         last_offsets,
         last_commit,
         sink: SinkToken::Unsupported,
-        state: if is_stateful { Some(StateVersions::read(&checkpoint)?) } else { None },
+        state: if is_stateful { Some(StateVersions::read(checkpoint)?) } else { None },
     };
-    let plan = plan_recovery(&facts).map_err(|error| error.explain(&flow.description.name, location))?;
+    let plan = plan_recovery(&facts).map_err(|error| error.explain(&flow.description.name, checkpoint.location()))?;
     outlook.next = plan.describe();
-    outlook.refusal = refusal(&checkpoint, &metadata, &identity, flow, &outlook.operators)?;
+    outlook.refusal = refusal(checkpoint, &metadata, &identity, flow, &outlook.operators)?;
     Ok(outlook)
 }
 

@@ -29,7 +29,7 @@ use crate::error::{EngineError, Result};
 use crate::operator::Operator;
 use crate::plan::catalog::Table;
 use crate::plan::streaming::{OperatorStage, SourceStage, StreamingPlan};
-use crate::progress::ProgressListener;
+use crate::progress::{CheckpointProgress, ProgressListener};
 use crate::sink::{BatchId, Sink, SinkRequest};
 use crate::source::{Offset, Source, SourceRequest};
 use crate::state::{StateSettings, StateVersions};
@@ -78,7 +78,8 @@ pub(crate) struct QuerySpec {
     /// e.g. `table alerts (USING delta)`.
     pub(crate) target_description: String,
     pub(crate) settings: QuerySettings,
-    pub(crate) checkpoint_location: String,
+    /// Opened for reading.
+    pub(crate) checkpoint: CheckpointDir,
     /// Where RocksDB works; emptied at each start.
     pub(crate) local_dir: PathBuf,
 }
@@ -145,8 +146,7 @@ impl StreamingQuery {
         listener: Arc<dyn ProgressListener>,
         control: Arc<Control>,
     ) -> Result<Self> {
-        let checkpoint = CheckpointDir::open(&spec.checkpoint_location, spec.settings.durability)?;
-        let checkpoint = checkpoint.start_run(&spec.name, clock.as_ref())?;
+        let checkpoint = spec.checkpoint.start_run(&spec.name, clock.as_ref())?;
         let metadata = open_metadata(&spec, &checkpoint)?;
         let mut sink = open_sink(&spec, &metadata)?;
         let token = sink.last_committed()?;
@@ -158,7 +158,7 @@ impl StreamingQuery {
             sink: token,
             state: if is_stateful { Some(StateVersions::read(&checkpoint)?) } else { None },
         };
-        let recovery = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, &spec.checkpoint_location))?;
+        let recovery = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, checkpoint.location()))?;
         if let Some(note) = &recovery.note {
             tracing::warn!(query = spec.name, note, "recovery");
         }
@@ -481,10 +481,10 @@ fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
 
 fn open_sources(plan: &StreamingPlan, checkpoint: &CheckpointDir) -> Result<Vec<Box<dyn Source>>> {
     let open = |(index, stage): (usize, &SourceStage)| {
-        let metadata_dir = checkpoint.source_dir(index)?;
+        let metadata = checkpoint.source_metadata(index);
         let source = &plan.sources[stage.source];
         let projection = stage.projection.clone();
-        source.table.source(SourceRequest { projection, metadata_dir, may_be_missing: source.may_be_missing })
+        source.table.source(SourceRequest { projection, metadata, may_be_missing: source.may_be_missing })
     };
     plan.source_stages.iter().enumerate().map(open).collect()
 }
@@ -500,7 +500,7 @@ fn open_metadata(spec: &QuerySpec, checkpoint: &CheckpointDir) -> Result<Metadat
     }
     Err(EngineError::config(format!(
         "query '{}' groups its rows differently from the query that wrote checkpoint '{}'",
-        spec.name, spec.checkpoint_location
+        spec.name, checkpoint.location()
     ))
     .help("its state does not fit the new GROUP BY or aggregates: give the query another name or another --storage, so that it starts over"))
 }
@@ -545,6 +545,10 @@ impl StreamingQuery {
     /// The stateful operators with their workers.
     pub(super) fn operators(&self) -> impl Iterator<Item = (&OperatorStage, &Vec<Box<dyn Operator>>)> {
         self.plan.operators.iter().zip(&self.operators)
+    }
+
+    pub(super) fn checkpoint_progress(&self) -> Option<CheckpointProgress> {
+        self.state.as_ref().map(QueryState::checkpoint_progress)
     }
 
     pub(super) fn store_memory_bytes(&self) -> u64 {

@@ -21,12 +21,16 @@ mod aggregate_tests;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
+mod remote_tests;
+#[cfg(test)]
 mod tests;
 
 pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook, TableOutlook};
 pub use execution::QuerySettings;
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
-pub use pipeline::{FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
+pub use pipeline::{
+    CheckpointSettings, FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline,
+};
 pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};
 pub use tables::select;
 pub use trigger::Trigger;

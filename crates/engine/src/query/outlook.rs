@@ -6,7 +6,7 @@ use super::dry_run::{FlowIdentity, FlowOutlook, TableOutlook, checkpoint_outlook
 use super::graph::TableGraph;
 use super::pipeline::{Pipeline, PlannedFlow, Work};
 use super::watermark::{WatermarkReport, watermark_report};
-use crate::checkpoint::{CheckpointDir, CommitLog, Durability};
+use crate::checkpoint::CommitLog;
 use crate::error::Result;
 use crate::plan::catalog::{Role, Table};
 
@@ -42,7 +42,7 @@ impl Pipeline {
             Work::Stream(spec) => {
                 let sources = spec.plan.source_names();
                 let identity = FlowIdentity { description, sources };
-                Some(checkpoint_outlook(&spec.checkpoint_location, &identity))
+                Some(checkpoint_outlook(&spec.checkpoint, &identity))
             }
         };
         FlowOutlook { flow: description.name.clone(), tables, checkpoint }
@@ -66,8 +66,7 @@ impl Pipeline {
     pub fn watermark_report(&self, flow: &str) -> Result<Option<WatermarkReport>> {
         let found = self.flows.iter().find(|known| known.description.name.eq_ignore_ascii_case(flow));
         let Some(PlannedFlow { description, work: Work::Stream(spec), .. }) = found else { return Ok(None) };
-        let checkpoint = CheckpointDir::open(&spec.checkpoint_location, Durability::None)?;
-        let Some((_, commit)) = CommitLog::open(&checkpoint)?.latest()? else { return Ok(None) };
+        let Some((_, commit)) = CommitLog::open(&spec.checkpoint)?.latest()? else { return Ok(None) };
         if spec.plan.watermarks.is_empty() {
             return Ok(None);
         }

@@ -22,11 +22,12 @@ use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;
 use super::watermark::WATERMARK_POLICY;
+use crate::checkpoint::{CheckpointContext, CheckpointDir, RemoteSettings, location};
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::plan::analysis::PlannedQuery;
 use crate::plan::batch::collect;
-use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition};
+use crate::plan::catalog::{ConnectorRegistry, Options, Table, TableDefinition};
 use crate::plan::describe::{StatefulOperator, WatermarkDescription, stateful_operators, static_tables};
 use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError};
@@ -48,6 +49,19 @@ pub struct PipelineSettings {
     pub query: QuerySettings,
     /// By flow.
     pub flows: BTreeMap<String, FlowSettings>,
+    /// Where checkpoints are kept, if not in the storage folder.
+    pub checkpoints: CheckpointSettings,
+}
+
+/// Where the checkpoints of a pipeline are kept.
+#[derive(Debug, Clone, Default)]
+pub struct CheckpointSettings {
+    /// A path or the URL of an object store; each query has a folder of its name there. In the storage folder if none.
+    pub location: Option<String>,
+    /// Options of the object store; secrets by reference.
+    pub options: Options,
+    /// How patiently an object store is spoken to.
+    pub remote: RemoteSettings,
 }
 
 /// Settings of one flow.
@@ -68,6 +82,7 @@ impl PipelineSettings {
             configuration: BTreeMap::new(),
             query: QuerySettings::default(),
             flows: BTreeMap::new(),
+            checkpoints: CheckpointSettings::default(),
         }
     }
 }
@@ -221,10 +236,28 @@ impl Pipeline {
             target,
             target_description,
             settings,
-            checkpoint_location: self.storage.checkpoint_path(&flow.name).display().to_string(),
+            checkpoint: self.checkpoint(&flow.name)?,
             local_dir: self.storage.work_path(&flow.name),
         };
         Ok(PlannedFlow { description, target_key, reads, work: Work::Stream(Box::new(spec)) })
+    }
+
+    /// The checkpoint of a query, opened for reading.
+    fn checkpoint(&self, query: &str) -> Result<CheckpointDir> {
+        let settings = &self.settings.checkpoints;
+        let location = match &settings.location {
+            Some(location) => location::below(location, query),
+            None => self.storage.checkpoint_path(query).display().to_string(),
+        };
+        let context = CheckpointContext {
+            object_stores: &self.tables.connectors.object_stores,
+            options: &settings.options,
+            remote: &settings.remote,
+            durability: self.settings.query.durability,
+            clock: Arc::clone(&self.clock),
+            work_dir: &self.storage.work_path(query),
+        };
+        CheckpointDir::open_with(&location, &context)
     }
 
     /// The streaming plan in the wanted output mode; a query whose rows are only shown takes the first that works.

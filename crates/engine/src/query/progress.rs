@@ -107,6 +107,7 @@ pub(crate) fn progress_of(
         state_operators: state_operators(query, outcome, duration_ms.state_commit),
         sources,
         sink: SinkProgress { description: query.sink_description(), num_output_rows: report.rows },
+        checkpoint: query.checkpoint_progress(),
     })
 }
 

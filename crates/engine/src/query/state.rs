@@ -9,6 +9,7 @@ use super::execution::QuerySpec;
 use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
 use crate::operator::Place;
+use crate::progress::CheckpointProgress;
 use crate::sink::BatchId;
 use crate::state::{ChangeSet, SnapshotReport, StateStore};
 
@@ -18,6 +19,15 @@ pub(crate) struct QueryState {
     /// How many tables each operator has.
     tables: Vec<usize>,
     publishing: Option<JoinHandle<Result<SnapshotReport>>>,
+}
+
+/// A query that ends in an error leaves no thread behind that still holds its checkpoint.
+impl Drop for QueryState {
+    fn drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::debug!(%error, "the snapshot under way was not written");
+        }
+    }
 }
 
 impl QueryState {
@@ -98,6 +108,21 @@ impl QueryState {
     /// Removes what no restart needs.
     pub(crate) fn prune(&self, keep_from: BatchId) -> Result<()> {
         self.store.prune(keep_from)
+    }
+
+    /// What a restart would begin with.
+    pub(crate) fn checkpoint_progress(&self) -> CheckpointProgress {
+        let metrics = self.store.metrics();
+        CheckpointProgress {
+            location: self.store.location().to_owned(),
+            size_bytes: metrics.checkpoint_bytes,
+            changelog_size_bytes: metrics.changelog_bytes,
+            snapshot_batch_id: metrics.snapshot_batch,
+            snapshot_size_bytes: metrics.snapshot_bytes,
+            snapshot_age_ms: metrics.snapshot_age_ms,
+            snapshot_upload_ms: metrics.last_snapshot.map(|last| last.upload_ms),
+            snapshot_upload_size_bytes: metrics.last_snapshot.map(|last| last.new_bytes),
+        }
     }
 
     /// Memory of the store below the groups, in bytes.

@@ -15,7 +15,7 @@
 //!   changelog.rs  the file of a batch              snapshot.rs  the file of a snapshot
 //!   versions.rs   what can be restored, when a snapshot is due, what can go: pure
 //!   inspect.rs    the files looked at and removed without a database
-//!   rocks.rs      the only place that knows RocksDB
+//!   rocks.rs      the only place that knows RocksDB        parallel.rs  files carried side by side
 //! ```
 //!
 //! The local RocksDB is a cache of the checkpoint: it has no log of its own, is never trusted after a restart, and is
@@ -26,6 +26,7 @@ mod changelog;
 mod changes;
 pub(crate) mod inspect;
 pub mod key;
+mod parallel;
 mod rocks;
 mod settings;
 mod snapshot;

@@ -20,6 +20,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::parallel;
 use crate::checkpoint::store::io_error;
 use crate::checkpoint::{CheckpointDir, STATE, STATE_FILES, text};
 use crate::error::{EngineError, Result};
@@ -40,6 +41,9 @@ pub(crate) struct SnapshotHead {
     pub(crate) operators: Vec<String>,
     /// The note of the changelog of this batch.
     pub(crate) note: serde_json::Value,
+    /// When the state was linked into a folder of its own, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) created_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,22 +82,28 @@ impl Snapshot {
         store_id: &str,
         known: &BTreeMap<String, SnapshotFile>,
     ) -> Result<(Self, Published)> {
-        let mut published = Published::default();
         let mut files = Vec::new();
+        let mut new = Vec::new();
         for (name, size_bytes) in local_files(folder)? {
             if let Some(file) = known.get(&name).filter(|file| file.size_bytes == size_bytes) {
                 files.push(file.clone());
                 continue;
             }
             let path = folder.join(&name);
-            let input = File::open(&path).map_err(|error| io_error("open", &path, error))?;
-            let (_, crc) = checksum(input).map_err(|error| io_error("read", &path, error))?;
+            let crc32c = format!("{:08x}", checksum_of(&path)?.1);
             let object = format!("{}-{store_id}-{name}", head.batch_id);
-            checkpoint.writable()?.upload(&path, &object_name(&object))?;
-            published.new_files += 1;
-            published.new_bytes += size_bytes;
-            files.push(SnapshotFile { name, object, size_bytes, crc32c: format!("{crc:08x}") });
+            new.push(SnapshotFile { name, object, size_bytes, crc32c });
         }
+        parallel::for_each(checkpoint.store().transfers(), &new, |file| {
+            checkpoint.writable()?.upload(&folder.join(&file.name), &object_name(&file.object))
+        })?;
+        let mut published = Published {
+            new_files: new.len() as u64,
+            new_bytes: new.iter().map(|file| file.size_bytes).sum(),
+            manifest_bytes: 0,
+        };
+        files.append(&mut new);
+        files.sort_by(|a, b| a.name.cmp(&b.name));
         let snapshot = Self { head, files };
         let bytes = snapshot.encode().map_err(|error| EngineError::internal("snapshot").caused_by(error))?;
         published.manifest_bytes = bytes.len() as u64;
@@ -116,11 +126,24 @@ impl Snapshot {
 
     /// Puts the files into `folder`, each checked against its size and checksum.
     pub(crate) fn restore(&self, checkpoint: &CheckpointDir, folder: &Path) -> Result<()> {
-        for file in &self.files {
-            file.check(checkpoint, self.head.batch_id)?;
-            checkpoint.store().download(&object_name(&file.object), &folder.join(&file.name))?;
-        }
-        Ok(())
+        parallel::for_each(checkpoint.store().transfers(), &self.files, |file| {
+            let (name, path) = (object_name(&file.object), folder.join(&file.name));
+            checkpoint.store().download(&name, &path)?;
+            file.compare(&checkpoint.store().address(&name), checksum_of(&path)?)
+        })
+    }
+
+    /// The name of a content file the checkpoint does not have, if there is one.
+    pub(crate) fn missing_file(&self, checkpoint: &CheckpointDir) -> Result<Option<String>> {
+        let entries = checkpoint.store().list(STATE_FILES)?;
+        let there: BTreeSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let missing = self.files.iter().find(|file| !there.contains(file.object.as_str()));
+        Ok(missing.map(|file| checkpoint.store().address(&object_name(&file.object))))
+    }
+
+    /// The error for a content file that is not there.
+    pub(crate) fn incomplete(&self, address: &str) -> EngineError {
+        missing(address, self.head.batch_id)
     }
 
     /// The bytes of all files.
@@ -155,30 +178,38 @@ impl SnapshotFile {
     pub(crate) fn check(&self, checkpoint: &CheckpointDir, batch_id: BatchId) -> Result<()> {
         let name = object_name(&self.object);
         let address = checkpoint.store().address(&name);
-        let Some(input) = checkpoint.store().open(&name)? else {
-            return Err(damaged(&address, &format!("it is missing, but state snapshot {batch_id} needs it")));
-        };
-        let (size_bytes, crc) = checksum(input).map_err(|error| io_error("read", Path::new(&address), error))?;
+        let Some(input) = checkpoint.store().open(&name)? else { return Err(missing(&address, batch_id)) };
+        let found = checksum(input).map_err(|error| io_error("read", Path::new(&address), error))?;
+        self.compare(&address, found)
+    }
+
+    /// Compares size and checksum with those of what was found at `address`.
+    fn compare(&self, address: &str, (size_bytes, crc): (u64, u32)) -> Result<()> {
         if size_bytes != self.size_bytes {
-            return Err(damaged(&address, &format!("it has {size_bytes} bytes, expected {}", self.size_bytes)));
+            return Err(damaged(address, &format!("it has {size_bytes} bytes, expected {}", self.size_bytes)));
         }
         if format!("{crc:08x}") != self.crc32c {
-            return Err(damaged(&address, "its content does not match its checksum"));
+            return Err(damaged(address, "its content does not match its checksum"));
         }
         Ok(())
     }
 }
 
-/// Removes the content files that none of these snapshots names. Gives how many went.
+fn missing(address: &str, batch_id: BatchId) -> EngineError {
+    damaged(address, &format!("it is missing, but state snapshot {batch_id} needs it"))
+}
+
+/// Removes the content files that none of these snapshots names. Gives the bytes of those that stay.
 pub(crate) fn remove_unused_files(checkpoint: &CheckpointDir, used: &BTreeSet<String>) -> Result<u64> {
-    let mut removed = 0;
+    let mut kept_bytes = 0;
     for entry in checkpoint.store().list(STATE_FILES)? {
-        if !used.contains(&entry.name) {
+        if used.contains(&entry.name) {
+            kept_bytes += entry.size_bytes;
+        } else {
             checkpoint.writable()?.delete(&object_name(&entry.name))?;
-            removed += 1;
         }
     }
-    Ok(removed)
+    Ok(kept_bytes)
 }
 
 /// The files RocksDB needs to open the folder, in order.
@@ -196,6 +227,12 @@ fn local_files(folder: &Path) -> Result<BTreeMap<String, u64>> {
         }
     }
     Ok(files)
+}
+
+/// Size and crc32c of a local file.
+fn checksum_of(path: &Path) -> Result<(u64, u32)> {
+    let failed = |error| io_error("read", path, error);
+    checksum(File::open(path).map_err(failed)?).map_err(failed)
 }
 
 /// Size and crc32c of everything the reader gives.

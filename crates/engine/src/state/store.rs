@@ -52,6 +52,8 @@ pub struct SnapshotReport {
     pub new_files: u64,
     /// Their bytes.
     pub new_bytes: u64,
+    /// How long writing them took.
+    pub upload_ms: u64,
 }
 
 /// Sizes of a store.
@@ -63,6 +65,14 @@ pub struct StateMetrics {
     pub changelog_bytes: u64,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
+    /// Bytes of all state files in the checkpoint, also those that are kept to go back to.
+    pub checkpoint_bytes: u64,
+    /// The batch of the last snapshot.
+    pub snapshot_batch: Option<BatchId>,
+    /// How long ago it was begun.
+    pub snapshot_age_ms: Option<u64>,
+    /// What the last snapshot of this run wrote.
+    pub last_snapshot: Option<SnapshotReport>,
     /// Per operator, in the order of [`StateStore::open`].
     pub operators: Vec<OperatorMetrics>,
 }
@@ -109,6 +119,10 @@ struct Book {
     /// Files of the last snapshot by local name: the next one shares what is still in use.
     shareable: BTreeMap<String, SnapshotFile>,
     snapshot_bytes: u64,
+    snapshot_created_ms: Option<i64>,
+    last_snapshot: Option<SnapshotReport>,
+    /// Bytes of the content files, as far as they have been listed.
+    content_bytes: u64,
     pending: Weak<()>,
     unused_files: bool,
 }
@@ -127,10 +141,8 @@ impl StateStore {
         version: Option<BatchId>,
     ) -> Result<(Self, RestoreReport)> {
         let mut versions = StateVersions::read(checkpoint)?;
-        let path = version.map(|version| restore_path(checkpoint, &versions, version)).transpose()?;
+        let (path, base) = find_base(checkpoint, &mut versions, version)?;
         let database = prepare_local(local_dir)?;
-        let base = path.as_ref().and_then(|path| path.snapshot);
-        let base = base.map(|base| Snapshot::read(checkpoint, base)).transpose()?;
         if let Some(base) = &base {
             base.restore(checkpoint, &database)?;
         }
@@ -150,6 +162,9 @@ impl StateStore {
             versions,
             shareable: base.as_ref().map(Snapshot::shareable).unwrap_or_default(),
             snapshot_bytes: base.as_ref().map_or(0, Snapshot::size_bytes),
+            snapshot_created_ms: base.as_ref().and_then(|base| base.head.created_ms),
+            last_snapshot: None,
+            content_bytes: base.as_ref().map_or(0, Snapshot::size_bytes),
             pending: Weak::new(),
             unused_files: true,
         };
@@ -260,7 +275,9 @@ impl StateStore {
         self.rocks.freeze(&folder)?;
         let pending = Arc::new(());
         book.pending = Arc::downgrade(&pending);
-        let head = SnapshotHead { batch_id: version, operators: self.operators.clone(), note: book.note.clone() };
+        let (operators, note) = (self.operators.clone(), book.note.clone());
+        let created_ms = Some(self.checkpoint.clock().now_ms());
+        let head = SnapshotHead { batch_id: version, operators, note, created_ms };
         Ok(FrozenSnapshot { folder, head, _pending: pending })
     }
 
@@ -269,18 +286,24 @@ impl StateStore {
         let _writing = self.content_files.lock();
         let shareable = self.book.lock().shareable.clone();
         let version = frozen.head.batch_id;
+        let began_ns = self.checkpoint.clock().monotonic_ns();
         let published = Snapshot::publish(&self.checkpoint, &frozen.folder, frozen.head.clone(), &self.id, &shareable);
         remove_folder(&frozen.folder)?;
         let (snapshot, published) = published?;
-        let mut book = self.book.lock();
-        book.versions.snapshots.insert(version, published.manifest_bytes);
-        book.shareable = snapshot.shareable();
-        book.snapshot_bytes = snapshot.size_bytes();
-        Ok(SnapshotReport {
+        let report = SnapshotReport {
             size_bytes: snapshot.size_bytes(),
             new_files: published.new_files,
             new_bytes: published.new_bytes,
-        })
+            upload_ms: self.checkpoint.clock().monotonic_ns().saturating_sub(began_ns) / 1_000_000,
+        };
+        let mut book = self.book.lock();
+        book.versions.snapshots.insert(version, published.manifest_bytes);
+        book.shareable = snapshot.shareable();
+        book.snapshot_bytes = report.size_bytes;
+        book.snapshot_created_ms = snapshot.head.created_ms;
+        book.content_bytes += report.new_bytes;
+        book.last_snapshot = Some(report);
+        Ok(report)
     }
 
     /// Removes what is not needed to restore `keep_from` or anything newer.
@@ -300,7 +323,7 @@ impl StateStore {
             let snapshot = Snapshot::read(&self.checkpoint, *version)?;
             used.extend(snapshot.files.into_iter().map(|file| file.object));
         }
-        snapshot::remove_unused_files(&self.checkpoint, &used)?;
+        book.content_bytes = snapshot::remove_unused_files(&self.checkpoint, &used)?;
         book.unused_files = false;
         Ok(())
     }
@@ -310,12 +333,22 @@ impl StateStore {
         self.book.lock().version
     }
 
+    /// Where its checkpoint is.
+    pub fn location(&self) -> &str {
+        self.checkpoint.location()
+    }
+
     /// Sizes, as far as they are known.
     pub fn metrics(&self) -> StateMetrics {
         let mut metrics = self.rocks.metrics();
         let book = self.book.lock();
         metrics.changelog_bytes = book.since_snapshot().changelog_bytes;
         metrics.snapshot_bytes = book.snapshot_bytes;
+        metrics.checkpoint_bytes = book.checkpoint_bytes();
+        metrics.snapshot_batch = book.versions.snapshots.keys().last().copied();
+        let now_ms = self.checkpoint.clock().now_ms();
+        metrics.snapshot_age_ms = book.snapshot_created_ms.map(|ms| u64::try_from(now_ms - ms).unwrap_or(0));
+        metrics.last_snapshot = book.last_snapshot;
         metrics
     }
 }
@@ -337,6 +370,11 @@ impl Book {
         let changelogs = self.versions.changelogs.range(last.map_or(0, |last| last + 1)..);
         let (batches, changelog_bytes) = changelogs.fold((0, 0), |(n, bytes), (_, size)| (n + 1, bytes + size));
         SinceSnapshot { batches, changelog_bytes, snapshot_bytes: self.snapshot_bytes }
+    }
+
+    fn checkpoint_bytes(&self) -> u64 {
+        let lists = self.versions.snapshots.values().chain(self.versions.changelogs.values());
+        self.content_bytes + lists.sum::<u64>()
     }
 }
 
@@ -374,6 +412,36 @@ fn remove(checkpoint: &CheckpointDir, versions: &mut StateVersions, surplus: &Su
         versions.changelogs.remove(version);
     }
     Ok(())
+}
+
+/// How to restore `version`, and the snapshot to begin with.
+///
+/// A snapshot that lacks content files is passed over where an older one and its changelogs give the same state: a run
+/// that was overtaken while it wrote one can leave its list behind, of files that were removed since.
+fn find_base(
+    checkpoint: &CheckpointDir,
+    versions: &mut StateVersions,
+    version: Option<BatchId>,
+) -> Result<(Option<RestorePath>, Option<Snapshot>)> {
+    let Some(version) = version else { return Ok((None, None)) };
+    let mut path = restore_path(checkpoint, versions, version)?;
+    while let Some(batch) = path.snapshot {
+        let base = Snapshot::read(checkpoint, batch)?;
+        let Some(missing) = base.missing_file(checkpoint)? else { return Ok((Some(path), Some(base))) };
+        versions.snapshots.remove(&batch);
+        path = versions.restore_path(version).map_err(|_| base.incomplete(&missing))?;
+        tracing::warn!(
+            batch,
+            missing,
+            older = path.snapshot,
+            "a state snapshot is incomplete: restoring from an older one"
+        );
+        // Left there, retention would take it for a reason to remove what it cannot replace.
+        if checkpoint.run().is_some() {
+            checkpoint.writable()?.delete(&snapshot::file_name(batch))?;
+        }
+    }
+    Ok((Some(path), None))
 }
 
 fn restore_path(checkpoint: &CheckpointDir, versions: &StateVersions, version: BatchId) -> Result<RestorePath> {

@@ -334,6 +334,7 @@ fn damage_is_named() {
     batch(&store, 0, puts(&[(5, "a", "1")]));
     store.snapshot(0).unwrap();
     batch(&store, 1, puts(&[(5, "b", "1")]));
+    store.prune(0).unwrap();
     drop(store);
     let content = place.files("state/sst").into_iter().map(|name| format!("state/sst/{name}"));
     let files: Vec<String> = content.chain(["state/0.snapshot".to_owned(), "state/1.changelog".to_owned()]).collect();
@@ -351,6 +352,36 @@ fn damage_is_named() {
         replace(&path, Some(&whole));
     }
     assert_eq!(all(&place.open(&["count"], 1).0, 0).len(), 2);
+}
+
+/// What a run leaves that was overtaken while it wrote a snapshot: its list, of files that are no longer there.
+#[test]
+fn an_incomplete_snapshot_is_passed_over_where_an_older_one_will_do() {
+    let place = Place::new();
+    let (store, _) = place.open(&["count"], None);
+    for n in 0..6 {
+        batch(&store, n, puts(&[(n as i64, "a", "x")]));
+        if n == 2 || n == 4 {
+            store.snapshot(n).unwrap();
+        }
+    }
+    let whole = all(&store, 0);
+    drop(store);
+    let newest = place.files("state/sst").into_iter().filter(|name| name.starts_with("4-"));
+    newest.for_each(|name| std::fs::remove_file(place.path("state/sst").join(name)).unwrap());
+    let (store, report) = place.open(&["count"], 5);
+    assert_eq!((report.snapshot, report.changelogs), (Some(2), 3));
+    assert_eq!(all(&store, 0), whole);
+    assert!(!place.files("state").contains(&"4.snapshot".to_owned()));
+    drop(store);
+    // Without the changelogs there is no other way, and it is said which file is missing.
+    for n in 0..3 {
+        std::fs::remove_file(place.path(&format!("state/{n}.changelog"))).unwrap();
+    }
+    let name = place.files("state/sst").into_iter().find(|name| name.ends_with(".sst")).unwrap();
+    std::fs::remove_file(place.path("state/sst").join(&name)).unwrap();
+    let Err(error) = place.try_open(&["count"], Some(5)) else { panic!("{name} was not missed") };
+    assert!(error.to_string().contains(&name), "{error}");
 }
 
 fn check_damage(place: &Place, name: &str, path: &Path, content: Option<&[u8]>) {

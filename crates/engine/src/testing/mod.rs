@@ -8,12 +8,15 @@
 //!       .check("out", &["a 1"])                                         all rows of the sink so far
 //! ```
 //!
-//! Every `process` is a new start of the pipeline on the same checkpoint, so each script tests recovery too.
+//! Every `process` is a new start of the pipeline on the same checkpoint, so each script tests recovery too; with
+//! [`StreamScript::checkpoints_in`] the checkpoint is in an object store that fails when it is told to.
 
 mod memory;
+mod objects;
 mod script;
 
 pub use memory::{MemoryConnector, MemoryTable};
+pub use objects::{Fault, FaultyStore};
 pub use script::StreamScript;
 
 pub use crate::clock::ManualClock;

@@ -9,7 +9,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parking_lot::{Condvar, Mutex};
 
 use super::{ManualClock, MemoryConnector, MemoryTable};
-use crate::checkpoint::Durability;
+use crate::checkpoint::{Durability, ObjectStores};
 use crate::plan::catalog::ConnectorRegistry;
 use crate::plan::{Program, ScriptError, ScriptFile};
 use crate::progress::{ProgressListener, StreamingQueryProgress};
@@ -25,6 +25,7 @@ pub struct StreamScript {
     /// Changed freely between steps.
     pub settings: PipelineSettings,
     progress: Arc<Recorder>,
+    objects: Option<Arc<dyn ObjectStores>>,
     steps: usize,
 }
 
@@ -70,6 +71,7 @@ impl StreamScript {
             storage,
             settings,
             progress: Arc::default(),
+            objects: None,
             steps: 0,
         };
         if let Err(error) = script.open() {
@@ -95,11 +97,22 @@ impl StreamScript {
         self
     }
 
+    /// Keeps the checkpoints under `location` in these object stores.
+    #[must_use]
+    pub fn checkpoints_in(mut self, location: &str, objects: Arc<dyn ObjectStores>) -> Self {
+        self.settings.checkpoints.location = Some(location.to_owned());
+        self.objects = Some(objects);
+        self
+    }
+
     fn open(&self) -> Result<Pipeline, ScriptError> {
         let file = ScriptFile { name: "test.sql".to_owned(), text: self.sql.clone() };
         let mut connectors = ConnectorRegistry::default();
         connectors.register(Arc::new(self.memory.clone()));
         connectors.register(Arc::new(super::memory::Console(self.memory.clone())));
+        if let Some(objects) = &self.objects {
+            connectors.object_stores.register(Arc::clone(objects));
+        }
         let clock = Arc::clone(&self.clock);
         Pipeline::open(Program::parse(&[file])?, self.settings.clone(), connectors, clock)
     }
@@ -153,6 +166,14 @@ impl StreamScript {
         match self.run() {
             Ok(()) => panic!("step {}: expected a failure with '{part}'", self.steps),
             Err(error) => assert!(error.contains(part), "step {}: '{error}' lacks '{part}'", self.steps),
+        }
+        self
+    }
+
+    /// The same, and it may fail: whatever it leaves behind, the next start must find and repair.
+    pub fn process_if_it_can(mut self) -> Self {
+        if let Err(error) = self.try_process() {
+            tracing::debug!(error, "a run that was cut off");
         }
         self
     }
