@@ -15,5 +15,6 @@ mod outage;
 mod pipelines;
 mod program;
 mod random;
+mod real_time;
 mod remote;
 mod tidy;

@@ -94,6 +94,11 @@ pub trait Sink: Send {
     /// Name for progress and logs, e.g. `DeltaSink[/data/alerts]`.
     fn description(&self) -> String;
 
+    /// Whether written rows are seen before their batch is committed: at least once, for the lowest latency.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
     /// The newest batch of this query that is already visible. Asked once at start; a sink cleans up what an
     /// earlier run left half written when it is asked.
     fn last_committed(&mut self) -> Result<SinkToken>;

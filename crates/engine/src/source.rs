@@ -4,17 +4,21 @@
 //!   StreamTable ──open──> Source ──plan_batch──> OffsetRange ──read──> PartitionReader* ──next_batch──> RecordBatch*
 //! ```
 //!
-//! The engine decides which range a batch id stands for and writes it down before anything is read; a source must
-//! give the same rows for the same range for as long as the checkpoint may ask for it. A source never decides what
+//! The engine decides which range a batch id stands for and writes it down before anything of it can be seen; a source
+//! must give the same rows for the same range for as long as the checkpoint may ask for it. A source never decides what
 //! is replayed, and never keeps a position of its own across restarts.
+//!
+//! With the real-time trigger a source that can be followed gives rows as they come, by a [`TailReader`] a partition;
+//! the range of a batch is what was read when it was closed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointDir;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 
 /// A position in a source. The engine stores, compares and prints it; only the source that made it reads it.
 ///
@@ -116,6 +120,19 @@ pub trait Source: Send {
     /// Readers that together give each row of `range` exactly once; they are run on several threads.
     fn read(&mut self, range: &OffsetRange) -> Result<Vec<Box<dyn PartitionReader>>>;
 
+    /// Readers that give rows as they come, one for each partition that is not in `known`: from `start` on, or from the
+    /// partition's first row if it is new since. None if the source gives ranges only. Asked again now and then.
+    fn follow(&mut self, start: &Offset, known: &BTreeSet<String>) -> Result<Option<Vec<Box<dyn TailReader>>>> {
+        let _ = (start, known);
+        Ok(None)
+    }
+
+    /// The position behind the rows that tails gave, from `start` and where each partition was read up to.
+    fn followed(&mut self, start: &Offset, ends: &BTreeMap<String, i64>) -> Result<Offset> {
+        let _ = (start, ends);
+        Err(EngineError::internal("a source that cannot be followed was asked how far it was"))
+    }
+
     /// `end` is in the commit log: what lies before it will not be asked for again.
     fn commit(&mut self, end: &Offset) -> Result<()> {
         let _ = end;
@@ -161,6 +178,28 @@ pub trait PartitionReader: Send {
     fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         Vec::new()
     }
+}
+
+/// Reads one partition for as long as the query runs, on a thread of its own.
+pub trait TailReader: Send {
+    /// The partition the rows belong to, as [`PartitionReader::partition`] names it.
+    fn partition(&self) -> &str;
+
+    /// What came next; none if nothing did for a moment (well under a second), so that the thread can be ended.
+    fn next(&mut self) -> Result<Option<TailRows>>;
+}
+
+/// Rows a partition gave.
+#[derive(Debug, Clone)]
+pub struct TailRows {
+    /// In the projected schema; without rows where only the position moved (ends of transactions, dead letters).
+    pub rows: RecordBatch,
+    /// The position behind them.
+    pub end: i64,
+    /// Counts of these rows.
+    pub report: ReadReport,
+    /// Records that could not be read.
+    pub dead_letters: Vec<DeadLetter>,
 }
 
 /// Counts of one reader: `records == rows + dropped`; `malformed` of the records did not parse.

@@ -91,7 +91,8 @@ pub(crate) struct Arguments {
     /// Where checkpoints are kept if not in the storage: a path, s3://BUCKET/PREFIX or hdfs://HOST/PATH
     #[arg(long, env = "HIGHWATER_CHECKPOINTS", value_name = "LOCATION")]
     checkpoints: Option<String>,
-    /// When batches start: available-now, once, an interval such as '5 seconds', or real-time
+    /// When batches start: available-now, once, an interval such as '5 seconds', real-time, or
+    /// 'real-time 50 milliseconds'
     #[arg(long, env = "HIGHWATER_TRIGGER", value_name = "TRIGGER")]
     trigger: Option<String>,
     /// Worker threads of one query; the machine's cores if not given

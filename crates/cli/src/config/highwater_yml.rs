@@ -1,7 +1,7 @@
 //! `highwater.yml`: Highwater's own settings, beside the `spark-pipeline.yml` that Spark reads too.
 //!
 //! ```yaml
-//! trigger: 5 seconds          # available-now | once | a duration | real-time
+//! trigger: 5 seconds          # available-now | once | a duration | real-time [a duration]
 //! parallelism: 2              # worker threads of one query; default: the machine's cores
 //! default_format: delta       # what a streaming table is stored as when its statement does not say
 //! catalog: [catalog.sql]      # files of CREATE TABLE statements: tables that are there before the project runs

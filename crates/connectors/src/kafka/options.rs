@@ -57,6 +57,8 @@ pub struct KafkaOptions {
     pub topic: Option<String>,
     /// Whether batches are written in transactions.
     pub transactional: Transactional,
+    /// Whether rows are sent and seen as they come, before their batch is committed: at least once.
+    pub is_immediate: bool,
     /// The columns whose values make the key of an encoded row.
     pub key_columns: Vec<String>,
     /// What `value.format` says.
@@ -179,6 +181,8 @@ impl KafkaOptions {
                 &[("auto", Transactional::Auto), ("true", Transactional::Always), ("false", Transactional::Never)],
             )?
             .unwrap_or(Transactional::Auto),
+            is_immediate: choice(&object, &mut reader, "visibility", &[("committed", false), ("immediate", true)])?
+                .unwrap_or(false),
             key_columns: key_columns(&mut reader),
             value_format: choice(
                 &object,
@@ -197,6 +201,12 @@ impl KafkaOptions {
 
     fn check(self) -> Result<Self> {
         let object = &self.object;
+        if self.is_immediate && self.transactional == Transactional::Always {
+            return Err(EngineError::config(format!(
+                "{object}: options 'transactional' = 'true' and 'visibility' = 'immediate' exclude each other"
+            ))
+            .help("rows of a transaction are seen when it is committed; leave one of the options out"));
+        }
         if let (Some(min), Some(max)) = (self.min_offsets_per_trigger, self.max_offsets_per_trigger)
             && min > max
         {

@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::source::{DeadLetter, PartitionReader, ReadReport};
+use highwater_engine::source::{DeadLetter, PartitionReader, ReadReport, TailReader, TailRows};
 
-use super::client::cluster::TopicPartition;
+use super::client::cluster::{Client, TopicPartition};
 use super::client::error::ClientError;
 use super::client::fetch::PartitionFetcher;
 use super::client::record_batch::{Malformed, Record};
+use super::decode::Decoding;
 use super::layout::{Layout, RecordColumns};
 use crate::format::{Appended, RecordDecoder};
 
@@ -75,6 +76,18 @@ impl KafkaPartitionReader {
         Self { name: partition.to_string(), fetcher, fail_on_data_loss, rows }
     }
 
+    /// A reader of all that comes from `start` on.
+    pub fn following(
+        client: Client,
+        partition: TopicPartition,
+        start: i64,
+        decoding: &Decoding,
+        fail_on_data_loss: bool,
+    ) -> Result<Self> {
+        let fetcher = PartitionFetcher::following(client, partition, start);
+        Ok(Self::new(fetcher, decoding.layout().clone(), decoding.decoder()?, fail_on_data_loss))
+    }
+
     /// Goes on behind records that are gone, or gives the error back where that is not allowed.
     fn pass_over(&mut self, error: ClientError) -> Result<()> {
         match error {
@@ -123,6 +136,29 @@ impl PartitionReader for KafkaPartitionReader {
 
     fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         std::mem::take(&mut self.rows.dead_letters)
+    }
+}
+
+impl TailReader for KafkaPartitionReader {
+    fn partition(&self) -> &str {
+        &self.name
+    }
+
+    fn next(&mut self) -> Result<Option<TailRows>> {
+        let before = self.fetcher.position();
+        let rows = &mut self.rows;
+        match self.fetcher.read_ready(|record| rows.append(record)) {
+            Ok(()) => {}
+            Err(ReadError::Engine(error)) => return Err(error),
+            Err(ReadError::Client(error)) => self.pass_over(error)?,
+        }
+        let end = self.fetcher.position();
+        if end == before {
+            return Ok(None);
+        }
+        let rows = self.rows.flush()?;
+        let report = std::mem::take(&mut self.rows.report);
+        Ok(Some(TailRows { rows, end, report, dead_letters: std::mem::take(&mut self.rows.dead_letters) }))
     }
 }
 

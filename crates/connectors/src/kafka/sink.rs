@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The token is a committed offset of a group nobody joins, whose value is the batch id: it becomes visible in the
-//! same step as the records. A broker without transactions gets an idempotent producer instead: every row arrives at
+//! same step as the records. With `visibility = immediate` rows are sent as they come, in no transaction, and a batch
+//! that is replayed appears again. A broker without transactions gets an idempotent producer instead: every row arrives at
 //! least once, and a batch replayed after a crash appears again; the sink says so once and reports no token.
 
 use std::collections::HashSet;
@@ -43,11 +44,14 @@ const TRANSACTION_APIS: [ApiKey; 5] = [
 /// Time for the slowest batch; the broker ends the transaction of a query that died after it. Brokers allow up to
 /// 15 minutes unless told otherwise.
 const TRANSACTION_TIMEOUT_MS: &str = "300000";
+/// How long a record that is to be seen at once may wait for others.
+const IMMEDIATE_LINGER_MS: &str = "0.5";
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Topics as the target of one query.
 pub struct KafkaSink {
     object: String,
+    is_immediate: bool,
     client: Client,
     encoder: RowEncoder,
     topic: Option<String>,
@@ -118,10 +122,25 @@ impl KafkaSink {
         } else {
             None
         };
+        if options.is_immediate && !options.passed_through.iter().any(|(key, _)| key == "linger.ms") {
+            config.set("linger.ms", IMMEDIATE_LINGER_MS);
+        }
         let producer = RecordProducer::new(config, &object, CALL_LIMIT)?;
         let known_topics = options.topic.iter().cloned().collect();
         let topic = options.topic.clone();
-        Ok(Self { object, client, encoder, topic, known_topics, producer, transactions, batch: None, rows: 0 })
+        let is_immediate = options.is_immediate;
+        Ok(Self {
+            object,
+            is_immediate,
+            client,
+            encoder,
+            topic,
+            known_topics,
+            producer,
+            transactions,
+            batch: None,
+            rows: 0,
+        })
     }
 
     /// Fences older runs of the query and ends what they left open.
@@ -173,6 +192,10 @@ impl Sink for KafkaSink {
             Some(topic) => format!("KafkaSink[{topic}]"),
             None => "KafkaSink".to_owned(),
         }
+    }
+
+    fn is_immediate(&self) -> bool {
+        self.is_immediate
     }
 
     fn last_committed(&mut self) -> Result<SinkToken> {
@@ -250,7 +273,7 @@ impl Sink for KafkaSink {
 
 /// Whether to write in transactions, by the option and by what the broker can do.
 fn uses_transactions(client: &Client, options: &KafkaOptions) -> Result<bool> {
-    if options.transactional == Transactional::Never {
+    if options.transactional == Transactional::Never || options.is_immediate {
         return Ok(false);
     }
     if client.supports(&TRANSACTION_APIS)? {

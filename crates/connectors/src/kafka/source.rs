@@ -4,13 +4,14 @@
 //! asks the brokers where the topics end each time and keeps no position. Trouble that passes is waited out in the
 //! client; only then does an `Unavailable` error come out.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::source::{Backlog, Offset, OffsetRange, PartitionReader, Source};
+use highwater_engine::source::{Backlog, Offset, OffsetRange, PartitionReader, Source, TailReader};
 
-use super::client::cluster::{Client, Position};
+use super::client::cluster::{Client, Position, TopicPartition};
 use super::client::error::LOST_HELP;
 use super::client::fetch::PartitionFetcher;
 use super::decode::Decoding;
@@ -128,6 +129,33 @@ impl Source for KafkaSource {
         let end = from_offset(&range.end, &self.options.object)?;
         let start = self.with_new_partitions(&start, &end)?;
         readers(&self.client, &self.options, &self.decoding, &start, &end)
+    }
+
+    fn follow(&mut self, start: &Offset, known: &BTreeSet<String>) -> Result<Option<Vec<Box<dyn TailReader>>>> {
+        let latest = self.latest()?;
+        let from = from_offset(start, &self.options.object)?;
+        if let Some(what) = positions::losses(&from, &latest) {
+            self.lost(&what)?;
+        }
+        let from = self.with_new_partitions(&from, &latest)?;
+        let new = from.into_iter().filter(|(partition, _)| !known.contains(&partition.to_string()));
+        let reader = |(partition, offset)| {
+            let (client, fails) = (self.client.clone(), self.options.fail_on_data_loss);
+            let reader = KafkaPartitionReader::following(client, partition, offset, &self.decoding, fails)?;
+            Ok(Box::new(reader) as Box<dyn TailReader>)
+        };
+        new.map(reader).collect::<Result<_>>().map(Some)
+    }
+
+    fn followed(&mut self, start: &Offset, ends: &BTreeMap<String, i64>) -> Result<Offset> {
+        let mut at = from_offset(start, &self.options.object)?;
+        for (name, end) in ends {
+            let parts = name.rsplit_once('-').and_then(|(topic, number)| Some((topic, number.parse().ok()?)));
+            let (topic, number) =
+                parts.ok_or_else(|| EngineError::internal(format!("'{name}' is the name of no partition")))?;
+            at.insert(TopicPartition::new(topic, number), *end);
+        }
+        Ok(to_offset(&at))
     }
 
     fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {

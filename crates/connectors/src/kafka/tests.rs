@@ -1,5 +1,6 @@
 //! The connector against a broker: what is written is read back, in ranges, under limits, and through trouble.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use highwater_engine::checkpoint::{CheckpointDir, Durability};
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{Connector, Options, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, SinkRequest, SinkToken};
-use highwater_engine::source::{Offset, OffsetRange, ReadReport, Source, SourceMetadata, SourceRequest};
+use highwater_engine::source::{Offset, OffsetRange, ReadReport, Source, SourceMetadata, SourceRequest, TailReader};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
@@ -504,4 +505,77 @@ fn offsets_are_asked_for_as_often_as_the_options_say() {
     // With the client's own limit this would take a minute.
     let error = source.latest_offset().unwrap_err();
     assert!(matches!(error, EngineError::Unavailable(_)), "{error:?}");
+}
+
+/// What a tail gives until it has so many rows; offsets and values.
+fn follow(tail: &mut dyn TailReader, wanted: usize) -> (Vec<(i64, String)>, i64) {
+    let (mut found, mut end) = (Vec::new(), 0);
+    while found.len() < wanted {
+        if let Some(next) = tail.next().unwrap() {
+            assert_eq!(next.report.records, next.rows.num_rows() as u64);
+            found.extend(rows(&[next.rows]));
+            end = next.end;
+        }
+    }
+    (found, end)
+}
+
+#[test]
+fn a_topic_is_followed_partition_by_partition() {
+    let broker = TestBroker::start();
+    broker.create_topic("followed", 2);
+    let producer = producer(broker.address(), "lz4");
+    let options = [("subscribe", "followed"), ("startingOffsets", "earliest")];
+    let mut source = source(broker.address(), None, &options).unwrap();
+    produce(&producer, "followed", 0, (0..10).map(|i| i.to_string()));
+    let start = offset(json!({"followed": {"0": 4, "1": 0}}));
+    let mut tails = source.follow(&start, &BTreeSet::new()).unwrap().unwrap();
+    assert_eq!(tails.iter().map(|tail| tail.partition().to_owned()).collect::<Vec<_>>(), ["followed-0", "followed-1"]);
+    let (found, end) = follow(&mut *tails[0], 6);
+    assert_eq!(found, (4..10).map(|i| (i, i.to_string())).collect::<Vec<_>>());
+    assert_eq!(end, 10);
+    assert!(tails[1].next().unwrap().is_none());
+    // What comes later comes out, on both.
+    produce(&producer, "followed", 0, ["late".to_owned()]);
+    produce(&producer, "followed", 1, ["other".to_owned()]);
+    assert_eq!(follow(&mut *tails[0], 1), (vec![(10, "late".to_owned())], 11));
+    assert_eq!(follow(&mut *tails[1], 1), (vec![(0, "other".to_owned())], 1));
+    let ends = BTreeMap::from([("followed-0".to_owned(), 11)]);
+    assert_eq!(source.followed(&start, &ends).unwrap().0, json!({"followed": {"0": 11, "1": 0}}));
+    // A partition that nobody knew begins at its first record, and only it is new.
+    let known = BTreeSet::from(["followed-0".to_owned()]);
+    let mut new = source.follow(&offset(json!({"followed": {"0": 11}})), &known).unwrap().unwrap();
+    assert_eq!(new.len(), 1);
+    assert_eq!(follow(&mut *new[0], 1), (vec![(0, "other".to_owned())], 1));
+}
+
+#[test]
+fn the_end_of_a_transaction_moves_a_tail_without_rows() {
+    let broker = TestBroker::start();
+    broker.create_topic("transacted", 1);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.address()).set("transactional.id", "tail");
+    let producer: BaseProducer = config.create().unwrap();
+    let limit = Duration::from_secs(30);
+    producer.init_transactions(limit).unwrap();
+    let options = [("subscribe", "transacted"), ("startingOffsets", "earliest")];
+    let options = [&options[..], &[("kafka.isolation.level", "read_committed")]].concat();
+    let mut source = source(broker.address(), None, &options).unwrap();
+    let start = source.initial_offset().unwrap();
+    let mut tails = source.follow(&start, &BTreeSet::new()).unwrap().unwrap();
+    producer.begin_transaction().unwrap();
+    produce(&producer, "transacted", 0, ["never".to_owned()]);
+    assert!(tails[0].next().unwrap().is_none(), "nothing is seen of an open transaction");
+    producer.abort_transaction(limit).unwrap();
+    producer.begin_transaction().unwrap();
+    produce(&producer, "transacted", 0, ["seen".to_owned()]);
+    producer.commit_transaction(limit).unwrap();
+    // Two records, each with a marker behind it.
+    let (mut found, mut end) = follow(&mut *tails[0], 1);
+    while end < 4 {
+        let next = tails[0].next().unwrap();
+        end = next.as_ref().map_or(end, |next| next.end);
+        found.extend(next.into_iter().flat_map(|next| rows(&[next.rows])));
+    }
+    assert_eq!(found, [(2, "seen".to_owned())]);
 }

@@ -114,6 +114,13 @@ pub(crate) trait Operator: Send {
     /// Takes rows of one input; what is final at once is emitted.
     fn process(&mut self, input: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()>;
 
+    /// Emits what rows that were processed have changed, as it is now, ahead of the end of the batch: for sinks that
+    /// show rows before they are committed. Only output mode update has such rows.
+    fn emit_early(&mut self, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
+        let _ = (rows, emit);
+        Ok(())
+    }
+
     /// Ends a batch: emits what the output mode asks for, then forgets what the watermark has passed.
     fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()>;
 

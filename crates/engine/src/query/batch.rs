@@ -46,6 +46,18 @@ impl BatchWatermarks {
 pub(crate) struct ReadJob {
     pub(crate) stage: usize,
     pub(crate) reader: Box<dyn PartitionReader>,
+    /// Whether it waits for rows that are not there yet, and needs a thread of its own.
+    pub(crate) waits: bool,
+}
+
+/// How a batch is run; nothing of it changes what is committed.
+pub(crate) struct BatchSettings<'a> {
+    /// Threads for reading, and workers of each operator.
+    pub(crate) workers: usize,
+    /// Whether the sink shows rows before the batch is committed, so that operators should not hold them back.
+    pub(crate) early: bool,
+    /// Set to give the batch up.
+    pub(crate) abort: &'a AtomicBool,
 }
 
 /// What a batch saw.
@@ -70,14 +82,16 @@ pub(crate) fn run_batch(
     plan: &StreamingPlan,
     operators: &mut Operators,
     jobs: Vec<ReadJob>,
-    workers: usize,
+    settings: BatchSettings<'_>,
     watermarks: BatchWatermarks,
-    abort: &AtomicBool,
     sink: &mut dyn FnMut(RecordBatch) -> Result<()>,
 ) -> Result<BatchOutcome> {
+    let BatchSettings { workers, early, abort } = settings;
+    let readers = if jobs.iter().any(|job| job.waits) { jobs.len() } else { workers.min(jobs.len()) };
     let run = Run {
         plan,
         workers,
+        early,
         watermarks,
         abort,
         stopped: AtomicBool::new(false),
@@ -98,7 +112,6 @@ pub(crate) fn run_batch(
             to_workers.push(senders);
             inboxes.push(receivers);
         }
-        let readers = workers.min(run.jobs.lock().len());
         for _ in 0..readers {
             let exits = Exits { to_workers: to_workers.clone(), to_sink: to_sink.clone() };
             let run = &run;
@@ -155,6 +168,7 @@ struct Exits {
 struct Run<'a> {
     plan: &'a StreamingPlan,
     workers: usize,
+    early: bool,
     watermarks: BatchWatermarks,
     abort: &'a AtomicBool,
     stopped: AtomicBool,
@@ -225,6 +239,9 @@ impl Run<'_> {
                 return Ok(());
             }
             operator.process(input, &batch, &mut emit)?;
+            if self.early {
+                operator.emit_early(&batch, &mut emit)?;
+            }
         }
         if self.is_stopped() {
             return Ok(());

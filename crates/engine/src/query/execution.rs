@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
-use super::batch::{BatchOutcome, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
+use super::batch::{BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
 use super::progress::{Timer, progress_of};
+use super::real_time::Tails;
 use super::state::QueryState;
 use super::trigger::Trigger;
 use super::watermark::{WatermarkPolicy, WatermarkTracker};
@@ -96,7 +97,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    fn should_stop(&self) -> bool {
+    pub(super) fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
             || self.abort.load(Ordering::Relaxed)
             || self.stop_file.as_ref().is_some_and(|file| file.exists())
@@ -267,6 +268,11 @@ impl StreamingQuery {
             }
             _ => None,
         };
+        if let Trigger::RealTime(open_for) = self.settings.trigger
+            && let Some(tails) = Tails::open(&mut self.sources, &self.position, self.clock.as_ref())?
+        {
+            self.run_real_time(tails, open_for)?;
+        }
         while !self.control.should_stop() {
             let ran = self.next(until.as_deref())?;
             match self.settings.trigger {
@@ -295,6 +301,28 @@ impl StreamingQuery {
         }
     }
 
+    /// Makes batches of rows as they come, until the owner ends the query.
+    fn run_real_time(&mut self, mut tails: Tails, open_for: Duration) -> Result<()> {
+        while !self.control.should_stop() {
+            if self.needs_empty_batch(self.tracker.watermark_ms()) {
+                self.run_planned(self.position.clone(), Timer::start(&self.clock))?;
+                continue;
+            }
+            tails.look(&mut self.sources, &self.position, self.clock.as_ref())?;
+            if !tails.wait() {
+                continue;
+            }
+            let mut timer = Timer::start(&self.clock);
+            let mut entry = self.new_entry();
+            let (batch, jobs) = (self.next_batch, tails.jobs(open_for, &self.clock, &self.control));
+            let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, &entry, jobs, true))?;
+            entry.ends = tails.ends(&mut self.sources, &self.position)?.into_iter().map(Some).collect();
+            timer.phase(|d| &mut d.wal_commit, || self.offsets.add(batch, &entry))?;
+            self.conclude(batch, &entry, &outcome, true, timer)?;
+        }
+        Ok(())
+    }
+
     /// Plans and runs the next batch, if there is anything to do.
     fn next(&mut self, until: Option<&[Offset]>) -> Result<bool> {
         let mut timer = Timer::start(&self.clock);
@@ -302,23 +330,33 @@ impl StreamingQuery {
             |d| &mut d.latest_offset,
             || plan_ends(&mut self.sources, &self.position, until, self.settings.trigger),
         )?;
-        let watermark_ms = self.tracker.watermark_ms();
-        if ends == self.position && !self.needs_empty_batch(watermark_ms) {
+        if ends == self.position && !self.needs_empty_batch(self.tracker.watermark_ms()) {
             return Ok(false);
         }
+        self.run_planned(ends, timer)?;
+        Ok(true)
+    }
+
+    /// Runs the next batch, whose ends are planned.
+    fn run_planned(&mut self, ends: Vec<Offset>, mut timer: Timer) -> Result<()> {
+        let mut entry = self.new_entry();
+        entry.ends = ends.into_iter().map(Some).collect();
+        let batch = self.next_batch;
+        timer.phase(|d| &mut d.wal_commit, || self.offsets.add(batch, &entry))?;
+        self.run_entry(batch, &entry, true, timer)
+    }
+
+    /// A batch that begins now, without its ends.
+    fn new_entry(&mut self) -> OffsetLogEntry {
         self.last_start_ms = self.clock.now_ms();
-        let entry = OffsetLogEntry {
-            batch_watermark_ms: watermark_ms,
+        OffsetLogEntry {
+            batch_watermark_ms: self.tracker.watermark_ms(),
             batch_timestamp_ms: self.last_start_ms,
             conf: self.conf(),
             watermarks: serde_json::Map::new(),
             starts: self.position.iter().cloned().map(Some).collect(),
-            ends: ends.into_iter().map(Some).collect(),
-        };
-        let batch = self.next_batch;
-        timer.phase(|d| &mut d.wal_commit, || self.offsets.add(batch, &entry))?;
-        self.run_entry(batch, &entry, true, timer)?;
-        Ok(true)
+            ends: Vec::new(),
+        }
     }
 
     /// Whether the watermark moved and an operator heeds it, so that a batch follows even without rows.
@@ -329,8 +367,20 @@ impl StreamingQuery {
 
     fn run_entry(&mut self, batch: BatchId, entry: &OffsetLogEntry, write_sink: bool, mut timer: Timer) -> Result<()> {
         let jobs = self.open_readers(entry)?;
-        let behind = self.behind(entry)?;
         let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, entry, jobs, write_sink))?;
+        self.conclude(batch, entry, &outcome, write_sink, timer)
+    }
+
+    /// Commits a batch that is computed, and whose range is written.
+    fn conclude(
+        &mut self,
+        batch: BatchId,
+        entry: &OffsetLogEntry,
+        outcome: &BatchOutcome,
+        write_sink: bool,
+        mut timer: Timer,
+    ) -> Result<()> {
+        let behind = self.behind(entry)?;
         self.dead_letters.write(batch, &outcome.dead_letters)?;
         self.tracker.observe(&outcome.event_times, &behind, entry.batch_timestamp_ms);
         let commit =
@@ -349,7 +399,7 @@ impl StreamingQuery {
         self.last_watermark_ms = entry.batch_watermark_ms;
         self.next_batch = batch + 1;
         self.maintain(batch, &mut timer)?;
-        let progress = progress_of(self, batch, entry, &outcome, report, timer)?;
+        let progress = progress_of(self, batch, entry, outcome, report, timer)?;
         self.listener.on_progress(&progress);
         Ok(())
     }
@@ -359,7 +409,7 @@ impl StreamingQuery {
         for stage in 0..self.plan.source_stages.len() {
             let Some(range) = entry.range(stage).filter(|range| range.start != range.end) else { continue };
             let readers = self.sources[stage].read(&range)?;
-            jobs.extend(readers.into_iter().map(|reader| ReadJob { stage, reader }));
+            jobs.extend(readers.into_iter().map(|reader| ReadJob { stage, reader, waits: false }));
         }
         Ok(jobs)
     }
@@ -397,6 +447,11 @@ impl StreamingQuery {
         if write_sink {
             self.sink.begin(batch)?;
         }
+        let settings = BatchSettings {
+            workers: self.settings.parallelism.max(1),
+            early: write_sink && self.sink.is_immediate(),
+            abort: &self.control.abort,
+        };
         let mut whole = Vec::new();
         let (sink, collects) = (&mut self.sink, self.plan.whole_result.is_some());
         let mut take = |rows: RecordBatch| match (write_sink, collects) {
@@ -407,9 +462,7 @@ impl StreamingQuery {
             }
             (true, false) => sink.write(&rows),
         };
-        let abort = &self.control.abort;
-        let workers = self.settings.parallelism.max(1);
-        let outcome = run_batch(&self.plan, &mut self.operators, jobs, workers, watermarks, abort, &mut take);
+        let outcome = run_batch(&self.plan, &mut self.operators, jobs, settings, watermarks, &mut take);
         let staged = outcome.and_then(|outcome| {
             if let (true, Some(query)) = (write_sink, &self.plan.whole_result) {
                 query.run(whole)?.iter().try_for_each(|rows| self.sink.write(rows))?;

@@ -11,6 +11,7 @@ mod graph;
 mod outlook;
 mod pipeline;
 mod progress;
+mod real_time;
 mod state;
 mod storage;
 mod tables;

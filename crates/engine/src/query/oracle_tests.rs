@@ -18,6 +18,7 @@ mod case;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Cursor;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
@@ -224,7 +225,7 @@ impl Asked<'_> {
     /// One start for all there is; what is left to do without rows is done at the end.
     fn run_through(&self, way: Way, script: &mut StreamScript, ran: &mut Ran) {
         if way == Way::RealTime && self.case.steps.iter().any(|step| !step.is_empty()) {
-            script.settings.query.trigger = Trigger::RealTime;
+            script.settings.query.trigger = Trigger::RealTime(Duration::from_millis(5));
             let total: u64 = self.case.tables.keys().map(|table| script.table(table).input_len() as u64).sum();
             let outcome =
                 script.process_until(|progress| progress.last().is_some_and(|last| read_up_to(last) >= total));

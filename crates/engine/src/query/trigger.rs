@@ -1,6 +1,7 @@
 //! When batches start.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,9 +17,14 @@ pub enum Trigger {
     Once,
     /// Starts a batch at each multiple of the interval, or at once when the one before took longer.
     ProcessingTime(Duration),
-    /// Starts a batch as soon as there is a row: batches without an interval.
-    RealTime,
+    /// Passes rows on as they come, and closes a batch so long after its first row.
+    RealTime(Duration),
 }
+
+/// How long a batch of the real-time trigger is open unless it is told.
+const REAL_TIME_BATCH: Duration = Duration::from_millis(20);
+/// The shortest and the longest a batch may be open.
+const REAL_TIME_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(300);
 
 impl Default for Trigger {
     fn default() -> Self {
@@ -51,15 +57,24 @@ impl FromStr for Trigger {
         match text.trim().to_ascii_lowercase().as_str() {
             "available-now" | "availablenow" => Ok(Self::AvailableNow),
             "once" => Ok(Self::Once),
-            "real-time" | "realtime" => Ok(Self::RealTime),
+            "real-time" | "realtime" => Ok(Self::RealTime(REAL_TIME_BATCH)),
             other => {
-                let interval = parse_duration_us(other, "the trigger").map_err(|_| {
+                let real_time = other.strip_prefix("real-time ").or_else(|| other.strip_prefix("realtime "));
+                let interval = parse_duration_us(real_time.unwrap_or(other), "the trigger").map_err(|_| {
                     EngineError::config(format!(
                         "the trigger is '{text}', expected available-now, once, real-time or an interval"
                     ))
-                    .help("write for example --trigger '5 seconds'")
+                    .help("write for example --trigger '5 seconds', or 'real-time 50 milliseconds'")
                 })?;
-                Ok(Self::ProcessingTime(Duration::from_micros(u64::try_from(interval).unwrap_or(0))))
+                let interval = Duration::from_micros(u64::try_from(interval).unwrap_or(0));
+                match real_time {
+                    None => Ok(Self::ProcessingTime(interval)),
+                    Some(_) if REAL_TIME_RANGE.contains(&interval) => Ok(Self::RealTime(interval)),
+                    Some(_) => Err(EngineError::config(format!(
+                        "the trigger is '{text}', but a real-time batch is open for 1 millisecond to 5 minutes"
+                    ))
+                    .help("write for example --trigger 'real-time 50 milliseconds'")),
+                }
             }
         }
     }
@@ -70,7 +85,7 @@ impl fmt::Display for Trigger {
         match self {
             Self::AvailableNow => f.write_str("available-now"),
             Self::Once => f.write_str("once"),
-            Self::RealTime => f.write_str("real-time"),
+            Self::RealTime(open) => write!(f, "real-time, batches of {} ms", open.as_millis()),
             Self::ProcessingTime(interval) if interval.is_zero() => f.write_str("as soon as possible"),
             Self::ProcessingTime(interval) => write!(f, "every {} ms", interval.as_millis()),
         }
@@ -90,7 +105,10 @@ mod tests {
         check("available-now", Some(Trigger::AvailableNow));
         check("once", Some(Trigger::Once));
         check("5 seconds", Some(Trigger::ProcessingTime(Duration::from_secs(5))));
-        check("real-time", Some(Trigger::RealTime));
+        check("real-time", Some(Trigger::RealTime(REAL_TIME_BATCH)));
+        check("Real-Time 10 milliseconds", Some(Trigger::RealTime(Duration::from_millis(10))));
+        check("real-time 1 hour", None);
+        check("real-time now", None);
         check("sometimes", None);
     }
 

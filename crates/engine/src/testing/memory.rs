@@ -1,18 +1,19 @@
 //! Tables in memory: a list of batches to read as a stream, and what a query wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::{EngineError, Result};
 use crate::plan::catalog::{Connector, Table, TableDefinition};
 use crate::sink::{BatchId, CommitReport, OutputMode, Sink, SinkRequest, SinkToken};
-use crate::source::{Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceRequest};
+use crate::source::{Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceRequest, TailReader, TailRows};
 
 /// The connector `test`: one table for each name, shared by all that ask for it.
 #[derive(Debug, Default, Clone)]
@@ -25,6 +26,8 @@ pub struct MemoryConnector {
 pub struct MemoryTable {
     schema: SchemaRef,
     content: Arc<Mutex<Content>>,
+    /// Rung when there is more input.
+    added: Arc<Condvar>,
     /// Batches of the source in one micro-batch; all there are if none.
     batches_per_trigger: Option<usize>,
 }
@@ -59,7 +62,8 @@ impl Connector for MemoryConnector {
         let mut tables = self.tables.lock();
         let content = tables.get(&definition.name).map(|table| Arc::clone(&table.content)).unwrap_or_default();
         let schema = definition.schema.clone().unwrap_or_else(|| Arc::new(Schema::empty()));
-        let table = MemoryTable { schema, content, batches_per_trigger };
+        let added = Arc::new(Condvar::new());
+        let table = MemoryTable { schema, content, added, batches_per_trigger };
         tables.insert(definition.name.clone(), table.clone());
         Ok(Arc::new(table))
     }
@@ -69,6 +73,7 @@ impl MemoryTable {
     /// Adds rows to the source.
     pub fn add(&self, partition: &str, rows: RecordBatch) {
         self.content.lock().input.push((partition.to_owned(), rows));
+        self.added.notify_all();
     }
 
     /// How many batches were added.
@@ -162,9 +167,51 @@ impl Source for MemorySource {
         Ok(readers.into_values().map(|reader| Box::new(reader) as Box<dyn PartitionReader>).collect())
     }
 
+    fn follow(&mut self, start: &Offset, known: &BTreeSet<String>) -> Result<Option<Vec<Box<dyn TailReader>>>> {
+        if self.table.content.lock().input.iter().any(|(partition, _)| partition != TAIL) {
+            return Ok(None);
+        }
+        let tail = MemoryTail { table: self.table.clone(), projection: self.projection.clone(), next: position(start) };
+        Ok(Some(if known.is_empty() { vec![Box::new(tail)] } else { Vec::new() }))
+    }
+
+    fn followed(&mut self, start: &Offset, ends: &BTreeMap<String, i64>) -> Result<Offset> {
+        Ok(ends.get(TAIL).map_or_else(|| start.clone(), |end| Offset(serde_json::json!(end))))
+    }
+
     fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {
         let content = self.table.content.lock();
         Ok(content.input.iter().skip(position(from)).map(|(partition, _)| partition.clone()).collect())
+    }
+}
+
+/// The only partition a table may have that is followed: all partitions share one position.
+const TAIL: &str = "0";
+
+struct MemoryTail {
+    table: MemoryTable,
+    projection: Vec<usize>,
+    next: usize,
+}
+
+impl TailReader for MemoryTail {
+    fn partition(&self) -> &str {
+        TAIL
+    }
+
+    fn next(&mut self) -> Result<Option<TailRows>> {
+        let mut content = self.table.content.lock();
+        if content.input.len() <= self.next {
+            self.table.added.wait_for(&mut content, Duration::from_millis(10));
+        }
+        let Some((partition, rows)) = content.input.get(self.next) else { return Ok(None) };
+        if partition != TAIL {
+            return Err(EngineError::internal("a test table that is followed has got a second partition"));
+        }
+        self.next += 1;
+        let report = ReadReport { records: rows.num_rows() as u64, ..ReadReport::default() };
+        let end = i64::try_from(self.next).unwrap_or(i64::MAX);
+        Ok(Some(TailRows { rows: rows.project(&self.projection)?, end, report, dead_letters: Vec::new() }))
     }
 }
 

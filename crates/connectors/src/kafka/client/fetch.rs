@@ -82,6 +82,11 @@ impl PartitionFetcher {
         }
     }
 
+    /// A reader from `start` on that has no end; for [`PartitionFetcher::read_ready`].
+    pub fn following(client: Client, partition: TopicPartition, start: i64) -> Self {
+        Self::new(client, partition, start, i64::MAX)
+    }
+
     /// The partition it reads.
     pub fn partition(&self) -> &TopicPartition {
         &self.partition
@@ -110,6 +115,33 @@ impl PartitionFetcher {
             }
         }
         Ok(())
+    }
+
+    /// Shows the records that are here to `visit`, or else those of the next answer, which may be none. Does not wait
+    /// for more when it has shown some.
+    pub fn read_ready<E: From<ClientError>>(
+        &mut self,
+        mut visit: impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        if self.batch.is_none() && !self.open_next_of_answer()? {
+            self.fetch()?;
+        }
+        while self.batch.is_some() || self.open_next_of_answer()? {
+            if self.walk(&mut visit)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the next batch of the answer that has records for the reader; false if it has none.
+    fn open_next_of_answer(&mut self) -> ClientResult<bool> {
+        while self.open_batch_of_answer()? {
+            if self.batch.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Walks the open batch until it ends, the range ends or the visitor has enough.
@@ -303,6 +335,10 @@ impl PartitionFetcher {
     /// Nothing came although the range is not read to its end: either the broker has less than it had (it may be
     /// catching up after an election), or only removed records are left.
     fn empty_answer(&mut self, readable_end: i64) -> ClientResult<()> {
+        if self.end == i64::MAX {
+            // Who follows a partition is mostly at its end.
+            return Ok(());
+        }
         self.empty_answers += 1;
         if self.empty_answers < EMPTY_ANSWERS_LIMIT {
             return Ok(());

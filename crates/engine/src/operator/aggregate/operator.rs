@@ -290,6 +290,25 @@ impl Operator for AggregateOperator {
         Ok(())
     }
 
+    fn emit_early(&mut self, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
+        if self.spec.output_mode != OutputMode::Update {
+            return Ok(());
+        }
+        let mut touched: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for (row, time) in rows.buckets.iter().enumerate() {
+            // A group that was moved to disk meanwhile comes out at the end of the batch.
+            if let Some(entry) = self.buckets.get(time).and_then(|b| b.find(rows.hashes[row], rows.key(row))) {
+                touched.entry(*time).or_default().push(entry);
+            }
+        }
+        for (time, mut entries) in touched {
+            entries.sort_unstable();
+            entries.dedup();
+            self.emit_entries(time, &entries, emit)?;
+        }
+        Ok(())
+    }
+
     fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
         self.touch_global_group()?;
         let expired: Vec<i64> = self.expired(watermark_us);
