@@ -15,7 +15,7 @@ use highwater_connectors::registry::connectors;
 use highwater_engine::clock::SystemClock;
 use highwater_engine::plan::catalog::Options;
 use highwater_engine::plan::{Program, ScriptFile};
-use highwater_engine::query::{FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline};
+use highwater_engine::query::{FlowSettings, Pipeline, PipelineSettings, QueryChanges, QueryFailure, RunningPipeline};
 
 use crate::config::highwater_yml::{self, HighwaterYml, Setting};
 use crate::config::secrets;
@@ -46,6 +46,8 @@ pub(crate) struct Overrides {
     pub(crate) trigger: Option<String>,
     /// Worker threads of one query.
     pub(crate) parallelism: Option<usize>,
+    /// What may happen to the state of queries that were changed.
+    pub(crate) changes: QueryChanges,
 }
 
 /// Plans every flow of the project; writes nothing.
@@ -80,6 +82,7 @@ pub(crate) fn settings(project: &Project, overrides: &Overrides) -> Result<Pipel
     if let Some(trigger) = given.as_ref().or(yml.trigger.as_ref()) {
         settings.query.trigger = trigger.parse()?;
     }
+    settings.changes = overrides.changes.clone();
     for (name, flow) in &yml.flows {
         settings.flows.insert(name.clone(), flow_settings(flow, given.is_some())?);
     }

@@ -11,7 +11,7 @@
 use highwater_engine::plan::catalog::Role;
 use highwater_engine::query::{CheckpointOutlook, FlowOutlook, OperatorFate, TableOutlook};
 
-use super::run::Planned;
+use super::run::{Changes, Planned};
 use crate::error::{Failure, Result};
 use crate::output::Format;
 use crate::output::columns::{texts, write_columns};
@@ -22,6 +22,8 @@ use crate::output::columns::{texts, write_columns};
 pub(crate) struct Arguments {
     #[command(flatten)]
     project: Planned,
+    #[command(flatten)]
+    changes: Changes,
     /// How the findings are printed
     #[arg(long, short = 'o', value_enum, default_value_t = Format::Table, env = "HIGHWATER_OUTPUT")]
     output: Format,
@@ -42,7 +44,7 @@ struct Row {
 
 /// Prints what a run would find; fails if it would not run.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let flows = arguments.project.open()?.dry_run();
+    let flows = arguments.project.open_changed(&arguments.changes)?.dry_run();
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for flow in flows {
         look_at(flow, &mut rows, &mut failures);
@@ -105,6 +107,7 @@ fn checkpoint(query: &str, outlook: CheckpointOutlook, rows: &mut Vec<Row>, fail
             OperatorFate::Kept => "its state is kept",
             OperatorFate::New => "begins without state",
             OperatorFate::Changed => "its state does not fit",
+            OperatorFate::Rebuilt => "its state is computed anew from the query's start",
             OperatorFate::Dropped => "its state is not used any more",
         };
         rows.push(row("operator", &operator.id, fate.to_owned()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use highwater_engine::query::Pipeline;
+use highwater_engine::query::{FlowDescription, Pipeline, QueryChanges};
 
 use crate::error::{Failure, Result};
 use crate::progress::live::LiveView;
@@ -71,12 +71,52 @@ pub(crate) struct Planned {
     checkpoints: Option<String>,
 }
 
+/// What may happen to the state of queries that were changed.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Changes {
+    /// Compute the state of this query, or of all, anew from its input since it first ran. Rows of output mode append
+    /// that were written stay as they are, others are written anew
+    #[arg(long, value_name = "QUERY|all")]
+    rebuild: Vec<String>,
+    /// Let this query, or all, forget for good the state of operators that it no longer has
+    #[arg(long, value_name = "QUERY|all")]
+    drop_state: Vec<String>,
+}
+
+/// All queries.
+const ALL: &str = "all";
+
+impl Changes {
+    pub(crate) fn of_queries(&self) -> QueryChanges {
+        let each = |name: &String| if name == ALL { "*".to_owned() } else { name.clone() };
+        let names = |names: &[String]| names.iter().map(each).collect();
+        QueryChanges { rebuild: names(&self.rebuild), drop_state: names(&self.drop_state) }
+    }
+
+    /// Refuses the name of a query that there is not.
+    pub(crate) fn check(&self, flows: &[FlowDescription]) -> Result<()> {
+        let named = self.rebuild.iter().chain(&self.drop_state);
+        let unknown = named.into_iter().find(|name| *name != ALL && flows.iter().all(|flow| flow.name != **name));
+        let Some(unknown) = unknown else { return Ok(()) };
+        let names: Vec<&str> = flows.iter().map(|flow| flow.name.as_str()).collect();
+        Err(Failure::usage(format!("there is no query '{unknown}'"))
+            .help(format!("its queries are {}", names.join(", "))))
+    }
+}
+
 impl Planned {
     /// Reads the project and plans its queries.
     pub(crate) fn open(&self) -> Result<Pipeline> {
+        self.open_changed(&Changes::default())
+    }
+
+    /// The same, for queries whose state may be changed.
+    pub(crate) fn open_changed(&self, changes: &Changes) -> Result<Pipeline> {
         let (storage, checkpoints) = (self.storage.clone(), self.checkpoints.clone());
-        let overrides = Overrides { storage, checkpoints, ..Overrides::default() };
-        run::open(&self.subject.load()?, &overrides)
+        let overrides = Overrides { storage, checkpoints, changes: changes.of_queries(), ..Overrides::default() };
+        let pipeline = run::open(&self.subject.load()?, &overrides)?;
+        changes.check(&pipeline.flows())?;
+        Ok(pipeline)
     }
 }
 
@@ -98,6 +138,8 @@ pub(crate) struct Arguments {
     /// Worker threads of one query; the machine's cores if not given
     #[arg(long, env = "HIGHWATER_PARALLELISM", value_name = "N", value_parser = parallelism)]
     parallelism: Option<usize>,
+    #[command(flatten)]
+    changes: Changes,
     /// Show no progress
     #[arg(long, short = 'q')]
     quiet: bool,
@@ -118,10 +160,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         checkpoints: arguments.checkpoints.clone(),
         trigger: arguments.trigger.clone(),
         parallelism: arguments.parallelism,
+        changes: arguments.changes.of_queries(),
     };
     let interrupt = Interrupt::listen()?;
     let pipeline = run::open(&project, &overrides)?;
     let flows = pipeline.flows();
+    arguments.changes.check(&flows)?;
     if flows.is_empty() {
         return Err(Failure::invalid(format!("{} has no query to run", project.name))
             .help("add CREATE STREAMING TABLE ... AS SELECT ..., CREATE FLOW ..., or a SELECT"));

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CheckpointDir, text};
 use crate::error::{EngineError, Result};
+use crate::source::Offset;
 
 const FILE: &str = "metadata";
 
@@ -40,6 +41,9 @@ pub struct Metadata {
     pub target: String,
     /// Its stateful operators and their fingerprints.
     pub operators: BTreeMap<String, String>,
+    /// Where its first batch began, by source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_offsets: Option<Vec<Offset>>,
 }
 
 /// How the operators of a query differ from those its checkpoint was written with.
@@ -85,6 +89,7 @@ impl Metadata {
             query_name: identity.query_name.clone(),
             target: identity.target.clone(),
             operators: identity.operators.clone(),
+            first_offsets: None,
         };
         if !checkpoint.writable()?.create(FILE, &made.encode()?)? {
             let message = format!("{} was created by another run just now", checkpoint.store().address(FILE));
@@ -100,6 +105,13 @@ impl Metadata {
             self.operators.clone_from(&identity.operators);
             checkpoint.writable()?.replace(FILE, &self.encode()?)?;
         }
+        Ok(())
+    }
+
+    /// Writes down where the first batch begins.
+    pub fn record_first_offsets(&mut self, checkpoint: &CheckpointDir, offsets: &[Offset]) -> Result<()> {
+        self.first_offsets = Some(offsets.to_vec());
+        checkpoint.writable()?.replace(FILE, &self.encode()?)?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 
 use serde::Serialize;
 
+use super::opening::{ChangePolicy, refusal_of};
 use super::pipeline::FlowDescription;
 use crate::checkpoint::inspect::numbers_of_logs;
 use crate::checkpoint::{CheckpointDir, Facts, Metadata, OffsetLog, QueryIdentity, plan_recovery};
@@ -76,6 +77,8 @@ pub enum OperatorFate {
     New,
     /// It means something else than the query of now needs.
     Changed,
+    /// It is computed anew from the input since the query's start.
+    Rebuilt,
     /// The query of now has no such operator.
     Dropped,
 }
@@ -85,6 +88,8 @@ pub(super) struct FlowIdentity<'a> {
     pub(super) description: &'a FlowDescription,
     /// The source of each offset, by name.
     pub(super) sources: Vec<String>,
+    /// What may happen to its state.
+    pub(super) change: ChangePolicy,
 }
 
 /// Reads a checkpoint and compares it with a flow.
@@ -103,7 +108,7 @@ pub(super) fn checkpoint_outlook(checkpoint: &CheckpointDir, flow: &FlowIdentity
         target: flow.description.target.clone(),
         operators: now.iter().map(|operator| (operator.id.clone(), operator.fingerprint.clone())).collect(),
     };
-    outlook.operators = operator_fates(&metadata, &identity);
+    outlook.operators = operator_fates(&metadata, &identity, flow.change);
     let (last_offsets, last_commit) = numbers_of_logs(checkpoint)?;
     outlook.last_commit = last_commit;
     let is_stateful = !now.is_empty();
@@ -111,11 +116,15 @@ pub(super) fn checkpoint_outlook(checkpoint: &CheckpointDir, flow: &FlowIdentity
         last_offsets,
         last_commit,
         sink: SinkToken::Unsupported,
-        state: if is_stateful { Some(StateVersions::read(checkpoint)?) } else { None },
+        state: if is_stateful && !metadata.operators.is_empty() {
+            Some(StateVersions::read(checkpoint)?)
+        } else {
+            None
+        },
     };
     let plan = plan_recovery(&facts).map_err(|error| error.explain(&flow.description.name, checkpoint.location()))?;
     outlook.next = plan.describe();
-    outlook.refusal = refusal(checkpoint, &metadata, &identity, flow, &outlook.operators)?;
+    outlook.refusal = refusal(checkpoint, &metadata, &identity, flow)?;
     Ok(outlook)
 }
 
@@ -124,12 +133,13 @@ fn fate(id: &str, fate: OperatorFate) -> OperatorOutlook {
 }
 
 /// The fate of each operator of the query and of the checkpoint.
-fn operator_fates(metadata: &Metadata, identity: &QueryIdentity) -> Vec<OperatorOutlook> {
+fn operator_fates(metadata: &Metadata, identity: &QueryIdentity, policy: ChangePolicy) -> Vec<OperatorOutlook> {
     let changes = metadata.changes(identity);
+    let of_now = |fate: OperatorFate| if policy.rebuild { OperatorFate::Rebuilt } else { fate };
     let each = |ids: &[String], what: OperatorFate| ids.iter().map(|id| fate(id, what)).collect::<Vec<_>>();
-    let mut fates = each(&changes.kept, OperatorFate::Kept);
-    fates.extend(each(&changes.changed, OperatorFate::Changed));
-    fates.extend(each(&changes.added, OperatorFate::New));
+    let mut fates = each(&changes.kept, of_now(OperatorFate::Kept));
+    fates.extend(each(&changes.changed, of_now(OperatorFate::Changed)));
+    fates.extend(each(&changes.added, of_now(OperatorFate::New)));
     fates.extend(each(&changes.removed, OperatorFate::Dropped));
     fates
 }
@@ -140,7 +150,6 @@ fn refusal(
     metadata: &Metadata,
     identity: &QueryIdentity,
     flow: &FlowIdentity<'_>,
-    operators: &[OperatorOutlook],
 ) -> Result<Option<(String, String)>> {
     if let Err(error) = metadata.refuse_another(checkpoint, identity) {
         return Ok(Some(parts(&error)));
@@ -154,16 +163,7 @@ fn refusal(
             }
         }
     }
-    let misfit = operators.iter().find(|operator| operator.fate != OperatorFate::Kept);
-    Ok(misfit.map(|operator| {
-        let id = &operator.id;
-        let message = match operator.fate {
-            OperatorFate::Changed => format!("the state of operator '{id}' does not fit its new keys or functions"),
-            OperatorFate::Dropped => format!("the checkpoint has state of operator '{id}', which the query has not"),
-            OperatorFate::Kept | OperatorFate::New => format!("the checkpoint has no state of operator '{id}'"),
-        };
-        (message, START_OVER.to_owned())
-    }))
+    Ok(refusal_of(&metadata.changes(identity), flow.change))
 }
 
 const START_OVER: &str = "give the query another name or another --storage, so that it starts over";

@@ -16,9 +16,11 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 
 use super::batch::{BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
+use super::opening::{
+    ChangePolicy, Identity, REBUILDS, open_metadata, open_sink, open_sources, read_note, under_way, write_note,
+};
 use super::progress::{Timer, progress_of};
-use super::real_time::Tails;
-use super::state::QueryState;
+use super::state::{QueryState, StateFrom};
 use super::trigger::Trigger;
 use super::watermark::{WatermarkPolicy, WatermarkTracker};
 use crate::checkpoint::{
@@ -29,10 +31,10 @@ use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::operator::Operator;
 use crate::plan::catalog::Table;
-use crate::plan::streaming::{OperatorStage, SourceStage, StreamingPlan};
+use crate::plan::streaming::{OperatorStage, StreamingPlan};
 use crate::progress::{CheckpointProgress, ProgressListener};
-use crate::sink::{BatchId, Sink, SinkRequest};
-use crate::source::{Offset, Source, SourceRequest};
+use crate::sink::{BatchId, OutputMode, Sink};
+use crate::source::{Offset, Source};
 use crate::state::{StateSettings, StateVersions};
 
 /// How a query runs; nothing of it changes a result.
@@ -79,6 +81,7 @@ pub(crate) struct QuerySpec {
     /// e.g. `table alerts (USING delta)`.
     pub(crate) target_description: String,
     pub(crate) settings: QuerySettings,
+    pub(crate) change: ChangePolicy,
     /// Opened for reading.
     pub(crate) checkpoint: CheckpointDir,
     /// Where RocksDB works; emptied at each start.
@@ -112,31 +115,34 @@ const PRUNE_EVERY: BatchId = 10;
 
 /// A query that is open.
 pub(crate) struct StreamingQuery {
-    name: String,
-    plan: StreamingPlan,
-    settings: QuerySettings,
-    metadata: Metadata,
-    run_id: String,
-    sources: Vec<Box<dyn Source>>,
-    sink: Box<dyn Sink>,
-    offsets: OffsetLog,
-    commits: CommitLog,
-    dead_letters: DeadLetters,
-    state: Option<QueryState>,
-    operators: Operators,
-    tracker: WatermarkTracker,
+    pub(super) name: String,
+    pub(super) plan: StreamingPlan,
+    pub(super) settings: QuerySettings,
+    pub(super) metadata: Metadata,
+    pub(super) checkpoint: CheckpointDir,
+    pub(super) identity: QueryIdentity,
+    pub(super) rebuilds: bool,
+    pub(super) run_id: String,
+    pub(super) sources: Vec<Box<dyn Source>>,
+    pub(super) sink: Box<dyn Sink>,
+    pub(super) offsets: OffsetLog,
+    pub(super) commits: CommitLog,
+    pub(super) dead_letters: DeadLetters,
+    pub(super) state: Option<QueryState>,
+    pub(super) operators: Operators,
+    pub(super) tracker: WatermarkTracker,
     /// Where the next batch starts, by source.
-    position: Vec<Offset>,
-    next_batch: BatchId,
+    pub(super) position: Vec<Offset>,
+    pub(super) next_batch: BatchId,
     /// The watermark of the batch before.
-    last_watermark_ms: i64,
-    first_step: Step,
-    last_start_ms: i64,
+    pub(super) last_watermark_ms: i64,
+    pub(super) first_step: Step,
+    pub(super) last_start_ms: i64,
     /// When the last batch of this run began, by the monotonic clock.
-    last_start_ns: Option<u64>,
-    clock: Arc<dyn Clock>,
-    listener: Arc<dyn ProgressListener>,
-    control: Arc<Control>,
+    pub(super) last_start_ns: Option<u64>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) listener: Arc<dyn ProgressListener>,
+    pub(super) control: Arc<Control>,
 }
 
 impl StreamingQuery {
@@ -148,18 +154,27 @@ impl StreamingQuery {
         control: Arc<Control>,
     ) -> Result<Self> {
         let checkpoint = spec.checkpoint.start_run(&spec.name, clock.as_ref())?;
-        let metadata = open_metadata(&spec, &checkpoint)?;
+        let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
+        let last = offsets.latest()?;
+        let Identity { metadata, identity, had_state } =
+            open_metadata(&spec, &checkpoint, last.as_ref().map(|l| &l.1))?;
         let mut sink = open_sink(&spec, &metadata)?;
         let token = sink.last_committed()?;
-        let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
         let is_stateful = !spec.plan.operators.is_empty();
+        let rebuilds = spec.change.rebuild && commits.latest_id().is_some();
         let facts = Facts {
             last_offsets: offsets.latest_id(),
             last_commit: commits.latest_id(),
             sink: token,
-            state: if is_stateful { Some(StateVersions::read(&checkpoint)?) } else { None },
+            state: if is_stateful && had_state { Some(StateVersions::read(&checkpoint)?) } else { None },
         };
         let recovery = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, checkpoint.location()))?;
+        // What is replayed may be a rebuild, which begins with no state.
+        let replays = matches!(recovery.next, Step::Replay { .. });
+        let is_rebuilding = replays && last.is_some_and(|(_, entry)| entry.conf.contains_key(REBUILDS));
+        if rebuilds && replays && !is_rebuilding {
+            return Err(under_way(&spec.name));
+        }
         if let Some(note) = &recovery.note {
             tracing::warn!(query = spec.name, note, "recovery");
         }
@@ -173,21 +188,28 @@ impl StreamingQuery {
             tracker.restore(&commit.watermarks, commit.next_batch_watermark_ms);
         }
         let (state, operators, note) = if is_stateful {
-            let (state, operators, note) = QueryState::open(&spec, &checkpoint, recovery.state_version)?;
+            // Of a query that kept no state so far there is an empty one after each batch.
+            let version = recovery.state_version.or_else(|| commits.latest_id().filter(|_| !had_state));
+            let from = StateFrom { version, exists: had_state, is_emptied: is_rebuilding || rebuilds };
+            let (state, operators, note) = QueryState::open(&spec, &checkpoint, from)?;
             (Some(state), operators, note)
         } else {
             (None, Vec::new(), serde_json::Value::Null)
         };
         let run_id = checkpoint.run().map(|run| run.record().run_id.clone()).unwrap_or_default();
+        let dead_letters = DeadLetters::open(&checkpoint)?;
         let mut query = Self {
             name: spec.name,
             plan: spec.plan,
             settings: spec.settings,
             metadata,
+            checkpoint,
+            identity,
+            rebuilds,
             run_id,
             sources,
             sink,
-            dead_letters: DeadLetters::open(&checkpoint)?,
+            dead_letters,
             offsets,
             commits,
             state,
@@ -204,6 +226,9 @@ impl StreamingQuery {
             control,
         };
         query.find_position(&note)?;
+        if !rebuilds && !is_rebuilding {
+            query.metadata.record_operators(&query.checkpoint, &query.identity)?;
+        }
         Ok(query)
     }
 
@@ -218,10 +243,14 @@ impl StreamingQuery {
         let (Step::RunNew { batch } | Step::Replay { batch, .. } | Step::FinishCommit { batch }) = self.first_step;
         self.next_batch = batch;
         let Some(last) = batch.checked_sub(1) else {
-            self.position = match self.offsets.get(0)? {
-                Some(entry) => entry.starts.into_iter().flatten().collect(),
-                None => self.sources.iter_mut().map(|source| source.initial_offset()).collect::<Result<_>>()?,
+            self.position = match (self.offsets.get(0)?, &self.metadata.first_offsets) {
+                (Some(entry), _) => entry.starts.into_iter().flatten().collect(),
+                (None, Some(first)) if first.len() == self.sources.len() => first.clone(),
+                (None, _) => self.sources.iter_mut().map(|source| source.initial_offset()).collect::<Result<_>>()?,
             };
+            if self.metadata.first_offsets.as_ref() != Some(&self.position) {
+                self.metadata.record_first_offsets(&self.checkpoint, &self.position)?;
+            }
             return Ok(());
         };
         let entry = self.offsets.get(last)?.ok_or_else(|| {
@@ -261,6 +290,8 @@ impl StreamingQuery {
             tracing::info!(query = self.name, batch, "replaying the batch that was under way");
             let timer = Timer::start(&self.clock);
             self.run_entry(batch, &entry, write_sink, timer)?;
+        } else if self.rebuilds {
+            self.rebuild()?;
         }
         let until = match self.settings.trigger {
             Trigger::AvailableNow => {
@@ -268,10 +299,8 @@ impl StreamingQuery {
             }
             _ => None,
         };
-        if let Trigger::RealTime(open_for) = self.settings.trigger
-            && let Some(tails) = Tails::open(&mut self.sources, &self.position, self.clock.as_ref())?
-        {
-            self.run_real_time(tails, open_for)?;
+        if let Trigger::RealTime(open_for) = self.settings.trigger {
+            self.run_real_time(open_for)?;
         }
         while !self.control.should_stop() {
             let ran = self.next(until.as_deref())?;
@@ -301,28 +330,6 @@ impl StreamingQuery {
         }
     }
 
-    /// Makes batches of rows as they come, until the owner ends the query.
-    fn run_real_time(&mut self, mut tails: Tails, open_for: Duration) -> Result<()> {
-        while !self.control.should_stop() {
-            if self.needs_empty_batch(self.tracker.watermark_ms()) {
-                self.run_planned(self.position.clone(), Timer::start(&self.clock))?;
-                continue;
-            }
-            tails.look(&mut self.sources, &self.position, self.clock.as_ref())?;
-            if !tails.wait() {
-                continue;
-            }
-            let mut timer = Timer::start(&self.clock);
-            let mut entry = self.new_entry();
-            let (batch, jobs) = (self.next_batch, tails.jobs(open_for, &self.clock, &self.control));
-            let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, &entry, jobs, true))?;
-            entry.ends = tails.ends(&mut self.sources, &self.position)?.into_iter().map(Some).collect();
-            timer.phase(|d| &mut d.wal_commit, || self.offsets.add(batch, &entry))?;
-            self.conclude(batch, &entry, &outcome, true, timer)?;
-        }
-        Ok(())
-    }
-
     /// Plans and runs the next batch, if there is anything to do.
     fn next(&mut self, until: Option<&[Offset]>) -> Result<bool> {
         let mut timer = Timer::start(&self.clock);
@@ -338,7 +345,7 @@ impl StreamingQuery {
     }
 
     /// Runs the next batch, whose ends are planned.
-    fn run_planned(&mut self, ends: Vec<Offset>, mut timer: Timer) -> Result<()> {
+    pub(super) fn run_planned(&mut self, ends: Vec<Offset>, mut timer: Timer) -> Result<()> {
         let mut entry = self.new_entry();
         entry.ends = ends.into_iter().map(Some).collect();
         let batch = self.next_batch;
@@ -347,7 +354,7 @@ impl StreamingQuery {
     }
 
     /// A batch that begins now, without its ends.
-    fn new_entry(&mut self) -> OffsetLogEntry {
+    pub(super) fn new_entry(&mut self) -> OffsetLogEntry {
         self.last_start_ms = self.clock.now_ms();
         OffsetLogEntry {
             batch_watermark_ms: self.tracker.watermark_ms(),
@@ -360,19 +367,25 @@ impl StreamingQuery {
     }
 
     /// Whether the watermark moved and an operator heeds it, so that a batch follows even without rows.
-    fn needs_empty_batch(&self, watermark_ms: i64) -> bool {
+    pub(super) fn needs_empty_batch(&self, watermark_ms: i64) -> bool {
         let moved = self.tracker.is_active() && watermark_ms > self.last_watermark_ms;
         moved && self.plan.operators.iter().any(|stage| stage.spec.heeds_watermark())
     }
 
-    fn run_entry(&mut self, batch: BatchId, entry: &OffsetLogEntry, write_sink: bool, mut timer: Timer) -> Result<()> {
+    pub(super) fn run_entry(
+        &mut self,
+        batch: BatchId,
+        entry: &OffsetLogEntry,
+        write_sink: bool,
+        mut timer: Timer,
+    ) -> Result<()> {
         let jobs = self.open_readers(entry)?;
         let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, entry, jobs, write_sink))?;
         self.conclude(batch, entry, &outcome, write_sink, timer)
     }
 
     /// Commits a batch that is computed, and whose range is written.
-    fn conclude(
+    pub(super) fn conclude(
         &mut self,
         batch: BatchId,
         entry: &OffsetLogEntry,
@@ -381,7 +394,10 @@ impl StreamingQuery {
         mut timer: Timer,
     ) -> Result<()> {
         let behind = self.behind(entry)?;
-        self.dead_letters.write(batch, &outcome.dead_letters)?;
+        let rebuilds = entry.conf.contains_key(REBUILDS);
+        if !rebuilds {
+            self.dead_letters.write(batch, &outcome.dead_letters)?;
+        }
         self.tracker.observe(&outcome.event_times, &behind, entry.batch_timestamp_ms);
         let commit =
             CommitLogEntry { next_batch_watermark_ms: self.tracker.watermark_ms(), watermarks: self.tracker.save() };
@@ -392,6 +408,9 @@ impl StreamingQuery {
         let report = timer
             .phase(|d| &mut d.sink_commit, || if write_sink { self.sink.commit() } else { Ok(Default::default()) })?;
         timer.phase(|d| &mut d.commit_offsets, || self.commits.add(batch, &commit))?;
+        if rebuilds {
+            self.metadata.record_operators(&self.checkpoint, &self.identity)?;
+        }
         self.position = entry.ends.iter().flatten().cloned().collect();
         for (source, end) in self.sources.iter_mut().zip(&self.position) {
             source.commit(end)?;
@@ -427,18 +446,22 @@ impl StreamingQuery {
     }
 
     /// Reads and computes the batch and stages its rows in the sink.
-    fn compute(
+    pub(super) fn compute(
         &mut self,
         batch: BatchId,
         entry: &OffsetLogEntry,
         jobs: Vec<ReadJob>,
         write_sink: bool,
     ) -> Result<BatchOutcome> {
+        let rebuilds = entry.conf.contains_key(REBUILDS);
+        // Rows that never change have been written already; others are written anew, as they are now.
+        let mutes = rebuilds && self.plan.output_mode == OutputMode::Append;
         self.plan.batch_time.set(entry.batch_timestamp_ms);
         self.plan.joins.iter().for_each(|join| join.refresh());
         let watermarks = if self.tracker.is_active() {
             BatchWatermarks {
-                late_us: Some(self.last_watermark_ms.saturating_mul(1000)),
+                // Rows that are read once more are all on time.
+                late_us: Some(self.last_watermark_ms.saturating_mul(1000)).filter(|_| !rebuilds),
                 evict_us: Some(entry.batch_watermark_ms.saturating_mul(1000)),
             }
         } else {
@@ -449,12 +472,12 @@ impl StreamingQuery {
         }
         let settings = BatchSettings {
             workers: self.settings.parallelism.max(1),
-            early: write_sink && self.sink.is_immediate(),
+            early: write_sink && !mutes && self.sink.is_immediate(),
             abort: &self.control.abort,
         };
         let mut whole = Vec::new();
         let (sink, collects) = (&mut self.sink, self.plan.whole_result.is_some());
-        let mut take = |rows: RecordBatch| match (write_sink, collects) {
+        let mut take = |rows: RecordBatch| match (write_sink && !mutes, collects) {
             (false, _) => Ok(()),
             (true, true) => {
                 whole.push(rows);
@@ -520,56 +543,6 @@ fn plan_ends(
         ends.push(end);
     }
     Ok(ends)
-}
-
-fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
-    spec.target.sink(SinkRequest {
-        query_id: metadata.id.clone(),
-        query_name: spec.name.clone(),
-        schema: Arc::clone(&spec.plan.schema),
-        output_mode: spec.plan.output_mode,
-        key_columns: spec.plan.key_columns.clone(),
-    })
-}
-
-fn open_sources(plan: &StreamingPlan, checkpoint: &CheckpointDir) -> Result<Vec<Box<dyn Source>>> {
-    let open = |(index, stage): (usize, &SourceStage)| {
-        let metadata = checkpoint.source_metadata(index);
-        let source = &plan.sources[stage.source];
-        let projection = stage.projection.clone();
-        source.table.source(SourceRequest { projection, metadata, may_be_missing: source.may_be_missing })
-    };
-    plan.source_stages.iter().enumerate().map(open).collect()
-}
-
-fn open_metadata(spec: &QuerySpec, checkpoint: &CheckpointDir) -> Result<Metadata> {
-    let operators: BTreeMap<String, String> =
-        spec.plan.operators.iter().map(|stage| (stage.spec.id().to_owned(), stage.spec.fingerprint())).collect();
-    let identity = QueryIdentity { query_name: spec.name.clone(), target: spec.target_description.clone(), operators };
-    let is_new = Metadata::read(checkpoint)?.is_none();
-    let (metadata, changes) = Metadata::create_or_read(checkpoint, &identity)?;
-    if is_new || changes.is_empty() {
-        return Ok(metadata);
-    }
-    Err(EngineError::config(format!(
-        "query '{}' groups its rows differently from the query that wrote checkpoint '{}'",
-        spec.name, checkpoint.location()
-    ))
-    .help("its state does not fit the new GROUP BY or aggregates: give the query another name or another --storage, so that it starts over"))
-}
-
-/// The commit entry travels with the state, so that a commit that was all but done can be finished from it.
-fn write_note(entry: &CommitLogEntry) -> Result<serde_json::Value> {
-    Ok(serde_json::json!({ "nextBatchWatermarkMs": entry.next_batch_watermark_ms, "watermarks": entry.watermarks }))
-}
-
-fn read_note(note: &serde_json::Value) -> Result<CommitLogEntry> {
-    let watermarks = note.get("watermarks").and_then(serde_json::Value::as_object).cloned().unwrap_or_default();
-    let next_batch_watermark_ms =
-        note.get("nextBatchWatermarkMs").and_then(serde_json::Value::as_i64).ok_or_else(|| {
-            EngineError::data("the state has no note of its batch").help("restore the checkpoint from a backup")
-        })?;
-    Ok(CommitLogEntry { next_batch_watermark_ms, watermarks })
 }
 
 /// What the progress of a batch is made from.

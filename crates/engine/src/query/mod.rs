@@ -8,6 +8,7 @@ mod batch;
 mod dry_run;
 mod execution;
 mod graph;
+mod opening;
 mod outlook;
 mod pipeline;
 mod progress;
@@ -29,6 +30,7 @@ mod tests;
 pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook, TableOutlook};
 pub use execution::QuerySettings;
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
+pub use opening::QueryChanges;
 pub use pipeline::{
     CheckpointSettings, FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline,
 };

@@ -41,7 +41,7 @@ impl Pipeline {
             Work::Whole(_) => None,
             Work::Stream(spec) => {
                 let sources = spec.plan.source_names();
-                let identity = FlowIdentity { description, sources };
+                let identity = FlowIdentity { description, sources, change: spec.change };
                 Some(checkpoint_outlook(&spec.checkpoint, &identity))
             }
         };

@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
 use super::graph::refuse_circles;
+use super::opening::QueryChanges;
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;
@@ -51,6 +52,8 @@ pub struct PipelineSettings {
     pub flows: BTreeMap<String, FlowSettings>,
     /// Where checkpoints are kept, if not in the storage folder.
     pub checkpoints: CheckpointSettings,
+    /// What may happen to the state of queries that were changed.
+    pub changes: QueryChanges,
 }
 
 /// Where the checkpoints of a pipeline are kept.
@@ -83,6 +86,7 @@ impl PipelineSettings {
             query: QuerySettings::default(),
             flows: BTreeMap::new(),
             checkpoints: CheckpointSettings::default(),
+            changes: QueryChanges::default(),
         }
     }
 }
@@ -236,6 +240,7 @@ impl Pipeline {
             target,
             target_description,
             settings,
+            change: self.settings.changes.of(&flow.name),
             checkpoint: self.checkpoint(&flow.name)?,
             local_dir: self.storage.work_path(&flow.name),
         };

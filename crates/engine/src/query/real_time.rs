@@ -22,7 +22,8 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::batch::ReadJob;
-use super::execution::Control;
+use super::execution::{Control, StreamingQuery};
+use super::progress::Timer;
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::source::{DeadLetter, Offset, PartitionReader, ReadReport, Source, TailReader, TailRows};
@@ -35,6 +36,32 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(10);
 /// After so many waits in vain a batch is made of positions that moved without rows.
 const SETTLE_WAITS: u32 = 20;
+
+impl StreamingQuery {
+    /// Makes batches of rows as they come, until the owner ends the query; none if a source cannot be followed.
+    pub(super) fn run_real_time(&mut self, open_for: Duration) -> Result<()> {
+        let tails = Tails::open(&mut self.sources, &self.position, self.clock.as_ref())?;
+        let Some(mut tails) = tails else { return Ok(()) };
+        while !self.control.should_stop() {
+            if self.needs_empty_batch(self.tracker.watermark_ms()) {
+                self.run_planned(self.position.clone(), Timer::start(&self.clock))?;
+                continue;
+            }
+            tails.look(&mut self.sources, &self.position, self.clock.as_ref())?;
+            if !tails.wait() {
+                continue;
+            }
+            let mut timer = Timer::start(&self.clock);
+            let mut entry = self.new_entry();
+            let (batch, jobs) = (self.next_batch, tails.jobs(open_for, &self.clock, &self.control));
+            let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, &entry, jobs, true))?;
+            entry.ends = tails.ends(&mut self.sources, &self.position)?.into_iter().map(Some).collect();
+            timer.phase(|d| &mut d.wal_commit, || self.offsets.add(batch, &entry))?;
+            self.conclude(batch, &entry, &outcome, true, timer)?;
+        }
+        Ok(())
+    }
+}
 
 /// All partitions of all sources of a query, being read.
 pub(super) struct Tails {

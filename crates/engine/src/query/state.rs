@@ -13,11 +13,24 @@ use crate::progress::CheckpointProgress;
 use crate::sink::BatchId;
 use crate::state::{ChangeSet, SnapshotReport, StateStore};
 
+/// What the state of a query is restored from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StateFrom {
+    /// The batch after which it is wanted; none for the state before the first.
+    pub(crate) version: Option<BatchId>,
+    /// Whether there is state of that batch, and not a query that kept none so far.
+    pub(crate) exists: bool,
+    /// Whether all of it is forgotten, with the next commit for good.
+    pub(crate) is_emptied: bool,
+}
+
 /// The store of a query and the snapshot that may be under way.
 pub(crate) struct QueryState {
     store: Arc<StateStore>,
     /// How many tables each operator has.
     tables: Vec<usize>,
+    /// Whether the next commit forgets all that was before it.
+    forgets: bool,
     publishing: Option<JoinHandle<Result<SnapshotReport>>>,
 }
 
@@ -31,15 +44,22 @@ impl Drop for QueryState {
 }
 
 impl QueryState {
-    /// The state after `version`, its operators, and the note that was committed with it.
+    /// The state, its operators, and the note that was committed with it.
     pub(crate) fn open(
         spec: &QuerySpec,
         checkpoint: &CheckpointDir,
-        version: Option<BatchId>,
+        from: StateFrom,
     ) -> Result<(Self, Operators, serde_json::Value)> {
         let tables: Vec<Vec<String>> = spec.plan.operators.iter().map(|stage| stage.spec.stores()).collect();
         let names = tables.concat();
+        let version = from.version.filter(|_| from.exists);
         let (store, report) = StateStore::open(&spec.settings.state, checkpoint, &spec.local_dir, &names, version)?;
+        if let Some(version) = from.version.filter(|_| !from.exists) {
+            store.snapshot(version)?;
+        }
+        if from.is_emptied {
+            (0..names.len()).try_for_each(|table| store.apply(table, &ChangeSet::of_everything_gone()))?;
+        }
         let store = Arc::new(store);
         let workers = spec.settings.parallelism.max(1);
         let budget_bytes = spec.settings.state_memory_bytes / workers / tables.len().max(1);
@@ -55,18 +75,20 @@ impl QueryState {
         }
         let tables = tables.iter().map(Vec::len).collect();
         tracing::debug!(query = spec.name, ?version, changelogs = report.changelogs, "state restored");
-        Ok((Self { store, tables, publishing: None }, operators, report.note))
+        Ok((Self { store, tables, forgets: from.is_emptied, publishing: None }, operators, report.note))
     }
 
     /// Makes the batch's changes durable.
     pub(crate) fn commit(&mut self, batch: BatchId, operators: &mut Operators, note: serde_json::Value) -> Result<()> {
         let mut changes = Vec::new();
         for (workers, tables) in operators.iter_mut().zip(&self.tables) {
-            let mut of_operator: Vec<ChangeSet> = (0..*tables).map(|_| ChangeSet::new()).collect();
+            let new = || if self.forgets { ChangeSet::of_everything_gone() } else { ChangeSet::new() };
+            let mut of_operator: Vec<ChangeSet> = (0..*tables).map(|_| new()).collect();
             workers.iter_mut().try_for_each(|worker| worker.take_changes(&mut of_operator))?;
             changes.append(&mut of_operator);
         }
         self.store.commit(batch, &changes, note)?;
+        self.forgets = false;
         Ok(())
     }
 

@@ -61,6 +61,14 @@ impl ChangeSet {
         Self::default()
     }
 
+    /// Changes that leave nothing of what was.
+    pub fn of_everything_gone() -> Self {
+        let mut changes = Self::new();
+        // Longer than any key that begins with nothing else.
+        changes.push_range_delete(&[], &[0xff; 256]);
+        changes
+    }
+
     /// Sets a key to a value.
     pub fn push_put(&mut self, key: &[u8], value: &[u8]) {
         self.arenas[Kind::Put as usize].push(key, Some(value));

@@ -232,9 +232,14 @@ impl StreamScript {
 
     /// All rows of a sink so far, sorted.
     pub fn rows(&self, table: &str) -> Vec<String> {
-        let mut rows: Vec<String> = self.table(table).written().iter().flat_map(|(_, rows)| texts(rows)).collect();
+        let mut rows = self.rows_as_written(table);
         rows.sort();
         rows
+    }
+
+    /// All rows of a sink so far, in the order they came.
+    pub fn rows_as_written(&self, table: &str) -> Vec<String> {
+        self.table(table).written().iter().flat_map(|(_, rows)| texts(rows)).collect()
     }
 
     /// The progress of all batches so far.
