@@ -2,6 +2,7 @@
 
 mod administration;
 mod broker_settings;
+mod changes;
 mod checkpoints;
 mod datagen;
 mod mistakes;

@@ -16,16 +16,14 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 
 use super::batch::{BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
-use super::opening::{
-    ChangePolicy, Identity, REBUILDS, open_metadata, open_sink, open_sources, read_note, under_way, write_note,
-};
+use super::opening::{ChangePolicy, Identity, REBUILDS, Start, open_sources, read_note, start, write_note};
 use super::progress::{Timer, progress_of};
-use super::state::{QueryState, StateFrom};
+use super::state::QueryState;
 use super::trigger::Trigger;
 use super::watermark::{WatermarkPolicy, WatermarkTracker};
 use crate::checkpoint::{
-    CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, Facts, Metadata, OffsetLog, OffsetLogEntry,
-    QueryIdentity, Retention, Step, plan_recovery,
+    CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, Metadata, OffsetLog, OffsetLogEntry,
+    QueryIdentity, Retention, Step,
 };
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
@@ -35,7 +33,7 @@ use crate::plan::streaming::{OperatorStage, StreamingPlan};
 use crate::progress::{CheckpointProgress, ProgressListener};
 use crate::sink::{BatchId, OutputMode, Sink};
 use crate::source::{Offset, Source};
-use crate::state::{StateSettings, StateVersions};
+use crate::state::StateSettings;
 
 /// How a query runs; nothing of it changes a result.
 #[derive(Debug, Clone)]
@@ -153,31 +151,8 @@ impl StreamingQuery {
         listener: Arc<dyn ProgressListener>,
         control: Arc<Control>,
     ) -> Result<Self> {
-        let checkpoint = spec.checkpoint.start_run(&spec.name, clock.as_ref())?;
-        let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
-        let last = offsets.latest()?;
-        let Identity { metadata, identity, had_state } =
-            open_metadata(&spec, &checkpoint, last.as_ref().map(|l| &l.1))?;
-        let mut sink = open_sink(&spec, &metadata)?;
-        let token = sink.last_committed()?;
-        let is_stateful = !spec.plan.operators.is_empty();
-        let rebuilds = spec.change.rebuild && commits.latest_id().is_some();
-        let facts = Facts {
-            last_offsets: offsets.latest_id(),
-            last_commit: commits.latest_id(),
-            sink: token,
-            state: if is_stateful && had_state { Some(StateVersions::read(&checkpoint)?) } else { None },
-        };
-        let recovery = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, checkpoint.location()))?;
-        // What is replayed may be a rebuild, which begins with no state.
-        let replays = matches!(recovery.next, Step::Replay { .. });
-        let is_rebuilding = replays && last.is_some_and(|(_, entry)| entry.conf.contains_key(REBUILDS));
-        if rebuilds && replays && !is_rebuilding {
-            return Err(under_way(&spec.name));
-        }
-        if let Some(note) = &recovery.note {
-            tracing::warn!(query = spec.name, note, "recovery");
-        }
+        let Start { checkpoint, offsets, commits, sink, identity, next, state: from, rebuilds } = start(&spec, &clock)?;
+        let Identity { metadata, identity, .. } = identity;
         let sources = open_sources(&spec.plan, &checkpoint)?;
         let mut tracker = WatermarkTracker::new(
             spec.plan.watermarks.clone(),
@@ -187,15 +162,14 @@ impl StreamingQuery {
         if let Some((_, commit)) = commits.latest()? {
             tracker.restore(&commit.watermarks, commit.next_batch_watermark_ms);
         }
-        let (state, operators, note) = if is_stateful {
-            // Of a query that kept no state so far there is an empty one after each batch.
-            let version = recovery.state_version.or_else(|| commits.latest_id().filter(|_| !had_state));
-            let from = StateFrom { version, exists: had_state, is_emptied: is_rebuilding || rebuilds };
-            let (state, operators, note) = QueryState::open(&spec, &checkpoint, from)?;
-            (Some(state), operators, note)
-        } else {
-            (None, Vec::new(), serde_json::Value::Null)
+        let (state, operators, note) = match from {
+            Some(from) => {
+                let (state, operators, note) = QueryState::open(&spec, &checkpoint, from)?;
+                (Some(state), operators, note)
+            }
+            None => (None, Vec::new(), serde_json::Value::Null),
         };
+        let is_emptied = from.is_some_and(|from| from.is_emptied);
         let run_id = checkpoint.run().map(|run| run.record().run_id.clone()).unwrap_or_default();
         let dead_letters = DeadLetters::open(&checkpoint)?;
         let mut query = Self {
@@ -218,7 +192,7 @@ impl StreamingQuery {
             position: Vec::new(),
             next_batch: 0,
             last_watermark_ms: 0,
-            first_step: recovery.next,
+            first_step: next,
             last_start_ms: clock.now_ms(),
             last_start_ns: None,
             clock,
@@ -226,7 +200,7 @@ impl StreamingQuery {
             control,
         };
         query.find_position(&note)?;
-        if !rebuilds && !is_rebuilding {
+        if !is_emptied {
             query.metadata.record_operators(&query.checkpoint, &query.identity)?;
         }
         Ok(query)

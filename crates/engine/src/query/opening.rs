@@ -17,11 +17,17 @@ use std::sync::Arc;
 
 use super::execution::{QuerySpec, StreamingQuery};
 use super::progress::Timer;
-use crate::checkpoint::{CheckpointDir, CommitLogEntry, IdentityChanges, Metadata, OffsetLogEntry, QueryIdentity};
+use super::state::StateFrom;
+use crate::checkpoint::{
+    CheckpointDir, CommitLog, CommitLogEntry, Facts, IdentityChanges, Metadata, OffsetLog, OffsetLogEntry,
+    QueryIdentity, Step, plan_recovery,
+};
+use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::plan::streaming::{SourceStage, StreamingPlan};
 use crate::sink::{Sink, SinkRequest};
 use crate::source::{Source, SourceRequest};
+use crate::state::StateVersions;
 
 /// The key of an entry's `conf` that says the batch builds all state anew; its value are the operators, as JSON.
 pub(super) const REBUILDS: &str = "rebuilds state of";
@@ -76,13 +82,57 @@ pub(super) struct Identity {
     pub(super) had_state: bool,
 }
 
+/// What a start found, and how it goes on.
+pub(super) struct Start {
+    pub(super) checkpoint: CheckpointDir,
+    pub(super) offsets: OffsetLog,
+    pub(super) commits: CommitLog,
+    pub(super) sink: Box<dyn Sink>,
+    pub(super) identity: Identity,
+    pub(super) next: Step,
+    /// None for a query without stateful operators.
+    pub(super) state: Option<StateFrom>,
+    /// Whether all state is to be built anew before anything else.
+    pub(super) rebuilds: bool,
+}
+
+/// Takes the checkpoint over, opens the sink and decides how to go on.
+pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
+    let checkpoint = spec.checkpoint.start_run(&spec.name, clock.as_ref())?;
+    let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
+    let last = offsets.latest()?.map(|(_, entry)| entry);
+    let identity = open_metadata(spec, &checkpoint, last.as_ref())?;
+    let mut sink = open_sink(spec, &identity.metadata)?;
+    let (is_stateful, had_state) = (!spec.plan.operators.is_empty(), identity.had_state);
+    let facts = Facts {
+        last_offsets: offsets.latest_id(),
+        last_commit: commits.latest_id(),
+        sink: sink.last_committed()?,
+        state: if is_stateful && had_state { Some(StateVersions::read(&checkpoint)?) } else { None },
+    };
+    let recovery = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, checkpoint.location()))?;
+    // What is replayed may be a rebuild, which begins with no state.
+    let replays = matches!(recovery.next, Step::Replay { .. });
+    let is_rebuilding = replays && last.is_some_and(|entry| entry.conf.contains_key(REBUILDS));
+    let rebuilds = spec.change.rebuild && is_stateful && commits.latest_id().is_some();
+    if rebuilds && replays && !is_rebuilding {
+        return Err(under_way(&spec.name));
+    }
+    if let Some(note) = &recovery.note {
+        tracing::warn!(query = spec.name, note, "recovery");
+    }
+    let state = is_stateful.then(|| StateFrom {
+        // Of a query that kept no state so far there is an empty one after each batch.
+        version: recovery.state_version.or_else(|| commits.latest_id().filter(|_| !had_state)),
+        exists: had_state,
+        is_emptied: is_rebuilding || rebuilds,
+    });
+    Ok(Start { checkpoint, offsets, commits, sink, identity, next: recovery.next, state, rebuilds })
+}
+
 /// Reads or makes the query's metadata, and refuses a query whose state would be lost. `last` is the newest entry of
 /// the offset log, and whether it is committed: a rebuild that is under way settles what the state is.
-pub(super) fn open_metadata(
-    spec: &QuerySpec,
-    checkpoint: &CheckpointDir,
-    last: Option<&OffsetLogEntry>,
-) -> Result<Identity> {
+fn open_metadata(spec: &QuerySpec, checkpoint: &CheckpointDir, last: Option<&OffsetLogEntry>) -> Result<Identity> {
     let identity = identity_of(spec);
     let is_new = Metadata::read(checkpoint)?.is_none();
     let (mut metadata, mut changes) = Metadata::create_or_read(checkpoint, &identity)?;
@@ -111,7 +161,7 @@ pub(super) fn open_metadata(
 }
 
 /// A rebuild reads what is done, and not the batch that a killed process was in.
-pub(super) fn under_way(query: &str) -> EngineError {
+fn under_way(query: &str) -> EngineError {
     EngineError::config(format!("query '{query}' cannot be rebuilt while a batch of it is under way"))
         .help("start it once as it was before the change, with --trigger once, so that the batch is finished")
 }
@@ -125,7 +175,7 @@ fn identity_of(spec: &QuerySpec) -> QueryIdentity {
     }
 }
 
-pub(super) fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
+fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
     spec.target.sink(SinkRequest {
         query_id: metadata.id.clone(),
         query_name: spec.name.clone(),

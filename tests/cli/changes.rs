@@ -1,0 +1,54 @@
+//! A query is changed between two runs: told, refused, rebuilt.
+
+use std::fs;
+use std::path::Path;
+
+use crate::program::{run, succeed};
+
+const RUN: [&str; 6] = ["run", "q.sql", "--storage", "st", "--trigger", "available-now"];
+
+fn write_query(folder: &Path, functions: &str) {
+    let sql = format!(
+        "CREATE TABLE ev (k STRING, v BIGINT) USING json OPTIONS (path 'in', maxFilesPerTrigger '1');
+         CREATE SINK totals USING sqlite OPTIONS (path 'out.db', table 'totals', outputMode 'update');
+         CREATE FLOW totals_flow AS INSERT INTO totals SELECT k, {functions} FROM STREAM ev GROUP BY k;"
+    );
+    fs::write(folder.join("q.sql"), sql).unwrap();
+}
+
+fn totals(folder: &Path) -> String {
+    succeed(folder, &["sql", "SELECT * FROM totals ORDER BY k", "--storage", "st", "--output", "csv"])
+}
+
+#[test]
+fn a_query_over_files_is_rebuilt_when_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("in")).unwrap();
+    // More batches than the log of files keeps apart.
+    for n in 0..25 {
+        fs::write(folder.join(format!("in/{n:02}.json")), format!("{{\"k\":\"k{}\",\"v\":{n}}}\n", n % 2)).unwrap();
+    }
+    write_query(folder, "count(*) AS n");
+    succeed(folder, &RUN);
+    assert_eq!(totals(folder), "k,n\nk0,13\nk1,12\n");
+
+    write_query(folder, "min(v) AS n");
+    let misfit = "the state of operator 'aggregate-0' does not fit its new keys or functions";
+    let refused = run(folder, &RUN);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains(misfit) && refused.stderr.contains("--rebuild"), "{}", refused.stderr);
+    let told = run(folder, &["dry-run", "q.sql", "--storage", "st"]);
+    assert!(told.code == 3 && told.stdout.contains("its state does not fit"), "{}{}", told.stdout, told.stderr);
+    let unknown = run(folder, &[&RUN[..], &["--rebuild", "totals"]].concat());
+    assert!(unknown.code == 2 && unknown.stderr.contains("its queries are totals_flow"), "{}", unknown.stderr);
+    assert_eq!(totals(folder), "k,n\nk0,13\nk1,12\n");
+
+    let told = succeed(folder, &["dry-run", "q.sql", "--storage", "st", "--rebuild", "totals_flow"]);
+    assert!(told.contains("computed anew from the query's start"), "{told}");
+    succeed(folder, &[&RUN[..], &["--rebuild", "totals_flow"]].concat());
+    assert_eq!(totals(folder), "k,n\nk0,0\nk1,1\n");
+    fs::write(folder.join("in/25.json"), "{\"k\":\"k1\",\"v\":-5}\n").unwrap();
+    succeed(folder, &RUN);
+    assert_eq!(totals(folder), "k,n\nk0,0\nk1,-5\n");
+}
