@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::sink::{BatchId, CommitReport, Sink, SinkRequest, SinkToken};
+use highwater_engine::sink::{BatchId, CommitReport, Sink, SinkRequest, SinkToken, split_deleted};
 use kafka_protocol::messages::ApiKey;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -56,6 +56,8 @@ pub struct KafkaSink {
     transactions: Option<Transactions>,
     batch: Option<BatchId>,
     rows: u64,
+    /// Whether rows can go: they become tombstones.
+    deletes: bool,
 }
 
 /// What a transactional sink needs beside its producer.
@@ -92,7 +94,11 @@ impl KafkaSink {
         request: &SinkRequest,
     ) -> Result<Self> {
         let object = options.object.clone();
-        let encoder = RowEncoder::new(&request.schema, options, declared)?;
+        let encoder = if request.deletes {
+            RowEncoder::by_key(&request.schema, options, &request.key_columns)?
+        } else {
+            RowEncoder::new(&request.schema, options, declared)?
+        };
         client.check()?;
         if let Some(topic) = &options.topic {
             Admin::new(client.clone()).ensure_topic(topic)?;
@@ -121,7 +127,8 @@ impl KafkaSink {
         let producer = RecordProducer::new(config, &object, CALL_LIMIT)?;
         let known_topics = options.topic.iter().cloned().collect();
         let topic = options.topic.clone();
-        Ok(Self { object, client, encoder, topic, known_topics, producer, transactions, batch: None, rows: 0 })
+        let deletes = request.deletes;
+        Ok(Self { object, client, encoder, topic, known_topics, producer, transactions, batch: None, rows: 0, deletes })
     }
 
     /// Fences older runs of the query and ends what they left open.
@@ -196,7 +203,11 @@ impl Sink for KafkaSink {
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let encoded = self.encoder.encode(rows)?;
+        let (rows, deleted) = match self.deletes.then(|| split_deleted(rows)).transpose()? {
+            Some((rows, deleted)) => (rows, Some(deleted)),
+            None => (rows.clone(), None),
+        };
+        let encoded = self.encoder.encode(&rows)?;
         for row in 0..encoded.len() {
             let named = if self.topic.is_none() { encoded.topic(row) } else { None };
             if let Some(topic) = named {
@@ -208,7 +219,8 @@ impl Sink for KafkaSink {
             };
             let mut record = BaseRecord::<[u8], [u8]>::to(topic);
             record.key = encoded.key(row);
-            record.payload = encoded.value(row);
+            let is_gone = deleted.as_ref().is_some_and(|deleted| deleted.value(row));
+            record.payload = encoded.value(row).filter(|_| !is_gone);
             record.partition = encoded.partition(row);
             record.headers = encoded.headers(row);
             self.producer.send(record)?;
