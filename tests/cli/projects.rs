@@ -71,26 +71,111 @@ fn check_refused(sql: &str, stderr: &str) {
     assert_eq!(finished.stdout, "");
 }
 
+/// What Spark's project for change data capture does, on files that come one after another.
+const CHANGES: &str = "CREATE STREAMING TABLE raw AS SELECT * FROM STREAM default.ev;
+CREATE STREAMING TABLE users_now FLOW AUTO CDC FROM STREAM raw KEYS (user_id)
+  APPLY AS DELETE WHEN kind = 'logout' SEQUENCE BY ts COLUMNS * EXCEPT (amount) STORED AS SCD TYPE 1;
+CREATE STREAMING TABLE users_history;
+CREATE FLOW users_history_flow AS AUTO CDC INTO users_history FROM STREAM raw KEYS (user_id)
+  APPLY AS DELETE WHEN kind = 'logout' SEQUENCE BY ts STORED AS SCD TYPE 2 TRACK HISTORY ON (kind);
+CREATE STREAMING TABLE copy USING sqlite TBLPROPERTIES ('path' = '${project.dir}/app.db')
+  FLOW AUTO CDC FROM STREAM raw KEYS (user_id) APPLY AS DELETE WHEN kind = 'logout' SEQUENCE BY ts;
+CREATE MATERIALIZED VIEW now AS SELECT count(*) AS n FROM users_now;
+";
+
+#[test]
+fn tables_follow_changes_over_several_runs() {
+    let project = spark_project(CHANGES);
+    let event = |user: u8, kind: &str, minute: u8| {
+        format!(
+            "{{\"user_id\":{user},\"kind\":\"{kind}\",\"amount\":{minute},\"ts\":\"2024-01-01T00:{minute:02}:00Z\"}}\n"
+        )
+    };
+    let run_on = |file: &str, events: &[String]| {
+        fs::write(project.path().join("p/in").join(file), events.concat()).unwrap();
+        succeed(project.path(), &["run", "p", "--quiet"]);
+    };
+    let sql = |query: &str| succeed(project.path(), &["sql", query, "--storage", "st", "--output", "csv"]);
+    let now = || sql("SELECT user_id, kind, minute(ts) AS at FROM users_now ORDER BY user_id");
+    let history = || {
+        sql(
+            "SELECT user_id, kind, minute(__START_AT) AS s, minute(__END_AT) AS e, CAST(amount AS INT) AS amount FROM users_history \
+             ORDER BY user_id, __START_AT",
+        )
+    };
+    // The file that every such project has: 1 buys at five seconds past.
+    run_on("2.json", &[event(2, "buy", 10), event(2, "buy", 12), event(3, "look", 10)]);
+    assert_eq!(now(), "user_id,kind,at\n1,buy,0\n2,buy,12\n3,look,10\n");
+    assert_eq!(history(), "user_id,kind,s,e,amount\n1,buy,0,,150\n2,buy,10,,12\n3,look,10,,10\n");
+    // A change before what is known, two deletes, and one that comes before what it deletes.
+    run_on("3.json", &[event(2, "look", 11), event(3, "logout", 20), event(1, "logout", 30), event(4, "logout", 40)]);
+    assert_eq!(now(), "user_id,kind,at\n2,buy,12\n");
+    let expected =
+        "user_id,kind,s,e,amount\n1,buy,0,30,150\n2,buy,10,11,10\n2,look,11,12,11\n2,buy,12,,12\n3,look,10,20,10\n";
+    assert_eq!(history(), expected);
+    run_on("4.json", &[event(4, "buy", 35), event(3, "buy", 25), event(3, "buy", 15)]);
+    assert_eq!(now(), "user_id,kind,at\n2,buy,12\n3,buy,25\n");
+    assert_eq!(
+        sql("SELECT user_id, minute(to_timestamp(ts)) AS at FROM copy ORDER BY user_id"),
+        "user_id,at\n2,12\n3,25\n"
+    );
+    assert_eq!(sql("SELECT n FROM now"), "n\n2\n");
+    let tail = "3,look,10,15,10\n3,buy,15,20,15\n3,buy,25,,25\n4,buy,35,40,35\n";
+    assert_eq!(history(), expected.replace("3,look,10,20,10\n", tail));
+    // Nothing new: nothing changes.
+    succeed(project.path(), &["run", "p", "--quiet"]);
+    assert_eq!(history(), expected.replace("3,look,10,20,10\n", tail));
+}
+
+#[test]
+fn verbs_know_flows_that_follow_changes() {
+    let project = spark_project(CHANGES);
+    let explained = succeed(project.path(), &["explain", "p", "users_history_flow"]);
+    for part in [
+        "users_history_flow -> table users_history (USING delta), update, available-now",
+        "state      cdc-0 (autoCdc) by user_id",
+        "grows with its target: it keeps every change of the history",
+        "AutoCdc: keys user_id, SCD type 2, history of kind",
+    ] {
+        assert!(explained.contains(part), "{part} is not in {explained}");
+    }
+    let graph = succeed(project.path(), &["graph", "p"]);
+    assert!(
+        graph.contains("users_history (delta, streaming table) [update, keeps state] by users_history_flow"),
+        "{graph}"
+    );
+    succeed(project.path(), &["run", "p", "--quiet"]);
+    let outlook = succeed(project.path(), &["dry-run", "p", "--output", "csv"]);
+    assert!(outlook.contains("users_now,operator,cdc-0,its state is kept"), "{outlook}");
+    // Another history is other state.
+    let sql = project.path().join("p/transformations/deep/tables.sql");
+    fs::write(&sql, CHANGES.replace("TRACK HISTORY ON (kind)", "TRACK HISTORY ON (amount)")).unwrap();
+    let changed = run(&project.path().join("p"), &["run", "--quiet"]);
+    assert!(changed.stderr.contains("query 'users_history_flow' groups its rows differently"), "{}", changed.stderr);
+}
+
 #[test]
 fn what_of_spark_is_not_supported_is_named() {
     let at = |line: &str, column: usize, length: usize| {
         let caret = format!("{}{}", " ".repeat(column - 1), "^".repeat(length));
         format!("  --> transformations/deep/tables.sql:1:{column}\n   |\n 1 | {line}\n   | {caret}\n")
     };
-    let cdc = "CREATE STREAMING TABLE u FLOW AUTO CDC FROM STREAM ev KEYS (user_id) SEQUENCE BY ts;";
+    let cdc = "CREATE STREAMING TABLE u USING parquet FLOW AUTO CDC FROM STREAM ev KEYS (user_id) SEQUENCE BY ts;";
     check_refused(
         cdc,
         &format!(
-            "error: AUTO CDC flows are not supported yet\n{}help: write the changes with a CREATE FLOW into a sink in update \
-             mode\n",
-            at(cdc, 26, 4)
+            "error: [AUTOCDC_TARGET_DOES_NOT_SUPPORT_MERGE] table u (USING parquet) cannot take the rows of an AUTO CDC flow: it \
+             keeps what was written, and they replace and delete rows\n{}help: use USING delta (the default of a streaming \
+             table), sqlite, memory or kafka\n",
+            at(cdc, 1, 6)
         ),
     );
     let clustered = "CREATE STREAMING TABLE u CLUSTER BY (a) AS SELECT kind FROM STREAM ev;";
     check_refused(
         clustered,
         &format!(
-            "error: expected one of USING, OPTIONS, TBLPROPERTIES, PARTITIONED, LOCATION, COMMENT, AS, found 'CLUSTER'\n{}",
+            "error: expected one of USING, OPTIONS, TBLPROPERTIES, PARTITIONED, LOCATION, COMMENT, AS, FLOW, found \
+             'CLUSTER'\n{}",
             at(clustered, 26, 7)
         ),
     );

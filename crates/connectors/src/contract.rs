@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::SessionContext;
 use highwater_engine::checkpoint::{CheckpointDir, Durability};
 use highwater_engine::clock::SystemClock;
 use highwater_engine::plan::catalog::{Options, Table, TableDefinition};
-use highwater_engine::sink::{OutputMode, Sink, SinkRequest, SinkToken};
+use highwater_engine::sink::{DELETED, OutputMode, Sink, SinkRequest, SinkToken};
 use highwater_engine::source::{PartitionReader, SourceMetadata, SourceRequest};
 
 use crate::registry::connectors;
@@ -46,7 +46,65 @@ pub(crate) fn request(query_id: &str, schema: SchemaRef, output_mode: OutputMode
         schema,
         output_mode,
         key_columns: keys.iter().map(|key| (*key).to_owned()).collect(),
+        deletes: false,
     }
+}
+
+/// Rows of `id_name` and whether each is gone, as a flow that follows changes writes them.
+pub(crate) fn changes(changes: &[(i64, &str, bool)]) -> RecordBatch {
+    let plain: Vec<(i64, &str)> = changes.iter().map(|(id, name, _)| (*id, *name)).collect();
+    let gone: BooleanArray = changes.iter().map(|(_, _, gone)| Some(*gone)).collect();
+    let batch = rows(&plain);
+    let mut fields: Vec<_> = batch.schema_ref().fields().to_vec();
+    fields.push(Arc::new(Field::new(DELETED, DataType::Boolean, false)));
+    let columns = batch.columns().iter().cloned().chain([Arc::new(gone) as _]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("changes")
+}
+
+/// What a sink that takes deletes must do, on an empty table with the columns of `id_name`.
+pub(crate) fn check_deletes(definition: &TableDefinition) {
+    let definition = TableDefinition { schema: Some(id_name()), ..definition.clone() };
+    let open = || {
+        let table = table(&definition);
+        assert!(table.takes_deletes());
+        let request = SinkRequest { deletes: true, ..request("q", id_name(), OutputMode::Update, &["id"]) };
+        let mut sink = table.sink(request).expect("a sink");
+        (sink.last_committed().expect("asked"), sink)
+    };
+    let shown = || select(table(&definition).as_ref(), "SELECT * FROM t");
+    let (_, mut sink) = open();
+    put(sink.as_mut(), 0, &[changes(&[(1, "a", false), (2, "b", false), (3, "c", false)])]);
+    assert_eq!(shown(), ["1 a", "2 b", "3 c"]);
+    // Of several rows with one key the last counts, in a batch and in those that follow in it.
+    stage(
+        sink.as_mut(),
+        1,
+        &[
+            changes(&[
+                (1, "gone", true),
+                (2, "x", true),
+                (2, "again", false),
+                (4, "d", false),
+                (9, "never there", true),
+            ]),
+            changes(&[(4, "d", true), (5, "e", false)]),
+        ],
+    );
+    assert_eq!(shown(), ["1 a", "2 b", "3 c"], "a prepared batch is not visible");
+    drop(sink);
+    let (token, mut sink) = open();
+    assert!(token != SinkToken::Committed(1));
+    let replayed = [changes(&[(1, "gone", true), (2, "again", false), (4, "d", true), (5, "e", false)])];
+    put(sink.as_mut(), 1, &replayed);
+    assert_eq!(shown(), ["2 again", "3 c", "5 e"]);
+    // Rows that go and nothing else.
+    put(sink.as_mut(), 2, &[changes(&[(2, "", true), (3, "", true)])]);
+    assert_eq!(shown(), ["5 e"]);
+    put(sink.as_mut(), 3, &[changes(&[(5, "", true)])]);
+    assert_eq!(shown(), [""; 0]);
+    put(sink.as_mut(), 4, &[]);
+    put(sink.as_mut(), 5, &[changes(&[(5, "back", false)])]);
+    assert_eq!(shown(), ["5 back"]);
 }
 
 /// What the planner would ask a source of all columns for.

@@ -58,7 +58,8 @@ impl Connector for StandIn {
         let real = self.real.table(&definition)?;
         let declared = Some(real.schema()).filter(|schema| !schema.fields().is_empty());
         let memory = MemoryTable::new(&self.store, &definition.name, declared);
-        Ok(Arc::new(StandInTable { memory, output_modes: real.output_modes().to_vec() }))
+        let takes_deletes = real.takes_deletes();
+        Ok(Arc::new(StandInTable { memory, output_modes: real.output_modes().to_vec(), takes_deletes }))
     }
 
     fn needs_secrets(&self) -> bool {
@@ -69,6 +70,7 @@ impl Connector for StandIn {
 struct StandInTable {
     memory: MemoryTable,
     output_modes: Vec<OutputMode>,
+    takes_deletes: bool,
 }
 
 impl Table for StandInTable {
@@ -86,6 +88,10 @@ impl Table for StandInTable {
 
     fn output_modes(&self) -> &[OutputMode] {
         &self.output_modes
+    }
+
+    fn takes_deletes(&self) -> bool {
+        self.takes_deletes
     }
 
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {

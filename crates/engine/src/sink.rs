@@ -11,7 +11,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,31 @@ pub struct SinkRequest {
     pub output_mode: OutputMode,
     /// The columns that identify a row in update mode (the query's grouping columns); empty if there are none.
     pub key_columns: Vec<String>,
+    /// Whether rows can also go: batches then have one more column, [`DELETED`], behind those of `schema`. Only asked
+    /// of a table that [takes deletes](crate::plan::catalog::Table::takes_deletes), in update mode with keys.
+    pub deletes: bool,
+}
+
+/// A BOOLEAN column: whether the row of these keys is gone. It is no column of the table.
+pub const DELETED: &str = "__highwater_deleted";
+
+/// The rows of a batch of a request with `deletes`, without the column that says which of them are gone; and which.
+pub fn split_deleted(batch: &RecordBatch) -> Result<(RecordBatch, BooleanArray)> {
+    let at = batch.schema_ref().index_of(DELETED)?;
+    let deleted = batch
+        .column(at)
+        .as_boolean_opt()
+        .cloned()
+        .ok_or_else(|| EngineError::internal(format!("column {DELETED} is not BOOLEAN")))?;
+    let mut rows = batch.clone();
+    rows.remove_column(at);
+    Ok((rows, deleted))
+}
+
+/// The rows of a batch that are not gone.
+pub fn without_deleted(batch: &RecordBatch) -> Result<RecordBatch> {
+    let (rows, deleted) = split_deleted(batch)?;
+    Ok(filter_record_batch(&rows, &not(&deleted)?)?)
 }
 
 /// What a sink knows of the batches of one query.

@@ -151,6 +151,7 @@ fn bounded_by(bound: &StateBound) -> String {
         }
         StateBound::Rows { rows: 1 } => "bounded: it is one row".to_owned(),
         StateBound::Rows { rows } => format!("bounded: there are never more than {rows} rows"),
+        StateBound::Target { keeps } => format!("grows with its target: it keeps {keeps}"),
         other => format!("not bounded: {}", advice(other)),
     }
 }

@@ -171,6 +171,10 @@ impl Table for DeltaTable {
         ALL_MODES
     }
 
+    fn takes_deletes(&self) -> bool {
+        true
+    }
+
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {
         self.refuse_missing()?;
         batch::provider(&self.name, &self.options.root)

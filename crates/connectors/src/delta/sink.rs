@@ -12,7 +12,7 @@
 //! |---|---|
 //! | append | `add` the new files |
 //! | complete | `remove` all files of version v, `add` the new ones |
-//! | update | `remove` the files that hold one of the keys, `add` them without those rows, `add` the new rows |
+//! | update | `remove` the files that hold one of the keys, `add` them without those rows, `add` the new rows, if not gone |
 //!
 //! An append does not mind what others did; the other two are built on one version and are built again when it is not
 //! the newest any more. A killed batch leaves data files no version names: readers never see them, and they are removed
@@ -30,7 +30,7 @@ use deltalake::kernel::StructType;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use highwater_engine::clock::{Clock, SystemClock};
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::sink::{BatchId, CommitReport, OutputMode, Sink, SinkRequest, SinkToken};
+use highwater_engine::sink::{BatchId, CommitReport, OutputMode, Sink, SinkRequest, SinkToken, without_deleted};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -157,7 +157,7 @@ impl DeltaSink {
         let merges = self.merges();
         let complete = self.request.output_mode == OutputMode::Complete;
         let now_ms = SystemClock.now_ms();
-        let key_columns = self.request.key_columns.clone();
+        let (key_columns, deletes) = (self.request.key_columns.clone(), self.request.deletes);
         let root = self.log.root().to_owned();
         let batch = self.batch()?;
         let mut removes = Vec::new();
@@ -178,7 +178,9 @@ impl DeltaSink {
                     removes.push(remove(&file, now_ms));
                 }
             }
-            rows.iter().try_for_each(|rows| batch.writer.write(rows))?;
+            for rows in &rows {
+                batch.writer.write(&if deletes { without_deleted(rows)? } else { rows.clone() })?;
+            }
         }
         let adds = batch.writer.finish()?;
         Ok(Prepared { version: snapshot.map(|snapshot| snapshot.version), adds, removes })

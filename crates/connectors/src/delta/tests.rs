@@ -8,7 +8,9 @@ use highwater_engine::sink::{OutputMode, SinkToken};
 use highwater_engine::source::{Offset, OffsetRange, Source, SourceRequest};
 use tempfile::TempDir;
 
-use crate::contract::{all_columns, check, definition, drain, id_name, put, request, rows, select, table};
+use crate::contract::{
+    all_columns, check, check_deletes, definition, drain, id_name, put, request, rows, select, table,
+};
 
 fn path_of(folder: &TempDir) -> String {
     folder.path().join("table").to_string_lossy().into_owned()
@@ -30,6 +32,15 @@ fn partitioned_tables_keep_the_contract() {
     partitioned.partition_columns = vec!["name".to_owned()];
     check(&partitioned);
     assert!(folder.path().join("table/name=many").is_dir());
+}
+
+#[test]
+fn rows_can_be_taken_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    check_deletes(&definition("delta", None, &[("path", &path_of(&folder))]));
+    let mut partitioned = definition("delta", None, &[("path", &format!("{}2", path_of(&folder)))]);
+    partitioned.partition_columns = vec!["name".to_owned()];
+    check_deletes(&partitioned);
 }
 
 #[test]

@@ -78,6 +78,32 @@ impl RowEncoder {
         }
     }
 
+    /// Whole rows as JSON with a key that tells which row of the target it is: what a compacted topic keeps the newest
+    /// of, and a tombstone takes away.
+    pub fn by_key(schema: &SchemaRef, options: &KafkaOptions, keys: &[String]) -> Result<Self> {
+        let object = &options.object;
+        if !matches!(options.value_format, None | Some(ValueFormat::Json)) {
+            return Err(EngineError::config(format!(
+                "{object}: changes are written as JSON, found another 'value.format'"
+            ))
+            .help("leave 'value.format' out or set it to 'json'"));
+        }
+        let mut options = options.clone();
+        if options.key_columns.is_empty() {
+            options.key_columns = keys.to_vec();
+        }
+        let is_named = |key: &String| options.key_columns.iter().any(|named| named.eq_ignore_ascii_case(key));
+        if keys.len() != options.key_columns.len() || !keys.iter().all(is_named) {
+            return Err(EngineError::config(format!(
+                "{object}: the key of its records is ({}), but what tells the rows of the changes apart is ({})",
+                options.key_columns.join(", "),
+                keys.join(", ")
+            ))
+            .help("leave the option 'key.columns' out, or name those columns"));
+        }
+        Self::of_json(schema, &options)
+    }
+
     fn of_columns(schema: &Schema, options: &KafkaOptions) -> Result<Self> {
         let object = &options.object;
         let Some(value) = find(schema, "value") else {

@@ -98,6 +98,10 @@ impl Table for KafkaTable {
         &[OutputMode::Append, OutputMode::Update, OutputMode::Complete]
     }
 
+    fn takes_deletes(&self) -> bool {
+        true
+    }
+
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {
         if self.options.selection.is_none() {
             return Err(positions::not_readable(&self.options));

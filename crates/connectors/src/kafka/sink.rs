@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::sink::{BatchId, CommitReport, Sink, SinkRequest, SinkToken};
+use highwater_engine::sink::{BatchId, CommitReport, Sink, SinkRequest, SinkToken, split_deleted};
 use kafka_protocol::messages::ApiKey;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -60,6 +60,8 @@ pub struct KafkaSink {
     transactions: Option<Transactions>,
     batch: Option<BatchId>,
     rows: u64,
+    /// Whether rows can go: they become tombstones.
+    deletes: bool,
 }
 
 /// What a transactional sink needs beside its producer.
@@ -96,7 +98,11 @@ impl KafkaSink {
         request: &SinkRequest,
     ) -> Result<Self> {
         let object = options.object.clone();
-        let encoder = RowEncoder::new(&request.schema, options, declared)?;
+        let encoder = if request.deletes {
+            RowEncoder::by_key(&request.schema, options, &request.key_columns)?
+        } else {
+            RowEncoder::new(&request.schema, options, declared)?
+        };
         client.check()?;
         if let Some(topic) = &options.topic {
             Admin::new(client.clone()).ensure_topic(topic)?;
@@ -140,6 +146,7 @@ impl KafkaSink {
             transactions,
             batch: None,
             rows: 0,
+            deletes: request.deletes,
         })
     }
 
@@ -219,7 +226,11 @@ impl Sink for KafkaSink {
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let encoded = self.encoder.encode(rows)?;
+        let (rows, deleted) = match self.deletes.then(|| split_deleted(rows)).transpose()? {
+            Some((rows, deleted)) => (rows, Some(deleted)),
+            None => (rows.clone(), None),
+        };
+        let encoded = self.encoder.encode(&rows)?;
         for row in 0..encoded.len() {
             let named = if self.topic.is_none() { encoded.topic(row) } else { None };
             if let Some(topic) = named {
@@ -231,7 +242,8 @@ impl Sink for KafkaSink {
             };
             let mut record = BaseRecord::<[u8], [u8]>::to(topic);
             record.key = encoded.key(row);
-            record.payload = encoded.value(row);
+            let is_gone = deleted.as_ref().is_some_and(|deleted| deleted.value(row));
+            record.payload = encoded.value(row).filter(|_| !is_gone);
             record.partition = encoded.partition(row);
             record.headers = encoded.headers(row);
             self.producer.send(record)?;

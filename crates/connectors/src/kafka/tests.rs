@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use highwater_engine::checkpoint::{CheckpointDir, Durability};
 use highwater_engine::error::{EngineError, Result};
@@ -319,6 +319,7 @@ fn sink_request(schema: SchemaRef) -> SinkRequest {
         schema,
         output_mode: OutputMode::Append,
         key_columns: Vec::new(),
+        deletes: false,
     }
 }
 
@@ -386,6 +387,44 @@ fn in_transactions_it_is_an_exactly_once_sink_like_the_others() {
         ("transactional", "true"),
     ];
     crate::contract::check(&crate::contract::definition("kafka", None, &options));
+}
+
+#[test]
+fn a_row_that_goes_is_a_tombstone() {
+    let broker = TestBroker::start();
+    let address = broker.address().to_owned();
+    let sink = |keys: &str| {
+        let options = [("topic", "rows"), ("transactional", "true"), ("key.columns", keys)];
+        let options = if keys.is_empty() { &options[..2] } else { &options[..] };
+        let schema = crate::contract::id_name();
+        let request = SinkRequest { deletes: true, key_columns: vec!["id".to_owned()], ..sink_request(schema) };
+        let request = SinkRequest { output_mode: OutputMode::Update, ..request };
+        table(&address, None, options).unwrap().sink(request)
+    };
+    let Err(error) = sink("name") else { panic!("the key of another row was taken") };
+    let expected = "table t (USING kafka): the key of its records is (name), but what tells the rows of the changes apart is \
+                    (id)";
+    assert_eq!(error.to_string(), expected);
+    let mut sink = sink("").unwrap();
+    let changes = crate::contract::changes(&[(1, "a", false), (2, "b", false), (1, "a", true)]);
+    crate::contract::put(sink.as_mut(), 0, &[changes]);
+    let mut source = source(&address, None, &[("subscribe", "rows"), ("startingOffsets", "earliest")]).unwrap();
+    let (start, end) = (source.initial_offset().unwrap(), source.latest_offset().unwrap());
+    let text = |array: &ArrayRef, row: usize| {
+        array.is_valid(row).then(|| String::from_utf8(array.as_binary::<i32>().value(row).to_vec()).unwrap())
+    };
+    let mut found = Vec::new();
+    for batch in read(&mut *source, &start, &end).unwrap().0 {
+        let columns = batch.columns();
+        found.extend((0..batch.num_rows()).map(|row| (text(&columns[0], row), text(&columns[1], row))));
+    }
+    let record = |key: &str, value: Option<&str>| (Some(key.to_owned()), value.map(str::to_owned));
+    let expected = [
+        record("1", Some("{\"id\":1,\"name\":\"a\"}")),
+        record("2", Some("{\"id\":2,\"name\":\"b\"}")),
+        record("1", None),
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

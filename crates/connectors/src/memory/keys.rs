@@ -7,9 +7,16 @@ use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::DataType;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use highwater_engine::error::Result;
+use highwater_engine::sink::without_deleted;
 
-/// `old` without the keys of `new`, then the last row of each key of `new`. Without keys all rows are kept.
-pub(super) fn upsert(old: &[RecordBatch], new: &[RecordBatch], key_columns: &[String]) -> Result<Vec<RecordBatch>> {
+/// `old` without the keys of `new`, then the last row of each key of `new`, unless that says that the row is gone.
+/// Without keys all rows are kept.
+pub(super) fn upsert(
+    old: &[RecordBatch],
+    new: &[RecordBatch],
+    key_columns: &[String],
+    deletes: bool,
+) -> Result<Vec<RecordBatch>> {
     if key_columns.is_empty() {
         return Ok(old.iter().chain(new).cloned().collect());
     }
@@ -19,6 +26,9 @@ pub(super) fn upsert(old: &[RecordBatch], new: &[RecordBatch], key_columns: &[St
         kept.push(keys.keep_unknown(batch, key_columns, true)?);
     }
     kept.reverse();
+    if deletes {
+        kept = kept.iter().map(without_deleted).collect::<Result<_>>()?;
+    }
     let mut result = Vec::new();
     for batch in old {
         result.push(keys.keep_unknown(batch, key_columns, false)?);

@@ -88,6 +88,10 @@ impl Table for MemoryTable {
         ALL_MODES
     }
 
+    fn takes_deletes(&self) -> bool {
+        true
+    }
+
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {
         let (store, name) = (self.store.clone(), self.name.clone());
         let open = move |projection: &[usize]| source::all_rows(&store, &name, projection);
@@ -135,6 +139,13 @@ mod tests {
         check(OutputMode::Append, &["1 a", "2 b", "2 c"]);
         check(OutputMode::Update, &["1 a", "2 c"]);
         check(OutputMode::Complete, &["2 c"]);
+    }
+
+    #[test]
+    fn rows_can_be_taken_away() {
+        PROCESS.forget("t");
+        crate::contract::check_deletes(&crate::contract::definition("memory", None, &[]));
+        PROCESS.forget("t");
     }
 
     fn read(source: &mut dyn Source, start: u64) -> (Vec<(String, usize)>, u64) {

@@ -101,7 +101,8 @@ impl MemoryStore {
                 OutputMode::Complete => stored.parts = rows.into_iter().map(part).collect(),
                 OutputMode::Update => {
                     let old: Vec<RecordBatch> = stored.parts.iter().map(|part| part.rows.clone()).collect();
-                    stored.parts = upsert(&old, &rows, &request.key_columns)?.into_iter().map(part).collect();
+                    let kept = upsert(&old, &rows, &request.key_columns, request.deletes)?;
+                    stored.parts = kept.into_iter().map(part).collect();
                 }
             }
             if request.output_mode != OutputMode::Append {

@@ -115,6 +115,10 @@ impl Table for SqliteTable {
         ALL_MODES
     }
 
+    fn takes_deletes(&self) -> bool {
+        true
+    }
+
     fn probe(&self, role: Role) -> Result<Option<String>> {
         let columns = read::columns(&self.options)?.fields().len();
         match columns {

@@ -6,6 +6,7 @@
 //!   commit   BEGIN IMMEDIATE; token >= batch? ROLLBACK, done
 //!            append    INSERT INTO t SELECT FROM stage
 //!            update    INSERT ... ON CONFLICT (keys) DO UPDATE, the last row of a key wins
+//!            deletes   DELETE FROM t the staged keys; INSERT the last row of each that is not gone
 //!            complete  DELETE FROM t; INSERT ...
 //!            token; COMMIT
 //! ```
@@ -16,9 +17,12 @@
 
 use highwater_engine::clock::{Clock, SystemClock};
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::sink::{BatchId, CommitReport, OutputMode, Sink, SinkRequest, SinkToken};
+use highwater_engine::sink::{BatchId, CommitReport, DELETED, OutputMode, Sink, SinkRequest, SinkToken};
+
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::value::{Target, columns, targets};
@@ -29,7 +33,8 @@ pub(super) struct SqliteSink {
     options: SqliteOptions,
     request: SinkRequest,
     connection: Connection,
-    targets: Vec<Target>,
+    /// The columns of the table, and behind them whether the row is gone, if rows can go.
+    staged: Vec<Target>,
     /// SQLite columns of the keys; a window key is two.
     keys: Vec<String>,
     batch: Option<(BatchId, u64)>,
@@ -38,31 +43,44 @@ pub(super) struct SqliteSink {
 impl SqliteSink {
     pub(super) fn open(options: SqliteOptions, request: SinkRequest) -> Result<Self> {
         let connection = options.connect()?;
-        let targets = targets(&request.schema);
+        let staged = if request.deletes {
+            let gone = Arc::new(Field::new(DELETED, DataType::Boolean, false));
+            let fields: Vec<FieldRef> = request.schema.fields().iter().cloned().chain([gone]).collect();
+            targets(&Schema::new(fields))
+        } else {
+            targets(&request.schema)
+        };
         let mut keys = Vec::new();
         if request.output_mode == OutputMode::Update {
             for key in &request.key_columns {
                 let index = request.schema.index_of(key)?;
-                keys.extend(targets.iter().filter(|target| target.from.0 == index).map(|target| target.name.clone()));
+                keys.extend(staged.iter().filter(|target| target.from.0 == index).map(|target| target.name.clone()));
             }
         }
-        let sink = Self { options, request, connection, targets, keys, batch: None };
+        let sink = Self { options, request, connection, staged, keys, batch: None };
         sink.create_tables()?;
         Ok(sink)
+    }
+
+    /// The columns of the table.
+    fn targets(&self) -> &[Target] {
+        &self.staged[..self.staged.len() - usize::from(self.request.deletes)]
     }
 
     fn create_tables(&self) -> Result<()> {
         let failed = |error| self.options.failed("create", error);
         let table = quoted(&self.options.table);
-        let columns: Vec<String> =
-            self.targets.iter().map(|target| format!("{} {}", quoted(&target.name), target.sql_type)).collect();
-        let columns = columns.join(", ");
+        let declared = |targets: &[Target]| {
+            let columns = targets.iter().map(|target| format!("{} {}", quoted(&target.name), target.sql_type));
+            columns.collect::<Vec<_>>().join(", ")
+        };
+        let (columns, staged) = (declared(self.targets()), declared(&self.staged));
         let script = format!(
             "CREATE TABLE IF NOT EXISTS _highwater_batches (query_id TEXT NOT NULL, table_name TEXT NOT NULL, \
              batch_id INTEGER NOT NULL, rows INTEGER NOT NULL, committed_at TEXT NOT NULL, \
              PRIMARY KEY (query_id, table_name)); \
              CREATE TABLE IF NOT EXISTS {table} ({columns}); \
-             CREATE TEMP TABLE IF NOT EXISTS stage ({columns});"
+             CREATE TEMP TABLE IF NOT EXISTS stage ({staged});"
         );
         self.connection.execute_batch(&script).map_err(failed)?;
         self.refuse_missing_columns()?;
@@ -80,7 +98,7 @@ impl SqliteSink {
     fn refuse_missing_columns(&self) -> Result<()> {
         let known = super::read::names(&self.connection, &self.options)?;
         let missing =
-            self.targets.iter().find(|target| !known.iter().any(|name| name.eq_ignore_ascii_case(&target.name)));
+            self.targets().iter().find(|target| !known.iter().any(|name| name.eq_ignore_ascii_case(&target.name)));
         match missing {
             None => Ok(()),
             Some(target) => Err(EngineError::config(format!(
@@ -94,8 +112,8 @@ impl SqliteSink {
     }
 
     fn insert_staged(&self, rows: &RecordBatch) -> Result<()> {
-        let values = columns(rows, &self.targets)?;
-        let marks = vec!["?"; self.targets.len()].join(", ");
+        let values = columns(rows, &self.staged)?;
+        let marks = vec!["?"; self.staged.len()].join(", ");
         let stage = || -> rusqlite::Result<()> {
             let transaction = self.connection.unchecked_transaction()?;
             {
@@ -123,13 +141,14 @@ impl SqliteSink {
     /// The statements that move the staged rows.
     fn statements(&self) -> Vec<String> {
         let table = quoted(&self.options.table);
-        let names: Vec<String> = self.targets.iter().map(|target| target.name.clone()).collect();
+        let names: Vec<String> = self.targets().iter().map(|target| target.name.clone()).collect();
         let columns = list(&names);
         let insert = format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM temp.stage");
         match self.request.output_mode {
             OutputMode::Append => vec![insert],
             OutputMode::Complete => vec![format!("DELETE FROM main.{table}"), insert],
             OutputMode::Update if self.keys.is_empty() => vec![insert],
+            OutputMode::Update if self.request.deletes => self.replacement(&columns),
             OutputMode::Update => {
                 let any_null = self.keys.iter().map(|key| format!("t.{} IS NULL", quoted(key)));
                 let same = self.keys.iter().map(|key| format!("s.{0} IS t.{0}", quoted(key)));
@@ -151,6 +170,23 @@ impl SqliteSink {
                 vec![delete, upsert]
             }
         }
+    }
+
+    /// The staged keys go, and the last row of each comes, unless it says that the row is gone.
+    fn replacement(&self, columns: &str) -> Vec<String> {
+        let (table, keys) = (quoted(&self.options.table), list(&self.keys));
+        let same = self.keys.iter().map(|key| format!("t.{0} IS s.{0}", quoted(key))).collect::<Vec<_>>().join(" AND ");
+        let delete = format!(
+            "DELETE FROM main.{table} WHERE rowid IN \
+             (SELECT t.rowid FROM temp.stage AS s CROSS JOIN main.{table} AS t ON {same})"
+        );
+        let insert = format!(
+            "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM \
+             (SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY rowid DESC) AS _highwater_age FROM temp.stage) \
+             WHERE _highwater_age = 1 AND NOT {}",
+            quoted(DELETED)
+        );
+        vec![delete, insert]
     }
 
     /// One transaction with rows and token; false if the token was there already.

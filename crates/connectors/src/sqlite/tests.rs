@@ -11,7 +11,7 @@ use highwater_engine::error::EngineError;
 use highwater_engine::sink::OutputMode;
 use tempfile::TempDir;
 
-use crate::contract::{check, definition, id_name, put, request, rows, select, table};
+use crate::contract::{check, check_deletes, definition, id_name, put, request, rows, select, table};
 
 fn path_of(folder: &TempDir) -> String {
     folder.path().join("app.db").to_string_lossy().into_owned()
@@ -21,6 +21,12 @@ fn path_of(folder: &TempDir) -> String {
 fn the_sink_keeps_the_contract() {
     let folder = tempfile::tempdir().expect("a folder");
     check(&definition("sqlite", None, &[("path", &path_of(&folder)), ("table", "events")]));
+}
+
+#[test]
+fn rows_can_be_taken_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    check_deletes(&definition("sqlite", None, &[("path", &path_of(&folder)), ("table", "events")]));
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! steps between them; how batches pass through it stands in `query/batch.rs`.
 
 pub(crate) mod aggregate;
+pub(crate) mod cdc;
 pub(crate) mod dedup;
 pub(crate) mod expand;
 pub(crate) mod join;
@@ -86,6 +87,8 @@ pub(crate) enum StateBound {
     Watermark(String),
     /// It never has more than so many rows.
     Rows(u64),
+    /// It keeps for ever what its target needs; the text says what that is.
+    Target(&'static str),
     /// Nothing does: it has a row for each key there ever was.
     None,
 }

@@ -65,6 +65,11 @@ pub trait Table: Send + Sync {
     /// The output modes `sink` takes.
     fn output_modes(&self) -> &[OutputMode];
 
+    /// Whether `sink` can take rows away again, each by its keys: what an `AUTO CDC` flow needs.
+    fn takes_deletes(&self) -> bool {
+        false
+    }
+
     /// The table as it is now, for joins with static tables and for `SELECT` outside of streams.
     fn batch(&self) -> Result<Arc<dyn TableProvider>>;
 

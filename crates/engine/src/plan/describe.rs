@@ -47,6 +47,11 @@ pub enum StateBound {
         /// How many.
         rows: u64,
     },
+    /// It grows with the target, whose rows follow from it.
+    Target {
+        /// What is kept for ever, e.g. `every change of the history`.
+        keeps: String,
+    },
     /// Nothing: complete mode needs every group for ever.
     NothingInCompleteMode,
     /// Nothing: the operator has no watermark.
@@ -90,6 +95,7 @@ fn stateful_operator(spec: &dyn OperatorSpec, plan: &StreamingPlan) -> StatefulO
             until,
         },
         operator::StateBound::Rows(rows) => StateBound::Rows { rows },
+        operator::StateBound::Target(keeps) => StateBound::Target { keeps: keeps.to_owned() },
         operator::StateBound::None if plan.output_mode == OutputMode::Complete => StateBound::NothingInCompleteMode,
         operator::StateBound::None => StateBound::Nothing,
     };

@@ -14,6 +14,7 @@ mod grouping;
 pub mod identifiers;
 pub mod window;
 pub(crate) mod analysis;
+pub(crate) mod auto_cdc;
 pub(crate) mod batch;
 pub(crate) mod interval;
 pub(crate) mod json_fields;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::auto_cdc::AutoCdc;
 use super::session;
 use super::statement::{CreateTable, Insert, Statement, StatementKind, TableKind};
 use super::token::{Cursor, TokenStream};
@@ -55,6 +56,8 @@ pub(crate) struct Flow {
     pub(crate) query: Cursor,
     /// Whether columns are matched to the target's by name and not by place.
     pub(crate) by_name: bool,
+    /// The rows are changes, to be applied as this says.
+    pub(crate) cdc: Option<AutoCdc>,
     pub(crate) file: usize,
     pub(crate) span: Span,
 }
@@ -111,9 +114,9 @@ impl Program {
                 Ok(())
             }
             StatementKind::CreateFlow { name, insert } => {
-                let Insert { target, target_span, by_name, query } = insert;
+                let Insert { target, target_span, by_name, query, cdc } = insert;
                 let name = name.unwrap_or_else(|| self.free_flow_name(&target));
-                self.add_flow(Flow { name, target: Some(target), query, by_name, file, span: target_span })
+                self.add_flow(Flow { name, target: Some(target), query, by_name, cdc, file, span: target_span })
             }
             StatementKind::Set { key, value } => {
                 self.configuration.insert(key, value);
@@ -122,7 +125,7 @@ impl Program {
             StatementKind::Use => Ok(()),
             StatementKind::Query(query) => {
                 let name = self.free_flow_name("query");
-                self.add_flow(Flow { name, target: None, query, by_name: true, file, span })
+                self.add_flow(Flow { name, target: None, query, by_name: true, cdc: None, file, span })
             }
         }
     }
@@ -142,7 +145,8 @@ impl Program {
                 .help("write CREATE STREAMING TABLE ... AS SELECT, or CREATE MATERIALIZED VIEW ... AS SELECT"));
             }
             let (name, target) = (table.name.clone(), Some(table.name.clone()));
-            self.add_flow(Flow { name, target, query, by_name: true, file, span })?;
+            let cdc = table.cdc.take();
+            self.add_flow(Flow { name, target, query, by_name: true, cdc, file, span })?;
         }
         if matches!(table.kind, TableKind::External | TableKind::Sink) && table.format.is_none() {
             return Err(EngineError::query_at(
@@ -153,6 +157,12 @@ impl Program {
         }
         self.tables.insert(key, (table, file));
         Ok(())
+    }
+
+    /// Whether an `AUTO CDC` flow fills the table: it then has columns that no statement declares.
+    pub(crate) fn follows_changes(&self, table: &str) -> bool {
+        let fills = |flow: &Flow| flow.target.as_ref().is_some_and(|target| target.eq_ignore_ascii_case(table));
+        self.flows.iter().any(|flow| flow.cdc.is_some() && fills(flow))
     }
 
     fn add_flow(&mut self, flow: Flow) -> Result<()> {

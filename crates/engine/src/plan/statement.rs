@@ -4,6 +4,8 @@
 //!   CREATE TABLE t (...) USING format OPTIONS (...)              an outside table
 //!   CREATE STREAMING TABLE t [(...)] [USING format] [AS query]   a table that queries append to
 //!   CREATE FLOW f AS INSERT INTO t BY NAME query                 one such query
+//!   CREATE STREAMING TABLE t FLOW AUTO CDC ...                   a table that follows a stream of changes
+//!   CREATE FLOW f AS AUTO CDC INTO t ...                         the same, by name
 //!   CREATE SINK s USING format OPTIONS (...)                     an outside target
 //!   CREATE MATERIALIZED VIEW v AS query                          a table computed whole
 //!   CREATE TEMPORARY VIEW v AS query                             a name for a query
@@ -15,6 +17,7 @@
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::auto_cdc::{self, AutoCdc};
 use super::catalog::Options;
 use super::ddl;
 use super::token::Cursor;
@@ -54,6 +57,8 @@ pub(crate) struct Insert {
     /// Whether columns are matched by name and not by place.
     pub(crate) by_name: bool,
     pub(crate) query: Cursor,
+    /// The rows are changes, to be applied as this says.
+    pub(crate) cdc: Option<AutoCdc>,
 }
 
 /// A table, whoever fills it.
@@ -67,6 +72,8 @@ pub(crate) struct CreateTable {
     pub(crate) options: Options,
     pub(crate) partition_columns: Vec<String>,
     pub(crate) query: Option<Cursor>,
+    /// The rows of the query are changes, to be applied as this says.
+    pub(crate) cdc: Option<AutoCdc>,
 }
 
 /// Who fills a table.
@@ -176,17 +183,18 @@ fn parse_view(mut cursor: Cursor) -> Result<StatementKind> {
 fn parse_flow(mut cursor: Cursor) -> Result<StatementKind> {
     let name = last_part(cursor.object_name("the flow's name")?);
     eat_comment(&mut cursor)?;
-    cursor.expect(&["AS"], "and INSERT INTO after the flow's name")?;
-    refuse_auto_cdc(&cursor)?;
-    Ok(StatementKind::CreateFlow { name: Some(name), insert: parse_insert(&mut cursor)? })
-}
-
-fn refuse_auto_cdc(cursor: &Cursor) -> Result<()> {
-    if cursor.looks_at(&["AUTO", "CDC"]) || cursor.looks_at(&["FLOW", "AUTO", "CDC"]) {
-        return Err(EngineError::query_at(cursor.span(), "AUTO CDC flows are not supported yet")
-            .help("write the changes with a CREATE FLOW into a sink in update mode"));
-    }
-    Ok(())
+    cursor.expect(&["AS"], "and INSERT INTO or AUTO CDC INTO after the flow's name")?;
+    let span = cursor.span();
+    let insert = if cursor.eat(&["AUTO", "CDC"]) {
+        cursor.expect(&["INTO"], "and the target's name after AUTO CDC")?;
+        let target_span = cursor.span();
+        let target = last_part(cursor.object_name("the target's name")?);
+        let (cdc, query) = auto_cdc::parse_changes(&mut cursor, span)?;
+        Insert { target, target_span, by_name: true, query, cdc: Some(cdc) }
+    } else {
+        parse_insert(&mut cursor)?
+    };
+    Ok(StatementKind::CreateFlow { name: Some(name), insert })
 }
 
 /// `INSERT INTO [TABLE] target [BY NAME] query`.
@@ -196,7 +204,7 @@ fn parse_insert(cursor: &mut Cursor) -> Result<Insert> {
     let target_span = cursor.span();
     let target = last_part(cursor.object_name("the target's name")?);
     let by_name = cursor.eat(&["BY", "NAME"]);
-    Ok(Insert { target, target_span, by_name, query: query_of(cursor)? })
+    Ok(Insert { target, target_span, by_name, query: query_of(cursor)?, cdc: None })
 }
 
 fn parse_set(mut cursor: Cursor) -> Result<StatementKind> {
@@ -229,6 +237,7 @@ fn parse_table(mut cursor: Cursor, kind: TableKind, replace: bool) -> Result<Sta
         options: Options::default(),
         partition_columns: Vec::new(),
         query: None,
+        cdc: None,
     };
     if cursor.peek() == Some(&Token::LParen) {
         table.columns = Some(parse_columns(&mut cursor)?);
@@ -257,9 +266,17 @@ fn parse_clause(cursor: &mut Cursor, table: &mut CreateTable) -> Result<()> {
         eat_comment(cursor)?;
     } else if cursor.eat(&["AS"]) {
         table.query = Some(query_of(cursor)?);
+    } else if cursor.looks_at(&["FLOW"]) {
+        let span = cursor.span();
+        cursor.expect(&["FLOW", "AUTO", "CDC"], "and a stream of changes after the table")?;
+        if table.kind != TableKind::Streaming {
+            return Err(EngineError::query_at(span, "only a STREAMING TABLE can follow a stream of changes")
+                .help("write CREATE STREAMING TABLE t FLOW AUTO CDC FROM STREAM ..."));
+        }
+        let (cdc, query) = auto_cdc::parse_changes(cursor, span)?;
+        (table.cdc, table.query) = (Some(cdc), Some(query));
     } else {
-        refuse_auto_cdc(cursor)?;
-        let clauses = ["USING", "OPTIONS", "TBLPROPERTIES", "PARTITIONED", "LOCATION", "COMMENT", "AS"];
+        let clauses = ["USING", "OPTIONS", "TBLPROPERTIES", "PARTITIONED", "LOCATION", "COMMENT", "AS", "FLOW"];
         let error = cursor.expected(&format!("one of {}", clauses.join(", ")));
         return Err(match cursor.peek() {
             Some(Token::Word(word)) => match nearest(&word.value, clauses) {

@@ -223,6 +223,12 @@ impl Cursor {
         &self.stream.tokens[self.at.min(self.end)..self.end]
     }
 
+    /// A cursor over other tokens of the same text.
+    pub(crate) fn with_tokens(&self, tokens: Vec<TokenWithSpan>) -> Self {
+        let end = tokens.len();
+        Self::new(TokenStream { text: Arc::clone(&self.stream.text), tokens: tokens.into() }, 0..end)
+    }
+
     /// The text from here to the end of the run, as the user wrote it.
     pub(crate) fn text(&self) -> &str {
         if self.is_at_end() { "" } else { self.stream.slice(self.at, self.end - 1) }

@@ -5,6 +5,7 @@
 //! ```
 
 mod batch;
+mod changes;
 mod dry_run;
 mod execution;
 mod graph;

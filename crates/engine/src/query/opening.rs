@@ -182,6 +182,7 @@ fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
         schema: Arc::clone(&spec.plan.schema),
         output_mode: spec.plan.output_mode,
         key_columns: spec.plan.key_columns.clone(),
+        deletes: spec.plan.deletes,
     })
 }
 

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit}
 use datafusion::scalar::ScalarValue;
 use parking_lot::{Condvar, Mutex};
 
+use super::changes;
 use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
 use super::graph::refuse_circles;
 use super::opening::QueryChanges;
@@ -197,6 +198,7 @@ impl Pipeline {
     fn plan_flow(&self, flow: &Flow) -> Result<PlannedFlow> {
         let own = self.settings.flows.iter().find(|(name, _)| name.eq_ignore_ascii_case(&flow.name));
         let own = own.map(|(_, settings)| settings.clone()).unwrap_or_default();
+        changes::check_only_flow(&self.tables.program, flow)?;
         let Target { table: target, description: target_description, declared, mode: table_mode } =
             self.target(flow)?;
         let planned = self.tables.plan(flow)?;
@@ -226,6 +228,9 @@ impl Pipeline {
             return Ok(PlannedFlow { description, target_key, reads, work });
         }
         let mode = own.output_mode.or(table_mode);
+        if flow.cdc.is_some() {
+            changes::check_target(flow, &target_description, target.as_ref(), mode)?;
+        }
         let plan = self.streaming(flow, planned, declared.as_ref(), mode)?;
         check_mode(&target_description, target.as_ref(), plan.output_mode)?;
         description.output_mode = plan.output_mode;
@@ -273,6 +278,8 @@ impl Pipeline {
         declared: Option<&SchemaRef>,
         mode: Option<OutputMode>,
     ) -> Result<StreamingPlan> {
+        // Changes have their target's columns already.
+        let declared = declared.filter(|_| flow.cdc.is_none());
         planned.plan = align(planned.plan, declared, flow.by_name)?;
         if mode.is_some() || flow.target.is_some() {
             return streaming_plan(planned, mode.unwrap_or(OutputMode::Append));
@@ -524,6 +531,7 @@ impl WholeQuery {
             schema,
             output_mode: OutputMode::Complete,
             key_columns: Vec::new(),
+            deletes: false,
         })?;
         let batch = match sink.last_committed()? {
             SinkToken::Committed(last) => last + 1,

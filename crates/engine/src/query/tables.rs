@@ -20,6 +20,7 @@ use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError, ScriptFile};
 use crate::plan::session::SessionSettings;
 use crate::plan::statement::{CreateTable, TableKind};
+use crate::plan::streaming::cdc::cdc_plan;
 
 /// Formats whose tables are files: a table of ours without a path gets one in the storage folder.
 const FILE_FORMATS: [&str; 5] = ["delta", "parquet", "json", "csv", "text"];
@@ -55,7 +56,13 @@ impl Tables {
     }
 
     pub(super) fn plan(&self, flow: &Flow) -> Result<PlannedQuery> {
-        plan_query(&flow.query, self, &self.session)
+        let mut planned = plan_query(&flow.query, self, &self.session)?;
+        if let Some(cdc) = &flow.cdc {
+            let target = flow.target.as_ref().and_then(|target| self.program.tables.get(&target.to_lowercase()));
+            let declared = target.and_then(|(table, _)| table.columns.as_ref());
+            planned.plan = cdc_plan(planned.plan, cdc, declared)?;
+        }
+        Ok(planned)
     }
 
     pub(super) fn file_of(&self, table: &str) -> usize {
@@ -90,9 +97,9 @@ impl Tables {
             options.set("path", self.storage.table_path(&table.name).display().to_string());
         }
         let schema = match &table.columns {
-            Some(columns) => Some(Arc::clone(columns)),
-            None if is_ours => Some(self.columns_from_flow(table)?),
-            None => None,
+            Some(columns) if !self.program.follows_changes(&table.name) => Some(Arc::clone(columns)),
+            _ if is_ours => Some(self.columns_from_flow(table)?),
+            columns => columns.clone(),
         };
         Ok(TableDefinition {
             name: table.name.clone(),

@@ -88,14 +88,25 @@ impl Rocks {
         Ok(row.map(|(key, _)| key.into_vec()))
     }
 
-    fn rows(&self, operator: usize, (from, to): (&[u8], &[u8])) -> Result<DBIterator<'_>> {
+    /// The last row of the range.
+    pub(crate) fn last_row(&self, operator: usize, range: (&[u8], &[u8])) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let row = self.rows_from(operator, range, IteratorMode::End)?.next().transpose();
+        let row = row.map_err(|error| failed("read", error))?;
+        Ok(row.map(|(key, value)| (key.into_vec(), value.into_vec())))
+    }
+
+    fn rows(&self, operator: usize, range: (&[u8], &[u8])) -> Result<DBIterator<'_>> {
+        self.rows_from(operator, range, IteratorMode::Start)
+    }
+
+    fn rows_from(&self, operator: usize, (from, to): (&[u8], &[u8]), mode: IteratorMode<'_>) -> Result<DBIterator<'_>> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(from);
         // Nothing is in a range that ends before it begins.
         options.set_iterate_upper_bound(from.max(to));
         // A scan reads what is about to expire: it must not push out of the cache what is still alive.
         options.fill_cache(false);
-        Ok(self.db.iterator_cf_opt(self.family(operator)?, options, IteratorMode::Start))
+        Ok(self.db.iterator_cf_opt(self.family(operator)?, options, mode))
     }
 
     /// Applies changes in order. A crash in the middle leaves a part of them, which is as good as none: the database

@@ -216,6 +216,11 @@ impl StateStore {
         self.rocks.first_key(operator, range)
     }
 
+    /// The last row with a key from the first of the range up to but not with the second.
+    pub fn last_row(&self, operator: usize, range: (&[u8], &[u8])) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.rocks.last_row(operator, range)
+    }
+
     /// Writes changes back into the local database: they can be read from now on, and are in the next snapshot. They
     /// are not durable: that is [`StateStore::commit`].
     pub fn apply(&self, operator: usize, changes: &ChangeSet) -> Result<()> {

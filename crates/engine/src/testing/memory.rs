@@ -115,6 +115,10 @@ impl Table for MemoryTable {
         &[OutputMode::Append, OutputMode::Update, OutputMode::Complete]
     }
 
+    fn takes_deletes(&self) -> bool {
+        true
+    }
+
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {
         let rows = self.content.lock().input.iter().map(|(_, rows)| rows.clone()).collect();
         Ok(Arc::new(MemTable::try_new(Arc::clone(&self.schema), vec![rows])?))

@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, Tabl
 use datafusion::physical_expr::PhysicalExpr;
 use parking_lot::Mutex;
 
+use super::cdc::CdcNode;
 use super::nodes::{DeduplicateNode, LimitNode};
 use super::refuse::{refuse, unsupported};
 use super::{OperatorStage, SourceStage, StageOutput, WatermarkSpec, unqualified};
@@ -80,6 +81,8 @@ impl Compiler {
                     self.limit(limit, steps, output)
                 } else if let Some(node) = any.downcast_ref::<DeduplicateNode>() {
                     self.deduplicate(node, steps, output)
+                } else if let Some(node) = any.downcast_ref::<CdcNode>() {
+                    self.auto_cdc(node, steps, output)
                 } else {
                     Err(unsupported("this operation", ""))
                 }

@@ -16,7 +16,7 @@
 //! ```text
 //!   nodes.rs       what the optimiser must not touch
 //!   compiler.rs    the walk down the plan        aggregate.rs   GROUP BY and DISTINCT
-//!   over.rs        functions with OVER (...)
+//!   over.rs        functions with OVER (...)            cdc.rs         AUTO CDC
 //!   event_time.rs  which columns a watermark is on
 //!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
 //!   whole.rs       complete mode                 key_columns.rs what identifies a row of the result
@@ -24,6 +24,7 @@
 //! ```
 
 mod aggregate;
+pub(crate) mod cdc;
 mod compiler;
 mod event_time;
 mod join;
@@ -47,6 +48,7 @@ use crate::operator::OperatorSpec;
 use crate::operator::join::StaticJoin;
 use crate::operator::stateless::Step;
 use crate::sink::OutputMode;
+use cdc::CdcNode;
 use compiler::Compiler;
 use key_columns::key_columns;
 use whole::{last_aggregate, whole_result};
@@ -107,12 +109,23 @@ pub(crate) struct StreamingPlan {
     pub(crate) schema: SchemaRef,
     /// The result's columns that are grouping columns, for sinks that replace rows.
     pub(crate) key_columns: Vec<String>,
+    /// Whether rows of the result can also go.
+    pub(crate) deletes: bool,
     /// The optimised plan as text.
     pub(crate) explain: String,
 }
 
-/// Makes the streaming plan of a query.
+/// Makes the streaming plan of a query. Changes of a table are taken as they come and replace its rows, whatever
+/// `output_mode` says.
 pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
+    let Some(keys) = CdcNode::of(&query.plan).map(CdcNode::key_columns) else {
+        return plan_in(query, output_mode);
+    };
+    let plan = plan_in(query, OutputMode::Append)?;
+    Ok(StreamingPlan { output_mode: OutputMode::Update, key_columns: keys, deletes: true, ..plan })
+}
+
+fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
     let session = query.context.state();
     let batch_time = Arc::new(BatchTime::default());
     let mut plan = batch_time.put_into(query.plan)?;
@@ -150,6 +163,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
         output_mode,
         schema,
         key_columns,
+        deletes: false,
         explain,
     })
 }

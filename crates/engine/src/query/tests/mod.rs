@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::sink::OutputMode;
 use crate::testing::StreamScript;
 
+mod auto_cdc;
 mod changes;
 mod joins;
 mod sessions;
@@ -294,8 +295,8 @@ fn what_is_wrong_is_said_with_its_place_and_a_way_out() {
     check_refusal("CREAT TABLE t", "3:1: expected a statement, found 'CREAT'; help: did you mean CREATE?");
     check_refusal(
         "CREATE TABLE t (a INT) USNG json",
-        "3:24: expected one of USING, OPTIONS, TBLPROPERTIES, PARTITIONED, LOCATION, COMMENT, AS, found 'USNG'; help: did \
-         you mean USING?",
+        "3:24: expected one of USING, OPTIONS, TBLPROPERTIES, PARTITIONED, LOCATION, COMMENT, AS, FLOW, found 'USNG'; \
+         help: did you mean USING?",
     );
     check_refusal(
         "CREATE TABLE t (a INT) USING tst",
