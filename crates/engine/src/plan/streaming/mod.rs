@@ -128,7 +128,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
     let key_columns = key_columns(&optimized);
     match last_aggregate(&optimized) {
         Some(aggregate) if output_mode == OutputMode::Complete => {
-            compiler.compile(aggregate)?;
+            compiler.compile(aggregate, query.sources.len())?;
             whole = Some(whole_result(&optimized, aggregate.schema(), session)?);
         }
         None if output_mode == OutputMode::Complete => {
@@ -137,7 +137,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
             )
             .help("use output mode append"));
         }
-        _ => compiler.compile(&optimized)?,
+        _ => compiler.compile(&optimized, query.sources.len())?,
     }
     Ok(StreamingPlan {
         sources: query.sources,
