@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{filter_record_batch, max, min};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{filter_record_batch, max, min, take};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 
@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Watermark { id: usize, column: usize },
     /// Looks rows up in a static table.
     Join(Arc<StaticJoin>),
+    /// Takes each row once for every element of an array, which stands in the array's place.
+    Unnest { column: usize, schema: SchemaRef },
     /// Takes each row once for every set of grouping columns.
     Expand(Arc<Expand>),
 }
@@ -53,9 +55,30 @@ impl Step {
                 Ok(batch)
             }
             Self::Join(join) => join.probe(&batch),
+            Self::Unnest { column, schema } => unnest(&batch, *column, schema),
             Self::Expand(expand) => expand.apply(&batch),
         }
     }
+}
+
+/// A row for each element of the arrays in a column.
+fn unnest(batch: &RecordBatch, column: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+    let lists = batch.column(column).as_list_opt::<i32>().ok_or_else(|| {
+        EngineError::internal(format!("{} is taken apart as an array", batch.column(column).data_type()))
+    })?;
+    let (mut rows, mut elements) = (Vec::new(), Vec::new());
+    for row in (0..lists.len()).filter(|row| lists.is_valid(*row)) {
+        let range = lists.value_offsets()[row] as u32..lists.value_offsets()[row + 1] as u32;
+        rows.extend(std::iter::repeat_n(row as u32, range.len()));
+        elements.extend(range);
+    }
+    let (rows, elements) = (UInt32Array::from(rows), UInt32Array::from(elements));
+    let taken = |(at, values): (usize, &ArrayRef)| match at == column {
+        true => take(lists.values(), &elements, None),
+        false => take(values, &rows, None),
+    };
+    let columns = batch.columns().iter().enumerate().map(taken).collect::<std::result::Result<_, _>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
 /// Runs a batch through steps; none if no row is left.

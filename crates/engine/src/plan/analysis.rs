@@ -22,8 +22,8 @@ use super::catalog::{Options, Table};
 use super::live::LiveTable;
 use super::logical::{StreamScan, WatermarkNode, is_streaming};
 use super::relation::{Relation, RelationInput, WatermarkClause, rewrite};
-use super::session;
 use super::token::{Cursor, is_word, span_of};
+use super::{relations, session};
 use crate::error::{EngineError, Result, Span, nearest};
 
 /// Finds tables and views by name.
@@ -103,7 +103,8 @@ impl Planner<'_> {
 
     /// Plans SQL that has no special relations left.
     fn plain_query(&mut self, tokens: &[TokenWithSpan]) -> Result<LogicalPlan> {
-        let statement = parse_query(tokens)?;
+        let mut statement = parse_query(tokens)?;
+        relations::desugar(&mut statement)?;
         let state = self.context.state();
         let statement = DfStatement::Statement(Box::new(SqlStatement::Query(statement)));
         let references = state.resolve_table_references(&statement).map_err(|error| located(error, tokens))?;

@@ -14,6 +14,8 @@
 //! as written, so that the planner's own error names it. Fields inside structs are not resolved here: their access
 //! is case-insensitive when planned.
 
+mod using;
+
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
@@ -22,8 +24,11 @@ use datafusion::sql::sqlparser::ast::{
     VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
+use super::functions::lower::call;
 use super::functions::naming;
+use super::relations::{STAR, generator};
 use crate::error::{EngineError, Result};
+use using::{Merged, Visible};
 
 /// Gives the columns of a table by its name as the query writes it, or nothing if they are not known.
 pub type TableColumns<'a> = dyn Fn(&ObjectName) -> Option<Vec<String>> + 'a;
@@ -69,7 +74,9 @@ struct Relation {
 struct Scope<'a> {
     relations: Vec<Relation>,
     /// Columns that joins `USING` show once.
-    merged: Vec<String>,
+    merged: Vec<Merged>,
+    /// The columns of `*`, in order; kept where a join `USING` makes the order its own.
+    visible: Option<Visible>,
     /// Aliases of the select list, where they can be used.
     aliases: Vec<String>,
     /// Whether an alias hides a column, as in `ORDER BY`.
@@ -113,12 +120,22 @@ impl Scope<'_> {
         usize::from(parts.len() > 1 && (is_relation || !is_column))
     }
 
+    /// Whether `name.*` is of a struct and not of a relation.
+    fn is_struct(&self, name: &ObjectName) -> bool {
+        let parts: Vec<&Ident> = name.0.iter().filter_map(|part| part.as_ident()).collect();
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
+        let is_column = matches!(self.column(&first.value), Ok(Some(_)));
+        let is_qualified = parts.len() > 1 && self.relation(&first.value).is_some();
+        (is_column || is_qualified) && (is_qualified || self.relation(&last.value).is_none())
+    }
+
     /// All columns, as `*` gives them.
     fn all(&self) -> Columns {
         let mut all = Columns::known(Vec::new());
         for relation in &self.relations {
             all.known &= relation.columns.known;
-            let again = |name: &&String| self.merged.iter().any(|m| same(m, name)) && all.spelling(name).is_some();
+            let again =
+                |name: &&String| self.merged.iter().any(|m| same(&m.name, name)) && all.spelling(name).is_some();
             let new: Vec<String> = relation.columns.names.iter().filter(|name| !again(name)).cloned().collect();
             all.names.extend(new);
         }
@@ -186,14 +203,18 @@ impl Resolver<'_> {
 
     fn select<'s>(&mut self, select: &mut Select, outer: Option<&'s Scope<'s>>) -> Result<(Columns, Scope<'s>)> {
         let mut scope = Scope { outer, ..Scope::default() };
+        scope.visible = Some(Visible::default());
         for item in &mut select.from {
             self.table_with_joins(item, &mut scope)?;
         }
         for view in &mut select.lateral_views {
             self.expr(&mut view.lateral_view, &scope)?;
-            let names = view.lateral_col_alias.iter().map(|alias| alias.value.clone()).collect();
-            let name = view.lateral_view_name.0.last().map(ToString::to_string);
-            scope.relations.push(Relation { name, columns: Columns::known(names) });
+            let names: Vec<String> = view.lateral_col_alias.iter().map(|alias| alias.value.clone()).collect();
+            let name =
+                view.lateral_view_name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.clone());
+            let columns = if names.is_empty() { Columns::unknown() } else { Columns::known(names) };
+            scope.show(&Relation { name: name.clone(), columns: columns.clone() });
+            scope.relations.push(Relation { name, columns });
         }
         if let Some(selection) = &mut select.selection {
             self.expr(selection, &scope)?;
@@ -209,9 +230,21 @@ impl Resolver<'_> {
     }
 
     fn table_with_joins(&mut self, item: &mut TableWithJoins, scope: &mut Scope<'_>) -> Result<()> {
+        using::name_sides(item);
+        let first = scope.relations.len();
         self.table_factor(&mut item.relation, scope)?;
+        scope.show_from(first);
         for join in &mut item.joins {
+            let before = scope.relations.len();
             self.table_factor(&mut join.relation, scope)?;
+            if using::merge(join, scope, first..before)? {
+                continue;
+            }
+            if using::is_semi(&join.join_operator) {
+                scope.hide(before);
+            } else {
+                scope.show_from(before);
+            }
             match constraint(&mut join.join_operator) {
                 Some(JoinConstraint::On(on)) => self.expr(on, scope)?,
                 Some(JoinConstraint::Using(names)) => {
@@ -219,17 +252,15 @@ impl Resolver<'_> {
                         let parts: Vec<Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
                         let [ident] = parts.as_slice() else { continue };
                         let spelled = scope.column(&ident.value)?.unwrap_or_else(|| ident.value.clone());
-                        scope.merged.push(spelled.clone());
+                        scope.merged.push(Merged { name: spelled.clone(), value: None });
+                        scope.visible = None;
                         *name = ObjectName::from(vec![quoted(&spelled)]);
                     }
                 }
                 _ => {}
             }
-            if matches!(
-                join.join_operator,
-                JoinOperator::Semi(_) | JoinOperator::LeftSemi(_) | JoinOperator::Anti(_) | JoinOperator::LeftAnti(_)
-            ) {
-                scope.relations.pop();
+            if using::is_semi(&join.join_operator) {
+                scope.relations.truncate(before);
             }
         }
         Ok(())
@@ -256,9 +287,13 @@ impl Resolver<'_> {
                 }
                 with_alias(None, Columns::unknown(), alias.as_ref())
             }
-            TableFactor::UNNEST { alias, .. }
-            | TableFactor::TableFunction { alias, .. }
-            | TableFactor::Function { alias, .. } => with_alias(None, Columns::unknown(), alias.as_ref()),
+            TableFactor::TableFunction { expr, alias } => {
+                self.expr(expr, scope)?;
+                with_alias(None, Columns::unknown(), alias.as_ref())
+            }
+            TableFactor::UNNEST { alias, .. } | TableFactor::Function { alias, .. } => {
+                with_alias(None, Columns::unknown(), alias.as_ref())
+            }
             _ => (None, Columns::unknown()),
         };
         scope.relations.push(Relation { name, columns });
@@ -277,11 +312,16 @@ impl Resolver<'_> {
         (self.tables)(name).map_or_else(Columns::unknown, Columns::known)
     }
 
-    fn projection(&mut self, items: &mut [SelectItem], scope: &Scope<'_>) -> Result<Columns> {
+    fn projection(&mut self, items: &mut Vec<SelectItem>, scope: &Scope<'_>) -> Result<Columns> {
+        using::spell_out(items, scope);
         let mut columns = Columns::known(Vec::new());
         let mut earlier: Vec<(String, Expr)> = Vec::new();
         for item in items {
             match item {
+                SelectItem::UnnamedExpr(expr) if generator(expr).is_some() => {
+                    self.select_expr(expr, scope, &earlier)?;
+                    columns.known = false;
+                }
                 SelectItem::UnnamedExpr(expr) => {
                     let name = naming::column_name(expr, &|parts| scope.qualifier_parts(parts));
                     self.select_expr(expr, scope, &earlier)?;
@@ -300,6 +340,18 @@ impl Resolver<'_> {
                     columns.names.extend(aliases.iter().map(|alias| alias.value.clone()));
                 }
                 SelectItem::Wildcard(options) => extend(&mut columns, excluding(scope.all(), options)),
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _)
+                    if scope.is_struct(name) =>
+                {
+                    let parts: Vec<Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+                    let mut column = match parts.as_slice() {
+                        [one] => Expr::Identifier(one.clone()),
+                        _ => Expr::CompoundIdentifier(parts),
+                    };
+                    self.select_expr(&mut column, scope, &earlier)?;
+                    *item = SelectItem::UnnamedExpr(call(STAR, [column]));
+                    columns.known = false;
+                }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                     let relation = name.0.last().and_then(|p| p.as_ident()).and_then(|i| scope.relation(&i.value));
                     let found = relation.map_or_else(Columns::unknown, |relation| relation.columns.clone());
@@ -427,6 +479,9 @@ impl Names<'_, '_, '_> {
     fn identifier(&self, ident: &Ident) -> Result<Option<Expr>> {
         if let Some(parameter) = self.lambda.iter().rev().flatten().find(|known| same(known, &ident.value)) {
             return Ok(Some(Expr::Identifier(quoted(parameter))));
+        }
+        if let Some(merged) = self.scope.merged(&ident.value) {
+            return Ok(Some(merged));
         }
         if let Some(column) = self.scope.column(&ident.value)? {
             return Ok(Some(Expr::Identifier(quoted(&column))));

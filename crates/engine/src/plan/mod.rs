@@ -23,6 +23,7 @@ pub(crate) mod live;
 pub(crate) mod logical;
 pub mod program;
 pub(crate) mod relation;
+mod relations;
 pub mod session;
 pub(crate) mod session_window;
 pub(crate) mod statement;

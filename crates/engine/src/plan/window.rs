@@ -115,7 +115,8 @@ pub(super) fn without_alias(expr: &Expr) -> &Expr {
     }
 }
 
-fn time_window(lengths: &[&str]) -> Result<TimeWindow> {
+/// The window of the lengths as text: size, slide, start.
+pub(crate) fn time_window(lengths: &[&str]) -> Result<TimeWindow> {
     let size = parse_duration_us(lengths.first().copied().unwrap_or(""), "the window's size")?;
     let slide = lengths.get(1).map_or(Ok(size), |text| parse_duration_us(text, "the window's slide"))?;
     let start = lengths.get(2).map_or(Ok(0), |text| parse_duration_us(text, "the window's start offset"))?;

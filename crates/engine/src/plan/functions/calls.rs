@@ -53,6 +53,7 @@ fn renamed(mut function: Function, name: &str) -> Function {
         "map" => "map_of",
         "now" => "current_timestamp",
         "curdate" => "current_date",
+        "rand" => "random",
         other => other,
     };
     function.name = ObjectName::from(vec![Ident::new(to)]);
@@ -94,7 +95,7 @@ fn conditional(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
 }
 
 /// A literal that the planner reads as a constant at once, for arguments that decide a type.
-pub(super) fn plain_number(expr: &Expr) -> Expr {
+pub(crate) fn plain_number(expr: &Expr) -> Expr {
     if let Expr::Function(function) = expr
         && function.name.to_string() == "typed_literal"
         && let Some([Expr::Value(text)]) = positional(function).as_deref()

@@ -205,8 +205,12 @@ fn keyword_call(expr: Expr) -> Result<Expr> {
         Expr::Floor { expr, field } => rounding("floor", *expr, field)?,
         Expr::Position { expr, r#in } => call("locate", [*expr, *r#in]),
         Expr::Substring { expr, substring_from, substring_for, .. } => {
-            let from = substring_from.map_or_else(|| number("1"), |from| Ok(*from))?;
-            call("substring", [*expr, from].into_iter().chain(substring_for.map(|length| *length)))
+            let Some(from) = substring_from else {
+                return Err(EngineError::query(
+                    "[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] `substring` takes 2 to 3 arguments, found 1",
+                ));
+            };
+            call("substring", [*expr, *from].into_iter().chain(substring_for.map(|length| *length)))
         }
         Expr::Trim { expr, trim_where, trim_what, .. } => {
             let name = match trim_where {
@@ -322,11 +326,11 @@ pub(super) fn negate(negated: bool, expr: Expr) -> Expr {
 }
 
 /// A call of a function.
-pub(super) fn call(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
+pub(crate) fn call(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
     Expr::Function(plain_call(name, args))
 }
 
-pub(super) fn plain_call(name: &str, args: impl IntoIterator<Item = Expr>) -> Function {
+pub(crate) fn plain_call(name: &str, args: impl IntoIterator<Item = Expr>) -> Function {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
     Function {
         name: ObjectName::from(vec![Ident::new(name)]),

@@ -26,7 +26,8 @@ mod conditional;
 mod conversion;
 mod datetime;
 mod encoding;
-mod failure;
+pub(crate) mod failure;
+pub(crate) mod generators;
 mod grouping;
 mod interval;
 mod json;
@@ -39,8 +40,8 @@ mod planner;
 mod regex;
 mod strings;
 pub(crate) mod sum;
-mod table;
-mod types;
+pub(crate) mod table;
+pub(crate) mod types;
 pub(crate) mod udf;
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::Query;
 
 pub(crate) use arithmetic::average;
+pub(crate) use calls::plain_number;
 pub(crate) use cast::Mode;
 pub(crate) use encoding::hash_bytes;
 pub use lower::lower_expr;
@@ -63,6 +65,7 @@ pub(crate) use types::simple_string;
 
 use super::identifiers::{self, TableColumns};
 use super::json_fields::JsonFields;
+use super::relations;
 use super::session_window::MergeSessions;
 use crate::error::{EngineError, Result};
 
@@ -90,6 +93,7 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
         .with_default_features()
         .with_optimizer_rule(Arc::new(JsonFields))
         .with_analyzer_rule(Arc::new(MergeSessions))
+        .with_relation_planners(vec![Arc::new(relations::planner::SparkRelations)])
         .with_type_planner(Arc::new(planner::SparkTypes));
     let functions = table::functions();
     let planner = planner::SparkPlanner::new(functions, zone);
@@ -106,7 +110,7 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
 
 /// DataFusion's scalar functions that mean the same in Spark; the others are not there, so that a query that runs
 /// here is one that Spark knows.
-const KEPT: &[&str] = &["uuid"];
+const KEPT: &[&str] = &["uuid", "random"];
 
 fn config(settings: &SessionSettings) -> SessionConfig {
     let mut config = SessionConfig::new();
@@ -127,6 +131,7 @@ fn config(settings: &SessionSettings) -> SessionConfig {
 pub fn prepare(query: &mut Query, tables: &TableColumns<'_>) -> Result<Option<Vec<String>>> {
     let columns = identifiers::resolve(query, tables)?;
     lower::lower(query)?;
+    relations::rewrite(query)?;
     Ok(columns)
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 use datafusion::logical_expr::ScalarUDF;
 
 use super::{
-    aggregates, arithmetic, arrays, conditional, conversion, datetime, encoding, json, math, nested, regex, strings,
+    aggregates, arithmetic, arrays, conditional, conversion, datetime, encoding, generators, json, math, nested, regex,
+    strings,
 };
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
@@ -15,6 +16,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         arithmetic::TABLE,
         conditional::TABLE,
         nested::TABLE,
+        generators::TABLE,
         arrays::TABLE,
         strings::TABLE,
         regex::TABLE,
@@ -31,12 +33,12 @@ pub(super) fn functions() -> &'static [Arc<ScalarUDF>] {
 }
 
 /// The function by that name, if the table has it.
-pub(super) fn find(name: &str) -> Option<Arc<ScalarUDF>> {
+pub(crate) fn find(name: &str) -> Option<Arc<ScalarUDF>> {
     FUNCTIONS.iter().find(|function| function.name() == name).cloned()
 }
 
 /// `cast`, which other functions put around their arguments.
-pub(super) fn cast_function() -> Arc<ScalarUDF> {
+pub(crate) fn cast_function() -> Arc<ScalarUDF> {
     static CAST: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| find("cast").unwrap_or_else(|| Arc::clone(&FUNCTIONS[0])));
     Arc::clone(&CAST)
 }

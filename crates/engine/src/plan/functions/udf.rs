@@ -293,10 +293,14 @@ impl<'a> Invocation<'a> {
         Ok(dates.as_primitive::<Date32Type>().reinterpret_cast())
     }
 
+    /// Argument `i` as a type of times, each as microseconds since 1970.
+    pub(crate) fn longs_of(&self, i: usize, times: &DataType) -> Result<Int64Array> {
+        Ok(self.array(i, times)?.as_primitive::<TimestampMicrosecondType>().reinterpret_cast())
+    }
+
     /// Instants as microseconds since 1970.
     pub(crate) fn timestamps(&self, i: usize) -> Result<Int64Array> {
-        let instants = self.array(i, &types::timestamp())?;
-        Ok(instants.as_primitive::<TimestampMicrosecondType>().reinterpret_cast())
+        self.longs_of(i, &types::timestamp())
     }
 
     /// Evaluates another function over the arguments cast to `types`, the last of which stands for all that follow;

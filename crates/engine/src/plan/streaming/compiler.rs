@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, TableScan, Union};
+use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, TableScan, Union, Unnest};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Literal;
 use parking_lot::Mutex;
 
 use super::cdc::CdcNode;
@@ -48,9 +49,10 @@ impl Compiler {
         }
     }
 
-    /// Compiles a whole plan.
-    pub(super) fn compile(&mut self, plan: &LogicalPlan) -> Result<()> {
+    /// Compiles a whole plan over so many sources.
+    pub(super) fn compile(&mut self, plan: &LogicalPlan, sources: usize) -> Result<()> {
         self.node(plan, Vec::new(), StageOutput::Sink)?;
+        self.read_in_vain(sources);
         self.renumber();
         self.check_operators()
     }
@@ -73,6 +75,12 @@ impl Compiler {
             LogicalPlan::Join(join) => self.join(join, steps, output),
             LogicalPlan::Window(window) => self.over(window, steps, output),
             LogicalPlan::TableScan(scan) => self.scan(scan, steps, output),
+            LogicalPlan::Unnest(unnest) => {
+                let step = unnested(unnest)?;
+                self.node(&unnest.input, prepend(step, steps), output)
+            }
+            // The optimiser has found that no row can come this way: its streams are read and give nothing.
+            LogicalPlan::EmptyRelation(relation) if !relation.produce_one_row => Ok(0),
             LogicalPlan::Extension(extension) => {
                 let any = extension.node.as_any();
                 if let Some(watermark) = any.downcast_ref::<WatermarkNode>() {
@@ -107,6 +115,18 @@ impl Compiler {
         let projection = scan.projection.clone().unwrap_or(all);
         self.source_stages.push(SourceStage { source, projection, steps, output });
         Ok(0)
+    }
+
+    /// Sources whose rows the plan has no use for: they are read all the same, as their query goes on.
+    fn read_in_vain(&mut self, sources: usize) {
+        let never: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Boolean(Some(false))));
+        for source in 0..sources {
+            if !self.source_stages.iter().any(|stage| stage.source == source) {
+                let steps = vec![Step::Filter(Arc::clone(&never))];
+                let output = StageOutput::Sink;
+                self.source_stages.push(SourceStage { source, projection: vec![0], steps, output });
+            }
+        }
     }
 
     fn project(&self, projection: &Projection) -> Result<Step> {
@@ -316,6 +336,16 @@ fn static_join_kind(join_type: JoinType, stream_is_left: bool) -> Option<StaticJ
         (JoinType::LeftSemi, true) | (JoinType::RightSemi, false) => Some(StaticJoinKind::Semi),
         (JoinType::LeftAnti, true) | (JoinType::RightAnti, false) => Some(StaticJoinKind::Anti),
         _ => None,
+    }
+}
+
+/// An array of rows as rows: the one column that the plan takes apart.
+fn unnested(unnest: &Unnest) -> Result<Step> {
+    match (unnest.list_type_columns.as_slice(), unnest.struct_type_columns.as_slice()) {
+        ([(column, list)], []) if list.depth == 1 => {
+            Ok(Step::Unnest { column: *column, schema: Arc::new(unqualified(&unnest.schema)) })
+        }
+        _ => Err(unsupported("unnest of several columns", "use explode")),
     }
 }
 

@@ -141,7 +141,7 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
     let key_columns = key_columns(&optimized);
     match last_aggregate(&optimized) {
         Some(aggregate) if output_mode == OutputMode::Complete => {
-            compiler.compile(aggregate)?;
+            compiler.compile(aggregate, query.sources.len())?;
             whole = Some(whole_result(&optimized, aggregate.schema(), session)?);
         }
         None if output_mode == OutputMode::Complete => {
@@ -150,7 +150,7 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
             )
             .help("use output mode append"));
         }
-        _ => compiler.compile(&optimized)?,
+        _ => compiler.compile(&optimized, query.sources.len())?,
     }
     Ok(StreamingPlan {
         sources: query.sources,

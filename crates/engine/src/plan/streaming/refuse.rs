@@ -17,10 +17,6 @@ pub(super) fn refuse(plan: &LogicalPlan) -> EngineError {
         }
         LogicalPlan::Limit(_) => unsupported("OFFSET", "leave it out, or use it on a GROUP BY in output mode complete"),
         LogicalPlan::Distinct(_) => unsupported("DISTINCT", "group by the columns in output mode update"),
-        LogicalPlan::Unnest(_) => unsupported("explode", ""),
-        LogicalPlan::EmptyRelation(_) => {
-            EngineError::query("the query can give no rows, because its condition is never true")
-        }
         other => unsupported(&other.display().to_string(), ""),
     }
 }
