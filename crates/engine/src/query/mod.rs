@@ -12,6 +12,7 @@ mod outlook;
 mod pipeline;
 mod progress;
 mod state;
+mod state_reader;
 mod storage;
 mod tables;
 mod trigger;
@@ -31,7 +32,8 @@ pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
 pub use pipeline::{
     CheckpointSettings, FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline,
 };
+pub use state_reader::{StateReader, StateTableSummary};
 pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};
-pub use tables::select;
+pub use tables::{select, select_with_state};
 pub use trigger::Trigger;
 pub use watermark::{PartitionEffect, PartitionWatermark, WatermarkPolicy, WatermarkReport};

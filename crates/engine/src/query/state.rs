@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use super::batch::Operators;
 use super::execution::QuerySpec;
+use super::state_reader::write_tables;
 use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
 use crate::operator::Place;
@@ -37,12 +38,14 @@ impl QueryState {
         checkpoint: &CheckpointDir,
         version: Option<BatchId>,
     ) -> Result<(Self, Operators, serde_json::Value)> {
+        write_tables(&spec.plan.operators, checkpoint)?;
         let tables: Vec<Vec<String>> = spec.plan.operators.iter().map(|stage| stage.spec.stores()).collect();
         let names = tables.concat();
-        let (store, report) = StateStore::open(&spec.settings.state, checkpoint, &spec.local_dir, &names, version)?;
-        let store = Arc::new(store);
         let workers = spec.settings.parallelism.max(1);
-        let budget_bytes = spec.settings.state_memory_bytes / workers / tables.len().max(1);
+        let (settings, operators_bytes) = spec.settings.state.within(spec.settings.state_memory_bytes);
+        let budget_bytes = operators_bytes / workers / tables.len().max(1);
+        let (store, report) = StateStore::open(&settings, checkpoint, &spec.local_dir, &names, version)?;
+        let store = Arc::new(store);
         let mut operators = Vec::new();
         let mut first_table = 0;
         for (stage, tables) in spec.plan.operators.iter().zip(&tables) {
@@ -62,11 +65,16 @@ impl QueryState {
     pub(crate) fn commit(&mut self, batch: BatchId, operators: &mut Operators, note: serde_json::Value) -> Result<()> {
         let mut changes = Vec::new();
         for (workers, tables) in operators.iter_mut().zip(&self.tables) {
-            let mut of_operator: Vec<ChangeSet> = (0..*tables).map(|_| ChangeSet::new()).collect();
-            workers.iter_mut().try_for_each(|worker| worker.take_changes(&mut of_operator))?;
-            changes.append(&mut of_operator);
+            let mut of_tables: Vec<Vec<ChangeSet>> = vec![Vec::new(); *tables];
+            for worker in workers {
+                let mut of_worker: Vec<ChangeSet> = vec![ChangeSet::new(); *tables];
+                worker.take_changes(&mut of_worker)?;
+                of_tables.iter_mut().zip(of_worker).for_each(|(table, changes)| table.push(changes));
+            }
+            changes.append(&mut of_tables);
         }
-        self.store.commit(batch, &changes, note)?;
+        let changes: Vec<&[ChangeSet]> = changes.iter().map(Vec::as_slice).collect();
+        self.store.commit_sets(batch, &changes, note)?;
         Ok(())
     }
 

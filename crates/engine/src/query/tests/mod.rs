@@ -7,6 +7,7 @@ use crate::testing::StreamScript;
 
 mod joins;
 mod sessions;
+mod state;
 mod stateful;
 
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
