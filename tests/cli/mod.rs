@@ -8,5 +8,6 @@ mod datagen;
 mod mistakes;
 mod projects;
 mod records;
+mod state;
 mod testing;
 mod topics;

@@ -58,6 +58,9 @@ pub(crate) enum Command {
     /// Look at checkpoints, check them and make them smaller
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::Command),
+    /// Read what the operators of a query keep
+    #[command(subcommand)]
+    State(commands::state::Command),
     /// Print the completion script of a shell
     Completions(commands::completions::Arguments),
 }

@@ -8,6 +8,7 @@
 //! This crate reads the command line, files and signals, and prints. It decides nothing about data: what is read
 //! again, what is late and what is written is the engine's.
 
+mod allocator;
 mod args;
 mod broker;
 mod commands;
@@ -38,6 +39,7 @@ use error::Result;
 use signals::Interrupt;
 
 fn main() -> ExitCode {
+    allocator::bound_arenas();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -67,6 +69,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Topic(command) => commands::topic::run(command)?,
         Command::Datagen(arguments) => datagen::run(&arguments, &Interrupt::listen()?)?,
         Command::Query(command) => commands::query::run(&command)?,
+        Command::State(command) => commands::state::run(&command)?,
         Command::Completions(arguments) => commands::completions::run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -78,6 +78,9 @@ pub(crate) fn settings(project: &Project, overrides: &Overrides) -> Result<Pipel
     if let Some(parallelism) = overrides.parallelism.or(yml.parallelism) {
         settings.query.parallelism = parallelism;
     }
+    if let Some(bytes) = yml.state.memory_bytes {
+        settings.query.state_memory_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
     let given = overrides.trigger.clone().map(Setting::given);
     if let Some(trigger) = given.as_ref().or(yml.trigger.as_ref()) {
         settings.query.trigger = trigger.parse()?;

@@ -13,9 +13,10 @@ use highwater_connectors::registry::connectors;
 use highwater_engine::checkpoint::inspect::{
     self, BatchDetail, CheckpointSummary, Inspection, PrunePlan, Verification,
 };
+use highwater_engine::checkpoint::location;
 use highwater_engine::checkpoint::{CheckpointContext, CheckpointDir, Durability, Location, RemoteSettings, Retention};
 use highwater_engine::clock::{Clock, SystemClock};
-use highwater_engine::error::nearest;
+use highwater_engine::error::{EngineError, nearest};
 use highwater_engine::plan::catalog::Options;
 use highwater_engine::query::{StoredCheckpoint, stored_checkpoints};
 
@@ -169,6 +170,28 @@ impl Which {
     }
 }
 
+/// The checkpoint of a query of a storage folder, or of the project in the current folder that keeps them elsewhere.
+pub(crate) fn of_query(storage: &Path, query: &str) -> highwater_engine::error::Result<CheckpointDir> {
+    let known = stored_checkpoints(storage)?;
+    let elsewhere = || {
+        let yml = HighwaterYml::load(&Project::around(Path::new("."))?).ok()?;
+        let location = yml.checkpoints.location?;
+        Some(StoredCheckpoint { query: query.to_owned(), location: location::below(&location, query) })
+    };
+    let found = known.iter().find(|checkpoint| checkpoint.query.eq_ignore_ascii_case(query)).cloned();
+    if let Some(found) = found.or_else(elsewhere) {
+        let options = options_of(&found.location)
+            .map_err(|failure| EngineError::config(failure.message()).help("see highwater.yml of the project"))?;
+        return open_with(&found.location, &options);
+    }
+    let names = known.iter().map(|checkpoint| checkpoint.query.as_str());
+    let error = EngineError::config(format!("there is no checkpoint of a query '{query}' in {}", storage.display()));
+    Err(match nearest(query, names) {
+        Some(near) => error.help(format!("did you mean '{near}'?")),
+        None => error.help(format!("see 'highwater checkpoint list --storage {}'", storage.display())),
+    })
+}
+
 fn find(storage: &Path, name: &str) -> Result<StoredCheckpoint> {
     let checkpoints = stored_checkpoints(storage)?;
     if let Some(found) = checkpoints.iter().find(|checkpoint| checkpoint.query.eq_ignore_ascii_case(name)) {
@@ -183,21 +206,34 @@ fn find(storage: &Path, name: &str) -> Result<StoredCheckpoint> {
 }
 
 fn open(checkpoint: &StoredCheckpoint) -> Result<CheckpointDir> {
-    let is_remote = matches!(Location::parse(&checkpoint.location)?, Location::Remote(_));
-    let options = match Project::around(Path::new(".")).filter(|_| is_remote) {
+    Ok(open_with(&checkpoint.location, &options_of(&checkpoint.location)?)?)
+}
+
+/// The checkpoint at a location, for reading.
+pub(crate) fn at(location: &str) -> Result<CheckpointDir> {
+    Ok(open_with(location, &options_of(location)?)?)
+}
+
+/// The options of the object store that a location is in.
+fn options_of(location: &str) -> Result<Options> {
+    let is_remote = matches!(Location::parse(location)?, Location::Remote(_));
+    Ok(match Project::around(Path::new(".")).filter(|_| is_remote) {
         Some(folder) => checkpoint_options(&HighwaterYml::load(&folder)?),
         None => Options::default(),
-    };
+    })
+}
+
+fn open_with(location: &str, options: &Options) -> highwater_engine::error::Result<CheckpointDir> {
     let context = CheckpointContext {
         object_stores: &connectors().object_stores,
-        options: &options,
+        options,
         remote: &RemoteSettings::default(),
         durability: Durability::Fsync,
         clock: Arc::new(SystemClock),
         // Only reading is done to what is not on this machine: `prune` refuses it.
         work_dir: Path::new(""),
     };
-    Ok(CheckpointDir::open_with(&checkpoint.location, &context)?)
+    CheckpointDir::open_with(location, &context)
 }
 
 /// On this machine a lock tells whether the query runs. Elsewhere nothing does, and a run of ours would end its own.

@@ -10,6 +10,7 @@ pub(crate) mod init;
 pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod sql;
+pub(crate) mod state;
 pub(crate) mod test;
 pub(crate) mod topic;
 pub(crate) mod validate;

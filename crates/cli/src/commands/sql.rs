@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use highwater_connectors::registry::connectors;
 
+use super::checkpoint;
 use crate::config::parameters::Parameters;
 use crate::error::{Failure, Result};
 use crate::output::{self, Format};
@@ -37,8 +38,15 @@ impl Storage {
     }
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  highwater sql 'SELECT * FROM totals ORDER BY k LIMIT 10'
+  highwater sql \"SELECT * FROM state('totals')\"                       # the tables its operators keep
+  highwater sql \"SELECT * FROM state('totals', 'aggregate-0', 12)\"    # one of them, after batch 12";
+
 /// Arguments of `sql`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The query, such as 'SELECT * FROM t LIMIT 10'
     query: String,
@@ -57,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let params: BTreeMap<String, String> = arguments.params.iter().cloned().collect();
     let query = Parameters::default().with(params).substitute("query", &arguments.query)?;
     let folder = arguments.storage.folder()?;
-    let (schema, batches) = highwater_engine::query::select(&query, &folder, &connectors())?;
+    let checkpoint = |query: &str| checkpoint::of_query(&folder, query);
+    let (schema, batches) = highwater_engine::query::select_with_state(&query, &folder, &connectors(), &checkpoint)?;
     output::write_rows(arguments.output, &schema, &batches, &mut std::io::stdout().lock())
 }

@@ -9,6 +9,8 @@
 //!   location: s3://bucket/pipelines
 //!   options:                  # of the object store: docs/checkpoints.md
 //!     region: eu-central-1
+//! state:
+//!   memory: 256MiB            # of one query's state, RocksDB's share included; default: 512MiB
 //! flows:                      # for one flow or streaming table, by name
 //!   alerts:
 //!     trigger: 1 second
@@ -27,6 +29,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::yaml;
 use crate::error::{Failure, Result};
+use crate::quantity;
 
 /// The file's name inside a project.
 pub(crate) const FILE_NAME: &str = "highwater.yml";
@@ -46,6 +49,15 @@ pub(crate) struct HighwaterYml {
     pub(crate) flows: BTreeMap<String, FlowSettings>,
     /// Where checkpoints are kept.
     pub(crate) checkpoints: Checkpoints,
+    /// The state of a query.
+    pub(crate) state: StateSettings,
+}
+
+/// The state of a query.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StateSettings {
+    /// Memory for it, in bytes.
+    pub(crate) memory_bytes: Option<u64>,
 }
 
 /// Where checkpoints are kept.
@@ -144,6 +156,13 @@ struct File {
     catalog: Vec<String>,
     flows: BTreeMap<String, FlowFile>,
     checkpoints: Checkpoints,
+    state: StateFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StateFile {
+    memory: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -181,6 +200,11 @@ impl HighwaterYml {
             let message = "parallelism is 0, expected at least 1".to_owned();
             return Err(yaml::failure_at(file, text, zero.referenced, message, 1));
         }
+        let memory_bytes = parsed.state.memory.as_ref().map(|memory| {
+            let mistake = |error| yaml::failure_at(file, text, memory.referenced, error, memory.value.chars().count());
+            quantity::size(&memory.value).map_err(mistake)
+        });
+        let state = StateSettings { memory_bytes: memory_bytes.transpose()? };
         let content: std::sync::Arc<str> = text.into();
         let setting = |value: Spanned<String>| Setting {
             text: value.value,
@@ -192,6 +216,7 @@ impl HighwaterYml {
             default_format: parsed.default_format,
             catalog: parsed.catalog,
             checkpoints: parsed.checkpoints,
+            state,
             flows: parsed
                 .flows
                 .into_iter()
@@ -244,6 +269,14 @@ mod tests {
         let local = HighwaterYml::parse("highwater.yml", "checkpoints:\n  location: here\n").unwrap();
         let local = local.relative_to(Path::new("/project")).checkpoints;
         assert_eq!(local.location.as_deref(), Some("/project/here"));
+    }
+
+    #[test]
+    fn the_memory_of_state_is_a_size() {
+        let state = HighwaterYml::parse("highwater.yml", "state:\n  memory: 256MiB\n").unwrap().state;
+        assert_eq!(state.memory_bytes, Some(256 << 20));
+        let shown = mistake("state:\n  memory: much\n");
+        assert!(shown.contains("'much' is not a size") && shown.contains("highwater.yml:2:11"), "{shown}");
     }
 
     fn mistake(text: &str) -> String {

@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 
 use super::kept_rows::{Expiry, KeptRows, KeptRowsSpec, Reach};
 use super::keyed::{InputSpec, KeyedBatch};
+use super::state_table::StateTable;
 use super::{Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
 use crate::error::Result;
 use crate::state::ChangeSet;
@@ -58,6 +59,10 @@ impl OperatorSpec for DedupSpec {
             }),
             None => StateBound::None,
         }
+    }
+
+    fn state_tables(&self) -> Result<Vec<StateTable>> {
+        Ok(vec![StateTable::rows(&self.id, &self.input, None, self.expiry, false)])
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {

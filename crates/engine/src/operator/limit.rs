@@ -8,6 +8,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use super::keyed::{InputSpec, KeyedBatch, key_hash, shard_of_hash, worker_of};
+use super::state_table::{StateLayout, StateTable};
 use super::{Emit, NO_EXPIRY, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
 use crate::error::{EngineError, Result};
 use crate::state::{ChangeSet, key};
@@ -45,6 +46,10 @@ impl OperatorSpec for LimitSpec {
 
     fn bound(&self) -> StateBound {
         StateBound::Rows(1)
+    }
+
+    fn state_tables(&self) -> Result<Vec<StateTable>> {
+        Ok(vec![StateTable { store: self.id.clone(), layout: StateLayout::Count }])
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {

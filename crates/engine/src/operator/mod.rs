@@ -19,6 +19,8 @@ pub(crate) mod keyed;
 pub(crate) mod limit;
 pub(crate) mod normal;
 pub(crate) mod over;
+pub(crate) mod row_counts;
+pub(crate) mod state_table;
 pub(crate) mod stateless;
 pub(crate) mod stream_join;
 
@@ -31,6 +33,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::error::Result;
 use crate::state::{ChangeSet, StateStore, key};
 use keyed::{InputSpec, KeyedBatch};
+use state_table::StateTable;
 
 pub(crate) type PhysicalExprRef = Arc<dyn PhysicalExpr>;
 
@@ -74,6 +77,11 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
     /// Whether it may take back rows it has given, in output mode update.
     fn revises(&self) -> bool {
         false
+    }
+
+    /// Those of its tables that people can read, and how; none if it keeps that to itself.
+    fn state_tables(&self) -> Result<Vec<StateTable>> {
+        Ok(Vec::new())
     }
 
     /// The operator of one worker, with the state that the store has for its shards.

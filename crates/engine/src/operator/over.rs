@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::kept_rows::{Expiry, KeptRows, KeptRowsSpec};
 use super::keyed::{InputSpec, KeyedBatch};
+use super::state_table::StateTable;
 use super::{Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
 use crate::error::Result;
 use crate::plan::batch::BatchPlan;
@@ -55,6 +56,10 @@ impl OperatorSpec for OverSpec {
 
     fn bound(&self) -> StateBound {
         StateBound::Watermark("the event time of its partition".to_owned())
+    }
+
+    fn state_tables(&self) -> Result<Vec<StateTable>> {
+        Ok(vec![StateTable::rows(&self.id, &self.input, Some(&self.schema), Some(Expiry::AT_WATERMARK), false)])
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {

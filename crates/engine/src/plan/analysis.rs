@@ -21,7 +21,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::catalog::{Options, Table};
 use super::live::LiveTable;
 use super::logical::{StreamScan, WatermarkNode, is_streaming};
-use super::relation::{Relation, RelationInput, WatermarkClause, rewrite};
+use super::relation::{Relation, RelationInput, StateRequest, WatermarkClause, rewrite};
 use super::token::{Cursor, is_word, span_of};
 use super::{relations, session};
 use crate::error::{EngineError, Result, Span, nearest};
@@ -36,6 +36,12 @@ pub(crate) trait Lookup {
 
     /// Functions that connectors bring.
     fn functions(&self) -> Vec<Arc<ScalarUDF>>;
+
+    /// The state of a query; pipelines do not read it.
+    fn state(&self, request: &StateRequest) -> Result<Arc<dyn TableProvider>> {
+        Err(EngineError::query(format!("the state of query '{}' cannot be read in a pipeline", request.query))
+            .help("state(...) is for highwater sql"))
+    }
 }
 
 /// What a name stands for.
@@ -65,6 +71,16 @@ pub(crate) struct PlannedQuery {
     pub(crate) plan: LogicalPlan,
     pub(crate) sources: Vec<PlannedSource>,
     pub(crate) context: SessionContext,
+}
+
+/// An error in what the user named, shown where they named it.
+fn at(error: EngineError, span: Span) -> EngineError {
+    let EngineError::Config(_) = error else { return error };
+    let placed = EngineError::query_at(span, error.to_string());
+    match error.next_step() {
+        Some(help) => placed.help(help),
+        None => placed,
+    }
 }
 
 /// Plans one query.
@@ -168,6 +184,10 @@ impl Planner<'_> {
     fn relation(&mut self, relation: &Relation) -> Result<LogicalPlan> {
         let input = match &relation.input {
             RelationInput::Query(tokens) => self.plain_query(tokens)?,
+            RelationInput::State(request) => {
+                let table = self.tables.state(request).map_err(|error| at(error, relation.span))?;
+                LogicalPlanBuilder::scan("state", provider_as_source(table), None)?.build()?
+            }
             RelationInput::Table { name, options } => {
                 refuse_options(options, relation.span)?;
                 match self.tables.lookup(name)?.ok_or_else(|| self.unknown_table(name, Some(relation.span)))? {

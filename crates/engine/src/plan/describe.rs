@@ -110,7 +110,7 @@ fn stateful_operator(spec: &dyn OperatorSpec, plan: &StreamingPlan) -> StatefulO
 }
 
 /// An expression's name as a person would write it: `window(ts,Utf8("5 seconds"))` is `window(ts, '5 seconds')`.
-fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     let literal =
         Regex::new(r#"\b(?:Utf8|LargeUtf8|Utf8View)\("([^"]*)"\)|\b(?:U?Int\d+|Float\d+|Boolean)\(([^()]*)\)"#);
     let Ok(literal) = literal else { return name.to_owned() };

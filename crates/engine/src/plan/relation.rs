@@ -36,8 +36,21 @@ pub(crate) struct Relation {
 pub(crate) enum RelationInput {
     /// A table or view by name, with the options of its `WITH (...)`.
     Table { name: String, options: Options },
+    /// The state of a query, as a table.
+    State(StateRequest),
     /// A subquery, already rewritten.
     Query(Vec<TokenWithSpan>),
+}
+
+/// `state('query' [, 'operator' [, batch]])`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StateRequest {
+    /// The query.
+    pub(crate) query: String,
+    /// The operator; a list of all of them without one.
+    pub(crate) operator: Option<String>,
+    /// The batch after which; the newest without one.
+    pub(crate) batch: Option<u64>,
 }
 
 /// `WATERMARK expr [AS name] DELAY OF interval`.
@@ -130,6 +143,9 @@ impl Rewriter {
         if at_relation && cursor.looks_at(&["STREAM"]) && starts_relation(cursor.peek_nth(1)) {
             return self.stream(cursor);
         }
+        if at_relation && cursor.looks_at(&["STATE"]) && cursor.peek_nth(1) == Some(&Token::LParen) {
+            return self.state(cursor);
+        }
         if level.in_from
             && !at_relation
             && cursor.looks_at(&["WATERMARK"])
@@ -193,6 +209,33 @@ impl Rewriter {
         let input = RelationInput::Table { name: name.clone(), options };
         self.push(Relation { placeholder: String::new(), input, is_stream: true, watermark, span }, first);
         self.alias(cursor, &name, span);
+        Ok(())
+    }
+
+    /// `state('query', 'operator', batch)`.
+    fn state(&mut self, cursor: &mut Cursor) -> Result<()> {
+        let span = cursor.span();
+        let first = cursor.advance().cloned();
+        let mut inner = cursor.parenthesised("after state")?;
+        let query = inner.string("the name of a query in quotes")?;
+        let (mut operator, mut batch) = (None, None);
+        if inner.eat_token(&Token::Comma) {
+            operator = Some(inner.string("the name of an operator in quotes")?);
+        }
+        if inner.eat_token(&Token::Comma) {
+            let number = match inner.peek() {
+                Some(Token::Number(digits, _)) => digits.parse().ok(),
+                _ => None,
+            };
+            batch = Some(number.ok_or_else(|| inner.expected("the number of a batch"))?);
+            inner.advance();
+        }
+        if !inner.is_at_end() {
+            return Err(inner.expected("a query, an operator and a batch, as in state('query', 'operator', 12)"));
+        }
+        let input = RelationInput::State(StateRequest { query, operator, batch });
+        self.push(Relation { placeholder: String::new(), input, is_stream: false, watermark: None, span }, first);
+        self.alias(cursor, "state", span);
         Ok(())
     }
 

@@ -54,6 +54,18 @@ fn groups_are_the_same_after_restarts_with_other_workers_and_little_memory() {
 }
 
 #[test]
+fn the_state_of_every_function_shows_what_would_come_out() {
+    // What is computed above the aggregates is not in the state.
+    let above = [("array_sort(collect_set(j))", "collect_set(j)"), ("hex(", "("), ("bitmap_count(", "(")];
+    let query = above.iter().fold(ALL.to_owned(), |query, (from, to)| query.replace(from, to));
+    let mut script = script("complete", &query);
+    let rows: String = (0..40).map(|i| row(&format!("k{}", i % 5), &format!("j{}", i % 3), (i * 7) % 50, 1)).collect();
+    script = script.add("ev", &rows).process();
+    let shown = script.select("SELECT * EXCEPT (_expiry, _shard) FROM state('f', 'aggregate-0')").unwrap();
+    assert_eq!((shown.len(), shown), (5, script.rows("out")));
+}
+
+#[test]
 fn rollup_and_cube_keep_a_group_for_each_set() {
     script(
         "update",

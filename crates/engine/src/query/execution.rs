@@ -42,7 +42,7 @@ pub struct QuerySettings {
     pub trigger: Trigger,
     /// Threads for reading, and threads for groups.
     pub parallelism: usize,
-    /// Memory for the groups of the query; more is kept on disk.
+    /// Memory for the state of the query, with RocksDB's share of it; what it has no room for is on disk.
     pub state_memory_bytes: usize,
     /// RocksDB and snapshots.
     pub state: StateSettings,
@@ -61,7 +61,7 @@ impl Default for QuerySettings {
         Self {
             trigger: Trigger::default(),
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
-            state_memory_bytes: 256 << 20,
+            state_memory_bytes: 512 << 20,
             state: StateSettings::default(),
             durability: Durability::Fsync,
             retention: Retention::default(),

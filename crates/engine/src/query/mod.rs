@@ -15,6 +15,7 @@ mod pipeline;
 mod progress;
 mod real_time;
 mod state;
+mod state_reader;
 mod storage;
 mod tables;
 mod trigger;
@@ -35,7 +36,8 @@ pub use opening::QueryChanges;
 pub use pipeline::{
     CheckpointSettings, FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline,
 };
+pub use state_reader::{StateReader, StateTableSummary};
 pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};
-pub use tables::select;
+pub use tables::{select, select_with_state};
 pub use trigger::Trigger;
 pub use watermark::{PartitionEffect, PartitionWatermark, WatermarkPolicy, WatermarkReport};

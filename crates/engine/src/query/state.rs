@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use super::batch::Operators;
 use super::execution::QuerySpec;
+use super::state_reader::write_tables;
 use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
 use crate::operator::Place;
@@ -50,10 +51,14 @@ impl QueryState {
         checkpoint: &CheckpointDir,
         from: StateFrom,
     ) -> Result<(Self, Operators, serde_json::Value)> {
+        write_tables(&spec.plan.operators, checkpoint)?;
         let tables: Vec<Vec<String>> = spec.plan.operators.iter().map(|stage| stage.spec.stores()).collect();
         let names = tables.concat();
+        let workers = spec.settings.parallelism.max(1);
+        let (settings, operators_bytes) = spec.settings.state.within(spec.settings.state_memory_bytes);
+        let budget_bytes = operators_bytes / workers / tables.len().max(1);
         let version = from.version.filter(|_| from.exists);
-        let (store, report) = StateStore::open(&spec.settings.state, checkpoint, &spec.local_dir, &names, version)?;
+        let (store, report) = StateStore::open(&settings, checkpoint, &spec.local_dir, &names, version)?;
         if let Some(version) = from.version.filter(|_| !from.exists) {
             store.snapshot(version)?;
         }
@@ -61,8 +66,6 @@ impl QueryState {
             (0..names.len()).try_for_each(|table| store.apply(table, &ChangeSet::of_everything_gone()))?;
         }
         let store = Arc::new(store);
-        let workers = spec.settings.parallelism.max(1);
-        let budget_bytes = spec.settings.state_memory_bytes / workers / tables.len().max(1);
         let mut operators = Vec::new();
         let mut first_table = 0;
         for (stage, tables) in spec.plan.operators.iter().zip(&tables) {
@@ -82,12 +85,18 @@ impl QueryState {
     pub(crate) fn commit(&mut self, batch: BatchId, operators: &mut Operators, note: serde_json::Value) -> Result<()> {
         let mut changes = Vec::new();
         for (workers, tables) in operators.iter_mut().zip(&self.tables) {
-            let new = || if self.forgets { ChangeSet::of_everything_gone() } else { ChangeSet::new() };
-            let mut of_operator: Vec<ChangeSet> = (0..*tables).map(|_| new()).collect();
-            workers.iter_mut().try_for_each(|worker| worker.take_changes(&mut of_operator))?;
-            changes.append(&mut of_operator);
+            // Ahead of what the operators say.
+            let old = if self.forgets { vec![ChangeSet::of_everything_gone()] } else { Vec::new() };
+            let mut of_tables: Vec<Vec<ChangeSet>> = vec![old.clone(); *tables];
+            for worker in workers {
+                let mut of_worker: Vec<ChangeSet> = vec![ChangeSet::new(); *tables];
+                worker.take_changes(&mut of_worker)?;
+                of_tables.iter_mut().zip(of_worker).for_each(|(table, changes)| table.push(changes));
+            }
+            changes.append(&mut of_tables);
         }
-        self.store.commit(batch, &changes, note)?;
+        let changes: Vec<&[ChangeSet]> = changes.iter().map(Vec::as_slice).collect();
+        self.store.commit_sets(batch, &changes, note)?;
         self.forgets = false;
         Ok(())
     }

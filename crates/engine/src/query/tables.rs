@@ -7,17 +7,21 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use parking_lot::Mutex;
 
 use super::pipeline::PipelineSettings;
+use super::state_reader::StateReader;
 use super::storage::Storage;
+use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
 use crate::plan::analysis::{Found, Lookup, PlannedQuery, plan_query};
 use crate::plan::batch::collect;
 use crate::plan::catalog::{ConnectorRegistry, Options, Table, TableDefinition};
 use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError, ScriptFile};
+use crate::plan::relation::StateRequest;
 use crate::plan::session::SessionSettings;
 use crate::plan::statement::{CreateTable, TableKind};
 use crate::plan::streaming::cdc::cdc_plan;
@@ -185,9 +189,21 @@ pub fn select(
     storage: &Path,
     connectors: &ConnectorRegistry,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), ScriptError> {
+    select_with_state(sql, storage, connectors, &|query| {
+        Err(EngineError::config(format!("the checkpoint of query '{query}' is not known here")))
+    })
+}
+
+/// The same, where `checkpoint` opens the checkpoint of a query by the query's name, for `state(...)`.
+pub fn select_with_state(
+    sql: &str,
+    storage: &Path,
+    connectors: &ConnectorRegistry,
+    checkpoint: &dyn Fn(&str) -> Result<CheckpointDir>,
+) -> Result<(SchemaRef, Vec<RecordBatch>), ScriptError> {
     let script = ScriptFile { name: "query".to_owned(), text: sql.to_owned() };
     let program = Program::parse(std::slice::from_ref(&script))?;
-    let stored = StoredTables { tables: Storage::new(storage).tables()?, connectors };
+    let stored = StoredTables { tables: Storage::new(storage).tables()?, connectors, checkpoint };
     let run = || {
         let [flow] = program.flows.as_slice() else {
             return Err(EngineError::query("expected one query").help("write for example SELECT * FROM t"));
@@ -210,6 +226,7 @@ pub fn select(
 struct StoredTables<'a> {
     tables: Vec<TableDefinition>,
     connectors: &'a ConnectorRegistry,
+    checkpoint: &'a dyn Fn(&str) -> Result<CheckpointDir>,
 }
 
 impl Lookup for StoredTables<'_> {
@@ -223,6 +240,12 @@ impl Lookup for StoredTables<'_> {
 
     fn names(&self) -> Vec<String> {
         self.tables.iter().map(|table| table.name.clone()).collect()
+    }
+
+    fn state(&self, request: &StateRequest) -> Result<Arc<dyn TableProvider>> {
+        let checkpoint = (self.checkpoint)(&request.query)?;
+        let reader = StateReader::open(&checkpoint, &request.query, request.batch)?;
+        StateReader::provider(Arc::new(reader), request.operator.as_deref())
     }
 
     fn functions(&self) -> Vec<Arc<ScalarUDF>> {

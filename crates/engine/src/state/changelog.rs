@@ -5,7 +5,7 @@
 //!   │ block ...                                                          │
 //!   └ 0xff ┬ u32 blocks ┬ u32 crc32c of every byte before this field ────┘
 //!
-//!   head:   {"version":1,"batchId":N,"operators":["op-1", ...],"note":...}
+//!   head:   {"version":2,"batchId":N,"operators":["op-1", ...],"note":...}
 //!   block:  u8 kind (0 range deletes, 1 deletes, 2 puts)  u16 operator  u32 raw size  u32 stored size
 //!           u32 crc32c of these eleven bytes and of what follows
 //!           rows of `changes.rs`, compressed with lz4
@@ -52,7 +52,9 @@ pub(crate) fn file_name(batch_id: BatchId) -> String {
 }
 
 /// Writes the changelog of a batch, durable when this returns. Gives its size.
-pub(crate) fn write(checkpoint: &CheckpointDir, head: &ChangelogHead, changes: &[&ChangeSet]) -> Result<u64> {
+///
+/// For each operator the sets of its workers, which have different keys.
+pub(crate) fn write(checkpoint: &CheckpointDir, head: &ChangelogHead, changes: &[&[ChangeSet]]) -> Result<u64> {
     let name = file_name(head.batch_id);
     let address = checkpoint.store().address(&name);
     let mut object = checkpoint.writable()?.writer(&name)?;
@@ -86,7 +88,7 @@ pub(crate) trait ChangelogVisitor {
     fn rows(&mut self, operator: usize, rows: Rows<'_>) -> Result<()>;
 }
 
-fn encode(out: &mut dyn Write, head: &ChangelogHead, changes: &[&ChangeSet]) -> std::io::Result<()> {
+fn encode(out: &mut dyn Write, head: &ChangelogHead, changes: &[&[ChangeSet]]) -> std::io::Result<()> {
     let mut out = Summed { out, crc: 0 };
     let json = serde_json::to_vec(head)?;
     out.write(MAGIC)?;
@@ -95,8 +97,10 @@ fn encode(out: &mut dyn Write, head: &ChangelogHead, changes: &[&ChangeSet]) -> 
     out.write(&crc32c::crc32c(&json).to_le_bytes())?;
     let mut blocks = 0u32;
     let mut stored = Vec::new();
-    for (operator, changes) in changes.iter().enumerate() {
-        for (kind, raw) in changes.blocks() {
+    for (operator, sets) in changes.iter().enumerate() {
+        // A range that one worker deletes must not take away what another put.
+        let in_order = Kind::ALL.into_iter().flat_map(|kind| sets.iter().map(move |set| (kind, set)));
+        for (kind, raw) in in_order.flat_map(|(kind, set)| set.blocks(kind).map(move |block| (kind, block))) {
             stored.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
             let stored_len = lz4_flex::block::compress_into(raw, &mut stored)
                 .map_err(|error| std::io::Error::other(error.to_string()))?;
@@ -173,13 +177,7 @@ impl Decoder<'_> {
             return Err(self.damaged("its head does not match its checksum"));
         }
         let head: ChangelogHead = serde_json::from_slice(&json).map_err(|error| self.damaged(&error.to_string()))?;
-        if head.version != 1 {
-            return Err(EngineError::data(format!(
-                "{} has format version {}, this version reads 1",
-                self.address, head.version
-            ))
-            .help("use the version of highwater that wrote it, or a newer one"));
-        }
+        super::refuse_other_format(self.address, head.version)?;
         Ok(head)
     }
 
@@ -267,6 +265,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::testing::checkpoint;
+    use crate::state::STATE_FORMAT;
 
     #[derive(Default)]
     struct Collected(Vec<String>);
@@ -287,7 +286,11 @@ mod tests {
 
     fn head(batch_id: BatchId) -> ChangelogHead {
         let operators = vec!["a".to_owned(), "b".to_owned()];
-        ChangelogHead { version: 1, batch_id, operators, note: json!({"watermarkMs": 5}) }
+        ChangelogHead { version: STATE_FORMAT, batch_id, operators, note: json!({"watermarkMs": 5}) }
+    }
+
+    fn each(changes: &[ChangeSet; 2]) -> [&[ChangeSet]; 2] {
+        changes.each_ref().map(std::slice::from_ref)
     }
 
     fn changes() -> [ChangeSet; 2] {
@@ -302,7 +305,7 @@ mod tests {
     fn what_was_written_is_read() {
         let (_dir, checkpoint) = checkpoint();
         let changes = changes();
-        let size = write(&checkpoint, &head(7), &changes.each_ref()).unwrap();
+        let size = write(&checkpoint, &head(7), &each(&changes)).unwrap();
         let mut collected = Collected::default();
         assert_eq!(read(&checkpoint, 7, &mut collected).unwrap(), head(7));
         assert_eq!(collected.0[0], "a,b");
@@ -311,11 +314,31 @@ mod tests {
     }
 
     #[test]
+    fn a_range_that_one_worker_deletes_spares_what_another_puts() {
+        let (_dir, checkpoint) = checkpoint();
+        let workers = [changes()[1].clone(), changes()[1].clone()];
+        write(&checkpoint, &head(7), &[&[], &workers]).unwrap();
+        let mut collected = Collected::default();
+        read(&checkpoint, 7, &mut collected).unwrap();
+        let kinds: Vec<&str> = collected.0[1..].iter().filter_map(|row| row.split(['(', ' ']).nth(1)).collect();
+        assert_eq!(kinds, ["RangeDelete", "RangeDelete", "Delete", "Delete", "Put", "Put"]);
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let (_dir, checkpoint) = checkpoint();
+        write(&checkpoint, &ChangelogHead { version: 1, ..head(7) }, &each(&changes())).unwrap();
+        let error = read(&checkpoint, 7, &mut Collected::default()).unwrap_err();
+        assert!(error.to_string().ends_with("state/7.changelog has state format 1, expected 2"), "{error}");
+        assert!(error.next_step().is_some_and(|help| help.contains("--storage")), "{error:?}");
+    }
+
+    #[test]
     fn many_blocks_come_back() {
         let (_dir, checkpoint) = checkpoint();
         let mut changes = [ChangeSet::new(), ChangeSet::new()];
         (0..60_000u32).for_each(|n| changes[0].push_put(&n.to_be_bytes(), &n.to_le_bytes().repeat(4)));
-        write(&checkpoint, &head(0), &changes.each_ref()).unwrap();
+        write(&checkpoint, &head(0), &each(&changes)).unwrap();
         let mut collected = Collected::default();
         read(&checkpoint, 0, &mut collected).unwrap();
         assert_eq!(collected.0.len(), 60_001);
@@ -324,7 +347,7 @@ mod tests {
     #[test]
     fn every_cut_and_every_flipped_bit_is_found() {
         let (dir, checkpoint) = checkpoint();
-        write(&checkpoint, &head(7), &changes().each_ref()).unwrap();
+        write(&checkpoint, &head(7), &each(&changes())).unwrap();
         let path = dir.path().join("state/7.changelog");
         let whole = std::fs::read(&path).unwrap();
         let check = |bytes: &[u8], what: &str| {
@@ -346,7 +369,7 @@ mod tests {
     #[test]
     fn a_changelog_of_another_batch_or_none_is_refused() {
         let (dir, checkpoint) = checkpoint();
-        write(&checkpoint, &head(7), &changes().each_ref()).unwrap();
+        write(&checkpoint, &head(7), &each(&changes())).unwrap();
         std::fs::rename(dir.path().join("state/7.changelog"), dir.path().join("state/8.changelog")).unwrap();
         let error = read(&checkpoint, 8, &mut Collected::default()).unwrap_err();
         assert!(error.to_string().ends_with("is damaged: it is the changelog of batch 7"), "{error}");

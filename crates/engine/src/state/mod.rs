@@ -35,9 +35,24 @@ mod store;
 mod store_tests;
 mod versions;
 
+use crate::error::{EngineError, Result};
+
 pub use changes::{Change, ChangeSet};
 pub use settings::StateSettings;
 pub use store::{
     FrozenSnapshot, OperatorMetrics, RestoreReport, SnapshotReport, StateCommitReport, StateMetrics, StateStore,
 };
 pub use versions::{RestorePath, SinceSnapshot, StateVersions, snapshot_due};
+
+/// The format of state rows as operators write them, in changelogs and snapshots: 2 has counts of rows beside them.
+pub(crate) const STATE_FORMAT: u32 = 2;
+
+fn refuse_other_format(address: &str, found: u32) -> Result<()> {
+    if found == STATE_FORMAT {
+        return Ok(());
+    }
+    Err(EngineError::data(format!("{address} has state format {found}, expected {STATE_FORMAT}")).help(
+        "use the version of highwater that wrote it, or give the query another name or another --storage, so that it \
+         starts over",
+    ))
+}

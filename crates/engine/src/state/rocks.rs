@@ -68,16 +68,26 @@ impl Rocks {
         Ok(())
     }
 
-    /// Gives the rows with a key from the first up to but not with the second, in order.
+    /// Gives the rows with a key from the first up to but not with the second, in order, for as long as `f` wants more.
     pub(crate) fn scan(
         &self,
         operator: usize,
         (from, to): (&[u8], &[u8]),
-        mut f: impl FnMut(&[u8], &[u8]) -> Result<()>,
+        mut f: impl FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
         for row in self.rows(operator, (from, to))? {
             let (key, value) = row.map_err(|error| failed("read", error))?;
-            f(&key, &value)?;
+            if !f(&key, &value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all rows to files.
+    pub(crate) fn flush(&self) -> Result<()> {
+        for operator in 0..self.families.len() {
+            self.db.flush_cf(self.family(operator)?).map_err(|error| failed("write to", error))?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //!   state/sst/<version>-<store id>-<local name>     written once, never changed, shared by snapshots
 //!   state/<version>.snapshot:
 //!       v1
-//!       {"batchId":N,"operators":[..],"note":..}
+//!       {"version":2,"batchId":N,"operators":[..],"note":..}
 //!       {"name":"000012.sst","object":"40-9f1c..-000012.sst","sizeBytes":..,"crc32c":"1a2b3c4d"}
 //!       ...                                         one line a file of the RocksDB folder
 //!       crc32c ..
@@ -36,6 +36,8 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SnapshotHead {
+    /// The format of the state rows.
+    pub(crate) version: u32,
     pub(crate) batch_id: BatchId,
     /// In no special order; for people who look.
     pub(crate) operators: Vec<String>,
@@ -117,6 +119,7 @@ impl Snapshot {
         let address = checkpoint.store().address(&name);
         let bytes = checkpoint.store().read(&name)?.ok_or_else(|| damaged(&address, "it is missing"))?;
         let lines = text::decode(&address, &bytes)?;
+        super::refuse_other_format(&address, format_of(&lines))?;
         let snapshot = Self::decode(&lines).map_err(|found| damaged(&address, &found))?;
         if snapshot.head.batch_id != batch_id {
             return Err(damaged(&address, &format!("it is the snapshot of batch {}", snapshot.head.batch_id)));
@@ -193,6 +196,13 @@ impl SnapshotFile {
         }
         Ok(())
     }
+}
+
+/// The format that the first line names, which the rest of the line may depend on; the first had no number.
+fn format_of(lines: &[String]) -> u32 {
+    let head = lines.first().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok()).unwrap_or_default();
+    let version = head.get("version").map_or(Some(1), serde_json::Value::as_u64);
+    version.and_then(|version| u32::try_from(version).ok()).unwrap_or(u32::MAX)
 }
 
 fn missing(address: &str, batch_id: BatchId) -> EngineError {

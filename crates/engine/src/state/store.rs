@@ -8,12 +8,12 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::StateSettings;
 use super::changelog::{self, ChangelogHead, ChangelogVisitor};
 use super::changes::{ChangeSet, Rows};
 use super::rocks::Rocks;
 use super::snapshot::{self, Snapshot, SnapshotFile, SnapshotHead};
 use super::versions::{RestorePath, SinceSnapshot, StateVersions, Surplus, snapshot_due};
+use super::{STATE_FORMAT, StateSettings};
 use crate::checkpoint::CheckpointDir;
 use crate::checkpoint::store::io_error;
 use crate::error::{EngineError, Result};
@@ -206,9 +206,24 @@ impl StateStore {
         &self,
         operator: usize,
         range: (&[u8], &[u8]),
-        f: impl FnMut(&[u8], &[u8]) -> Result<()>,
+        mut f: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.rocks.scan(operator, range, |key, value| f(key, value).map(|()| true))
+    }
+
+    /// The same, until `f` says that it has enough.
+    pub fn scan_while(
+        &self,
+        operator: usize,
+        range: (&[u8], &[u8]),
+        f: impl FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
         self.rocks.scan(operator, range, f)
+    }
+
+    /// Writes what was applied to files, so that their sizes are those of the state.
+    pub fn flush(&self) -> Result<()> {
+        self.rocks.flush()
     }
 
     /// The first key from the first of the range up to but not with the second.
@@ -235,6 +250,17 @@ impl StateStore {
         changes: &[ChangeSet],
         note: serde_json::Value,
     ) -> Result<StateCommitReport> {
+        let sets: Vec<&[ChangeSet]> = changes.iter().map(std::slice::from_ref).collect();
+        self.commit_sets(version, &sets, note)
+    }
+
+    /// The same, with the changes of an operator in several sets, for different keys.
+    pub fn commit_sets(
+        &self,
+        version: BatchId,
+        changes: &[&[ChangeSet]],
+        note: serde_json::Value,
+    ) -> Result<StateCommitReport> {
         let mut book = self.book.lock();
         let expected = book.version.map_or(0, |last| last + 1);
         if version != expected || changes.len() != self.operators.len() {
@@ -244,13 +270,18 @@ impl StateStore {
                 self.operators.len()
             )));
         }
-        let head =
-            ChangelogHead { version: 1, batch_id: version, operators: self.operators.clone(), note: note.clone() };
-        let size_bytes = changelog::write(&self.checkpoint, &head, &changes.iter().collect::<Vec<_>>())?;
+        let head = ChangelogHead {
+            version: STATE_FORMAT,
+            batch_id: version,
+            operators: self.operators.clone(),
+            note: note.clone(),
+        };
+        let size_bytes = changelog::write(&self.checkpoint, &head, changes)?;
         book.version = Some(version);
         book.note = note;
         book.versions.changelogs.insert(version, size_bytes);
-        Ok(StateCommitReport { changes: changes.iter().map(|changes| changes.len() as u64).sum(), size_bytes })
+        let changes = changes.iter().copied().flatten().map(|changes| changes.len() as u64).sum();
+        Ok(StateCommitReport { changes, size_bytes })
     }
 
     /// Whether it is time to apply everything and call [`StateStore::snapshot`].
@@ -282,7 +313,7 @@ impl StateStore {
         book.pending = Arc::downgrade(&pending);
         let (operators, note) = (self.operators.clone(), book.note.clone());
         let created_ms = Some(self.checkpoint.clock().now_ms());
-        let head = SnapshotHead { batch_id: version, operators, note, created_ms };
+        let head = SnapshotHead { version: STATE_FORMAT, batch_id: version, operators, note, created_ms };
         Ok(FrozenSnapshot { folder, head, _pending: pending })
     }
 

@@ -9,11 +9,11 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parking_lot::{Condvar, Mutex};
 
 use super::{ManualClock, MemoryConnector, MemoryTable};
-use crate::checkpoint::{Durability, ObjectStores};
+use crate::checkpoint::{CheckpointDir, Durability, ObjectStores};
 use crate::plan::catalog::ConnectorRegistry;
 use crate::plan::{Program, ScriptError, ScriptFile};
 use crate::progress::{ProgressListener, StreamingQueryProgress};
-use crate::query::{Pipeline, PipelineSettings, RunningPipeline, Trigger};
+use crate::query::{Pipeline, PipelineSettings, RunningPipeline, Trigger, select_with_state};
 
 /// Runs a pipeline step by step. Methods panic with the position in the script when something is not as expected:
 /// they are assertions.
@@ -240,6 +240,22 @@ impl StreamScript {
     /// All rows of a sink so far, in the order they came.
     pub fn rows_as_written(&self, table: &str) -> Vec<String> {
         self.table(table).written().iter().flat_map(|(_, rows)| texts(rows)).collect()
+    }
+
+    /// The rows of a query outside of streams, state included, sorted; or the message and the help of its refusal.
+    pub fn select(&self, sql: &str) -> Result<Vec<String>, String> {
+        let checkpoint = |query: &str| {
+            let folder = self.storage.path().join("checkpoints").join(query);
+            CheckpointDir::open(&folder.display().to_string(), Durability::None)
+        };
+        let rows = select_with_state(sql, self.storage.path(), &ConnectorRegistry::default(), &checkpoint);
+        let (_, rows) = rows.map_err(|error| {
+            let help = error.error.next_step().unwrap_or("none");
+            format!("{}; help: {help}", error.to_string().trim_start_matches("query:"))
+        })?;
+        let mut rows: Vec<String> = rows.iter().flat_map(texts).collect();
+        rows.sort();
+        Ok(rows)
     }
 
     /// The progress of all batches so far.

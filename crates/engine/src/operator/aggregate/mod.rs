@@ -15,6 +15,7 @@ pub(crate) mod accumulator;
 mod operator;
 mod output;
 mod session;
+pub(crate) mod state_table;
 mod states;
 mod table;
 
@@ -25,6 +26,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::keyed::InputSpec;
+use super::state_table::{StateLayout, StateTable};
 use super::{Operator, OperatorSpec, Place, StateBound};
 use crate::error::{EngineError, Result};
 use crate::plan::functions::aggregates;
@@ -32,7 +34,9 @@ use crate::plan::window::TimeWindow;
 use crate::sink::OutputMode;
 use accumulator::Accumulator;
 use operator::AggregateOperator;
+use output::GroupLayout;
 use session::SessionOperator;
+use state_table::GroupTable;
 
 /// What one `GROUP BY` does, as the planner found it.
 #[derive(Debug)]
@@ -132,6 +136,10 @@ impl OperatorSpec for AggregateSpec {
         true
     }
 
+    fn state_tables(&self) -> Result<Vec<StateTable>> {
+        Ok(vec![StateTable { store: self.id.clone(), layout: StateLayout::Groups(GroupTable::of(self)?) }])
+    }
+
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
         Ok(match self.session {
             Some(_) => Box::new(SessionOperator::open(self, place)?),
@@ -141,6 +149,15 @@ impl OperatorSpec for AggregateSpec {
 }
 
 impl AggregateSpec {
+    fn layout(&self) -> GroupLayout {
+        GroupLayout {
+            schema: Arc::clone(&self.output_schema),
+            keys: self.input.keys.len(),
+            window: self.window.as_ref().map(|window| (window.position, window.window.size_us)),
+            session: self.session,
+        }
+    }
+
     fn accumulators(&self) -> Result<Vec<Box<dyn Accumulator>>> {
         self.functions.iter().map(FunctionSpec::accumulator).collect()
     }

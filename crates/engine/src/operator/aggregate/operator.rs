@@ -9,6 +9,7 @@ use super::states::GroupStates;
 use super::table::{Bucket, too_many_keys};
 use crate::error::Result;
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
+use crate::operator::row_counts::RowCounts;
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
 use crate::state::{Change, ChangeSet, key};
@@ -20,6 +21,8 @@ pub(crate) struct AggregateOperator {
     rows: GroupRows,
     states: GroupStates,
     buckets: BTreeMap<i64, Bucket>,
+    /// Groups by bucket and shard, as the table has them.
+    stored_counts: RowCounts,
     /// Changes of groups that were moved out of memory before the batch ended.
     spilled: ChangeSet,
     /// Every bucket below was dropped since the last commit.
@@ -33,9 +36,10 @@ impl AggregateOperator {
     /// A worker with the groups that the store has for its shards.
     pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
         let mut operator = Self {
-            rows: GroupRows::new(&spec)?,
+            rows: GroupRows::new(spec.layout())?,
             states: GroupStates::new(&spec)?,
             spec,
+            stored_counts: RowCounts::open(&place, place.first_table)?,
             place,
             buckets: BTreeMap::new(),
             spilled: ChangeSet::default(),
@@ -43,26 +47,12 @@ impl AggregateOperator {
             expired_unflushed: None,
             counts: OperatorCounts::default(),
         };
-        operator.find_stored_buckets()?;
-        Ok(operator)
-    }
-
-    /// Learns which buckets the store has, so that they expire in time even if no row comes for them.
-    fn find_stored_buckets(&mut self) -> Result<()> {
-        let mut stored: BTreeMap<i64, u64> = BTreeMap::new();
-        let (from, to) = key::bucket_range(i64::MIN, key::NEVER);
-        self.place.store.scan(self.place.first_table, (&from, &to), |bytes, _| {
-            let (bucket, shard, _) = key::decode(bytes)?;
-            if self.place.owns(shard) {
-                *stored.entry(bucket).or_default() += 1;
-            }
-            Ok(())
-        })?;
-        for (bucket, keys) in stored {
-            self.counts.rows_total += keys;
-            self.buckets.insert(bucket, Bucket::stored(keys));
+        // Known from the start, so that they expire in time even if no row comes for them.
+        for (bucket, keys) in operator.stored_counts.buckets() {
+            operator.counts.rows_total += keys;
+            operator.buckets.insert(bucket, Bucket::stored(keys));
         }
-        Ok(())
+        Ok(operator)
     }
 
     /// Finds or makes the group of each row, marks it as changed, and fetches from the store what memory lacks.
@@ -86,6 +76,7 @@ impl AggregateOperator {
                         } else {
                             bucket.keys += 1;
                             self.counts.rows_total += 1;
+                            self.stored_counts.add(time, shard_of_hash(hash), 1);
                         }
                         entry
                     }
@@ -115,6 +106,7 @@ impl AggregateOperator {
                 None => {
                     bucket.keys += 1;
                     self.counts.rows_total += 1;
+                    self.stored_counts.add(*time, shard_of_hash(bucket.entries[*entry as usize].hash), 1);
                 }
             }
         }
@@ -155,6 +147,7 @@ impl AggregateOperator {
         self.counts.rows_total -= bucket.keys;
         self.counts.rows_removed += bucket.keys;
         self.expired_below = self.expired_below.max(Some(time + 1));
+        self.stored_counts.drop_below(time + 1);
     }
 
     /// Emits every group of a bucket, those in the store too.
@@ -204,28 +197,40 @@ impl AggregateOperator {
 
     /// Emits the groups that the batch changed, each once, with its last value.
     fn emit_dirty(&mut self, emit: &mut Emit<'_>) -> Result<()> {
-        self.recall_spilled()?;
         let times: Vec<i64> = self.buckets.iter().filter(|(_, b)| !b.dirty.is_empty()).map(|(time, _)| *time).collect();
         for time in times {
             let dirty = self.buckets.get(&time).map(|bucket| bucket.dirty.clone()).unwrap_or_default();
             self.emit_entries(time, &dirty, emit)?;
         }
-        Ok(())
+        self.emit_spilled(emit)
     }
 
-    /// Brings groups back that were changed in this batch and then moved to disk.
-    fn recall_spilled(&mut self) -> Result<()> {
-        let spilled = std::mem::take(&mut self.spilled);
-        let mut rows = KeyedBatch::default();
-        for change in spilled.iter() {
-            let Change::Put(stored_key, _) = change else { continue };
-            let (bucket, _, group_key) = key::decode(stored_key)?;
-            rows.buckets.push(bucket);
-            rows.hashes.push(key_hash(group_key));
-            rows.key_bytes.extend_from_slice(group_key);
-            rows.key_ends.push(rows.key_bytes.len());
+    /// Emits the groups that the batch changed and then moved to disk, from what was written of them last; those that
+    /// came back are in memory, and were changed again.
+    fn emit_spilled(&self, emit: &mut Emit<'_>) -> Result<()> {
+        let mut rows: Vec<(&[u8], &[u8])> = Vec::with_capacity(self.spilled.len());
+        for change in self.spilled.iter() {
+            if let Change::Put(stored_key, value) = change {
+                rows.push((stored_key, value));
+            }
         }
-        self.resolve(&rows, &mut Vec::new())
+        // Of two of one key the later one counts: the sort keeps their order.
+        rows.sort_by_key(|(stored_key, _)| *stored_key);
+        let mut page = StoredPage::default();
+        let mut time = NO_EXPIRY;
+        for of_key in rows.chunk_by(|a, b| a.0 == b.0) {
+            let Some((stored_key, value)) = of_key.last() else { continue };
+            let (bucket, _, group_key) = key::decode(stored_key)?;
+            if bucket != time || page.keys.len() == EMIT_ROWS {
+                self.emit_page(time, &mut page, emit)?;
+                time = bucket;
+            }
+            let of_time = self.buckets.get(&bucket);
+            if of_time.is_none_or(|bucket| bucket.find(key_hash(group_key), group_key).is_none()) {
+                page.push(group_key, value);
+            }
+        }
+        self.emit_page(time, &mut page, emit)
     }
 
     fn put_entries(&mut self, time: i64, entries: &[u32], changes: &mut ChangeSet) -> Result<()> {
@@ -248,19 +253,29 @@ impl AggregateOperator {
         Ok(())
     }
 
+    /// Puts entries in the order of the store, which takes them faster then.
+    fn sort_by_stored_key(&self, time: i64, entries: &mut [u32]) {
+        let Some(bucket) = self.buckets.get(&time) else { return };
+        let shard = |entry: &u32| shard_of_hash(bucket.entries[*entry as usize].hash);
+        entries.sort_unstable_by(|a, b| (shard(a), bucket.key(*a)).cmp(&(shard(b), bucket.key(*b))));
+    }
+
     /// Moves groups to the store until half of the budget is free, the oldest windows first.
     fn spill(&mut self) -> Result<()> {
         let times: Vec<i64> = self.buckets.keys().copied().collect();
         let mut flushed = ChangeSet::default();
         for time in times {
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
-            let (dirty, unflushed) = (bucket.take_dirty(), bucket.take_unflushed());
+            let (dirty, mut unflushed) = (bucket.take_dirty(), bucket.take_unflushed());
             let mut spilled = std::mem::take(&mut self.spilled);
             self.put_entries(time, &dirty, &mut spilled)?;
             self.spilled = spilled;
-            self.put_entries(time, &unflushed, &mut flushed)?;
-            self.place.store.apply(self.place.first_table, &flushed)?;
-            flushed.clear();
+            self.sort_by_stored_key(time, &mut unflushed);
+            for entries in unflushed.chunks(EMIT_ROWS) {
+                self.put_entries(time, entries, &mut flushed)?;
+                self.place.store.apply(self.place.first_table, &flushed)?;
+                flushed.clear();
+            }
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
             let slots = bucket.slots(&bucket.all());
             *bucket = Bucket::stored(bucket.keys);
@@ -338,6 +353,7 @@ impl Operator for AggregateOperator {
             changes.push_range_delete(&from, &to);
             self.expired_unflushed = self.expired_unflushed.max(Some(below));
         }
+        self.stored_counts.take_changes(changes);
         for change in std::mem::take(&mut self.spilled).iter() {
             // What expired after it was spilled must not come back.
             if let Change::Put(stored_key, value) = change
@@ -360,10 +376,17 @@ impl Operator for AggregateOperator {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes.push_range_delete(&from, &to);
         }
+        self.stored_counts.take_unflushed(changes);
         let times: Vec<i64> = self.buckets.keys().copied().collect();
         for time in times {
-            let unflushed = self.buckets.get_mut(&time).map(Bucket::take_unflushed).unwrap_or_default();
-            self.put_entries(time, &unflushed, changes)?;
+            let mut unflushed = self.buckets.get_mut(&time).map(Bucket::take_unflushed).unwrap_or_default();
+            self.sort_by_stored_key(time, &mut unflushed);
+            // In pieces: all of memory may be unflushed, and there is no room to have it twice.
+            for entries in unflushed.chunks(EMIT_ROWS) {
+                self.put_entries(time, entries, changes)?;
+                self.place.store.apply(self.place.first_table, changes)?;
+                changes.clear();
+            }
         }
         Ok(())
     }

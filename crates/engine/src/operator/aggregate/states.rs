@@ -43,11 +43,7 @@ impl GroupStates {
 
     /// The results of groups that are stored, of each function a column.
     pub(super) fn results_of(spec: &Arc<AggregateSpec>, stored: &[impl AsRef<[u8]>]) -> Result<Vec<ArrayRef>> {
-        let mut states = Self::new(spec)?;
-        let slots: Vec<u32> = stored.iter().map(|_| states.take_slot()).collect();
-        states.grow();
-        states.decode(stored, &slots)?;
-        states.evaluate(&slots)
+        results_of(spec.accumulators()?, stored)
     }
 
     /// A slot for a new group, usable after [`GroupStates::grow`].
@@ -133,4 +129,29 @@ impl GroupStates {
         }
         Ok(())
     }
+}
+
+/// What accumulators show of groups that are stored.
+pub(super) fn results_of(
+    mut accumulators: Vec<Box<dyn Accumulator>>,
+    stored: &[impl AsRef<[u8]>],
+) -> Result<Vec<ArrayRef>> {
+    let types: Vec<Vec<DataType>> = accumulators.iter().map(|accumulator| accumulator.state_types()).collect();
+    let slots: Vec<u32> = (0_u32..).zip(stored).map(|(slot, _)| slot).collect();
+    let rows = row_converter(&types.concat())?;
+    let parser = rows.parser();
+    let columns = match types.concat().is_empty() || slots.is_empty() {
+        true => Vec::new(),
+        false => rows.convert_rows(stored.iter().map(|value| parser.parse(value.as_ref())))?,
+    };
+    let mut rest = columns.as_slice();
+    for (accumulator, types) in accumulators.iter_mut().zip(&types) {
+        accumulator.grow(slots.len());
+        let (own, others) = rest.split_at(types.len().min(rest.len()));
+        if !slots.is_empty() {
+            accumulator.merge(own, &slots)?;
+        }
+        rest = others;
+    }
+    accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect()
 }

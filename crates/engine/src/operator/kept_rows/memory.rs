@@ -112,6 +112,7 @@ impl KeptRows {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.chunk_bytes
             + self.key_bytes
+            + self.loaded_bytes
             + (self.rows.len() - self.free_rows.len()) * (size_of::<Row>() + 3 * size_of::<RowRef>())
             + (self.entries.len() - self.free_entries.len()) * (size_of::<Entry>() + 2 * size_of::<u32>())
     }

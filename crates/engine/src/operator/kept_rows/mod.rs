@@ -13,7 +13,7 @@
 //! `memory.rs` has the chains and chunks, `stored.rs` what goes to the store and comes back.
 
 mod memory;
-mod stored;
+pub(crate) mod stored;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -23,7 +23,8 @@ use arrow::datatypes::DataType;
 use arrow::row::RowConverter;
 use hashbrown::HashTable;
 
-use super::keyed::{KeyedBatch, row_converter};
+use super::keyed::{KeyedBatch, row_converter, shard_of_hash};
+use super::row_counts::RowCounts;
 use super::{EMIT_ROWS, NO_EXPIRY, OperatorCounts, Place};
 use crate::error::Result;
 use crate::state::ChangeSet;
@@ -126,6 +127,8 @@ pub(crate) struct KeptRows {
     chunks: Vec<Option<Chunk>>,
     free_chunks: Vec<u32>,
     buckets: BTreeMap<i64, Bucket>,
+    /// Rows by bucket and shard, as the table has them.
+    counts: RowCounts,
     sequence: u64,
     dirty: Vec<RowRef>,
     unflushed: Vec<RowRef>,
@@ -140,6 +143,8 @@ pub(crate) struct KeptRows {
     gone_is_unflushed: bool,
     key_bytes: usize,
     chunk_bytes: usize,
+    /// Memory of the keys noted in [`Bucket::loaded`].
+    loaded_bytes: usize,
     updated: u64,
     removed: u64,
 }
@@ -149,6 +154,7 @@ impl KeptRows {
     pub(crate) fn open(spec: KeptRowsSpec, at: usize, place: Place) -> Result<Self> {
         let mut kept = Self {
             table: place.first_table + at,
+            counts: RowCounts::open(&place, place.first_table + at)?,
             // Sequences of later batches are larger than those of earlier ones.
             sequence: place.store.version().map_or(0, |batch| (batch + 1) << 32),
             place,
@@ -171,11 +177,12 @@ impl KeptRows {
             gone_is_unflushed: false,
             key_bytes: 0,
             chunk_bytes: 0,
+            loaded_bytes: 0,
             updated: 0,
             removed: 0,
         };
         kept.find_gone()?;
-        kept.find_buckets()?;
+        kept.find_buckets();
         Ok(kept)
     }
 
@@ -218,7 +225,9 @@ impl KeptRows {
                 is_dirty: true,
                 is_unflushed: true,
             };
-            let number = self.link(self.bucket_of(time), row, sequence);
+            let bucket = self.bucket_of(time);
+            self.counts.add(bucket, shard_of_hash(rows.hashes[from]), 1);
+            let number = self.link(bucket, row, sequence);
             self.dirty.push((number, sequence));
             self.unflushed.push((number, sequence));
         }
@@ -272,6 +281,7 @@ impl KeptRows {
             by_bucket.entry(self.bucket_of(row.time)).or_default().insert(*number);
             let mut stored_key = Vec::new();
             self.stored_key(&row, &mut stored_key);
+            self.uncount(&row);
             if !row.is_unflushed {
                 stored.push_delete(&stored_key);
             }
@@ -297,6 +307,17 @@ impl KeptRows {
         (bound > self.gone_us).then_some(bound)
     }
 
+    /// Whether every row of a bucket is up to `bound`.
+    fn is_whole(&self, start: i64, bound: i64) -> bool {
+        start.saturating_add(self.spec.bucket_us - 1) <= bound
+    }
+
+    /// Takes a row out of the counts.
+    fn uncount(&mut self, row: &Row) {
+        let shard = shard_of_hash(self.entries[row.entry as usize].hash);
+        self.counts.remove(self.bucket_of(row.time), shard, 1);
+    }
+
     fn is_over(&self, (number, sequence): RowRef, bound: i64) -> bool {
         let row = &self.rows[number as usize];
         row.sequence == Some(sequence) && row.time <= bound
@@ -307,7 +328,11 @@ impl KeptRows {
         let starts: Vec<i64> =
             self.buckets.range(..=bound).map(|(start, _)| *start).filter(|s| *s != NO_EXPIRY).collect();
         for start in starts {
-            if unmatched.is_some() && self.buckets.get(&start).is_some_and(|bucket| bucket.stored > 0) {
+            let stored = self.buckets.get(&start).map_or(0, |bucket| bucket.stored);
+            // In a bucket of which a part stays, rows that only the store has cannot be told apart. Few are looked at;
+            // many are counted until the bucket is gone.
+            let is_small_part = !self.is_whole(start, bound) && stored <= EMIT_ROWS as u64;
+            if stored > 0 && (unmatched.is_some() || is_small_part) {
                 self.load_bucket(start)?;
             }
             let Some(bucket) = self.buckets.get_mut(&start) else { continue };
@@ -321,8 +346,12 @@ impl KeptRows {
                 }
             }
             self.removed += over.len() as u64;
+            over.iter().for_each(|(number, _)| {
+                let row = self.rows[*number as usize];
+                self.uncount(&row);
+            });
             over.into_iter().for_each(|(number, _)| self.unlink(number));
-            if start.saturating_add(self.spec.bucket_us - 1) <= bound {
+            if self.is_whole(start, bound) {
                 let dropped = self.buckets.remove(&start);
                 self.removed += dropped.map_or(0, |bucket| bucket.stored);
             } else if let Some(bucket) = self.buckets.get_mut(&start) {
@@ -330,6 +359,7 @@ impl KeptRows {
             }
         }
         self.gone_us = bound;
+        self.counts.drop_below(self.first_kept());
         (self.gone_is_dirty, self.gone_is_unflushed) = (true, true);
         Ok(())
     }

@@ -6,10 +6,17 @@ use super::{KeptRows, NONE, Reach, Row, RowRef, window_of};
 use crate::error::{EngineError, Result};
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash};
 use crate::operator::{EMIT_ROWS, NO_EXPIRY};
-use crate::state::{Change, ChangeSet, key};
+use crate::state::{Change, ChangeSet, StateStore, key};
 
 /// Bytes behind the row's key in a stored key: time and sequence.
 const SUFFIX_BYTES: usize = 16;
+
+/// A bucket comes back whole when it has at most so many rows for each key that is asked for: reading them in one go
+/// costs less than looking for the keys one by one.
+const WHOLE_BUCKET: u64 = 16;
+
+/// What a key in a set of keys needs beside its bytes.
+const LOADED_KEY_BYTES: usize = 24;
 
 impl KeptRows {
     pub(super) fn find_gone(&mut self) -> Result<()> {
@@ -26,44 +33,56 @@ impl KeptRows {
             .help("restore the checkpoint from a backup, or give the query a new checkpoint location to start over")
     }
 
-    /// Learns which buckets the store has, and brings back what there is room for, the newest first.
-    pub(super) fn find_buckets(&mut self) -> Result<()> {
-        let mut sizes: BTreeMap<i64, usize> = BTreeMap::new();
-        let (from, to) = key::bucket_range(i64::MIN, key::NEVER);
-        let (place, gone_us) = (self.place.clone(), self.gone_us);
-        let buckets = &mut self.buckets;
-        place.store.scan(self.table, (&from, &to), |bytes, value| {
-            let (bucket, shard, rest) = key::decode(bytes)?;
-            if place.owns(shard) && split_key(rest).is_some_and(|(_, time, _)| time > gone_us) {
-                buckets.entry(bucket).or_default().stored += 1;
-                *sizes.entry(bucket).or_default() += 2 * (bytes.len() + value.len()) + size_of::<Row>();
-            }
-            Ok(())
-        })?;
-        let mut room = self.place.budget_bytes / 4;
-        for (bucket, size) in sizes.into_iter().rev() {
-            let Some(left) = room.checked_sub(size) else { break };
-            room = left;
-            self.load_bucket(bucket)?;
+    /// Learns which buckets the store has. Their rows come back when somebody asks for them.
+    pub(super) fn find_buckets(&mut self) {
+        let first_kept = self.first_kept();
+        for (bucket, rows) in self.counts.buckets().filter(|(bucket, _)| *bucket >= first_kept) {
+            self.buckets.entry(bucket).or_default().stored = rows;
         }
-        Ok(())
     }
 
     /// Brings back the rows of a bucket that only the store has.
     pub(super) fn load_bucket(&mut self, bucket: i64) -> Result<()> {
-        let range = key::bucket_range(bucket, bucket + 1);
-        self.load(bucket, &[range])?;
-        if let Some(bucket) = self.buckets.get_mut(&bucket) {
-            bucket.loaded = HashSet::new();
-            bucket.stored = 0;
+        let known: HashSet<u64> =
+            self.buckets.get(&bucket).into_iter().flat_map(|held| &held.rows).map(|row| row.1).collect();
+        self.load(bucket, &[key::bucket_range(bucket, bucket + 1)], &known)?;
+        // Rows in the store whose time is over were counted until now.
+        let mut rows: BTreeMap<u8, u64> = BTreeMap::new();
+        if let Some(held) = self.buckets.get_mut(&bucket) {
+            for (number, _) in &held.rows {
+                let entry = self.rows[*number as usize].entry;
+                *rows.entry(shard_of_hash(self.entries[entry as usize].hash)).or_default() += 1;
+            }
+            (held.loaded, held.stored) = (HashSet::new(), 0);
+        }
+        self.counts.set(bucket, &rows);
+        Ok(())
+    }
+
+    /// Brings back what the store has of some keys in a bucket.
+    fn load_keys(&mut self, bucket: i64, keys: HashSet<Box<[u8]>>) -> Result<()> {
+        let held = self.buckets.get(&bucket).map_or(0, |held| held.stored);
+        if held <= (keys.len() as u64 * WHOLE_BUCKET).max(WHOLE_BUCKET * WHOLE_BUCKET) {
+            return self.load_bucket(bucket);
+        }
+        let mut ranges: Vec<(Vec<u8>, Vec<u8>)> = keys.iter().map(|key| range_of(bucket, key)).collect();
+        ranges.sort();
+        let mut known = HashSet::new();
+        for key in &keys {
+            self.find(key_hash(key), key, NO_EXPIRY, Reach::default(), |number| {
+                known.extend(self.rows[number as usize].sequence);
+            });
+        }
+        self.load(bucket, &ranges, &known)?;
+        self.loaded_bytes += keys.iter().map(|key| key.len() + LOADED_KEY_BYTES).sum::<usize>();
+        if let Some(held) = self.buckets.get_mut(&bucket) {
+            held.loaded.extend(keys);
         }
         Ok(())
     }
 
-    /// Brings back what the store has in ranges of keys of one bucket and memory has not.
-    pub(super) fn load(&mut self, bucket: i64, ranges: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        let known: HashSet<u64> =
-            self.buckets.get(&bucket).into_iter().flat_map(|b| &b.rows).map(|row| row.1).collect();
+    /// Brings back what the store has in ranges of keys of one bucket and memory, which has `known`, has not.
+    fn load(&mut self, bucket: i64, ranges: &[(Vec<u8>, Vec<u8>)], known: &HashSet<u64>) -> Result<()> {
         let mut found: Vec<(Vec<u8>, i64, u64, bool)> = Vec::new();
         let mut values: Vec<Vec<u8>> = Vec::new();
         let (place, gone_us) = (self.place.clone(), self.gone_us);
@@ -139,12 +158,7 @@ impl KeptRows {
             }
         }
         for (bucket, keys) in missing {
-            let mut ranges: Vec<(Vec<u8>, Vec<u8>)> = keys.iter().map(|key| range_of(bucket, key)).collect();
-            ranges.sort();
-            self.load(bucket, &ranges)?;
-            if let Some(held) = self.buckets.get_mut(&bucket) {
-                held.loaded.extend(keys);
-            }
+            self.load_keys(bucket, keys)?;
         }
         Ok(())
     }
@@ -154,6 +168,7 @@ impl KeptRows {
         if std::mem::take(&mut self.gone_is_dirty) {
             self.put_gone(changes);
         }
+        self.counts.take_changes(changes);
         let (first_kept, dropped) = (self.first_kept(), std::mem::take(&mut self.dropped));
         for change in std::mem::take(&mut self.spilled).iter() {
             // What expired or was dropped after it was spilled must not come back.
@@ -184,8 +199,14 @@ impl KeptRows {
         if std::mem::take(&mut self.gone_is_unflushed) {
             self.put_gone(changes);
         }
+        self.counts.take_unflushed(changes);
         let unflushed = std::mem::take(&mut self.unflushed);
-        self.put_rows(&unflushed, changes)?;
+        // In pieces: all of memory may be unflushed, and there is no room to have it twice.
+        for rows in unflushed.chunks(EMIT_ROWS) {
+            self.put_rows(rows, changes)?;
+            self.place.store.apply(self.table, changes)?;
+            changes.clear();
+        }
         unflushed.into_iter().for_each(|(number, sequence)| {
             let row = &mut self.rows[number as usize];
             if row.sequence == Some(sequence) {
@@ -252,8 +273,11 @@ impl KeptRows {
             self.put_rows(&dirty, &mut spilled)?;
             self.spilled = spilled;
             let mut flushed = ChangeSet::new();
-            self.put_rows(&unflushed, &mut flushed)?;
-            self.place.store.apply(self.table, &flushed)?;
+            for rows in unflushed.chunks(EMIT_ROWS) {
+                self.put_rows(rows, &mut flushed)?;
+                self.place.store.apply(self.table, &flushed)?;
+                flushed.clear();
+            }
             let count = rows.len() as u64;
             rows.into_iter().for_each(|(number, _)| self.unlink(number));
             if let Some(bucket) = self.buckets.get_mut(&start) {
@@ -261,8 +285,18 @@ impl KeptRows {
                 bucket.loaded = HashSet::new();
             }
         }
+        // What was noted of keys that are still in memory is read again when it is wanted.
+        self.buckets.values_mut().for_each(|bucket| bucket.loaded = HashSet::new());
+        self.loaded_bytes = 0;
         Ok(())
     }
+}
+
+/// The moment up to which the rows of a table are gone, whoever owns them.
+pub(crate) fn gone_us(store: &StateStore, table: usize) -> Result<i64> {
+    let keys: Vec<Vec<u8>> = (0..=u8::MAX).map(gone_key).collect();
+    let known = store.multi_get(table, &keys)?.into_iter().flatten();
+    Ok(known.filter_map(|bytes| Some(i64::from_be_bytes(bytes.try_into().ok()?))).max().unwrap_or(i64::MIN))
 }
 
 fn gone_key(shard: u8) -> Vec<u8> {
@@ -272,7 +306,7 @@ fn gone_key(shard: u8) -> Vec<u8> {
 }
 
 /// Join key, time and sequence of what stands behind bucket and shard.
-fn split_key(rest: &[u8]) -> Option<(&[u8], i64, u64)> {
+pub(crate) fn split_key(rest: &[u8]) -> Option<(&[u8], i64, u64)> {
     let (key, suffix) = rest.split_at_checked(rest.len().checked_sub(SUFFIX_BYTES)?)?;
     let (time, sequence) = suffix.split_at(8);
     Some((key, i64::from_be_bytes(time.try_into().ok()?), u64::from_be_bytes(sequence.try_into().ok()?)))

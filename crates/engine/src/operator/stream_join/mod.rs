@@ -23,6 +23,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::kept_rows::{Expiry, KeptRowsSpec, Reach};
 use super::keyed::InputSpec;
+use super::state_table::StateTable;
 use super::{Operator, OperatorSpec, PhysicalExprRef, Place, StateBound};
 use crate::error::Result;
 
@@ -152,6 +153,13 @@ impl OperatorSpec for StreamJoinSpec {
 
     fn heeds_watermark(&self) -> bool {
         self.sides.iter().any(|side| side.expiry.is_some())
+    }
+
+    fn state_tables(&self) -> Result<Vec<StateTable>> {
+        let sides = self.stores().into_iter().zip(&self.sides);
+        Ok(sides
+            .map(|(store, side)| StateTable::rows(&store, &side.input, Some(&side.schema), side.expiry, true))
+            .collect())
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {

@@ -9,6 +9,7 @@ mod auto_cdc;
 mod changes;
 mod joins;
 mod sessions;
+mod state;
 mod stateful;
 
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');

@@ -18,7 +18,7 @@
 
 mod join;
 mod keys;
-mod value;
+pub(super) mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use super::states::GroupStates;
 use super::table::too_many_keys;
 use crate::error::{EngineError, Result};
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash};
+use crate::operator::row_counts::RowCounts;
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
@@ -49,6 +50,8 @@ pub(super) struct SessionOperator {
     rows: GroupRows,
     states: GroupStates,
     keys: Keys,
+    /// Sessions by shard, as the table has them.
+    stored_counts: RowCounts,
     /// Sessions in memory.
     sessions: usize,
     /// Whether the store may have keys that are not in memory.
@@ -69,9 +72,10 @@ impl SessionOperator {
     /// A worker with the sessions that the store has for its shards.
     pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
         let mut operator = Self {
-            rows: GroupRows::new(&spec)?,
+            rows: GroupRows::new(spec.layout())?,
             states: GroupStates::new(&spec)?,
             spec,
+            stored_counts: RowCounts::open(&place, place.first_table)?,
             place,
             keys: Keys::default(),
             sessions: 0,
@@ -83,17 +87,8 @@ impl SessionOperator {
             passed_unflushed: None,
             counts: OperatorCounts::default(),
         };
-        let (mut keys, mut sessions) = (0_u64, 0_u64);
-        let (from, to) = all_keys();
-        operator.place.store.scan(operator.place.first_table, (&from, &to), |stored_key, value| {
-            if operator.place.owns(key::decode(stored_key)?.1) {
-                keys += 1;
-                sessions += value::sessions(value).try_fold(0, |count, session| session.map(|_| count + 1))?;
-            }
-            Ok(())
-        })?;
-        operator.counts.rows_total = sessions;
-        operator.on_disk = keys > 0;
+        operator.counts.rows_total = operator.stored_counts.total();
+        operator.on_disk = operator.counts.rows_total > 0;
         operator.find_stored_due(i64::MIN)?;
         Ok(operator)
     }
@@ -187,6 +182,9 @@ impl SessionOperator {
             join::join(sessions, &of_key, &mut || self.states.take_slot(), &mut rounds);
             self.sessions = self.sessions + sessions.len() - before;
             self.counts.rows_total = self.counts.rows_total + sessions.len() as u64 - before as u64;
+            let shard = shard_of_hash(self.keys.table.entries[entry as usize].hash);
+            self.stored_counts.add(NO_EXPIRY, shard, sessions.len() as u64);
+            self.stored_counts.remove(NO_EXPIRY, shard, before as u64);
             self.keys.touch(entry);
         }
         self.states.grow();
@@ -261,6 +259,10 @@ impl SessionOperator {
         self.emit_sessions(&ended, emit)?;
         let slots: Vec<u32> = ended.iter().map(|(_, session)| session.slot).collect();
         self.states.free(&slots);
+        for (entry, _) in &ended {
+            let shard = shard_of_hash(self.keys.table.entries[*entry as usize].hash);
+            self.stored_counts.remove(NO_EXPIRY, shard, 1);
+        }
         self.sessions -= ended.len();
         self.counts.rows_total -= ended.len() as u64;
         self.counts.rows_removed += ended.len() as u64;
@@ -438,6 +440,7 @@ impl Operator for SessionOperator {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes[1].push_range_delete(&from, &to);
         }
+        self.stored_counts.take_changes(&mut changes[0]);
         let dirty = self.keys.table.take_dirty();
         let mut spilled = std::mem::take(&mut self.spilled);
         self.state_rows(&dirty, &mut |stored_key, _, value| {
@@ -467,6 +470,7 @@ impl Operator for SessionOperator {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes[1].push_range_delete(&from, &to);
         }
+        self.stored_counts.take_unflushed(&mut changes[0]);
         let unflushed = self.keys.table.take_unflushed();
         self.state_rows(&unflushed, &mut |stored_key, _, value| put_or_delete(&mut changes[0], stored_key, value))?;
         let due = self.keys.take_due_unflushed();

@@ -10,14 +10,14 @@ use crate::error::{EngineError, Result};
 
 /// A session as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StoredSession<'a> {
-    pub(super) start_us: i64,
-    pub(super) end_us: i64,
-    pub(super) state: &'a [u8],
+pub(in crate::operator::aggregate) struct StoredSession<'a> {
+    pub(in crate::operator::aggregate) start_us: i64,
+    pub(in crate::operator::aggregate) end_us: i64,
+    pub(in crate::operator::aggregate) state: &'a [u8],
 }
 
 /// Adds a session to a value.
-pub(super) fn push(session: StoredSession<'_>, value: &mut Vec<u8>) -> Result<()> {
+pub(in crate::operator::aggregate) fn push(session: StoredSession<'_>, value: &mut Vec<u8>) -> Result<()> {
     let length = u32::try_from(session.state.len()).map_err(|_| {
         EngineError::unavailable("the state of one session is longer than 4 GiB")
             .help("collect less in a session, or give it a shorter gap")
@@ -30,7 +30,7 @@ pub(super) fn push(session: StoredSession<'_>, value: &mut Vec<u8>) -> Result<()
 }
 
 /// The sessions of a value.
-pub(super) fn sessions(value: &[u8]) -> impl Iterator<Item = Result<StoredSession<'_>>> {
+pub(in crate::operator::aggregate) fn sessions(value: &[u8]) -> impl Iterator<Item = Result<StoredSession<'_>>> {
     let mut rest = value;
     std::iter::from_fn(move || {
         if rest.is_empty() {

@@ -16,7 +16,7 @@ use crate::error::{EngineError, Result};
 pub(crate) struct Call {
     types: Vec<DataType>,
     constants: Vec<Option<ScalarValue>>,
-    pub(super) is_distinct: bool,
+    pub(crate) is_distinct: bool,
     /// Only types are asked for: constants are not known yet, and any will do.
     only_types: bool,
 }
@@ -30,8 +30,13 @@ impl Call {
         Self { types: types.to_vec(), constants: args.iter().map(constant).collect(), is_distinct, only_types: false }
     }
 
-    pub(super) fn planned(function: &AggregateFunctionExpr, types: &[DataType]) -> Self {
+    pub(crate) fn planned(function: &AggregateFunctionExpr, types: &[DataType]) -> Self {
         Self::of(&function.expressions(), types, function.is_distinct())
+    }
+
+    /// A call as it was written down.
+    pub(crate) fn stored(types: Vec<DataType>, constants: Vec<Option<ScalarValue>>, is_distinct: bool) -> Self {
+        Self { types, constants, is_distinct, only_types: false }
     }
 
     pub(super) fn of_types(types: &[DataType], is_distinct: bool) -> Self {
@@ -39,7 +44,7 @@ impl Call {
     }
 
     /// The constants with their places.
-    pub(super) fn constants(&self) -> impl Iterator<Item = (usize, &ScalarValue)> {
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (usize, &ScalarValue)> {
         self.constants.iter().enumerate().filter_map(|(at, value)| Some((at, value.as_ref()?)))
     }
 

@@ -64,6 +64,19 @@ pub(crate) fn accumulator(
     Ok(Some(if function.is_distinct() { Box::new(Distinct::new(plain, types, false)?) } else { plain }))
 }
 
+/// The accumulator of a function by its lasting name, for state without its query; none if it has none here.
+pub(crate) fn accumulator_by_name(
+    name: &str,
+    call: &Call,
+    returns: &DataType,
+) -> EngineResult<Option<Box<dyn Accumulator>>> {
+    if let Some(spec) = table::TABLE.iter().find(|spec| spec.name == name) {
+        return spec.accumulator(call).map(Some);
+    }
+    let Some(plain) = by_hand(name, call.types(), returns) else { return Ok(None) };
+    Ok(Some(if call.is_distinct { Box::new(Distinct::new(plain, call.types(), false)?) } else { plain }))
+}
+
 /// How many of a planned function's arguments change from row to row; the others are constants.
 pub(crate) fn inputs(function: &AggregateFunctionExpr, arguments: usize) -> usize {
     function.fun().inner().downcast_ref::<SparkAggregate>().map_or(arguments, |own| own.spec.inputs(arguments))
