@@ -11,6 +11,7 @@ mod disk;
 mod examples;
 mod log_crash;
 mod malformed;
+mod nexmark;
 mod outage;
 mod pipelines;
 mod program;

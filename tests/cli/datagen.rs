@@ -22,6 +22,19 @@ fn the_same_seed_gives_the_same_lines() {
 }
 
 #[test]
+fn parts_of_nexmark_are_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |more: &[&str]| {
+        let arguments = ["datagen", "nexmark", "--padding", "--seed", "7", START[0], START[1]];
+        succeed(folder.path(), &[&arguments, more].concat())
+    };
+    let whole = part(&["--count", "200"]);
+    assert_eq!(whole, part(&["--count", "120"]) + &part(&["--skip", "120", "--count", "80"]));
+    let kinds = ["person", "auction", "bid"].map(|kind| whole.matches(&format!("\"{kind}\":{{")).count());
+    assert_eq!(kinds, [4, 12, 184]);
+}
+
+#[test]
 fn lines_go_to_a_file_and_a_duration_ends_them() {
     let folder = tempfile::tempdir().unwrap();
     succeed(folder.path(), &["datagen", "events", "--rate", "200", "--duration", "500ms", "--output", "events.json"]);

@@ -33,12 +33,23 @@ impl Object {
     }
 
     fn key(&mut self, key: &str) {
-        if self.bytes.len() > 1 {
+        if self.bytes.last() != Some(&b'{') {
             self.bytes.push(b',');
         }
         self.bytes.push(b'"');
         self.bytes.extend_from_slice(key.as_bytes());
         self.bytes.extend_from_slice(b"\":");
+    }
+
+    /// Starts an object within this one.
+    pub(crate) fn open(&mut self, key: &str) {
+        self.key(key);
+        self.bytes.push(b'{');
+    }
+
+    /// Ends the object within this one.
+    pub(crate) fn close(&mut self) {
+        self.bytes.push(b'}');
     }
 
     /// A text without anything that JSON escapes.
@@ -158,13 +169,17 @@ mod tests {
             object.numbered("card", "card-", 42, 6);
             object.timestamp("ts", 1_709_251_199_999);
             object.timestamp("before", -1);
+            object.open("inner");
+            object.whole("a", 1);
+            object.text("b", "{");
+            object.close();
             object.text("t", "x y");
             let text = std::str::from_utf8(object.end()).unwrap();
             assert_eq!(
                 text,
                 "{\"id\":\"ffffffff-ffff-4fff-8000-000000000000\",\"zero\":0,\"n\":18446744073709551615,\"a\":-12.05,\
                  \"card\":\"card-000042\",\"ts\":\"2024-02-29T23:59:59.999Z\",\"before\":\"1969-12-31T23:59:59.999Z\",\
-                 \"t\":\"x y\"}"
+                 \"inner\":{\"a\":1,\"b\":\"{\"},\"t\":\"x y\"}"
             );
             serde_json::from_str::<serde_json::Value>(text).unwrap();
         }

@@ -1,7 +1,7 @@
 //! Events that look like real ones, for demos, tests and measurements.
 //!
 //! ```text
-//!   event time (disorder, late share) ──> generator (payments, clicks, sensors, events) ──> topic | file | stdout
+//!   event time (disorder, late share) ──> generator (payments, clicks, nexmark, ...) ──> topic | file | stdout
 //! ```
 //!
 //! The same kind, seed, start and rate give the same events, byte for byte, on every machine.
@@ -10,6 +10,7 @@ mod clicks;
 pub(crate) mod event_time;
 mod events;
 mod json;
+mod nexmark;
 mod payments;
 mod random;
 mod sensors;
@@ -37,6 +38,13 @@ const DEFAULT_EVENT_RATE: f64 = 10_000.0;
 pub(crate) trait Generator: Send {
     /// The next event, which happens at `event_time_ms`; its key, if it has one, is appended to `key`.
     fn next(&mut self, event_time_ms: i64, key: &mut Vec<u8>) -> &[u8];
+
+    /// Leaves out so many events: what follows is as if they had been made.
+    fn skip(&mut self, events: u64) {
+        for _ in 0..events {
+            self.next(0, &mut Vec::new());
+        }
+    }
 }
 
 /// What to generate.
@@ -50,16 +58,33 @@ pub(crate) enum Kind {
     Sensors,
     /// Plain 200-byte events for measurements, without a key
     Events,
+    /// People, auctions and bids of the Nexmark benchmark, 1 : 3 : 46, without a key
+    Nexmark,
+}
+
+/// What the events of a kind are made with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recipe {
+    /// Other seeds give other events.
+    pub(crate) seed: u64,
+    /// How many cards, users or devices there are, if not as many as usual.
+    pub(crate) keys: Option<u64>,
+    /// Events a second of event time.
+    pub(crate) rate: f64,
+    /// Whether events are filled up to the sizes that are usual for their kind.
+    pub(crate) padded: bool,
 }
 
 impl Kind {
-    /// The generator of this kind; `keys` is how many cards, users or devices there are.
-    pub(crate) fn generator(self, seed: u64, keys: Option<u64>) -> Box<dyn Generator> {
+    /// The generator of this kind.
+    pub(crate) fn generator(self, recipe: Recipe) -> Box<dyn Generator> {
+        let Recipe { seed, keys, rate, padded } = recipe;
         match self {
             Self::Payments => Box::new(payments::Payments::new(seed, keys.unwrap_or(10_000))),
             Self::Clicks => Box::new(clicks::Clicks::new(seed, keys.unwrap_or(20_000))),
             Self::Sensors => Box::new(sensors::Sensors::new(seed, keys.unwrap_or(48))),
             Self::Events => Box::new(events::Events::new(seed, keys.unwrap_or(1_000_000))),
+            Self::Nexmark => Box::new(nexmark::Nexmark::new(seed, keys.unwrap_or(1000), rate, padded)),
         }
     }
 }
@@ -90,7 +115,7 @@ pub(crate) struct Arguments {
     /// Other seeds give other events
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many cards, users or devices there are
+    /// How many cards, users or devices there are; of nexmark, how many people are active at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     keys: Option<u64>,
     /// When the first event happens (RFC 3339); now if not given
@@ -108,6 +133,12 @@ pub(crate) struct Arguments {
     /// Late events are late by this time up to four times as much
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = crate::duration::parse)]
     late_by: Duration,
+    /// Leave out the first events: several runs can make the parts of one stream (give --start, too)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: u64,
+    /// Fill `extra` of nexmark up to the benchmark's usual sizes (200, 500 and 100 bytes)
+    #[arg(long)]
+    padding: bool,
     /// Compression of record batches
     #[arg(long, short = 'c', value_enum, default_value_t = Compression::Snappy)]
     compression: Compression,
@@ -136,6 +167,14 @@ impl Stream {
         Self { generator, clock: EventClock::new(timing, seed), key: Vec::new() }
     }
 
+    /// Leaves out so many events: what follows is as if they had been made.
+    pub(crate) fn skip(&mut self, events: u64) {
+        self.generator.skip(events);
+        for _ in 0..events {
+            self.clock.next_ms();
+        }
+    }
+
     /// The next event: its key, if there is one, and its value.
     pub(crate) fn next(&mut self) -> (Option<&[u8]>, &[u8]) {
         self.key.clear();
@@ -161,8 +200,9 @@ pub(crate) fn run(arguments: &Arguments, interrupt: &Interrupt) -> Result<()> {
         late_share: arguments.late_share,
         late_ms: millis(arguments.late_by),
     };
-    let generator = arguments.kind.generator(arguments.seed, arguments.keys);
-    let mut stream = Stream::new(generator, timing, arguments.seed);
+    let recipe = Recipe { seed: arguments.seed, keys: arguments.keys, rate: timing.rate, padded: arguments.padding };
+    let mut stream = Stream::new(arguments.kind.generator(recipe), timing, arguments.seed);
+    stream.skip(arguments.skip);
     let mut pace = Pace::new(arguments.rate);
     let mut counter = Counter::new("generated");
     let deadline = arguments.duration.map(|duration| Instant::now() + duration);
@@ -237,6 +277,7 @@ fn write_failure(path: &std::path::Path, error: std::io::Error) -> Failure {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use clap::ValueEnum;
     use serde_json::Value;
 
     use super::*;
@@ -244,8 +285,18 @@ mod tests {
     const TIMING: Timing =
         Timing { start_ms: 1_704_067_200_000, rate: 200.0, disorder_ms: 1000, late_share: 0.01, late_ms: 20_000 };
 
+    fn stream(kind: Kind, seed: u64) -> Stream {
+        let recipe = Recipe { seed, keys: None, rate: TIMING.rate, padded: false };
+        Stream::new(kind.generator(recipe), TIMING, seed)
+    }
+
     fn events(kind: Kind, seed: u64, count: usize) -> Vec<(Option<String>, Value)> {
-        let mut stream = Stream::new(kind.generator(seed, None), TIMING, seed);
+        events_after(kind, seed, 0, count)
+    }
+
+    fn events_after(kind: Kind, seed: u64, skip: u64, count: usize) -> Vec<(Option<String>, Value)> {
+        let mut stream = stream(kind, seed);
+        stream.skip(skip);
         (0..count)
             .map(|_| {
                 let (key, value) = stream.next();
@@ -257,15 +308,22 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_events_and_another_seed_others() {
-        for kind in [Kind::Payments, Kind::Clicks, Kind::Sensors, Kind::Events] {
+        for kind in Kind::value_variants().iter().copied() {
             assert_eq!(events(kind, 5, 500), events(kind, 5, 500), "{kind:?}");
             assert_ne!(events(kind, 5, 500), events(kind, 6, 500), "{kind:?}");
         }
     }
 
     #[test]
+    fn a_part_is_the_same_as_within_the_whole() {
+        for kind in Kind::value_variants().iter().copied() {
+            assert_eq!(events_after(kind, 5, 300, 200), events(kind, 5, 500)[300..], "{kind:?}");
+        }
+    }
+
+    #[test]
     fn plain_events_have_200_bytes_and_no_key() {
-        let mut stream = Stream::new(Kind::Events.generator(1, None), TIMING, 1);
+        let mut stream = stream(Kind::Events, 1);
         let sizes: Vec<usize> = (0..1000).map(|_| stream.next().1.len()).collect();
         let mean = sizes.iter().sum::<usize>() / sizes.len();
         assert!((190..=210).contains(&mean), "{mean}");

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use chrono::Utc;
 
 use crate::datagen::event_time::Timing;
-use crate::datagen::{Kind, Stream};
+use crate::datagen::{Kind, Recipe, Stream};
 use crate::error::{Failure, Result};
 use crate::rate::Pace;
 use crate::signals::Interrupt;
@@ -65,7 +65,8 @@ fn produce(kind: Kind, producer: TopicProducer, rate: f64, interrupt: &Interrupt
     // Another seed each time, or a second run would repeat the events of the first.
     let seed = start_ms.unsigned_abs();
     let timing = Timing { start_ms, rate, disorder_ms: 1000, late_share: 0.005, late_ms: 15_000 };
-    let mut stream = Stream::new(kind.generator(seed, None), timing, seed);
+    let recipe = Recipe { seed, keys: None, rate: timing.rate, padded: false };
+    let mut stream = Stream::new(kind.generator(recipe), timing, seed);
     let mut pace = Pace::new(Some(rate));
     while pace.wait(interrupt) {
         let (key, value) = stream.next();
