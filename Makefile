@@ -47,9 +47,9 @@ bench: build     ## Highwater and Apache Spark side by side; BENCH="--no-spark -
 
 # Each target for so many seconds; FUZZ_TARGETS chooses. Needs a nightly compiler and cargo-fuzz (`cargo install cargo-fuzz`).
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= request record_batch segment_recovery
+FUZZ_TARGETS ?= request record_batch segment_recovery sql checkpoint
 
-fuzz:            ## hostile bytes for the broker: requests, batches, logs on the disk
+fuzz:            ## hostile bytes: requests, batches, logs, SQL, checkpoints
 	FUZZ_SEEDS=$(CURDIR)/fuzz/corpus/request $(CARGO) test -q -p highwater-broker --lib seeds_for_fuzzing -- --ignored
 	@for target in $(FUZZ_TARGETS); do \
 		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256 || exit 1; \

@@ -22,3 +22,5 @@ pub mod clock;
 pub mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(any(test, all(fuzzing, feature = "testing")))]
+pub mod fuzzing;

@@ -23,7 +23,7 @@ use super::live::LiveTable;
 use super::logical::{StreamScan, WatermarkNode, is_streaming};
 use super::relation::{Relation, RelationInput, StateRequest, WatermarkClause, rewrite};
 use super::token::{Cursor, is_word, span_of};
-use super::{relations, session};
+use super::{limits, relations, session};
 use crate::error::{EngineError, Result, Span, nearest};
 
 /// Finds tables and views by name.
@@ -89,6 +89,7 @@ pub(crate) fn plan_query(
     tables: &dyn Lookup,
     settings: &session::SessionSettings,
 ) -> Result<PlannedQuery> {
+    limits::check_depth(query.tokens())?;
     let context = session::context(settings, &tables.functions())?;
     let mut planner = Planner { context, tables, sources: Vec::new(), relations: 0, watermarks: 0, views: Vec::new() };
     let plan = planner.query(query)?;
@@ -157,6 +158,7 @@ impl Planner<'_> {
         if self.views.iter().any(|open| open.eq_ignore_ascii_case(name)) {
             return Err(EngineError::query_at(query.span(), format!("view '{name}' reads itself")));
         }
+        limits::check_depth(query.tokens())?;
         self.views.push(name.to_owned());
         let plan = self.query(query);
         self.views.pop();

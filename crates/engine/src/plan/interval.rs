@@ -1,10 +1,11 @@
 //! Lengths of time as Spark writes them: `'1 minute'`, `INTERVAL 10 SECONDS`, `INTERVAL '1' HOUR`, `'1 hour 30 minutes'`.
 //!
 //! Only lengths that are always the same number of microseconds are taken: months and years are refused, because a
-//! window or a watermark delay cannot be of varying length.
+//! window cannot be of varying length. In a watermark's delay a month is 31 days, as in Spark.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::functions::SparkInterval;
 use super::token::Cursor;
 use crate::error::{EngineError, Result, nearest};
 
@@ -37,8 +38,11 @@ pub(crate) fn parse_duration_us(text: &str, what: &str) -> Result<i64> {
     if pairs == 0 { Err(malformed(text, what)) } else { Ok(total) }
 }
 
-/// Microseconds of the interval at the cursor: `INTERVAL 10 SECONDS`, `INTERVAL '10' SECOND`, `INTERVAL '10 seconds'`.
-pub(crate) fn parse_interval_us(cursor: &mut Cursor, what: &str) -> Result<i64> {
+const MONTH_US: i64 = 31 * 86_400_000_000;
+
+/// Microseconds of the interval at the cursor: `INTERVAL 10 SECONDS`, `INTERVAL '10' SECOND`, `INTERVAL '10 seconds'`,
+/// `INTERVAL '0 00:00:05' DAY TO SECOND`, `INTERVAL 1 MONTH`.
+pub(crate) fn parse_delay_us(cursor: &mut Cursor, what: &str) -> Result<i64> {
     cursor.eat(&["INTERVAL"]);
     let span = cursor.span();
     let mut text = String::new();
@@ -56,17 +60,38 @@ pub(crate) fn parse_interval_us(cursor: &mut Cursor, what: &str) -> Result<i64> 
         text.push_str(if negative { " -" } else { " " });
         text.push_str(&number);
         if let Some(Token::Word(word)) = cursor.peek()
-            && unit_us(&word.value).is_some()
+            && is_unit(&word.value)
         {
             text.push(' ');
             text.push_str(&word.value);
             cursor.advance();
         }
+        if cursor.looks_at(&["TO"]) && matches!(cursor.peek_nth(1), Some(Token::Word(word)) if is_unit(&word.value)) {
+            cursor.advance();
+            let last = cursor.identifier("the last field of the interval")?;
+            return delay_of(SparkInterval::from_range(text.trim(), &last), &text, what)
+                .map_err(|error| EngineError::query_at(span, error.to_string()));
+        }
+    }
+    let written = text.trim().to_ascii_lowercase();
+    if written.contains("month") || written.contains("year") {
+        return delay_of(SparkInterval::from_units(text.trim()), &text, what)
+            .map_err(|error| EngineError::query_at(span, error.to_string()));
     }
     parse_duration_us(text.trim(), what).map_err(|error| match error.next_step() {
         Some(help) => EngineError::query_at(span, error.to_string()).help(help),
         None => EngineError::query_at(span, error.to_string()),
     })
+}
+
+fn delay_of(interval: Result<SparkInterval, String>, text: &str, what: &str) -> Result<i64> {
+    let interval = interval.map_err(|error| EngineError::query(format!("{what} cannot be read: {error}")))?;
+    let months = i64::from(interval.months).checked_mul(MONTH_US);
+    months.and_then(|months| months.checked_add(interval.micros)).ok_or_else(|| too_long(text.trim(), what))
+}
+
+fn is_unit(word: &str) -> bool {
+    unit_us(word).is_some() || ["month", "months", "year", "years"].iter().any(|unit| word.eq_ignore_ascii_case(unit))
 }
 
 fn length_us(number: &str, unit: &str, text: &str, what: &str) -> Result<i64> {

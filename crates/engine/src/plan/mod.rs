@@ -18,6 +18,7 @@ pub(crate) mod auto_cdc;
 pub(crate) mod batch;
 pub(crate) mod interval;
 pub(crate) mod json_fields;
+mod limits;
 mod lineage;
 pub(crate) mod live;
 pub(crate) mod logical;

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
 use super::catalog::Options;
-use super::interval::parse_interval_us;
+use super::interval::parse_delay_us;
 use super::token::{Cursor, is_word, span_of};
 use crate::error::{EngineError, Result, Span};
 
@@ -286,7 +286,7 @@ impl Rewriter {
             if cursor.eat(&["AS"]) { Some(cursor.identifier("the name of the event time column")?) } else { None };
         cursor.expect(&["DELAY", "OF"], "and an interval, such as DELAY OF INTERVAL 10 SECONDS, after WATERMARK")?;
         let span = cursor.span();
-        let delay_us = parse_interval_us(cursor, "the watermark's delay")?;
+        let delay_us = parse_delay_us(cursor, "the watermark's delay")?;
         if delay_us < 0 {
             return Err(EngineError::query_at(span, "the watermark's delay is negative, expected zero or more"));
         }

@@ -353,7 +353,7 @@ fn name_windows_in_select(select: &mut ast::Select) -> Option<GroupingWindow> {
 /// The call that a `SELECT` groups by, directly, by number or by alias.
 fn grouping_window(select: &ast::Select) -> Option<GroupingWindow> {
     let ast::GroupByExpr::Expressions(keys, _) = &select.group_by else { return None };
-    keys.iter().find_map(|key| {
+    keys.iter().flat_map(of_sets).find_map(|key| {
         let key = match key {
             SqlExpr::Value(value) => match &value.value {
                 ast::Value::Number(number, _) => selected(select, number.parse::<usize>().ok()?.checked_sub(1)?)?,
@@ -364,6 +364,14 @@ fn grouping_window(select: &ast::Select) -> Option<GroupingWindow> {
         };
         Some(GroupingWindow { name: called_window(key)?, call: key.clone() })
     })
+}
+
+/// The expressions of grouping sets; any other key is its own.
+fn of_sets(key: &SqlExpr) -> Vec<&SqlExpr> {
+    match key {
+        SqlExpr::GroupingSets(sets) | SqlExpr::Rollup(sets) | SqlExpr::Cube(sets) => sets.iter().flatten().collect(),
+        other => vec![other],
+    }
 }
 
 fn selected(select: &ast::Select, at: usize) -> Option<&SqlExpr> {

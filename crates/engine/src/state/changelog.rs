@@ -114,6 +114,33 @@ fn encode(out: &mut dyn Write, head: &ChangelogHead, changes: &[&[ChangeSet]]) -
     out.write(&crc.to_le_bytes())
 }
 
+/// A changelog with one block of these bytes and whatever their beginning says of it, all checksums right.
+#[cfg(any(test, all(fuzzing, feature = "testing")))]
+pub(crate) fn forged(content: &[u8]) -> Vec<u8> {
+    let head = ChangelogHead {
+        version: 1,
+        batch_id: 0,
+        operators: vec!["count".to_owned()],
+        note: serde_json::Value::Object(serde_json::Map::new()),
+    };
+    let mut bytes = Vec::new();
+    if encode(&mut bytes, &head, &[]).is_err() {
+        return bytes;
+    }
+    bytes.truncate(bytes.len() - 9);
+    let (said, stored) = content.split_at(content.len().min(7));
+    let mut block = [0u8; 11];
+    block[..said.len()].copy_from_slice(said);
+    block[7..].copy_from_slice(&u32::try_from(stored.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(&block);
+    bytes.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&block), stored).to_le_bytes());
+    bytes.extend_from_slice(stored);
+    bytes.push(END);
+    bytes.extend_from_slice(&1u32.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    bytes
+}
+
 fn write_block(out: &mut Summed<'_>, operator: usize, kind: Kind, raw: u32, stored: &[u8]) -> std::io::Result<()> {
     let mut head = [0u8; 11];
     head[0] = kind as u8;
@@ -200,6 +227,11 @@ impl Decoder<'_> {
         let Some(kind) = Kind::ALL.get(usize::from(kind)).filter(|_| operator < operators) else {
             return Err(self.damaged("a block has an unknown kind or operator"));
         };
+        // LZ4 makes at most 255 bytes of one: what a head promises beyond that takes no memory.
+        let most = stored_size.saturating_mul(255).saturating_add(64).min(MAX_BLOCK_BYTES);
+        if raw_size > most {
+            return Err(self.damaged("a block is shorter than its length says"));
+        }
         raw.resize(raw_size as usize, 0);
         match lz4_flex::block::decompress_into(stored, raw) {
             Ok(length) if length == raw.len() => Ok(Some((*kind, operator))),

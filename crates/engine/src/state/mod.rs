@@ -22,7 +22,7 @@
 //! built again from the checkpoint each time a store is opened. A store knows bytes and batch ids; it does not know
 //! what a row means, when it expires or which batch is next.
 
-mod changelog;
+pub(crate) mod changelog;
 mod changes;
 pub(crate) mod inspect;
 pub mod key;

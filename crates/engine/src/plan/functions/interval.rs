@@ -37,7 +37,8 @@ impl SparkInterval {
         }
     }
 
-    fn from_units(text: &str) -> Result<Self, String> {
+    /// `1 hour 30 minutes`.
+    pub(crate) fn from_units(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_whitespace().filter(|word| !word.eq_ignore_ascii_case("interval")).collect();
         let mut total: Option<Self> = None;
         for pair in words.chunks(2) {
@@ -49,6 +50,12 @@ impl SparkInterval {
             });
         }
         total.ok_or_else(|| "the interval is empty".to_owned())
+    }
+
+    /// `1 02:03:04 DAY` up to a last field: the text, and behind it the first.
+    pub(crate) fn from_range(text: &str, last: &str) -> Result<Self, String> {
+        let (text, first) = text.rsplit_once(' ').ok_or_else(|| format!("'{text}' has no first field"))?;
+        Self::from_fields(text, Self::of("1", first)?.first, Self::of("1", last)?.first)
     }
 
     fn plus(self, other: Self) -> Option<Self> {

@@ -58,6 +58,7 @@ pub(crate) use arithmetic::average;
 pub(crate) use calls::plain_number;
 pub(crate) use cast::Mode;
 pub(crate) use encoding::hash_bytes;
+pub(crate) use interval::SparkInterval;
 pub use lower::lower_expr;
 pub use naming::spark_column_name;
 #[cfg(test)]

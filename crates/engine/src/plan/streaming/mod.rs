@@ -20,6 +20,7 @@
 //!   event_time.rs  which columns a watermark is on
 //!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
 //!   whole.rs       complete mode                 key_columns.rs what identifies a row of the result
+//!   scalar.rs      subqueries that are a value
 //!   refuse.rs      what cannot run, and why
 //! ```
 
@@ -32,6 +33,7 @@ mod key_columns;
 mod nodes;
 mod over;
 mod refuse;
+mod scalar;
 mod time_bounds;
 mod whole;
 
@@ -128,7 +130,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
 fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
     let session = query.context.state();
     let batch_time = Arc::new(BatchTime::default());
-    let mut plan = batch_time.put_into(query.plan)?;
+    let mut plan = scalar::join(batch_time.put_into(query.plan)?)?;
     plan = match output_mode {
         OutputMode::Complete => whole::below_last_aggregate(plan, &nodes::keep)?,
         OutputMode::Append | OutputMode::Update => nodes::keep(plan)?,

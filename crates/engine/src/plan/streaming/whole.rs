@@ -49,13 +49,15 @@ pub(super) fn below_last_aggregate(
 
 /// The plan above its last aggregate, over that aggregate's rows.
 pub(super) fn whole_result(plan: &LogicalPlan, rows: &DFSchemaRef, session: SessionState) -> Result<BatchPlan> {
+    let mut results = 0;
     let opened = plan.clone().transform_down(|node| match &node {
         LogicalPlan::Aggregate(_) => {
+            results += usize::from(is_streaming(&node));
             Ok(Transformed::new(BatchPlan::open_relation(rows), true, TreeNodeRecursion::Jump))
         }
         _ => Ok(Transformed::no(node)),
     })?;
-    if is_streaming(&opened.data) {
+    if results > 1 || is_streaming(&opened.data) {
         return Err(EngineError::query("output mode complete is not possible with several GROUP BY side by side")
             .help("use output mode append or update, or write each result to a streaming table of its own"));
     }

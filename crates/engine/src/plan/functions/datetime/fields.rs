@@ -8,10 +8,11 @@ use arrow::datatypes::{DataType, Decimal128Type, Int32Type, Int64Type};
 use chrono::{Datelike, Months, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use datafusion::common::Result;
 
-use super::super::cast::{date_of, days_of, instant_micros, naive_micros, naive_of};
+use super::super::cast::{date_of, days_of, instant_micros, local_of, naive_micros, naive_of};
 use super::super::udf::{self, Arguments, Invocation, Spec, each, function};
 use super::super::{failure, types};
 use super::{dates, instants, is_local, locals};
+use crate::plan::datetime_pattern::zone::Zone;
 
 pub(super) const TABLE: &[Spec] = &[
     function("year", (1, 1), udf::int, |c| field(c, Field::Year)),
@@ -142,7 +143,8 @@ fn date_trunc(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (units, times) = (call.strings(0)?, locals(call, 1)?);
     let local = is_local(call.return_type());
     let zone = call.zone;
-    let out: Int64Array = each!(call.rows, (unit = units, time = times) => {
+    let moments = if local { times.clone() } else { call.timestamps(1)? };
+    let out: Int64Array = each!(call.rows, (unit = units, time = times, moment = moments) => {
         let unit = unit.to_uppercase();
         let step = match unit.as_str() {
             "MICROSECOND" => 1,
@@ -157,13 +159,19 @@ fn date_trunc(call: &Invocation<'_>) -> Result<ArrayRef> {
             0 => first_of(naive_of(time).date(), &unit).map(|date| naive_micros(date.and_time(NaiveTime::MIN))),
             step => Some(time - time.rem_euclid(step)),
         };
-        Ok(cut.map(|cut| if local { cut } else { instant_micros(cut, zone) }))
+        Ok(cut.map(|cut| if local { cut } else { same_side(cut, time - moment, zone) }))
     })?;
     if local {
         let local: ArrayRef = Arc::new(out);
         return Ok(cast(&local, call.return_type())?);
     }
     Ok(instants(out))
+}
+
+/// The instant at which clocks show `cut`: of two, the one at the offset that clocks had before they were cut off.
+fn same_side(cut: i64, offset: i64, zone: Zone) -> i64 {
+    let instant = cut - offset;
+    if naive_micros(local_of(instant, zone)) == cut { instant } else { instant_micros(cut, zone) }
 }
 
 fn trunc(call: &Invocation<'_>) -> Result<ArrayRef> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type};
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use datafusion::common::Result;
 
 use super::super::cast::{self as spark_cast, Mode};
@@ -120,10 +120,7 @@ fn to_date(call: &Invocation<'_>, mode: Mode) -> Result<ArrayRef> {
 }
 
 fn date_format(call: &Invocation<'_>) -> Result<ArrayRef> {
-    let local = super::is_local(call.field(0).data_type());
-    let (times, zone) =
-        if local { (super::locals(call, 0)?, spark_cast::UTC) } else { (call.timestamps(0)?, call.zone) };
-    written(&times, &call.strings(1)?, zone)
+    written(&call.timestamps(0)?, &call.strings(1)?, call.zone)
 }
 
 fn written(times: &Int64Array, patterns: &StringArray, zone: Zone) -> Result<ArrayRef> {
@@ -139,14 +136,15 @@ const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
 
 fn unix_timestamp(call: &Invocation<'_>) -> Result<ArrayRef> {
     if !types::is_string(call.field(0).data_type()) {
-        return since_1970(call, 1_000_000);
+        // Towards zero, unlike unix_seconds.
+        return Ok(Arc::new(call.timestamps(0)?.unary::<_, Int64Type>(|us| us / 1_000_000)));
     }
     let (inputs, patterns) = (call.strings(0)?, texts(call, 1, DEFAULT_PATTERN)?);
     let mut compiled = Patterns::default();
     let mut row = |(text, pattern): (Option<&str>, Option<&str>)| -> Result<Option<i64>> {
         let (Some(text), Some(pattern)) = (text, pattern) else { return Ok(None) };
         let micros = read(compiled.get(pattern)?, text, call.zone).ok_or_else(|| unreadable(text, pattern))?;
-        Ok(Some(micros.div_euclid(1_000_000)))
+        Ok(Some(micros / 1_000_000))
     };
     Ok(Arc::new(inputs.iter().zip(&patterns).map(&mut row).collect::<Result<Int64Array>>()?))
 }
