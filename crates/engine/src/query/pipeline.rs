@@ -134,7 +134,7 @@ pub(super) enum Work {
     /// Runs as a stream.
     Stream(Box<QuerySpec>),
     /// Is computed whole.
-    Whole(WholeQuery),
+    Whole(Box<WholeQuery>),
 }
 
 /// What a flow writes to.
@@ -224,7 +224,8 @@ impl Pipeline {
             refuse_batch_into_stream(flow, &self.tables)?;
             check_mode(&target_description, target.as_ref(), OutputMode::Complete)?;
             description.explain = planned.plan.display_indent().to_string();
-            let work = Work::Whole(WholeQuery { flow: flow.clone(), target, target_description });
+            let whole = WholeQuery { flow: flow.clone(), target, target_description };
+            let work = Work::Whole(Box::new(whole));
             return Ok(PlannedFlow { description, target_key, reads, work });
         }
         let mode = own.output_mode.or(table_mode);
