@@ -128,6 +128,35 @@ fn tables_follow_changes_over_several_runs() {
 }
 
 #[test]
+fn a_test_of_a_project_sees_what_changes_make_of_its_tables() {
+    let project = spark_project(CHANGES);
+    let tests = "tests:
+  - name: a change that comes late
+    steps:
+      - input:
+          ev:
+            - {user_id: 1, kind: look, ts: 2024-01-01 00:00:01}
+            - {user_id: 1, kind: buy, ts: 2024-01-01 00:00:09}
+        expect:
+          users_now: [{user_id: 1, kind: buy}]
+          users_history:
+            - {kind: look, __START_AT: 2024-01-01 00:00:01, __END_AT: 2024-01-01 00:00:09}
+            - {kind: buy, __START_AT: 2024-01-01 00:00:09, __END_AT: null}
+      - input: {ev: [{user_id: 1, kind: logout, ts: 2024-01-01 00:00:05}]}
+        emits: {users_now: []}
+    expect:
+      users_now: [{user_id: 1, kind: buy}]
+      users_history:
+        - {kind: look, __START_AT: 2024-01-01 00:00:01, __END_AT: 2024-01-01 00:00:05}
+        - {kind: buy, __START_AT: 2024-01-01 00:00:09, __END_AT: null}
+";
+    fs::create_dir(project.path().join("p/tests")).unwrap();
+    fs::write(project.path().join("p/tests/changes.yml"), tests).unwrap();
+    let finished = run(project.path(), &["test", "p"]);
+    assert_eq!(finished.code, 0, "{}{}", finished.stdout, finished.stderr);
+}
+
+#[test]
 fn verbs_know_flows_that_follow_changes() {
     let project = spark_project(CHANGES);
     let explained = succeed(project.path(), &["explain", "p", "users_history_flow"]);

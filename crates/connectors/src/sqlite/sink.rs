@@ -15,14 +15,13 @@
 //! batch whose token is missing. Null keys are equal to each other here, which a unique index does not know, so rows
 //! with a null key are deleted before they are inserted again.
 
-use highwater_engine::clock::{Clock, SystemClock};
-use highwater_engine::error::{EngineError, Result};
-use highwater_engine::sink::{BatchId, CommitReport, DELETED, OutputMode, Sink, SinkRequest, SinkToken};
-
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use highwater_engine::clock::{Clock, SystemClock};
+use highwater_engine::error::{EngineError, Result};
+use highwater_engine::sink::{BatchId, CommitReport, DELETED, OutputMode, Sink, SinkRequest, SinkToken};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::value::{Target, columns, targets};
