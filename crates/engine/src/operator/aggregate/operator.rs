@@ -348,6 +348,10 @@ impl Operator for AggregateOperator {
     fn take_changes(&mut self, changes: &mut [ChangeSet]) -> Result<()> {
         let changes = &mut changes[0];
         let below = self.expired_below.take();
+        if below.is_none() && changes.is_empty() {
+            // Nothing of it can have expired: it is handed on as it is, because there is no room to have it twice.
+            *changes = std::mem::take(&mut self.spilled);
+        }
         if let Some(below) = below {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes.push_range_delete(&from, &to);
