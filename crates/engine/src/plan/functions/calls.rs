@@ -30,7 +30,7 @@ pub(super) fn lowered(function: Function) -> Result<Expr> {
 }
 
 /// The arguments, if they are all plain expressions.
-fn positional(function: &Function) -> Option<Vec<Expr>> {
+pub(crate) fn positional(function: &Function) -> Option<Vec<Expr>> {
     let FunctionArguments::List(list) = &function.args else { return None };
     let expr = |arg: &FunctionArg| match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),

@@ -55,7 +55,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::Query;
 
 pub(crate) use arithmetic::average;
-pub(crate) use calls::plain_number;
+pub(crate) use calls::{plain_number, positional};
 pub(crate) use cast::Mode;
 pub(crate) use encoding::hash_bytes;
 pub(crate) use interval::SparkInterval;

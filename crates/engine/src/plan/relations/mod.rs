@@ -21,10 +21,7 @@ mod pipe;
 pub(crate) mod planner;
 mod rewrite;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr,
-    TableFactor, TableWithJoins,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins};
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::dialect::SparkDialect;
@@ -48,16 +45,6 @@ pub(super) fn generator(expr: &Expr) -> Option<&'static str> {
 
 fn generator_named(name: &str) -> Option<&'static str> {
     GENERATORS.into_iter().find(|known| known.eq_ignore_ascii_case(name))
-}
-
-/// The arguments of a call, if they are all plain expressions.
-fn arguments(function: &Function) -> Option<Vec<Expr>> {
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let expr = |arg: &FunctionArg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-        _ => None,
-    };
-    list.args.iter().map(expr).collect()
 }
 
 fn quoted(name: &str) -> Ident {

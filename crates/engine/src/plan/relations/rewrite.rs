@@ -9,11 +9,11 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::planner::{EXPAND, GENERATE, UNION, UNION_ALL};
-use super::{STAR, alone, arguments, derived, everything, generator, query_of, quoted, select_from};
+use super::{STAR, alone, derived, everything, generator, query_of, quoted, select_from};
 use crate::error::{EngineError, Result};
 use crate::plan::functions::generators::{OR_NULLS, ROWS_OF};
 use crate::plan::functions::lower::call;
-use crate::plan::functions::plain_number;
+use crate::plan::functions::{plain_number, positional};
 use crate::plan::window::WindowFunction;
 
 /// Puts our relations into a query whose names are resolved and whose expressions are lowered.
@@ -177,7 +177,7 @@ fn rows_of(expr: &Expr, outer: bool) -> Result<Expr> {
         return Err(EngineError::query(format!("{expr} is no function that makes rows"))
             .help("use explode, posexplode, inline or stack"));
     };
-    let mut args = arguments(function)
+    let mut args = positional(function)
         .ok_or_else(|| EngineError::query(format!("the arguments of {name} are expressions without names")))?;
     if name == "stack"
         && let Some(rows) = args.first_mut()
@@ -222,7 +222,7 @@ fn expansions(select: &mut Select) -> Result<()> {
         };
         let one = match expr {
             Expr::Function(function) if function.name.to_string() == STAR => {
-                arguments(function).and_then(|args| args.into_iter().next())
+                positional(function).and_then(|args| args.into_iter().next())
             }
             expr if generator(expr).is_some() => {
                 generators += 1;
@@ -266,7 +266,7 @@ fn windows(select: &mut Select) -> Result<()> {
     });
     for (at, window) in calls.into_iter().enumerate() {
         let Expr::Function(function) = &window else { continue };
-        let Some(args) = arguments(function) else { continue };
+        let Some(args) = positional(function) else { continue };
         let is_tumbling = args.len() == 2 || (args.len() > 2 && args[1] == args[2]);
         if is_tumbling {
             let known = Expr::IsNotNull(Box::new(Expr::Nested(Box::new(args[0].clone()))));
