@@ -217,9 +217,12 @@ fn a_checkpoint_of_another_query() {
     check(
         ("GROUP BY kind", "GROUP BY kind, id"),
         3,
-        &format!(" groups its rows differently from the query that wrote checkpoint '{checkpoint}'"),
-        "its state does not fit the new GROUP BY or aggregates: give the query another name or another --storage, so \
-         that it starts over",
+        &format!(
+            " was changed: the state of operator 'aggregate-0' does not fit its new keys or functions (checkpoint \
+             '{checkpoint}')"
+        ),
+        "run with --rebuild QUERY, which computes all its state anew from the input since its start, or give the query \
+         another name or another --storage, so that it starts over",
     );
     check(
         ("STREAM ev", "STREAM other"),

@@ -180,7 +180,7 @@ fn verbs_know_flows_that_follow_changes() {
     let sql = project.path().join("p/transformations/deep/tables.sql");
     fs::write(&sql, CHANGES.replace("TRACK HISTORY ON (kind)", "TRACK HISTORY ON (amount)")).unwrap();
     let changed = run(&project.path().join("p"), &["run", "--quiet"]);
-    assert!(changed.stderr.contains("query 'users_history_flow' groups its rows differently"), "{}", changed.stderr);
+    assert!(changed.stderr.contains("query 'users_history_flow' was changed: the state"), "{}", changed.stderr);
 }
 
 #[test]
@@ -325,7 +325,8 @@ fn a_dry_run_tells_what_a_run_would_do_and_writes_nothing() {
     let found = outlook(&changed);
     assert_eq!(found[2].1, "refused: the state of operator 'aggregate-0' does not fit its new keys or functions");
     assert_eq!(found[3], row("operator", "its state does not fit"));
-    let help = "give the query another name or another --storage, so that it starts over";
+    let help = "run with --rebuild QUERY, which computes all its state anew from the input since its start, or give the \
+                query another name or another --storage, so that it starts over";
     assert_eq!(
         changed.stderr,
         format!(

@@ -97,6 +97,18 @@ impl Client {
         timeout(PATIENCE, read).await.expect("in time")
     }
 
+    /// Takes the beginning of an answer; tells how many bytes of it are left, or nothing when the broker has closed the
+    /// connection before.
+    pub(crate) async fn receive_beginning(&mut self) -> Option<usize> {
+        let read = async {
+            let size = self.stream.read_i32().await.ok()?;
+            let mut beginning = [0; 1000];
+            self.stream.read_exact(&mut beginning).await.ok()?;
+            Some(usize::try_from(size).expect("a size") - beginning.len())
+        };
+        timeout(PATIENCE, read).await.expect("in time")
+    }
+
     /// Takes so many bytes of what comes, and leaves the rest; `false` when the broker has closed the connection before.
     pub(crate) async fn receive_some(&mut self, count: usize) -> bool {
         let mut bytes = vec![0; count];

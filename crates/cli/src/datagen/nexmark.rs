@@ -164,9 +164,9 @@ fn mix(seed: u64, number: u64) -> u64 {
     seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ number.wrapping_mul(0xff51_afd7_ed55_8ccd)
 }
 
-/// The newest person when this event comes, counted from 0.
+/// The newest person when this event comes, counted from 0. Each epoch begins with its person.
 fn newest_person(number: u64) -> u64 {
-    number / EPOCH * PEOPLE + (number % EPOCH).min(PEOPLE - 1)
+    number / EPOCH * PEOPLE
 }
 
 /// The newest auction when this event comes, counted from 0. Before the first there is none, and it is taken as there.

@@ -126,7 +126,7 @@ impl Scope<'_> {
         let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
         let is_column = matches!(self.column(&first.value), Ok(Some(_)));
         let is_qualified = parts.len() > 1 && self.relation(&first.value).is_some();
-        (is_column || is_qualified) && (is_qualified || self.relation(&last.value).is_none())
+        is_qualified || (is_column && self.relation(&last.value).is_none())
     }
 
     /// All columns, as `*` gives them.

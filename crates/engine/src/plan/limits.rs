@@ -58,13 +58,13 @@ pub(crate) fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::VerticalBarRightAngleBracket => *relations += 1,
             Token::Word(word) if word.quote_style.is_none() => {
                 let is = |known: &&str| word.value.eq_ignore_ascii_case(known);
-                if CLAUSES.iter().any(|known| is(known)) {
+                if CLAUSES.iter().any(is) {
                     (*chain, in_from) = (0, false);
                 } else if word.value.eq_ignore_ascii_case("FROM") {
                     in_from = true;
-                } else if RELATIONS.iter().any(|known| is(known)) {
+                } else if RELATIONS.iter().any(is) {
                     *relations += 1;
-                } else if OPERATORS.iter().any(|known| is(known)) {
+                } else if OPERATORS.iter().any(is) {
                     *chain += 1;
                 }
             }

@@ -118,7 +118,7 @@ fn encode(out: &mut dyn Write, head: &ChangelogHead, changes: &[&[ChangeSet]]) -
 #[cfg(any(test, all(fuzzing, feature = "testing")))]
 pub(crate) fn forged(content: &[u8]) -> Vec<u8> {
     let head = ChangelogHead {
-        version: 1,
+        version: super::STATE_FORMAT,
         batch_id: 0,
         operators: vec!["count".to_owned()],
         note: serde_json::Value::Object(serde_json::Map::new()),

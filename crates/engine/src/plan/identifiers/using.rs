@@ -52,7 +52,8 @@ impl Scope<'_> {
 
     /// Shows the relations from that place on.
     pub(super) fn show_from(&mut self, first: usize) {
-        for relation in self.relations[first..].to_vec() {
+        for at in first..self.relations.len() {
+            let relation = self.relations[at].clone();
             self.show(&relation);
         }
     }

@@ -33,6 +33,7 @@ pub(super) fn unpiped(query: &mut Query) -> Result<()> {
 }
 
 /// The rows so far.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Rows {
     /// Relations and a condition, whose columns still have their tables' names.
     Plain {
