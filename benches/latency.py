@@ -5,7 +5,7 @@
 Starts a broker and, one after the other, the works below; `latency` (an example of the crate `highwater-connectors`)
 sends events of 200 bytes and reads what comes out. Broker, query, sender and reader share the machine.
 
-    cargo build --release --workspace --bins --examples && python3 benches/latency.py
+    cargo build --release --workspace --all-targets && python3 benches/latency.py
 """
 
 import argparse

@@ -19,7 +19,7 @@ pub(crate) struct Subject {
     /// An SQL file or a project folder; the current folder if it is a project
     target: Option<PathBuf>,
     /// SQL text instead of a file
-    #[arg(long = "execute", short = 'e', value_name = "SQL", conflicts_with = "target")]
+    #[arg(long = "execute", short = 'e', value_name = "SQL", conflicts_with = "target", allow_hyphen_values = true)]
     text: Option<String>,
     /// Replaces ${NAME} in the SQL text
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = key_value)]

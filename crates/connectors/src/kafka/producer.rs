@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use highwater_engine::error::{EngineError, Result};
 use rdkafka::client::ClientContext;
@@ -18,6 +18,8 @@ use rdkafka::types::RDKafkaConfRes;
 
 /// How long one call waits for a place in the queue before it looks for errors again.
 const QUEUE_WAIT: Duration = Duration::from_millis(100);
+/// How long is waited for the last acknowledgements at a time.
+const FLUSH_STEP: Duration = Duration::from_millis(1);
 /// How often delivery reports are handled while records are sent.
 const RECORDS_PER_POLL: u64 = 1024;
 
@@ -25,7 +27,7 @@ const DEFAULTS: [(&str, &str); 10] = [
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("compression.type", "lz4"),
-    ("linger.ms", "20"),
+    ("linger.ms", "2"),
     ("batch.size", "1000000"),
     ("batch.num.messages", "100000"),
     ("queue.buffering.max.messages", "500000"),
@@ -162,7 +164,7 @@ impl RecordProducer {
     /// Waits until the broker has all records.
     pub fn flush(&self) -> Result<()> {
         let had_records = self.producer.in_flight_count() > 0;
-        let flushed = self.producer.flush(self.limit);
+        let flushed = self.wait_for_all();
         self.check_deliveries()?;
         let told = &self.producer.context().is_outage_told;
         if had_records && flushed.is_ok() && told.swap(false, Ordering::Relaxed) {
@@ -176,6 +178,20 @@ impl RecordProducer {
             .caused_by(error)
             .help("check the broker's health, then start the query again")
         })
+    }
+
+    /// Waits until nothing is under way. The client's own wait sleeps for 100 ms at a time, because successful deliveries
+    /// are not reported: that would be most of the time a small batch takes.
+    fn wait_for_all(&self) -> Result<(), KafkaError> {
+        let began = Instant::now();
+        loop {
+            match self.producer.flush(Duration::ZERO) {
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) if began.elapsed() < self.limit => {
+                    self.producer.poll(FLUSH_STEP);
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Forgets what is queued.
