@@ -21,16 +21,16 @@ fn write_query(folder: &Path, broker: &TestBroker) {
     fs::write(folder.join("q.sql"), sql).unwrap();
 }
 
-/// A thousand events with the numbers from `first` on.
-fn events(first: u64) -> String {
-    (first..first + 1000).fold(String::new(), |mut lines, v| {
+/// So many events, with the numbers from `first` on.
+pub(crate) fn events(first: u64, count: u64) -> String {
+    (first..first + count).fold(String::new(), |mut lines, v| {
         writeln!(lines, r#"{{"k":"k{}","v":{v}}}"#, v % 3).unwrap();
         lines
     })
 }
 
 /// The totals of the numbers below `end`.
-fn expected(end: u64) -> String {
+pub(crate) fn expected(end: u64) -> String {
     let mut text = "k,n,s\n".to_owned();
     for k in 0..3 {
         let values = (0..end).filter(|v| v % 3 == k);
@@ -52,10 +52,10 @@ fn start_query(folder: &Path) -> Running {
 fn crash_under_a_query(folder: &Path) -> (TestBroker, Running, String) {
     let mut broker = TestBroker::start_on_own_port(folder);
     write_query(folder, &broker);
-    broker.produce("ev", &events(0));
+    broker.produce("ev", &events(0, 1000));
     let mut query = start_query(folder);
     wait_for_totals(folder, 1000);
-    broker.produce("ev", &events(1000));
+    broker.produce("ev", &events(1000, 1000));
     broker.crash();
     let told = query.wait_for("trying again for up to 60 s");
     (broker, query, told)
@@ -68,7 +68,7 @@ fn a_query_goes_on_when_the_broker_is_back() {
     assert!(told.contains(&format!("Kafka broker {}", broker.address)), "{told}");
     broker.restart();
     query.wait_for("Kafka answers again");
-    broker.produce("ev", &events(2000));
+    broker.produce("ev", &events(2000, 1000));
     wait_for_totals(folder.path(), 3000);
     let ended = query.interrupt();
     assert_eq!(ended.code, 0, "{}", ended.stderr);

@@ -1,10 +1,10 @@
 //! The real-time trigger through `kill -9`: what is committed is what micro-batches commit, once.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 
 use crate::broker::TestBroker;
+use crate::outage::{events, expected};
 use crate::program::{Running, eventually, run, succeed};
 use crate::random::Random;
 
@@ -58,21 +58,4 @@ fn every_event_comes_out_once_through_kills() {
     assert!(wrong.is_empty(), "HIGHWATER_SEED={seed}: not once: {wrong:?}");
     assert_eq!(seen.len() as u64, kills * EVENTS, "HIGHWATER_SEED={seed}: events are lost");
     assert_eq!(succeed(folder, &totals), expected, "HIGHWATER_SEED={seed}");
-}
-
-fn events(first: u64, count: u64) -> String {
-    (first..first + count).fold(String::new(), |mut lines, v| {
-        writeln!(lines, r#"{{"k":"k{}","v":{v}}}"#, v % 3).unwrap();
-        lines
-    })
-}
-
-/// The totals of the numbers below `end`.
-fn expected(end: u64) -> String {
-    let mut text = "k,n,s\n".to_owned();
-    for k in 0..3 {
-        let values = (0..end).filter(|v| v % 3 == k);
-        writeln!(text, "k{k},{},{}", values.clone().count(), values.sum::<u64>()).unwrap();
-    }
-    text
 }

@@ -131,7 +131,7 @@ pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
 }
 
 /// Reads or makes the query's metadata, and refuses a query whose state would be lost. `last` is the newest entry of
-/// the offset log, and whether it is committed: a rebuild that is under way settles what the state is.
+/// the offset log: if it is a rebuild, done or under way, it settles what the state is of.
 fn open_metadata(spec: &QuerySpec, checkpoint: &CheckpointDir, last: Option<&OffsetLogEntry>) -> Result<Identity> {
     let identity = identity_of(spec);
     let is_new = Metadata::read(checkpoint)?.is_none();
