@@ -8,7 +8,6 @@
 //! This crate reads the command line, files and signals, and prints. It decides nothing about data: what is read
 //! again, what is late and what is written is the engine's.
 
-mod allocator;
 mod args;
 mod broker;
 mod commands;
@@ -38,8 +37,13 @@ use args::{Cli, Command};
 use error::Result;
 use signals::Interrupt;
 
+/// Also RocksDB's and librdkafka's: what one of them has free is there for the others, and is given back to the system.
+/// Its settings are in `.cargo/config.toml`; the environment's `MALLOC_CONF` wins.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
-    allocator::bound_arenas();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,

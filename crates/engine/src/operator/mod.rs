@@ -118,7 +118,15 @@ impl Place {
     pub(crate) fn owns(&self, shard: u8) -> bool {
         usize::from(shard) * self.workers / 256 == self.worker
     }
+
+    /// A set for changes of a batch; what there is no room for is on the disk.
+    pub(crate) fn change_set(&self) -> ChangeSet {
+        self.store.change_set(self.budget_bytes / CHANGES_PART)
+    }
 }
+
+/// Which part of the memory for state a set of changes may take beside it.
+pub(crate) const CHANGES_PART: usize = 16;
 
 /// One worker's share of a stateful operator.
 pub(crate) trait Operator: Send {

@@ -9,7 +9,7 @@ use super::execution::QuerySpec;
 use super::state_reader::write_tables;
 use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
-use crate::operator::Place;
+use crate::operator::{CHANGES_PART, Place};
 use crate::progress::CheckpointProgress;
 use crate::sink::BatchId;
 use crate::state::{ChangeSet, SnapshotReport, StateStore};
@@ -32,6 +32,8 @@ pub(crate) struct QueryState {
     tables: Vec<usize>,
     /// Whether the next commit forgets all that was before it.
     forgets: bool,
+    /// Memory for a set of changes.
+    changes_bytes: usize,
     publishing: Option<JoinHandle<Result<SnapshotReport>>>,
 }
 
@@ -78,7 +80,9 @@ impl QueryState {
         }
         let tables = tables.iter().map(Vec::len).collect();
         tracing::debug!(query = spec.name, ?version, changelogs = report.changelogs, "state restored");
-        Ok((Self { store, tables, forgets: from.is_emptied, publishing: None }, operators, report.note))
+        let changes_bytes = budget_bytes / CHANGES_PART;
+        let state = Self { store, tables, forgets: from.is_emptied, changes_bytes, publishing: None };
+        Ok((state, operators, report.note))
     }
 
     /// Makes the batch's changes durable.
@@ -89,7 +93,7 @@ impl QueryState {
             let old = if self.forgets { vec![ChangeSet::of_everything_gone()] } else { Vec::new() };
             let mut of_tables: Vec<Vec<ChangeSet>> = vec![old.clone(); *tables];
             for worker in workers {
-                let mut of_worker: Vec<ChangeSet> = vec![ChangeSet::new(); *tables];
+                let mut of_worker: Vec<_> = (0..*tables).map(|_| self.store.change_set(self.changes_bytes)).collect();
                 worker.take_changes(&mut of_worker)?;
                 of_tables.iter_mut().zip(of_worker).for_each(|(table, changes)| table.push(changes));
             }

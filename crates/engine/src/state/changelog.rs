@@ -96,16 +96,13 @@ fn encode(out: &mut dyn Write, head: &ChangelogHead, changes: &[&[ChangeSet]]) -
     out.write(&json)?;
     out.write(&crc32c::crc32c(&json).to_le_bytes())?;
     let mut blocks = 0u32;
-    let mut stored = Vec::new();
     for (operator, sets) in changes.iter().enumerate() {
         // A range that one worker deletes must not take away what another put.
-        let in_order = Kind::ALL.into_iter().flat_map(|kind| sets.iter().map(move |set| (kind, set)));
-        for (kind, raw) in in_order.flat_map(|(kind, set)| set.blocks(kind).map(move |block| (kind, block))) {
-            stored.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-            let stored_len = lz4_flex::block::compress_into(raw, &mut stored)
-                .map_err(|error| std::io::Error::other(error.to_string()))?;
-            write_block(&mut out, operator, kind, size(raw.len())?, &stored[..stored_len])?;
-            blocks += 1;
+        for (kind, set) in Kind::ALL.into_iter().flat_map(|kind| sets.iter().map(move |set| (kind, set))) {
+            set.stored_blocks(kind, |block| {
+                blocks += 1;
+                write_block(&mut out, operator, kind, size(block.raw_bytes)?, block.stored)
+            })?;
         }
     }
     out.write(&[END])?;

@@ -11,7 +11,7 @@
 //!                 state/N.snapshot ── names ──> state/sst/*   only files that are not there yet are written
 //!
 //!   key.rs        bucket (expiry) · shard · group key: the order of keys is the order of expiry
-//!   changes.rs    ChangeSet: what changed, in the bytes the changelog stores
+//!   changes.rs    ChangeSet: what changed, in the bytes the changelog stores    spill_file.rs  those without room
 //!   changelog.rs  the file of a batch              snapshot.rs  the file of a snapshot
 //!   versions.rs   what can be restored, when a snapshot is due, what can go: pure
 //!   inspect.rs    the files looked at and removed without a database
@@ -30,6 +30,7 @@ mod parallel;
 mod rocks;
 mod settings;
 mod snapshot;
+mod spill_file;
 mod store;
 #[cfg(test)]
 mod store_tests;

@@ -4,12 +4,12 @@
 //! one bounded cache), overwrites (large write buffers), and expiry of whole ranges (range deletes, and files that lie
 //! wholly inside such a range dropped at once). This is the only module that names RocksDB.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, DBIterator, ErrorKind,
-    IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    IngestExternalFileOptions, IteratorMode, LogLevel, Options, ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
 };
 
 use super::changes::Change;
@@ -22,6 +22,15 @@ const FAMILY_PREFIX: &str = "operator.";
 
 /// Rows are handed to RocksDB in batches of this size.
 const WRITE_BATCH_BYTES: usize = 1 << 20;
+
+/// Keys are looked up so many at a time: each value holds its block in the cache until it is let go, beyond the cache's size.
+const READ_KEYS: usize = 256;
+
+/// Fewer sorted bytes than this are written as any others are.
+const SORTED_FILE_FROM_BYTES: u64 = 1 << 20;
+
+/// A file of sorted rows is ended at about this size.
+const SORTED_FILE_BYTES: u64 = 32 << 20;
 
 /// The local database.
 pub(crate) struct Rocks {
@@ -61,9 +70,11 @@ impl Rocks {
     ) -> Result<()> {
         let family = self.family(operator)?;
         let sorted = keys.is_sorted_by(|a, b| a.as_ref() <= b.as_ref());
-        let found = self.db.batched_multi_get_cf(family, keys.iter().map(AsRef::as_ref), sorted);
-        for (index, value) in found.into_iter().enumerate() {
-            f(index, value.map_err(|error| failed("read", error))?.as_deref())?;
+        for (first, keys) in (0..keys.len()).step_by(READ_KEYS).zip(keys.chunks(READ_KEYS)) {
+            let found = self.db.batched_multi_get_cf(family, keys.iter().map(AsRef::as_ref), sorted);
+            for (index, value) in found.into_iter().enumerate() {
+                f(first + index, value.map_err(|error| failed("read", error))?.as_deref())?;
+            }
         }
         Ok(())
     }
@@ -119,22 +130,16 @@ impl Rocks {
         Ok(self.db.iterator_cf_opt(self.family(operator)?, options, mode))
     }
 
-    /// Applies changes in order. A crash in the middle leaves a part of them, which is as good as none: the database
-    /// is thrown away then.
-    pub(crate) fn apply<'a>(&self, operator: usize, changes: impl Iterator<Item = Result<Change<'a>>>) -> Result<()> {
-        let family = self.family(operator)?;
-        let mut batch = WriteBatch::default();
-        for change in changes {
-            match change? {
-                Change::RangeDelete(from, to) => self.delete_range(family, from, to)?,
-                Change::Delete(key) => batch.delete_cf(family, key),
-                Change::Put(key, value) => batch.put_cf(family, key, value),
-            }
-            if batch.size_in_bytes() >= WRITE_BATCH_BYTES {
-                self.write(std::mem::take(&mut batch))?;
-            }
-        }
-        if batch.is_empty() { Ok(()) } else { self.write(batch) }
+    /// Takes changes of an operator, in their order. A crash in the middle leaves a part of them, which is as good as
+    /// none: the database is thrown away then.
+    pub(crate) fn writer(&self, operator: usize) -> Result<Writer<'_>> {
+        Ok(Writer { rocks: self, family: self.family(operator)?, batch: WriteBatch::default() })
+    }
+
+    /// Takes rows of an operator in the order of their keys; large files are made in `folder`.
+    pub(crate) fn sorted_writer(&self, operator: usize, folder: &Path) -> Result<SortedWriter<'_>> {
+        let writer = self.writer(operator)?;
+        Ok(SortedWriter { writer, folder: folder.to_owned(), files: Vec::new(), open: None, bytes: 0 })
     }
 
     /// Range deletes come before the other changes, so they are written at once, and before the files go: whatever is
@@ -193,6 +198,85 @@ impl Rocks {
     }
 }
 
+/// Writes changes in batches.
+pub(crate) struct Writer<'a> {
+    rocks: &'a Rocks,
+    family: &'a ColumnFamily,
+    batch: WriteBatch,
+}
+
+impl Writer<'_> {
+    pub(crate) fn push(&mut self, change: Change<'_>) -> Result<()> {
+        match change {
+            Change::RangeDelete(from, to) => self.rocks.delete_range(self.family, from, to)?,
+            Change::Delete(key) => self.batch.delete_cf(self.family, key),
+            Change::Put(key, value) => self.batch.put_cf(self.family, key, value),
+        }
+        if self.batch.size_in_bytes() >= WRITE_BATCH_BYTES {
+            self.rocks.write(std::mem::take(&mut self.batch))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(self) -> Result<()> {
+        if self.batch.is_empty() { Ok(()) } else { self.rocks.write(self.batch) }
+    }
+}
+
+/// Rows that come in the order of their keys, each key once. Many of them become files that are given to the database
+/// as they are: what is sorted already need not be sorted row by row in its memory.
+pub(crate) struct SortedWriter<'a> {
+    writer: Writer<'a>,
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+    open: Option<(SstFileWriter<'a>, u64)>,
+    /// Bytes that came before there were enough for a file.
+    bytes: u64,
+}
+
+impl SortedWriter<'_> {
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let bytes = (key.len() + value.len()) as u64;
+        if self.bytes < SORTED_FILE_FROM_BYTES {
+            self.bytes += bytes;
+            return self.writer.push(Change::Put(key, value));
+        }
+        let (file, size) = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let name = self.folder.join(format!("{}.sst", uuid::Uuid::new_v4().simple()));
+                let file = SstFileWriter::create(&self.writer.rocks.options);
+                file.open(&name).map_err(|error| failed("write a file for", error))?;
+                self.files.push(name);
+                self.open.insert((file, 0))
+            }
+        };
+        file.put(key, value).map_err(|error| failed("write a file for", error))?;
+        *size += bytes;
+        if *size >= SORTED_FILE_BYTES { self.end_file() } else { Ok(()) }
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        let Some((mut file, _)) = self.open.take() else { return Ok(()) };
+        file.finish().map_err(|error| failed("write a file for", error))
+    }
+
+    /// Makes the rows readable.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.end_file()?;
+        let Self { writer, files, .. } = self;
+        let (rocks, family) = (writer.rocks, writer.family);
+        writer.finish()?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        rocks.db.ingest_external_file_cf_opts(family, &options, files).map_err(|error| failed("add a file to", error))
+    }
+}
+
 fn no_operator(operator: usize) -> EngineError {
     EngineError::internal(format!("the state store has no operator {operator}"))
 }
@@ -200,7 +284,7 @@ fn no_operator(operator: usize) -> EngineError {
 fn options(settings: &StateSettings, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_hybrid_ribbon_filter(10.0, 1);
+    table.set_bloom_filter(10.0, false);
     table.set_whole_key_filtering(true);
     // Indices and filters live in the block cache, in small parts: otherwise they grow with the state, unbounded.
     table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);

@@ -456,13 +456,15 @@ fn change_set(rows: &[Row]) -> ChangeSet {
 }
 
 fn apply_to_model(model: &mut Model, changes: &ChangeSet) {
-    for change in changes.iter() {
+    let apply = |change: Change<'_>| {
         match change {
             Change::RangeDelete(from, to) => model.retain(|key, _| key.as_slice() < from || key.as_slice() >= to),
             Change::Delete(key) => drop(model.remove(key)),
             Change::Put(key, value) => drop(model.insert(key.to_vec(), value.to_vec())),
         }
-    }
+        Ok(())
+    };
+    changes.visit(apply).unwrap();
 }
 
 /// The store and what it must contain.

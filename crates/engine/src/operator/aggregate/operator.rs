@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::AggregateSpec;
 use super::output::GroupRows;
 use super::states::GroupStates;
-use super::table::{Bucket, too_many_keys};
+use super::table::{Bucket, Entry, too_many_keys};
 use crate::error::Result;
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
 use crate::operator::row_counts::RowCounts;
@@ -40,9 +40,9 @@ impl AggregateOperator {
             states: GroupStates::new(&spec)?,
             spec,
             stored_counts: RowCounts::open(&place, place.first_table)?,
+            spilled: place.change_set(),
             place,
             buckets: BTreeMap::new(),
-            spilled: ChangeSet::default(),
             expired_below: None,
             expired_unflushed: None,
             counts: OperatorCounts::default(),
@@ -208,18 +208,9 @@ impl AggregateOperator {
     /// Emits the groups that the batch changed and then moved to disk, from what was written of them last; those that
     /// came back are in memory, and were changed again.
     fn emit_spilled(&self, emit: &mut Emit<'_>) -> Result<()> {
-        let mut rows: Vec<(&[u8], &[u8])> = Vec::with_capacity(self.spilled.len());
-        for change in self.spilled.iter() {
-            if let Change::Put(stored_key, value) = change {
-                rows.push((stored_key, value));
-            }
-        }
-        // Of two of one key the later one counts: the sort keeps their order.
-        rows.sort_by_key(|(stored_key, _)| *stored_key);
         let mut page = StoredPage::default();
         let mut time = NO_EXPIRY;
-        for of_key in rows.chunk_by(|a, b| a.0 == b.0) {
-            let Some((stored_key, value)) = of_key.last() else { continue };
+        self.spilled.merge_puts(|stored_key, value| {
             let (bucket, _, group_key) = key::decode(stored_key)?;
             if bucket != time || page.keys.len() == EMIT_ROWS {
                 self.emit_page(time, &mut page, emit)?;
@@ -229,53 +220,55 @@ impl AggregateOperator {
             if of_time.is_none_or(|bucket| bucket.find(key_hash(group_key), group_key).is_none()) {
                 page.push(group_key, value);
             }
-        }
+            Ok(())
+        })?;
         self.emit_page(time, &mut page, emit)
     }
 
-    fn put_entries(&mut self, time: i64, entries: &[u32], changes: &mut ChangeSet) -> Result<()> {
+    /// Gives entries as the store keeps them.
+    fn encode(
+        &mut self,
+        time: i64,
+        entries: &[u32],
+        put: &mut dyn FnMut(&Entry, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut stored_key = Vec::new();
         for entries in entries.chunks(EMIT_ROWS) {
             let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
             let values = self.states.encode(&bucket.slots(entries))?;
-            for (row, entry) in entries.iter().enumerate() {
+            for (row, at) in entries.iter().enumerate() {
+                let entry = &bucket.entries[*at as usize];
                 stored_key.clear();
-                key::encode(
-                    time,
-                    shard_of_hash(bucket.entries[*entry as usize].hash),
-                    bucket.key(*entry),
-                    &mut stored_key,
-                );
+                key::encode(time, shard_of_hash(entry.hash), bucket.key(*at), &mut stored_key);
                 let value = values.as_ref().map(|values| values.row(row));
-                changes.push_put(&stored_key, value.as_ref().map_or(&[][..], |value| value.as_ref()));
+                put(entry, &stored_key, value.as_ref().map_or(&[][..], |value| value.as_ref()))?;
             }
         }
         Ok(())
     }
 
-    /// Puts entries in the order of the store, which takes them faster then.
-    fn sort_by_stored_key(&self, time: i64, entries: &mut [u32]) {
-        let Some(bucket) = self.buckets.get(&time) else { return };
-        let shard = |entry: &u32| shard_of_hash(bucket.entries[*entry as usize].hash);
-        entries.sort_unstable_by(|a, b| (shard(a), bucket.key(*a)).cmp(&(shard(b), bucket.key(*b))));
+    /// Writes a bucket's groups to the store that it does not know yet, and those that no changelog has to `spilled` too.
+    fn flush(&mut self, time: i64, mut spilled: Option<&mut ChangeSet>) -> Result<()> {
+        let Some(bucket) = self.buckets.get_mut(&time) else { return Ok(()) };
+        let mut unflushed = bucket.take_unflushed();
+        bucket.sort_as_stored(&mut unflushed);
+        let store = Arc::clone(&self.place.store);
+        let mut writer = store.sorted_writer(self.place.first_table)?;
+        self.encode(time, &unflushed, &mut |entry, stored_key, value| {
+            if let Some(spilled) = spilled.as_mut().filter(|_| entry.is_dirty) {
+                spilled.push_put(stored_key, value);
+            }
+            writer.put(stored_key, value)
+        })?;
+        writer.finish()
     }
 
     /// Moves groups to the store until half of the budget is free, the oldest windows first.
     fn spill(&mut self) -> Result<()> {
         let times: Vec<i64> = self.buckets.keys().copied().collect();
-        let mut flushed = ChangeSet::default();
+        let mut spilled = std::mem::take(&mut self.spilled);
         for time in times {
-            let Some(bucket) = self.buckets.get_mut(&time) else { continue };
-            let (dirty, mut unflushed) = (bucket.take_dirty(), bucket.take_unflushed());
-            let mut spilled = std::mem::take(&mut self.spilled);
-            self.put_entries(time, &dirty, &mut spilled)?;
-            self.spilled = spilled;
-            self.sort_by_stored_key(time, &mut unflushed);
-            for entries in unflushed.chunks(EMIT_ROWS) {
-                self.put_entries(time, entries, &mut flushed)?;
-                self.place.store.apply(self.place.first_table, &flushed)?;
-                flushed.clear();
-            }
+            self.flush(time, Some(&mut spilled))?;
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
             let slots = bucket.slots(&bucket.all());
             *bucket = Bucket::stored(bucket.keys);
@@ -284,8 +277,21 @@ impl AggregateOperator {
                 break;
             }
         }
+        spilled.end_run();
+        self.spilled = spilled;
         // Accumulators give memory back only when no group is left in them.
         if self.buckets.values().all(|bucket| bucket.entries.is_empty()) { self.states.keep(&[]) } else { Ok(()) }
+    }
+
+    /// Whether memory has no room for `rows` more rows: tables double when they are full, which is known before. A
+    /// table that is half of the budget may.
+    fn is_full(&self, rows: usize) -> bool {
+        let (budget, used) = (self.place.budget_bytes, self.memory_bytes());
+        let growth = || {
+            let largest = self.buckets.values().max_by_key(|bucket| bucket.entries.len());
+            largest.map_or(0, |bucket| bucket.growth_bytes(rows)) + self.states.growth_bytes(rows)
+        };
+        used > budget || (used > budget / 2 && used + growth() > budget)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -296,13 +302,12 @@ impl AggregateOperator {
 
 impl Operator for AggregateOperator {
     fn process(&mut self, _: usize, batch: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
-        let mut slots = Vec::with_capacity(batch.len());
-        self.resolve(batch, &mut slots)?;
-        self.states.update(&batch.columns, &slots)?;
-        if self.memory_bytes() > self.place.budget_bytes {
+        if self.is_full(batch.len()) {
             self.spill()?;
         }
-        Ok(())
+        let mut slots = Vec::with_capacity(batch.len());
+        self.resolve(batch, &mut slots)?;
+        self.states.update(&batch.columns, &slots)
     }
 
     fn emit_early(&mut self, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
@@ -348,28 +353,32 @@ impl Operator for AggregateOperator {
     fn take_changes(&mut self, changes: &mut [ChangeSet]) -> Result<()> {
         let changes = &mut changes[0];
         let below = self.expired_below.take();
-        if below.is_none() && changes.is_empty() {
-            // Nothing of it can have expired: it is handed on as it is, because there is no room to have it twice.
-            *changes = std::mem::take(&mut self.spilled);
-        }
         if let Some(below) = below {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes.push_range_delete(&from, &to);
             self.expired_unflushed = self.expired_unflushed.max(Some(below));
         }
         self.stored_counts.take_changes(changes);
-        for change in std::mem::take(&mut self.spilled).iter() {
+        let spilled = std::mem::replace(&mut self.spilled, self.place.change_set());
+        match below {
+            None => changes.append(spilled),
             // What expired after it was spilled must not come back.
-            if let Change::Put(stored_key, value) = change
-                && below.is_none_or(|below| key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below))
-            {
-                changes.push_put(stored_key, value);
-            }
+            Some(below) => spilled.visit(|change| {
+                if let Change::Put(stored_key, value) = change
+                    && key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below)
+                {
+                    changes.push_put(stored_key, value);
+                }
+                Ok(())
+            })?,
         }
         let times: Vec<i64> = self.buckets.keys().copied().collect();
         for time in times {
             let dirty = self.buckets.get_mut(&time).map(Bucket::take_dirty).unwrap_or_default();
-            self.put_entries(time, &dirty, changes)?;
+            self.encode(time, &dirty, &mut |_, stored_key, value| {
+                changes.push_put(stored_key, value);
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -382,17 +391,7 @@ impl Operator for AggregateOperator {
         }
         self.stored_counts.take_unflushed(changes);
         let times: Vec<i64> = self.buckets.keys().copied().collect();
-        for time in times {
-            let mut unflushed = self.buckets.get_mut(&time).map(Bucket::take_unflushed).unwrap_or_default();
-            self.sort_by_stored_key(time, &mut unflushed);
-            // In pieces: all of memory may be unflushed, and there is no room to have it twice.
-            for entries in unflushed.chunks(EMIT_ROWS) {
-                self.put_entries(time, entries, changes)?;
-                self.place.store.apply(self.place.first_table, changes)?;
-                changes.clear();
-            }
-        }
-        Ok(())
+        times.into_iter().try_for_each(|time| self.flush(time, None))
     }
 
     fn counts(&self) -> OperatorCounts {

@@ -23,6 +23,8 @@ pub(super) struct GroupStates {
     spec: Arc<AggregateSpec>,
     accumulators: Vec<Box<dyn Accumulator>>,
     slots: Slots,
+    /// Slots that the accumulators have room for.
+    room: usize,
     rows: RowConverter,
     /// How many state columns each accumulator has.
     widths: Vec<usize>,
@@ -36,6 +38,7 @@ impl GroupStates {
             spec: Arc::clone(spec),
             accumulators,
             slots: Slots::default(),
+            room: 0,
             rows: row_converter(&types.concat())?,
             widths: types.iter().map(Vec::len).collect(),
         })
@@ -53,6 +56,10 @@ impl GroupStates {
 
     /// Makes room for the slots taken.
     pub(super) fn grow(&mut self) {
+        if self.slots.len() > self.room {
+            // As a `Vec` does it.
+            self.room = self.slots.len().max(self.room * 2);
+        }
         self.accumulators.iter_mut().for_each(|accumulator| accumulator.grow(self.slots.len()));
     }
 
@@ -101,7 +108,7 @@ impl GroupStates {
     pub(super) fn keep(&mut self, slots: &[u32]) -> Result<()> {
         let columns = self.columns(slots)?;
         self.accumulators = self.spec.accumulators()?;
-        self.slots = Slots::default();
+        (self.slots, self.room) = (Slots::default(), 0);
         let renumbered: Vec<u32> = slots.iter().map(|_| self.slots.take()).collect();
         self.grow();
         self.merge(&columns, &renumbered)
@@ -111,6 +118,11 @@ impl GroupStates {
     pub(super) fn size_bytes(&self) -> usize {
         let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size_bytes()).sum();
         accumulators + self.slots.size_bytes()
+    }
+
+    /// Memory that they take beyond [`GroupStates::size_bytes`] if there are `groups` more: what is full doubles.
+    pub(super) fn growth_bytes(&self, groups: usize) -> usize {
+        if self.slots.len() + groups > self.room + self.slots.free() { self.size_bytes() } else { 0 }
     }
 
     fn columns(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {

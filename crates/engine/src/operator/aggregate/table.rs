@@ -13,6 +13,7 @@
 use hashbrown::HashTable;
 
 use crate::error::EngineError;
+use crate::operator::keyed::shard_of_hash;
 
 /// What to say when a table has no room for another key.
 pub(super) fn too_many_keys() -> EngineError {
@@ -119,6 +120,25 @@ impl Bucket {
         unflushed
     }
 
+    /// Puts entries in the order of the store. Most keys are told apart by their first bytes, and few are looked up twice:
+    /// millions of them are not in any cache.
+    pub(super) fn sort_as_stored(&self, entries: &mut [u32]) {
+        entries.sort_unstable_by_key(|entry| self.shard(*entry));
+        let mut with_keys: Vec<(u128, u32)> = Vec::new();
+        for of_shard in entries.chunk_by_mut(|a, b| self.shard(*a) == self.shard(*b)) {
+            with_keys.clear();
+            with_keys.extend(of_shard.iter().map(|entry| (first_bytes(self.key(*entry)), *entry)));
+            with_keys.sort_unstable_by(|(a_first, a), (b_first, b)| {
+                a_first.cmp(b_first).then_with(|| self.key(*a).cmp(self.key(*b)))
+            });
+            of_shard.iter_mut().zip(&with_keys).for_each(|(place, (_, entry))| *place = *entry);
+        }
+    }
+
+    fn shard(&self, entry: u32) -> u8 {
+        shard_of_hash(self.entries[entry as usize].hash)
+    }
+
     /// The slots of some entries.
     pub(super) fn slots(&self, entries: &[u32]) -> Vec<u32> {
         entries.iter().map(|entry| self.entries[*entry as usize].slot).collect()
@@ -136,6 +156,29 @@ impl Bucket {
             + self.key_bytes.capacity()
             + (self.dirty.capacity() + self.unflushed.capacity()) * size_of::<u32>()
     }
+
+    /// Memory that it takes beyond [`Bucket::size_bytes`] if `rows` more rows come: what is full doubles.
+    pub(super) fn growth_bytes(&self, rows: usize) -> usize {
+        let index = if self.index.len() + rows > self.index.capacity() { self.index.allocation_size() } else { 0 };
+        let key_bytes = rows * self.key_bytes.len() / self.entries.len().max(1);
+        index
+            + growth(&self.entries, rows)
+            + growth(&self.key_bytes, key_bytes)
+            + growth(&self.dirty, rows)
+            + growth(&self.unflushed, rows)
+    }
+}
+
+fn growth<T>(of: &Vec<T>, more: usize) -> usize {
+    if of.len() + more > of.capacity() { of.capacity() * size_of::<T>() } else { 0 }
+}
+
+/// The first bytes of a key as a number that sorts as they do.
+fn first_bytes(key: &[u8]) -> u128 {
+    let mut first = [0; 16];
+    let length = key.len().min(16);
+    first[..length].copy_from_slice(&key[..length]);
+    u128::from_be_bytes(first)
 }
 
 /// Hands out slots, and takes them back.
@@ -155,6 +198,11 @@ impl Slots {
 
     pub(super) fn give_back(&mut self, slots: &[u32]) {
         self.free.extend_from_slice(slots);
+    }
+
+    /// How many are free.
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
     }
 
     /// How many slots there are, free ones too.
@@ -188,6 +236,9 @@ mod tests {
         assert_eq!(bucket.take_dirty(), [b]);
         assert!(bucket.take_dirty().is_empty());
         assert_eq!(bucket.take_unflushed(), [b]);
+        let mut all = [b, a, empty];
+        bucket.sort_as_stored(&mut all);
+        assert_eq!(all, [empty, a, b], "one shard: by key, and the empty one first");
         slots.give_back(&bucket.slots(&[a]));
         assert_eq!(slots.take(), 0);
     }

@@ -81,11 +81,11 @@ impl Rows {
 
     /// What the batch changed goes to the changelog, and to the store, which has all rows from then on.
     pub(super) fn take_changes(&mut self, changes: &mut ChangeSet) -> Result<()> {
-        let mut own = ChangeSet::new();
+        let mut own = self.place.change_set();
         std::mem::take(&mut self.changed).iter().for_each(|(key, value)| own.push_put(key, value));
         self.changed_bytes = 0;
         self.place.store.apply(self.place.first_table, &own)?;
-        changes.append(&own);
+        changes.append(own);
         Ok(())
     }
 

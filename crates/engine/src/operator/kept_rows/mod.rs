@@ -157,6 +157,7 @@ impl KeptRows {
             counts: RowCounts::open(&place, place.first_table + at)?,
             // Sequences of later batches are larger than those of earlier ones.
             sequence: place.store.version().map_or(0, |batch| (batch + 1) << 32),
+            spilled: place.change_set(),
             place,
             codec: row_converter(&spec.types)?,
             spec,
@@ -170,7 +171,6 @@ impl KeptRows {
             buckets: BTreeMap::new(),
             dirty: Vec::new(),
             unflushed: Vec::new(),
-            spilled: ChangeSet::default(),
             dropped: HashSet::new(),
             gone_us: i64::MIN,
             gone_is_dirty: false,

@@ -170,7 +170,8 @@ impl KeptRows {
         }
         self.counts.take_changes(changes);
         let (first_kept, dropped) = (self.first_kept(), std::mem::take(&mut self.dropped));
-        for change in std::mem::take(&mut self.spilled).iter() {
+        let spilled = std::mem::replace(&mut self.spilled, self.place.change_set());
+        spilled.visit(|change| {
             // What expired or was dropped after it was spilled must not come back.
             if let Change::Put(stored_key, value) = change
                 && !dropped.contains(stored_key)
@@ -178,7 +179,8 @@ impl KeptRows {
             {
                 changes.push_put(stored_key, value);
             }
-        }
+            Ok(())
+        })?;
         dropped.iter().for_each(|stored_key| changes.push_delete(stored_key));
         let dirty = std::mem::take(&mut self.dirty);
         self.put_rows(&dirty, changes)?;
