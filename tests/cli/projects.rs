@@ -334,7 +334,7 @@ fn a_dry_run_tells_what_a_run_would_do_and_writes_nothing() {
         )
     );
     let other_source = dry_run(&COUNTS.replace("TABLE ev", "TABLE eve").replace("STREAM ev", "STREAM eve"));
-    assert!(other_source.stderr.contains("source 0 is 'eve', but the checkpoint was written with 'ev'"));
+    assert!(other_source.stderr.contains("source 0 is 'eve', but its checkpoint was written with 'ev'"));
 }
 
 #[test]

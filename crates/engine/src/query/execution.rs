@@ -7,7 +7,7 @@
 //! What is done after a crash is decided in [`crate::checkpoint::recovery`] alone. A batch that fails leaves nothing
 //! behind that a restart would not find and repair.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,8 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 
 use super::batch::{BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
-use super::opening::{ChangePolicy, Identity, REBUILDS, Start, open_sources, read_note, start, write_note};
+use super::comparison::{ChangePolicy, REBUILDS, conf_of, other_sources};
+use super::opening::{Start, open_sources, read_note, start, write_note};
 use super::progress::{Timer, progress_of};
 use super::state::QueryState;
 use super::trigger::Trigger;
@@ -151,8 +152,8 @@ impl StreamingQuery {
         listener: Arc<dyn ProgressListener>,
         control: Arc<Control>,
     ) -> Result<Self> {
-        let Start { checkpoint, offsets, commits, sink, identity, next, state: from, rebuilds } = start(&spec, &clock)?;
-        let Identity { metadata, identity, .. } = identity;
+        let Start { checkpoint, offsets, commits, sink, metadata, identity, next, state: from, rebuilds } =
+            start(&spec, &clock)?;
         let sources = open_sources(&spec.plan, &checkpoint)?;
         let mut tracker = WatermarkTracker::new(
             spec.plan.watermarks.clone(),
@@ -231,30 +232,12 @@ impl StreamingQuery {
             EngineError::data(format!("query '{}': the offset log has no entry {last}", self.name))
                 .help("restore the checkpoint from a backup")
         })?;
-        self.check_sources(&entry.conf)?;
+        if let Some(refusal) = other_sources(&self.plan, &entry) {
+            return Err(EngineError::config(format!("query '{}': {}", self.name, refusal.message)).help(refusal.help));
+        }
         self.last_watermark_ms = entry.batch_watermark_ms;
         self.position = entry.ends.into_iter().flatten().collect();
         Ok(())
-    }
-
-    fn check_sources(&self, conf: &BTreeMap<String, String>) -> Result<()> {
-        let now = self.conf();
-        let changed = now.iter().find(|(key, value)| conf.get(*key).is_some_and(|known| known != *value));
-        let Some((key, value)) = changed else { return Ok(()) };
-        Err(EngineError::config(format!(
-            "query '{}': {key} is '{value}', but its checkpoint was written with '{}'",
-            self.name, conf[key]
-        ))
-        .help("give the query another name or another --storage, so that it starts over with the new source"))
-    }
-
-    /// What must stay the same for the life of the checkpoint.
-    fn conf(&self) -> BTreeMap<String, String> {
-        let mut conf = BTreeMap::new();
-        for (index, stage) in self.plan.source_stages.iter().enumerate() {
-            conf.insert(format!("source {index}"), self.plan.sources[stage.source].name.clone());
-        }
-        conf
     }
 
     /// Runs until the trigger or the owner ends the query.
@@ -333,7 +316,7 @@ impl StreamingQuery {
         OffsetLogEntry {
             batch_watermark_ms: self.tracker.watermark_ms(),
             batch_timestamp_ms: self.last_start_ms,
-            conf: self.conf(),
+            conf: conf_of(&self.plan),
             watermarks: serde_json::Map::new(),
             starts: self.position.iter().cloned().map(Some).collect(),
             ends: Vec::new(),

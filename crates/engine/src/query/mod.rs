@@ -6,6 +6,7 @@
 
 mod batch;
 mod changes;
+mod comparison;
 mod dry_run;
 mod execution;
 mod graph;
@@ -29,10 +30,10 @@ mod remote_tests;
 #[cfg(test)]
 mod tests;
 
+pub use comparison::QueryChanges;
 pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook, TableOutlook};
 pub use execution::QuerySettings;
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
-pub use opening::QueryChanges;
 pub use pipeline::{
     CheckpointSettings, FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline,
 };

@@ -17,9 +17,9 @@ use datafusion::scalar::ScalarValue;
 use parking_lot::{Condvar, Mutex};
 
 use super::changes;
+use super::comparison::QueryChanges;
 use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
 use super::graph::refuse_circles;
-use super::opening::QueryChanges;
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;

@@ -207,6 +207,17 @@ impl StreamScript {
         finish(self.start()?)
     }
 
+    /// What `dry-run` says of a flow's checkpoint, a line each: what comes next, the fate of each operator's state with
+    /// its notes, and why a start would be refused.
+    pub fn outlook(&self, flow: &str) -> Vec<String> {
+        let pipeline = self.open().expect("a pipeline that can be planned");
+        let found = pipeline.dry_run().into_iter().find(|outlook| outlook.flow == flow).expect("a flow of that name");
+        let outlook = found.checkpoint.expect("a flow with a checkpoint").expect("a checkpoint that can be read");
+        let operator = |operator: crate::query::OperatorOutlook| format!("{} {:?}", operator.id, operator.fate);
+        let lines = std::iter::once(outlook.next).chain(outlook.operators.into_iter().map(operator));
+        lines.chain(outlook.refusal.map(|(message, _)| message)).collect()
+    }
+
     /// Compares all rows of a sink so far, in any order, columns separated by spaces.
     pub fn check(mut self, table: &str, expected: &[&str]) -> Self {
         self.steps += 1;

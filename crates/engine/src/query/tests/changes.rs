@@ -169,10 +169,35 @@ fn a_rebuild_waits_for_the_batch_that_is_under_way() {
     let script = StreamScript::new(&sql("update", failing)).add("ev", &rows(&[("a", 1, 0)])).process();
     let script = script.add("ev", &rows(&[("a", 0, 0)])).process_fails("DIVIDE_BY_ZERO");
     let script = rebuilding(script.change(&sql("update", COUNT_AND_SUM)));
-    let mut script = script.process_fails("cannot be rebuilt while a batch of it is under way");
+    let mut script = script.process_fails("it cannot be rebuilt while a batch of it is under way");
     // Its state fits this one, which finishes the batch.
     script.settings.changes = QueryChanges::default();
     let script = script.change(&sql("update", COUNT)).process();
     let script = rebuilding(script.change(&sql("update", COUNT_AND_SUM))).process();
     assert_eq!(last_by_key(&script), ["a 2 1"]);
+}
+
+#[test]
+fn dry_run_says_what_a_start_does() {
+    let failing = "SELECT k, count(*) AS n, sum(1 / v) AS s FROM STREAM ev GROUP BY k";
+    let script = StreamScript::new(&sql("update", COUNT)).add("ev", &rows(&[("a", 0, 0)])).process();
+    assert_eq!(script.outlook("f"), ["runs batch 1, from the state after batch 0", "aggregate-0 Kept"]);
+    // A rebuild that ends in an error is under way: the next start finishes it, whether it is asked for or not.
+    let script = rebuilding(script.change(&sql("update", failing)));
+    assert_eq!(script.outlook("f")[1], "aggregate-0 Rebuilt");
+    let mut script = script.process_fails("DIVIDE_BY_ZERO");
+    script.settings.changes = QueryChanges::default();
+    let again = "runs batch 1 again, from the state after batch 0, which computes its state anew";
+    assert_eq!(script.outlook("f"), [again, "aggregate-0 Rebuilt"]);
+    // What fits neither the old state nor that which is being made.
+    let script = script.change(&sql("update", "SELECT k, min(v) AS n FROM STREAM ev GROUP BY k"));
+    let misfit = "the state of operator 'aggregate-0' does not fit its new keys or functions";
+    assert_eq!(script.outlook("f")[1..], ["aggregate-0 Changed", misfit]);
+    let script = script.change(&sql("update", &failing.replace("1 / v", "v / 1"))).process();
+    assert_eq!(script.outlook("f"), ["runs batch 2, from the state after batch 1", "aggregate-0 Kept"]);
+    assert_eq!(last_by_key(&script), ["a 1 0.0"]);
+    // A batch that is under way, and no rebuild.
+    let script = script.change(&sql("update", failing)).add("ev", &rows(&[("a", 0, 0)]));
+    let script = rebuilding(script.process_fails("DIVIDE_BY_ZERO").change(&sql("update", COUNT)));
+    assert_eq!(script.outlook("f")[2], "it cannot be rebuilt while a batch of it is under way");
 }
