@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 
 use super::kept_rows::{Expiry, KeptRows, KeptRowsSpec, Reach};
 use super::keyed::{InputSpec, KeyedBatch};
+use super::layout::Layout;
 use super::state_table::StateTable;
 use super::{Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
 use crate::error::Result;
@@ -45,6 +46,10 @@ impl OperatorSpec for DedupSpec {
 
     fn fingerprint(&self) -> String {
         format!("v1 keys {:?} bucket {BUCKET_US}", self.input.key_types)
+    }
+
+    fn layout(&self) -> Result<Option<Layout>> {
+        Ok(Some(Layout::new(format!("keys by {BUCKET_US} us"), self.input.named_keys(), vec![Vec::new()])))
     }
 
     fn inputs(&self) -> Vec<Arc<InputSpec>> {

@@ -16,6 +16,7 @@ pub(crate) mod expand;
 pub(crate) mod join;
 pub(crate) mod kept_rows;
 pub(crate) mod keyed;
+pub(crate) mod layout;
 pub(crate) mod limit;
 pub(crate) mod normal;
 pub(crate) mod over;
@@ -33,6 +34,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::error::Result;
 use crate::state::{ChangeSet, StateStore, key};
 use keyed::{InputSpec, KeyedBatch};
+use layout::{History, Layout};
 use state_table::StateTable;
 
 pub(crate) type PhysicalExprRef = Arc<dyn PhysicalExpr>;
@@ -56,6 +58,11 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
 
     /// Everything its state rows depend on: equal fingerprints can read each other's state.
     fn fingerprint(&self) -> String;
+
+    /// What its state rows are made of, if they may be in several layouts; without one only an equal fingerprint fits.
+    fn layout(&self) -> Result<Option<Layout>> {
+        Ok(None)
+    }
 
     /// Its tables in the state store, by lasting name.
     fn stores(&self) -> Vec<String> {
@@ -111,6 +118,8 @@ pub(crate) struct Place {
     pub(crate) workers: usize,
     /// Memory for the state of this worker, in bytes.
     pub(crate) budget_bytes: usize,
+    /// The layouts its rows may be in; none for the one of now alone.
+    pub(crate) history: Option<Arc<History>>,
 }
 
 impl Place {

@@ -272,7 +272,7 @@ impl<'a> Exit<'a> {
                 let stage = &run.plan.operators[at];
                 let spec = stage.spec.inputs().swap_remove(input);
                 let late_us = run.watermarks.behind(stage.lag_us).late_us;
-                Next::Operator { at, input, keyer: Keyer::new(spec, run.workers)?, late_us }
+                Next::Operator { at, input, keyer: Keyer::new(spec, stage.history.as_deref(), run.workers)?, late_us }
             }
         };
         Ok(Self { run, exits, steps, next })

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::comparison::{Comparison, START_OVER, identity_of, other_sources};
 use super::execution::QuerySpec;
 use crate::checkpoint::inspect::numbers_of_logs;
-use crate::checkpoint::{Facts, IdentityChanges, Metadata, OffsetLog, plan_recovery};
+use crate::checkpoint::{Facts, IdentityChanges, Metadata, OffsetLog, Step, plan_recovery};
 use crate::error::Result;
 use crate::plan::catalog::Role;
 use crate::sink::{BatchId, SinkToken};
@@ -65,6 +65,8 @@ pub struct OperatorOutlook {
     pub id: String,
     /// Its fate.
     pub fate: OperatorFate,
+    /// What becomes of the parts of its state.
+    pub notes: Vec<String>,
 }
 
 /// The fate of an operator's state.
@@ -73,6 +75,8 @@ pub struct OperatorOutlook {
 pub enum OperatorFate {
     /// The query goes on with it.
     Kept,
+    /// The query goes on with it, and its parts are not all as they were.
+    Migrated,
     /// There is none yet.
     New,
     /// It means something else than the query of now needs.
@@ -85,7 +89,7 @@ pub enum OperatorFate {
 
 /// Reads a checkpoint and compares it with the query of now.
 pub(super) fn checkpoint_outlook(spec: &QuerySpec) -> Result<CheckpointOutlook> {
-    let (checkpoint, now) = (&spec.checkpoint, identity_of(spec));
+    let (checkpoint, now) = (&spec.checkpoint, identity_of(spec)?);
     let mut outlook = CheckpointOutlook {
         location: checkpoint.location().to_owned(),
         last_commit: None,
@@ -111,7 +115,8 @@ pub(super) fn checkpoint_outlook(spec: &QuerySpec) -> Result<CheckpointOutlook> 
     if finishes_rebuild {
         outlook.next.push_str(", which computes its state anew");
     }
-    outlook.operators = operator_fates(&comparison.changes, spec.change.rebuild, finishes_rebuild);
+    let (Step::RunNew { batch } | Step::Replay { batch, .. } | Step::FinishCommit { batch }) = plan.next;
+    outlook.operators = operator_fates(&comparison.changes, spec.change.rebuild, finishes_rebuild, batch);
     if let Err(error) = comparison.metadata.refuse_another(checkpoint, &now) {
         outlook.refusal = Some((error.to_string(), error.next_step().unwrap_or(START_OVER).to_owned()));
         return Ok(outlook);
@@ -123,16 +128,28 @@ pub(super) fn checkpoint_outlook(spec: &QuerySpec) -> Result<CheckpointOutlook> 
 }
 
 fn fate(id: &str, fate: OperatorFate) -> OperatorOutlook {
-    OperatorOutlook { id: id.to_owned(), fate }
+    OperatorOutlook { id: id.to_owned(), fate, notes: Vec::new() }
 }
 
-/// The fate of each operator of the query and of the checkpoint.
-fn operator_fates(changes: &IdentityChanges, rebuilds: bool, finishes_rebuild: bool) -> Vec<OperatorOutlook> {
+/// The fate of each operator of the query and of the checkpoint, when `batch` is the next.
+fn operator_fates(
+    changes: &IdentityChanges,
+    rebuilds: bool,
+    finishes_rebuild: bool,
+    batch: BatchId,
+) -> Vec<OperatorOutlook> {
     let of_now = |fate: OperatorFate| if rebuilds { OperatorFate::Rebuilt } else { fate };
     let each = |ids: &[String], what: OperatorFate| ids.iter().map(|id| fate(id, what)).collect::<Vec<_>>();
     let kept = if finishes_rebuild { OperatorFate::Rebuilt } else { of_now(OperatorFate::Kept) };
     let mut fates = each(&changes.kept, kept);
-    fates.extend(each(&changes.changed, of_now(OperatorFate::Changed)));
+    for (id, notes) in &changes.evolved {
+        let notes = notes.iter().filter(|_| !rebuilds).map(|note| note.describe(batch)).collect();
+        fates.push(OperatorOutlook { notes, ..fate(id, of_now(OperatorFate::Migrated)) });
+    }
+    for (id, why) in &changes.changed {
+        let notes = if rebuilds { Vec::new() } else { vec![why.clone()] };
+        fates.push(OperatorOutlook { notes, ..fate(id, of_now(OperatorFate::Changed)) });
+    }
     fates.extend(each(&changes.added, of_now(OperatorFate::New)));
     fates.extend(each(&changes.removed, OperatorFate::Dropped));
     fates

@@ -16,15 +16,14 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 
 use super::batch::{BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
-use super::comparison::{ChangePolicy, REBUILDS, conf_of, other_sources};
+use super::comparison::{ChangePolicy, REBUILDS, Standing, conf_of, other_sources};
 use super::opening::{Start, open_sources, read_note, start, write_note};
 use super::progress::{Timer, progress_of};
 use super::state::QueryState;
 use super::trigger::Trigger;
 use super::watermark::{WatermarkPolicy, WatermarkTracker};
 use crate::checkpoint::{
-    CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, Metadata, OffsetLog, OffsetLogEntry,
-    QueryIdentity, Retention, Step,
+    CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, OffsetLog, OffsetLogEntry, Retention, Step,
 };
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
@@ -117,10 +116,8 @@ pub(crate) struct StreamingQuery {
     pub(super) name: String,
     pub(super) plan: StreamingPlan,
     pub(super) settings: QuerySettings,
-    pub(super) metadata: Metadata,
+    pub(super) standing: Standing,
     pub(super) checkpoint: CheckpointDir,
-    pub(super) identity: QueryIdentity,
-    pub(super) rebuilds: bool,
     pub(super) run_id: String,
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) sink: Box<dyn Sink>,
@@ -147,13 +144,15 @@ pub(crate) struct StreamingQuery {
 impl StreamingQuery {
     /// Opens checkpoint, sink and sources, and decides how to go on.
     pub(crate) fn open(
-        spec: QuerySpec,
+        mut spec: QuerySpec,
         clock: Arc<dyn Clock>,
         listener: Arc<dyn ProgressListener>,
         control: Arc<Control>,
     ) -> Result<Self> {
-        let Start { checkpoint, offsets, commits, sink, metadata, identity, next, state: from, rebuilds } =
-            start(&spec, &clock)?;
+        let Start { checkpoint, offsets, commits, sink, standing, next, state: from } = start(&spec, &clock)?;
+        for stage in &mut spec.plan.operators {
+            stage.history = standing.history(stage.spec.id());
+        }
         let sources = open_sources(&spec.plan, &checkpoint)?;
         let mut tracker = WatermarkTracker::new(
             spec.plan.watermarks.clone(),
@@ -177,10 +176,8 @@ impl StreamingQuery {
             name: spec.name,
             plan: spec.plan,
             settings: spec.settings,
-            metadata,
+            standing,
             checkpoint,
-            identity,
-            rebuilds,
             run_id,
             sources,
             sink,
@@ -202,7 +199,7 @@ impl StreamingQuery {
         };
         query.find_position(&note)?;
         if !is_emptied {
-            query.metadata.record_operators(&query.checkpoint, &query.identity)?;
+            query.standing.record(&query.plan.operators, &query.checkpoint)?;
         }
         Ok(query)
     }
@@ -218,15 +215,12 @@ impl StreamingQuery {
         let (Step::RunNew { batch } | Step::Replay { batch, .. } | Step::FinishCommit { batch }) = self.first_step;
         self.next_batch = batch;
         let Some(last) = batch.checked_sub(1) else {
-            self.position = match (self.offsets.get(0)?, &self.metadata.first_offsets) {
+            self.position = match (self.offsets.get(0)?, self.standing.first_offsets()) {
                 (Some(entry), _) => entry.starts.into_iter().flatten().collect(),
                 (None, Some(first)) if first.len() == self.sources.len() => first.clone(),
                 (None, _) => self.sources.iter_mut().map(|source| source.initial_offset()).collect::<Result<_>>()?,
             };
-            if self.metadata.first_offsets.as_ref() != Some(&self.position) {
-                self.metadata.record_first_offsets(&self.checkpoint, &self.position)?;
-            }
-            return Ok(());
+            return self.standing.record_first_offsets(&self.checkpoint, &self.position);
         };
         let entry = self.offsets.get(last)?.ok_or_else(|| {
             EngineError::data(format!("query '{}': the offset log has no entry {last}", self.name))
@@ -247,7 +241,7 @@ impl StreamingQuery {
             tracing::info!(query = self.name, batch, "replaying the batch that was under way");
             let timer = Timer::start(&self.clock);
             self.run_entry(batch, &entry, write_sink, timer)?;
-        } else if self.rebuilds {
+        } else if self.standing.wants_rebuild() {
             self.rebuild()?;
         }
         let until = match self.settings.trigger {
@@ -366,7 +360,7 @@ impl StreamingQuery {
             .phase(|d| &mut d.sink_commit, || if write_sink { self.sink.commit() } else { Ok(Default::default()) })?;
         timer.phase(|d| &mut d.commit_offsets, || self.commits.add(batch, &commit))?;
         if rebuilds {
-            self.metadata.record_operators(&self.checkpoint, &self.identity)?;
+            self.standing.record(&self.plan.operators, &self.checkpoint)?;
         }
         self.position = entry.ends.iter().flatten().cloned().collect();
         for (source, end) in self.sources.iter_mut().zip(&self.position) {
@@ -514,7 +508,7 @@ impl StreamingQuery {
     }
 
     pub(super) fn identity(&self) -> (String, String, String) {
-        (self.metadata.id.clone(), self.run_id.clone(), self.name.clone())
+        (self.standing.id().to_owned(), self.run_id.clone(), self.name.clone())
     }
 
     pub(super) fn sink_description(&self) -> String {

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use super::comparison::{Comparison, REBUILDS, START_OVER, identity_of};
+use super::comparison::{Comparison, START_OVER, Standing, identity_of};
 use super::execution::{QuerySpec, StreamingQuery};
 use super::progress::Timer;
 use super::state::StateFrom;
 use crate::checkpoint::{
-    CheckpointDir, CommitLog, CommitLogEntry, Facts, Metadata, OffsetLog, OffsetLogEntry, QueryIdentity, Step,
-    plan_recovery,
+    CheckpointDir, CommitLog, CommitLogEntry, Facts, Metadata, OffsetLog, OffsetLogEntry, Step, plan_recovery,
 };
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
@@ -24,13 +23,10 @@ pub(super) struct Start {
     pub(super) offsets: OffsetLog,
     pub(super) commits: CommitLog,
     pub(super) sink: Box<dyn Sink>,
-    pub(super) metadata: Metadata,
-    pub(super) identity: QueryIdentity,
+    pub(super) standing: Standing,
     pub(super) next: Step,
     /// None for a query without stateful operators.
     pub(super) state: Option<StateFrom>,
-    /// Whether all state is to be built anew before anything else.
-    pub(super) rebuilds: bool,
 }
 
 /// Takes the checkpoint over, opens the sink and decides how to go on.
@@ -53,7 +49,7 @@ pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
         return Err(EngineError::config(format!("query '{}': {}", spec.name, refusal.message)).help(refusal.help));
     }
     // What is replayed may be a rebuild, which begins with no state.
-    let (is_rebuilding, rebuilds) = (comparison.finishes_rebuild(recovery.next), comparison.wants_rebuild);
+    let is_emptied = comparison.finishes_rebuild(recovery.next) || comparison.wants_rebuild;
     if let Some(note) = &recovery.note {
         tracing::warn!(query = spec.name, note, "recovery");
     }
@@ -61,10 +57,10 @@ pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
         // Of a query that kept no state so far there is an empty one after each batch.
         version: recovery.state_version.or_else(|| commits.latest_id().filter(|_| !had_state)),
         exists: had_state,
-        is_emptied: is_rebuilding || rebuilds,
+        is_emptied,
     });
-    let (metadata, identity) = (comparison.metadata, identity_of(spec));
-    Ok(Start { checkpoint, offsets, commits, sink, metadata, identity, next: recovery.next, state, rebuilds })
+    let standing = comparison.standing(is_emptied);
+    Ok(Start { checkpoint, offsets, commits, sink, standing, next: recovery.next, state })
 }
 
 /// Reads or makes the query's metadata, and refuses a query whose state would be lost; tells whether it is new.
@@ -75,7 +71,7 @@ fn compare(
     last_commit: Option<BatchId>,
 ) -> Result<(Comparison, bool)> {
     let is_new = Metadata::read(checkpoint)?.is_none();
-    let metadata = Metadata::create_or_read(checkpoint, &identity_of(spec))?.0;
+    let metadata = Metadata::create_or_read(checkpoint, &identity_of(spec)?)?.0;
     let comparison = Comparison::of(spec, metadata, last, last_commit)?;
     if is_new {
         return Ok((comparison, true));
@@ -84,6 +80,11 @@ fn compare(
         let (name, location) = (&spec.name, checkpoint.location());
         let message = format!("query '{name}' was changed: {} (checkpoint '{location}')", refusal.message);
         return Err(EngineError::config(message).help(refusal.help));
+    }
+    for (id, notes) in comparison.changes.evolved.iter().filter(|_| !spec.change.rebuild) {
+        let notes: Vec<String> =
+            notes.iter().map(|note| note.describe(last_commit.map_or(0, |batch| batch + 1))).collect();
+        tracing::info!(query = spec.name, operator = id, changes = notes.join("; "), "its state is migrated");
     }
     for id in &comparison.changes.added {
         tracing::info!(query = spec.name, operator = id, "a new operator begins without state");
@@ -132,7 +133,7 @@ pub(super) fn read_note(note: &serde_json::Value) -> Result<CommitLogEntry> {
 impl StreamingQuery {
     /// Builds all state anew: one batch that reads again what was read since the query's first offsets.
     pub(super) fn rebuild(&mut self) -> Result<()> {
-        let first = match (&self.metadata.first_offsets, self.offsets.get(0)?) {
+        let first = match (self.standing.first_offsets(), self.offsets.get(0)?) {
             (Some(first), _) => first.clone(),
             (None, Some(entry)) => entry.starts.into_iter().flatten().collect(),
             (None, None) => {
@@ -144,9 +145,7 @@ impl StreamingQuery {
         let mut entry = self.new_entry();
         entry.starts = first.into_iter().map(Some).collect();
         entry.ends = self.position.iter().cloned().map(Some).collect();
-        let operators = serde_json::to_string(&self.identity.operators);
-        let operators = operators.map_err(|error| EngineError::internal("names of operators").caused_by(error))?;
-        entry.conf.insert(REBUILDS.to_owned(), operators);
+        self.standing.mark_rebuild(&mut entry)?;
         let batch = self.next_batch;
         tracing::info!(
             query = self.name,

@@ -213,7 +213,9 @@ impl StreamScript {
         let pipeline = self.open().expect("a pipeline that can be planned");
         let found = pipeline.dry_run().into_iter().find(|outlook| outlook.flow == flow).expect("a flow of that name");
         let outlook = found.checkpoint.expect("a flow with a checkpoint").expect("a checkpoint that can be read");
-        let operator = |operator: crate::query::OperatorOutlook| format!("{} {:?}", operator.id, operator.fate);
+        let operator = |operator: crate::query::OperatorOutlook| {
+            format!("{} {:?} {}", operator.id, operator.fate, operator.notes.join("; ")).trim_end().to_owned()
+        };
         let lines = std::iter::once(outlook.next).chain(outlook.operators.into_iter().map(operator));
         lines.chain(outlook.refusal.map(|(message, _)| message)).collect()
     }

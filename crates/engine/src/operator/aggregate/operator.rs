@@ -9,6 +9,8 @@ use super::states::GroupStates;
 use super::table::{Bucket, too_many_keys};
 use crate::error::Result;
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
+use crate::operator::layout::History;
+use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
@@ -35,9 +37,10 @@ pub(crate) struct AggregateOperator {
 impl AggregateOperator {
     /// A worker with the groups that the store has for its shards.
     pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
+        let history = History::of(place.history.as_ref(), spec.as_ref())?;
         let mut operator = Self {
-            rows: GroupRows::new(spec.layout())?,
-            states: GroupStates::new(&spec)?,
+            rows: GroupRows::new(spec.output_layout(), KeyCodec::new(&history)?),
+            states: GroupStates::new(&spec, &history)?,
             spec,
             stored_counts: RowCounts::open(&place, place.first_table)?,
             place,
@@ -191,7 +194,7 @@ impl AggregateOperator {
         if page.keys.is_empty() {
             return Ok(());
         }
-        let results = GroupStates::results_of(&self.spec, &page.values)?;
+        let results = self.states.results_of(&page.values)?;
         emit(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?)
     }
 
@@ -234,7 +237,7 @@ impl AggregateOperator {
     }
 
     fn put_entries(&mut self, time: i64, entries: &[u32], changes: &mut ChangeSet) -> Result<()> {
-        let mut stored_key = Vec::new();
+        let (mut stored_key, mut buffer) = (Vec::new(), Vec::new());
         for entries in entries.chunks(EMIT_ROWS) {
             let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
             let values = self.states.encode(&bucket.slots(entries))?;
@@ -246,8 +249,7 @@ impl AggregateOperator {
                     bucket.key(*entry),
                     &mut stored_key,
                 );
-                let value = values.as_ref().map(|values| values.row(row));
-                changes.push_put(&stored_key, value.as_ref().map_or(&[][..], |value| value.as_ref()));
+                changes.push_put(&stored_key, values.as_ref().map_or(&[][..], |values| values.get(row, &mut buffer)));
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 //!            12:00:30 ─> ...
 //! ```
 //!
-//! In the store a row is `bucket · shard · key, time, sequence -> matched, columns`, so that what is too old is one
+//! In the store a row is `bucket · shard · key, time, sequence -> layout and matched, columns`, so that what is too old is one
 //! range, and the rows of a key in a bucket are one. A row that is too old in a bucket that is not stays there and is
 //! passed over: the moment up to which rows are gone is kept beside them.
 //!
@@ -20,10 +20,10 @@ use std::collections::{BTreeMap, HashSet};
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
-use arrow::row::RowConverter;
 use hashbrown::HashTable;
 
-use super::keyed::{KeyedBatch, row_converter, shard_of_hash};
+use super::keyed::{KeyedBatch, shard_of_hash};
+use super::layout::codec::ValueCodec;
 use super::row_counts::RowCounts;
 use super::{EMIT_ROWS, NO_EXPIRY, OperatorCounts, Place};
 use crate::error::Result;
@@ -118,7 +118,7 @@ pub(crate) struct KeptRows {
     spec: KeptRowsSpec,
     place: Place,
     table: usize,
-    codec: RowConverter,
+    codec: ValueCodec,
     index: HashTable<u32>,
     entries: Vec<Entry>,
     free_entries: Vec<u32>,
@@ -157,8 +157,11 @@ impl KeptRows {
             counts: RowCounts::open(&place, place.first_table + at)?,
             // Sequences of later batches are larger than those of earlier ones.
             sequence: place.store.version().map_or(0, |batch| (batch + 1) << 32),
+            codec: match &place.history {
+                Some(history) => ValueCodec::new(history, at)?,
+                None => ValueCodec::plain(spec.types.iter().map(|kind| vec![kind.clone()]).collect())?,
+            },
             place,
-            codec: row_converter(&spec.types)?,
             spec,
             index: HashTable::new(),
             entries: Vec::new(),

@@ -23,6 +23,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::kept_rows::{Expiry, KeptRowsSpec, Reach};
 use super::keyed::InputSpec;
+use super::layout::{Layout, Part};
 use super::state_table::StateTable;
 use super::{Operator, OperatorSpec, PhysicalExprRef, Place, StateBound};
 use crate::error::Result;
@@ -124,6 +125,12 @@ impl OperatorSpec for StreamJoinSpec {
         let (left, right) = (self.kept(LEFT).types, self.kept(RIGHT).types);
         let keys = &self.sides[LEFT].input.key_types;
         format!("v1 {:?} keys {keys:?} left {left:?} right {right:?} bucket {}", self.kind, self.bucket_us)
+    }
+
+    fn layout(&self) -> Result<Option<Layout>> {
+        let kind = format!("a {:?} join by {} us", self.kind, self.bucket_us);
+        let sides = self.sides.iter().map(|side| Part::columns(&side.schema)).collect();
+        Ok(Some(Layout::new(kind, self.sides[LEFT].input.named_keys(), sides)))
     }
 
     fn stores(&self) -> Vec<String> {

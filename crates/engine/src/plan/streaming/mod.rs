@@ -48,6 +48,7 @@ use super::functions::batch_time::BatchTime;
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
 use crate::operator::join::StaticJoin;
+use crate::operator::layout::History;
 use crate::operator::stateless::Step;
 use crate::sink::OutputMode;
 use cdc::CdcNode;
@@ -83,6 +84,8 @@ pub(crate) struct OperatorStage {
     pub(crate) lag_us: i64,
     pub(crate) steps: Vec<Step>,
     pub(crate) output: StageOutput,
+    /// The layouts its state may be in, once its checkpoint is open.
+    pub(crate) history: Option<Arc<History>>,
 }
 
 /// A watermark of the query.
