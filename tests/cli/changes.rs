@@ -89,3 +89,33 @@ fn a_source_gets_columns_and_wider_types_and_the_query_functions() {
     let narrower = "max(v) was of BIGINT and is of INT, which is not wider";
     assert!(refused.code == 3 && refused.stderr.contains(narrower), "{}", refused.stderr);
 }
+
+#[test]
+fn state_has_a_time_to_live_where_the_settings_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("p/transformations")).unwrap();
+    fs::create_dir(folder.join("p/in")).unwrap();
+    write_query(folder, "count(*) AS n");
+    fs::rename(folder.join("q.sql"), folder.join("p/transformations/q.sql")).unwrap();
+    fs::write(
+        folder.join("p/spark-pipeline.yml"),
+        "name: p\nstorage: st\nlibraries:\n  - glob:\n      include: transformations/**\n",
+    )
+    .unwrap();
+    let explained = |yml: &str| {
+        fs::write(folder.join("p/highwater.yml"), yml).unwrap();
+        run(folder, &["explain", "p"])
+    };
+    let check = |yml: &str, expected: &str| {
+        let told = explained(yml);
+        assert!(told.code == 0 && told.stdout.contains(expected), "{yml}{}{}", told.stdout, told.stderr);
+    };
+    check("", "not bounded: it keeps a row for every key there ever was");
+    check("state:\n  ttl: 7 days\n", "bounded: a row is kept until 7 days after its last row");
+    let own = "flows:\n  totals_flow:\n    state:\n      operators:\n        aggregate-0:\n          ttl: 36 hours\n";
+    check(&format!("state:\n  ttl: 7 days\n{own}"), "bounded: a row is kept until 36 hours after its last row");
+    let refused = explained(&own.replace("aggregate-0", "aggregate-1"));
+    let help = "did you mean 'aggregate-0'?";
+    assert!(refused.code != 0 && refused.stderr.contains(help), "{}{}", refused.stdout, refused.stderr);
+}

@@ -1,6 +1,6 @@
 //! Deduplication: the first row of each key passes at once, later ones do not while the key is remembered.
 //!
-//! Without event time a key is remembered for ever. With event time among the keys it is forgotten when the watermark
+//! Without event time a key is remembered for ever, or for a time to live from its first row on. With event time among the keys it is forgotten when the watermark
 //! reaches it (Spark's `dropDuplicates`); with event time beside them, when the watermark is the delay beyond it
 //! (`dropDuplicatesWithinWatermark`).
 
@@ -66,6 +66,10 @@ impl OperatorSpec for DedupSpec {
         }
     }
 
+    fn takes_ttl(&self) -> bool {
+        self.expiry.is_none()
+    }
+
     fn state_tables(&self) -> Result<Vec<StateTable>> {
         Ok(vec![StateTable::rows(&self.id, &self.input, None, self.expiry, false)])
     }
@@ -115,6 +119,10 @@ impl DedupOperator {
 }
 
 impl Operator for DedupOperator {
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        self.kept.begin_batch(time_us)
+    }
+
     fn process(&mut self, _: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
         let all: Vec<u32> = (0..u32::try_from(rows.len()).unwrap_or(u32::MAX)).collect();
         self.kept.load_for(rows, &all, Reach::default())?;

@@ -24,6 +24,7 @@ pub(crate) mod row_counts;
 pub(crate) mod state_table;
 pub(crate) mod stateless;
 pub(crate) mod stream_join;
+pub(crate) mod ttl;
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::state::{ChangeSet, StateStore, key};
 use keyed::{InputSpec, KeyedBatch};
 use layout::{History, Layout};
 use state_table::StateTable;
+use ttl::Ttl;
 
 pub(crate) type PhysicalExprRef = Arc<dyn PhysicalExpr>;
 
@@ -81,6 +83,11 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
         matches!(self.bound(), StateBound::Watermark(_))
     }
 
+    /// Whether it can forget rows by their age: nothing else bounds it, and its rows are kept by no other time.
+    fn takes_ttl(&self) -> bool {
+        false
+    }
+
     /// Whether it may take back rows it has given, in output mode update.
     fn revises(&self) -> bool {
         false
@@ -120,6 +127,8 @@ pub(crate) struct Place {
     pub(crate) budget_bytes: usize,
     /// The layouts its rows may be in; none for the one of now alone.
     pub(crate) history: Option<Arc<History>>,
+    /// How long its rows are kept.
+    pub(crate) ttl: Option<Ttl>,
 }
 
 impl Place {
@@ -131,6 +140,12 @@ impl Place {
 
 /// One worker's share of a stateful operator.
 pub(crate) trait Operator: Send {
+    /// Begins a batch of this processing time, the offset log's: forgets what is over by then.
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        let _ = time_us;
+        Ok(())
+    }
+
     /// Takes rows of one input; what is final at once is emitted.
     fn process(&mut self, input: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()>;
 

@@ -423,6 +423,7 @@ impl StreamingQuery {
         }
         let settings = BatchSettings {
             workers: self.settings.parallelism.max(1),
+            time_us: entry.batch_timestamp_ms.saturating_mul(1000),
             early: write_sink && !mutes && self.sink.is_immediate(),
             abort: &self.control.abort,
         };

@@ -69,7 +69,8 @@ impl QueryState {
         for (stage, tables) in spec.plan.operators.iter().zip(&tables) {
             let open = |worker| {
                 let (store, history) = (Arc::clone(&store), stage.history.clone());
-                Arc::clone(&stage.spec).open(Place { store, first_table, worker, workers, budget_bytes, history })
+                let ttl = stage.ttl;
+                Arc::clone(&stage.spec).open(Place { store, first_table, worker, workers, budget_bytes, history, ttl })
             };
             operators.push((0..workers).map(open).collect::<Result<Vec<_>>>()?);
             first_table += tables.len();

@@ -33,6 +33,8 @@ pub struct StreamScript {
 struct Recorder {
     heard: Mutex<Heard>,
     changed: Condvar,
+    /// A clock that goes on with each batch, and how far.
+    moves: Mutex<Option<(Arc<ManualClock>, Duration)>>,
 }
 
 #[derive(Default)]
@@ -44,6 +46,9 @@ struct Heard {
 
 impl ProgressListener for Recorder {
     fn on_progress(&self, progress: &StreamingQueryProgress) {
+        if let Some((clock, by)) = &*self.moves.lock() {
+            clock.advance(*by);
+        }
         self.heard.lock().progress.push(progress.clone());
         self.changed.notify_all();
     }
@@ -148,6 +153,12 @@ impl StreamScript {
     /// Moves the clock on.
     pub fn advance(self, duration: Duration) -> Self {
         self.clock.advance(duration);
+        self
+    }
+
+    /// Moves the clock on by so much at the end of each batch from now on.
+    pub fn advance_with_each_batch(self, by: Duration) -> Self {
+        *self.progress.moves.lock() = Some((Arc::clone(&self.clock), by));
         self
     }
 

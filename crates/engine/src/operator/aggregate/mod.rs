@@ -12,6 +12,7 @@
 //! forgotten in append and update mode. This is Spark's rule; see the SQL reference on event time.
 
 pub(crate) mod accumulator;
+mod aging;
 mod operator;
 mod output;
 mod session;
@@ -25,7 +26,7 @@ use arrow::array::BooleanArray;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use super::keyed::InputSpec;
+use super::keyed::{Bucketing, InputSpec};
 use super::layout::{Layout, Part};
 use super::state_table::{StateLayout, StateTable, shown_name};
 use super::{Operator, OperatorSpec, Place, StateBound};
@@ -169,6 +170,11 @@ impl OperatorSpec for AggregateSpec {
             None if self.input.keys.is_empty() && self.session.is_none() => StateBound::Rows(1),
             _ => StateBound::None,
         }
+    }
+
+    fn takes_ttl(&self) -> bool {
+        // Windows and event time are what their groups are kept by; one group for all rows is no growing state.
+        self.session.is_none() && matches!(self.input.bucket, Bucketing::None) && !self.input.keys.is_empty()
     }
 
     fn revises(&self) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::AggregateSpec;
+use super::aging::Aging;
 use super::output::GroupRows;
 use super::states::GroupStates;
 use super::table::{Bucket, too_many_keys};
@@ -18,26 +19,29 @@ use crate::state::{Change, ChangeSet, key};
 
 /// One worker's groups.
 pub(crate) struct AggregateOperator {
-    spec: Arc<AggregateSpec>,
-    place: Place,
-    rows: GroupRows,
-    states: GroupStates,
-    buckets: BTreeMap<i64, Bucket>,
+    pub(super) spec: Arc<AggregateSpec>,
+    pub(super) place: Place,
+    pub(super) rows: GroupRows,
+    pub(super) states: GroupStates,
+    pub(super) buckets: BTreeMap<i64, Bucket>,
     /// Groups by bucket and shard, as the table has them.
-    stored_counts: RowCounts,
+    pub(super) stored_counts: RowCounts,
     /// Changes of groups that were moved out of memory before the batch ended.
     spilled: ChangeSet,
     /// Every bucket below was dropped since the last commit.
     expired_below: Option<i64>,
     /// Every bucket below was dropped since the state store last heard of it.
     expired_unflushed: Option<i64>,
-    counts: OperatorCounts,
+    /// What a time to live needs.
+    pub(super) aging: Aging,
+    pub(super) counts: OperatorCounts,
 }
 
 impl AggregateOperator {
     /// A worker with the groups that the store has for its shards.
     pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
         let history = History::of(place.history.as_ref(), spec.as_ref())?;
+        let aging = Aging::open(&place)?;
         let mut operator = Self {
             rows: GroupRows::new(spec.output_layout(), KeyCodec::new(&history)?),
             states: GroupStates::new(&spec, &history)?,
@@ -45,6 +49,7 @@ impl AggregateOperator {
             stored_counts: RowCounts::open(&place, place.first_table)?,
             place,
             buckets: BTreeMap::new(),
+            aging,
             spilled: ChangeSet::default(),
             expired_below: None,
             expired_unflushed: None,
@@ -63,9 +68,10 @@ impl AggregateOperator {
         let mut missing: Vec<(i64, u32)> = Vec::new();
         let mut row = 0;
         while row < batch.len() {
-            let time = batch.buckets[row];
+            let of_rows = batch.buckets[row];
+            let time = self.place_of(of_rows);
             let bucket = self.buckets.entry(time).or_default();
-            while row < batch.len() && batch.buckets[row] == time {
+            while row < batch.len() && batch.buckets[row] == of_rows {
                 let (hash, key) = (batch.hashes[row], batch.key(row));
                 let entry = match bucket.find(hash, key) {
                     Some(entry) => entry,
@@ -143,14 +149,19 @@ impl AggregateOperator {
         self.buckets.keys().take_while(is_over).copied().collect()
     }
 
-    fn drop_bucket(&mut self, time: i64) {
+    pub(super) fn drop_bucket(&mut self, time: i64) {
+        self.forget_bucket(time);
+        self.expired_below = self.expired_below.max(Some(time + 1));
+        self.stored_counts.drop_below(time + 1);
+    }
+
+    /// Takes a bucket out of memory, whose groups are no more.
+    pub(super) fn forget_bucket(&mut self, time: i64) {
         let Some(bucket) = self.buckets.remove(&time) else { return };
         let slots = bucket.slots(&bucket.all());
         self.states.free(&slots);
         self.counts.rows_total -= bucket.keys;
         self.counts.rows_removed += bucket.keys;
-        self.expired_below = self.expired_below.max(Some(time + 1));
-        self.stored_counts.drop_below(time + 1);
     }
 
     /// Emits every group of a bucket, those in the store too.
@@ -297,8 +308,14 @@ impl AggregateOperator {
 }
 
 impl Operator for AggregateOperator {
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        self.counts.rows_removed = 0;
+        self.age(time_us)
+    }
+
     fn process(&mut self, _: usize, batch: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
         let mut slots = Vec::with_capacity(batch.len());
+        self.bring_forward(batch)?;
         self.resolve(batch, &mut slots)?;
         self.states.update(&batch.columns, &slots)?;
         if self.memory_bytes() > self.place.budget_bytes {
@@ -314,8 +331,9 @@ impl Operator for AggregateOperator {
         let mut touched: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for (row, time) in rows.buckets.iter().enumerate() {
             // A group that was moved to disk meanwhile comes out at the end of the batch.
-            if let Some(entry) = self.buckets.get(time).and_then(|b| b.find(rows.hashes[row], rows.key(row))) {
-                touched.entry(*time).or_default().push(entry);
+            let time = self.place_of(*time);
+            if let Some(entry) = self.buckets.get(&time).and_then(|b| b.find(rows.hashes[row], rows.key(row))) {
+                touched.entry(time).or_default().push(entry);
             }
         }
         for (time, mut entries) in touched {
@@ -339,7 +357,6 @@ impl Operator for AggregateOperator {
             }
             OutputMode::Update => self.emit_dirty(emit)?,
         }
-        self.counts.rows_removed = 0;
         if self.spec.output_mode != OutputMode::Complete {
             expired.into_iter().for_each(|time| self.drop_bucket(time));
         }
@@ -359,6 +376,7 @@ impl Operator for AggregateOperator {
             changes.push_range_delete(&from, &to);
             self.expired_unflushed = self.expired_unflushed.max(Some(below));
         }
+        self.aging.take_changes(&self.place, changes);
         self.stored_counts.take_changes(changes);
         for change in std::mem::take(&mut self.spilled).iter() {
             // What expired after it was spilled must not come back.
@@ -382,6 +400,7 @@ impl Operator for AggregateOperator {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes.push_range_delete(&from, &to);
         }
+        self.aging.take_unflushed(&self.place, changes);
         self.stored_counts.take_unflushed(changes);
         let times: Vec<i64> = self.buckets.keys().copied().collect();
         for time in times {

@@ -164,6 +164,7 @@ impl KeptRows {
         if std::mem::take(&mut self.gone_is_dirty) {
             self.put_gone(changes);
         }
+        self.unstamped.take_changes(&self.place, changes);
         self.counts.take_changes(changes);
         let (first_kept, dropped) = (self.first_kept(), std::mem::take(&mut self.dropped));
         for change in std::mem::take(&mut self.spilled).iter() {
@@ -195,6 +196,7 @@ impl KeptRows {
         if std::mem::take(&mut self.gone_is_unflushed) {
             self.put_gone(changes);
         }
+        self.unstamped.take_unflushed(&self.place, changes);
         self.counts.take_unflushed(changes);
         let unflushed = std::mem::take(&mut self.unflushed);
         // In pieces: all of memory may be unflushed, and there is no room to have it twice.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use super::kept_rows::{Expiry, KeptRowsSpec, Reach};
-use super::keyed::InputSpec;
+use super::keyed::{Bucketing, InputSpec};
 use super::layout::{Layout, Part};
 use super::state_table::StateTable;
 use super::{Operator, OperatorSpec, PhysicalExprRef, Place, StateBound};
@@ -160,6 +160,11 @@ impl OperatorSpec for StreamJoinSpec {
 
     fn heeds_watermark(&self) -> bool {
         self.sides.iter().any(|side| side.expiry.is_some())
+    }
+
+    fn takes_ttl(&self) -> bool {
+        let is_untimed = |side: &JoinSideSpec| side.expiry.is_none() && matches!(side.input.bucket, Bucketing::None);
+        self.kind == StreamJoinKind::Inner && self.sides.iter().all(is_untimed)
     }
 
     fn state_tables(&self) -> Result<Vec<StateTable>> {
