@@ -127,7 +127,7 @@ pub(crate) struct Keyed {
 impl Keyer {
     /// `history` are the layouts that the operator's keys may be in; none for the one of `spec` alone.
     pub(crate) fn new(spec: Arc<InputSpec>, history: Option<&History>, workers: usize) -> Result<Self> {
-        let codec = history.map_or_else(|| KeyCodec::plain(&spec.key_types), KeyCodec::new)?;
+        let codec = KeyCodec::of_input(&spec.key_types, history)?;
         Ok(Self { spec, codec, workers })
     }
 

@@ -25,7 +25,7 @@ pub struct StatefulOperator {
     pub keys: Vec<String>,
     /// What keeps its state from growing for ever.
     pub bound: StateBound,
-    /// Everything its state rows depend on: with another text, state of a checkpoint does not fit.
+    /// Everything its state rows depend on: with another text, state of a checkpoint is migrated or does not fit.
     pub fingerprint: String,
 }
 

@@ -100,7 +100,7 @@ impl AggregateOperator {
         // At once, so that nothing is brought back from there.
         self.place.store.apply(self.place.first_table, &left)?;
         self.buckets.retain(|_, bucket| bucket.keys > 0);
-        others.iter().filter_map(|time| Some(self.buckets.get_mut(time)?.compact())).for_each(drop);
+        self.buckets.values_mut().for_each(Bucket::compact);
         Ok(())
     }
 

@@ -248,6 +248,14 @@ impl KeyCodec {
         Ok(Self { formats: vec![format], types: types.to_vec() })
     }
 
+    /// Keys of an input of an operator that have these types now.
+    pub(crate) fn of_input(types: &[DataType], history: Option<&History>) -> Result<Self> {
+        match history.map(Self::new).transpose()? {
+            Some(codec) if codec.formats.len() > 1 => Ok(codec),
+            _ => Self::plain(types),
+        }
+    }
+
     /// Keys of an operator, in all formats they may be in.
     pub(crate) fn new(history: &History) -> Result<Self> {
         let mut formats: Vec<KeyFormat> = Vec::new();
@@ -363,7 +371,7 @@ mod tests {
             Arc::new(Float64Array::from(vec![Some(f64::from(0.1_f32)), Some(f64::NAN), None, Some(1.0)])),
             strings,
         ];
-        let before = key_bytes(&history(&[narrow.clone()]), &old);
+        let before = key_bytes(&history(std::slice::from_ref(&narrow)), &old);
         let history = history(&[narrow, wide]);
         let after = key_bytes(&history, &new);
         assert_eq!(after[..3], before[..3]);
@@ -396,7 +404,13 @@ mod tests {
     #[test]
     fn values_are_read_by_the_layout_they_were_written_in() {
         let part = |name: &str, kind: DataType| {
-            Part::function(name.to_owned(), name.to_owned(), true, &[kind.clone()], &[kind])
+            Part::function(
+                name.to_owned(),
+                name.to_owned(),
+                true,
+                std::slice::from_ref(&kind),
+                std::slice::from_ref(&kind),
+            )
         };
         let layouts = [
             vec![part("min", DataType::Int32), part("max", DataType::Int32)],

@@ -177,55 +177,96 @@ fn a_ttl_is_for_what_nothing_else_bounds() {
     assert!(own(COUNT, "agregate-0").contains("flow 'f' has no operator 'agregate-0', which has a ttl"));
 }
 
-/// A key's last write, and how often it was written since it began.
-type Model = BTreeMap<u8, (i64, i64)>;
+/// Milliseconds before a start, the keys of its batches, and how it runs: workers, whether memory is short, its ttl in
+/// units of eight seconds.
+type Run = (i64, Vec<Vec<u8>>, (usize, bool, i64));
+
+fn runs() -> impl Strategy<Value = Vec<Run>> {
+    let batches = proptest::collection::vec(proptest::collection::vec(0_u8..12, 1..6), 1..6);
+    proptest::collection::vec((0_i64..9_000, batches, (1_usize..5, any::<bool>(), 1_i64..4)), 1..8)
+}
+
+/// When the time to live of a row that is written at a time begins.
+fn stamp_of(now_ms: i64, ttl_ms: i64) -> i64 {
+    let grain_ms = ttl_ms / 16;
+    (now_ms + grain_ms - 1) / grain_ms * grain_ms
+}
+
+/// Runs the batches, telling `model` the time, the ttl and the keys of each; `compare` looks at the script after each run.
+fn drive(
+    script: StreamScript,
+    runs: Vec<Run>,
+    mut model: impl FnMut(i64, i64, &[u8]) -> Vec<String>,
+    compare: impl Fn(&StreamScript, Vec<String>) -> Result<(), TestCaseError>,
+) -> Result<(), TestCaseError> {
+    const BETWEEN_MS: i64 = 1_700;
+    let mut script = script.advance_with_each_batch(Duration::from_millis(BETWEEN_MS.unsigned_abs()));
+    script.settings.query.state.snapshot_every_batches = 3;
+    let mut now_ms = 1_700_000_000_000_i64;
+    for (wait_ms, batches, (workers, is_small, ttl)) in runs {
+        let ttl_ms = ttl * 8_000;
+        script.settings.query.parallelism = workers;
+        script.settings.query.state_memory_bytes = if is_small { 1 } else { 1 << 28 };
+        let [wait, ttl] = [wait_ms, ttl_ms].map(|ms| Duration::from_millis(ms.unsigned_abs()));
+        script = with_ttl(script.advance(wait), ttl);
+        now_ms += wait_ms;
+        let mut expected = Vec::new();
+        for keys in &batches {
+            expected = model(now_ms, ttl_ms, keys);
+            now_ms += BETWEEN_MS;
+            let names: Vec<String> = keys.iter().map(|key| format!("k{key:02}")).collect();
+            script = script.add("ev", &rows(&names.iter().map(|name| (name.as_str(), 1, 0)).collect::<Vec<_>>()));
+        }
+        script = script.process();
+        compare(&script, expected)?;
+    }
+    Ok(())
+}
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
 
     /// Any rows at any times, with restarts, workers and memory as they come, and a ttl that may change at a restart,
     /// give what a table of all keys gives.
     #[test]
-    fn groups_are_those_of_a_table_that_is_looked_through_at_each_batch(
-        runs in proptest::collection::vec(
-            (
-                0_i64..9_000,
-                proptest::collection::vec(proptest::collection::vec(0_u8..12, 1..6), 1..6),
-                (1_usize..5, any::<bool>(), 1_i64..4),
-            ),
-            1..8,
-        ),
-    ) {
-        const BETWEEN_MS: i64 = 1_700;
-        let mut script = complete(COUNT).advance_with_each_batch(Duration::from_millis(BETWEEN_MS.unsigned_abs()));
-        script.settings.query.state.snapshot_every_batches = 3;
-        let (mut model, mut now_ms) = (Model::new(), 1_700_000_000_000_i64);
-        for (wait_ms, batches, (workers, is_small, ttl)) in runs {
-            let ttl_ms = ttl * 8_000;
-            script.settings.query.parallelism = workers;
-            script.settings.query.state_memory_bytes = if is_small { 1 } else { 1 << 28 };
-            let [wait, ttl] = [wait_ms, ttl_ms].map(|ms| Duration::from_millis(ms.unsigned_abs()));
-            script = with_ttl(script.advance(wait), ttl);
-            now_ms += wait_ms;
-            for keys in &batches {
-                model.retain(|_, (stamp_ms, _)| now_ms - ttl_ms < *stamp_ms);
-                for key in keys {
-                    let grain_ms = ttl_ms / 16;
-                    let stamp_ms = (now_ms + grain_ms - 1) / grain_ms * grain_ms;
-                    let known = model.entry(*key).or_insert((stamp_ms, 0));
-                    *known = (stamp_ms, known.1 + 1);
-                }
-                now_ms += BETWEEN_MS;
-                let names: Vec<String> = keys.iter().map(|key| format!("k{key:02}")).collect();
-                script = script.add("ev", &rows(&names.iter().map(|name| (name.as_str(), 1, 0)).collect::<Vec<_>>()));
+    fn groups_are_those_of_a_table_that_is_looked_through_at_each_batch(runs in runs()) {
+        // When a key was written last, and how often since it began.
+        let mut table: BTreeMap<u8, (i64, i64)> = BTreeMap::new();
+        let model = |now_ms: i64, ttl_ms: i64, keys: &[u8]| {
+            table.retain(|_, (stamp_ms, _)| now_ms - ttl_ms < *stamp_ms);
+            for key in keys {
+                let known = table.entry(*key).or_insert((0, 0));
+                *known = (stamp_of(now_ms, ttl_ms), known.1 + 1);
             }
-            script = script.process();
-            let expected: Vec<String> = model.iter().map(|(key, (_, count))| format!("k{key:02} {count}")).collect();
+            table.iter().map(|(key, (_, count))| format!("k{key:02} {count}")).collect()
+        };
+        drive(complete(COUNT), runs, model, |script, expected| {
+            prop_assert_eq!(&script.rows("out"), &expected);
+            let operators = script.progress().last().map(|last| last.state_operators.clone()).unwrap_or_default();
+            let total: u64 = operators.iter().map(|operator| operator.num_rows_total).sum();
+            prop_assert_eq!(total, expected.len() as u64);
+            Ok(())
+        })?;
+    }
+
+    /// A key passes when it is not there, and is there for the ttl.
+    #[test]
+    fn distinct_keys_are_those_of_such_a_table(runs in runs()) {
+        let (mut table, mut passed): (BTreeMap<u8, i64>, Vec<String>) = (BTreeMap::new(), Vec::new());
+        let model = |now_ms: i64, ttl_ms: i64, keys: &[u8]| {
+            table.retain(|_, stamp_ms| now_ms - ttl_ms < *stamp_ms);
+            for key in keys {
+                table.entry(*key).or_insert_with(|| {
+                    passed.push(format!("k{key:02}"));
+                    stamp_of(now_ms, ttl_ms)
+                });
+            }
+            passed.sort();
+            passed.clone()
+        };
+        drive(flow("SELECT DISTINCT k FROM STREAM ev"), runs, model, |script, expected| {
             prop_assert_eq!(script.rows("out"), expected);
-            let total: u64 = script.progress().last().map_or(0, |last| {
-                last.state_operators.iter().map(|operator| operator.num_rows_total).sum()
-            });
-            prop_assert_eq!(total, model.len() as u64);
-        }
+            Ok(())
+        })?;
     }
 }
