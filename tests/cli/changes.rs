@@ -8,8 +8,12 @@ use crate::program::{run, succeed};
 const RUN: [&str; 6] = ["run", "q.sql", "--storage", "st", "--trigger", "available-now"];
 
 fn write_query(folder: &Path, functions: &str) {
+    write_query_over(folder, "k STRING, v BIGINT", functions);
+}
+
+fn write_query_over(folder: &Path, columns: &str, functions: &str) {
     let sql = format!(
-        "CREATE TABLE ev (k STRING, v BIGINT) USING json OPTIONS (path 'in', maxFilesPerTrigger '1');
+        "CREATE TABLE ev ({columns}) USING json OPTIONS (path 'in', maxFilesPerTrigger '1');
          CREATE SINK totals USING sqlite OPTIONS (path 'out.db', table 'totals', outputMode 'update');
          CREATE FLOW totals_flow AS INSERT INTO totals SELECT k, {functions} FROM STREAM ev GROUP BY k;"
     );
@@ -33,8 +37,11 @@ fn a_query_over_files_is_rebuilt_when_it_is_asked_for() {
     succeed(folder, &RUN);
     assert_eq!(totals(folder), "k,n\nk0,13\nk1,12\n");
 
-    write_query(folder, "min(v) AS n");
-    let misfit = "the state of operator 'aggregate-0' does not fit its new keys or functions";
+    // Its functions may be others, but not its keys.
+    let sql = fs::read_to_string(folder.join("q.sql")).unwrap();
+    let sql = sql.replace("count(*)", "min(v)").replace("GROUP BY k", "GROUP BY k, v < 100");
+    fs::write(folder.join("q.sql"), sql).unwrap();
+    let misfit = "the state of operator 'aggregate-0' does not fit: its keys were k, and are k, v <";
     let refused = run(folder, &RUN);
     assert_eq!(refused.code, 3, "{}", refused.stderr);
     assert!(refused.stderr.contains(misfit) && refused.stderr.contains("--rebuild"), "{}", refused.stderr);
@@ -51,4 +58,64 @@ fn a_query_over_files_is_rebuilt_when_it_is_asked_for() {
     fs::write(folder.join("in/25.json"), "{\"k\":\"k1\",\"v\":-5}\n").unwrap();
     succeed(folder, &RUN);
     assert_eq!(totals(folder), "k,n\nk0,0\nk1,-5\n");
+}
+
+#[test]
+fn a_source_gets_columns_and_wider_types_and_the_query_functions() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("in")).unwrap();
+    fs::write(folder.join("in/0.json"), "{\"k\":\"a\",\"v\":3}\n{\"k\":\"b\",\"v\":4}\n").unwrap();
+    write_query_over(folder, "k STRING, v INT", "max(v) AS m, CAST(0 AS BIGINT) AS n");
+    succeed(folder, &RUN);
+    assert_eq!(totals(folder), "k,m,n\na,3,0\nb,4,0\n");
+
+    let functions = "max(v) AS m, count(w) AS n";
+    fs::write(folder.join("in/1.json"), "{\"k\":\"a\",\"v\":5000000000,\"w\":1}\n").unwrap();
+    write_query_over(folder, "k STRING, v BIGINT, w INT", functions);
+    let told = succeed(folder, &["dry-run", "q.sql", "--storage", "st"]);
+    let migrated = "its state is migrated: max(v) INT to BIGINT; max(v) keeps its state; count(w) begins with batch 1";
+    assert!(told.contains(migrated), "{told}");
+    succeed(folder, &RUN);
+    assert_eq!(totals(folder), "k,m,n\na,5000000000,1\nb,4,0\n");
+    fs::write(folder.join("in/2.json"), "{\"k\":\"b\",\"v\":1,\"w\":2}\n").unwrap();
+    succeed(folder, &RUN);
+    assert_eq!(totals(folder), "k,m,n\na,5000000000,1\nb,4,1\n");
+    let state = ["state", "read", "--storage", "st", "--query", "totals_flow", "--operator", "0", "--output", "csv"];
+    assert!(succeed(folder, &state).contains("a,5000000000,1,"), "{}", succeed(folder, &state));
+
+    write_query_over(folder, "k STRING, v INT, w INT", functions);
+    let refused = run(folder, &RUN);
+    let narrower = "max(v) was of BIGINT and is of INT, which is not wider";
+    assert!(refused.code == 3 && refused.stderr.contains(narrower), "{}", refused.stderr);
+}
+
+#[test]
+fn state_has_a_time_to_live_where_the_settings_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("p/transformations")).unwrap();
+    fs::create_dir(folder.join("p/in")).unwrap();
+    write_query(folder, "count(*) AS n");
+    fs::rename(folder.join("q.sql"), folder.join("p/transformations/q.sql")).unwrap();
+    fs::write(
+        folder.join("p/spark-pipeline.yml"),
+        "name: p\nstorage: st\nlibraries:\n  - glob:\n      include: transformations/**\n",
+    )
+    .unwrap();
+    let explained = |yml: &str| {
+        fs::write(folder.join("p/highwater.yml"), yml).unwrap();
+        run(folder, &["explain", "p"])
+    };
+    let check = |yml: &str, expected: &str| {
+        let told = explained(yml);
+        assert!(told.code == 0 && told.stdout.contains(expected), "{yml}{}{}", told.stdout, told.stderr);
+    };
+    check("", "not bounded: it keeps a row for every key there ever was");
+    check("state:\n  ttl: 7 days\n", "bounded: a row is kept until 7 days after its last row");
+    let own = "flows:\n  totals_flow:\n    state:\n      operators:\n        aggregate-0:\n          ttl: 36 hours\n";
+    check(&format!("state:\n  ttl: 7 days\n{own}"), "bounded: a row is kept until 36 hours after its last row");
+    let refused = explained(&own.replace("aggregate-0", "aggregate-1"));
+    let help = "did you mean 'aggregate-0'?";
+    assert!(refused.code != 0 && refused.stderr.contains(help), "{}{}", refused.stdout, refused.stderr);
 }

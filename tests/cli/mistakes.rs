@@ -218,8 +218,8 @@ fn a_checkpoint_of_another_query() {
         ("GROUP BY kind", "GROUP BY kind, id"),
         3,
         &format!(
-            " was changed: the state of operator 'aggregate-0' does not fit its new keys or functions (checkpoint \
-             '{checkpoint}')"
+            " was changed: the state of operator 'aggregate-0' does not fit: its keys were kind, and are kind, id \
+             (checkpoint '{checkpoint}')"
         ),
         "run with --rebuild QUERY, which computes all its state anew from the input since its start, or give the query \
          another name or another --storage, so that it starts over",
@@ -228,7 +228,7 @@ fn a_checkpoint_of_another_query() {
         ("STREAM ev", "STREAM other"),
         3,
         ": source 0 is 'other', but its checkpoint was written with 'ev'",
-        "give the query another name or another --storage, so that it starts over with the new source",
+        "give the query another name or another --storage, so that it starts over",
     );
     check(
         ("USING sqlite OPTIONS (path 'out.db', table 't',", "USING delta OPTIONS (path 'out',"),

@@ -323,18 +323,17 @@ fn a_dry_run_tells_what_a_run_would_do_and_writes_nothing() {
     ));
     assert_eq!(changed.code, 3);
     let found = outlook(&changed);
-    assert_eq!(found[2].1, "refused: the state of operator 'aggregate-0' does not fit its new keys or functions");
-    assert_eq!(found[3], row("operator", "its state does not fit"));
+    let why = "its keys were kind, and are kind, id";
+    assert_eq!(found[2].1, format!("refused: the state of operator 'aggregate-0' does not fit: {why}"));
+    assert_eq!(found[3], row("operator", &format!("its state does not fit: {why}")));
     let help = "run with --rebuild QUERY, which computes all its state anew from the input since its start, or give the \
                 query another name or another --storage, so that it starts over";
     assert_eq!(
         changed.stderr,
-        format!(
-            "error: query 'counts': the state of operator 'aggregate-0' does not fit its new keys or functions\nhelp: {help}\n"
-        )
+        format!("error: query 'counts': the state of operator 'aggregate-0' does not fit: {why}\nhelp: {help}\n")
     );
     let other_source = dry_run(&COUNTS.replace("TABLE ev", "TABLE eve").replace("STREAM ev", "STREAM eve"));
-    assert!(other_source.stderr.contains("source 0 is 'eve', but the checkpoint was written with 'ev'"));
+    assert!(other_source.stderr.contains("source 0 is 'eve', but its checkpoint was written with 'ev'"));
 }
 
 #[test]

@@ -15,7 +15,9 @@ use highwater_connectors::registry::connectors;
 use highwater_engine::clock::SystemClock;
 use highwater_engine::plan::catalog::Options;
 use highwater_engine::plan::{Program, ScriptFile};
-use highwater_engine::query::{FlowSettings, Pipeline, PipelineSettings, QueryChanges, QueryFailure, RunningPipeline};
+use highwater_engine::query::{
+    FlowSettings, Pipeline, PipelineSettings, QueryChanges, QueryFailure, RunningPipeline, TtlSettings,
+};
 
 use crate::config::highwater_yml::{self, HighwaterYml, Setting};
 use crate::config::secrets;
@@ -81,6 +83,9 @@ pub(crate) fn settings(project: &Project, overrides: &Overrides) -> Result<Pipel
     if let Some(bytes) = yml.state.memory_bytes {
         settings.query.state_memory_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     }
+    if let Some(ttl) = &yml.state.ttl {
+        settings.ttl = ttl.parse()?;
+    }
     let given = overrides.trigger.clone().map(Setting::given);
     if let Some(trigger) = given.as_ref().or(yml.trigger.as_ref()) {
         settings.query.trigger = trigger.parse()?;
@@ -101,9 +106,14 @@ pub(crate) fn checkpoint_options(yml: &HighwaterYml) -> Options {
 /// A trigger that was given for the run is meant for every flow.
 fn flow_settings(flow: &highwater_yml::FlowSettings, trigger_given: bool) -> Result<FlowSettings> {
     let trigger = flow.trigger.as_ref().filter(|_| !trigger_given);
+    let operators = flow.operator_ttls.iter().map(|(id, ttl)| Ok((id.clone(), ttl.parse()?)));
     Ok(FlowSettings {
         trigger: trigger.map(Setting::parse).transpose()?,
         output_mode: flow.output_mode.as_ref().map(Setting::parse).transpose()?,
+        ttl: TtlSettings {
+            all: flow.ttl.as_ref().map(Setting::parse).transpose()?,
+            operators: operators.collect::<Result<_>>()?,
+        },
     })
 }
 

@@ -63,7 +63,8 @@ fn write_checkpoint(folder: &std::path::Path) {
         .and_then(|checkpoint| checkpoint.start_run("q", &crate::clock::SystemClock))
         .expect("a checkpoint");
     let operators = [("count".to_owned(), "v1".to_owned())].into();
-    let identity = QueryIdentity { query_name: "q".to_owned(), target: "table t".to_owned(), operators };
+    let identity =
+        QueryIdentity { query_name: "q".to_owned(), target: "table t".to_owned(), operators, ..Default::default() };
     Metadata::create_or_read(&checkpoint, &identity).expect("metadata");
     let entry = OffsetLogEntry {
         batch_watermark_ms: 0,

@@ -105,12 +105,15 @@ fn checkpoint(query: &str, outlook: CheckpointOutlook, rows: &mut Vec<Row>, fail
     for operator in outlook.operators {
         let fate = match operator.fate {
             OperatorFate::Kept => "its state is kept",
+            OperatorFate::Migrated => "its state is migrated",
             OperatorFate::New => "begins without state",
             OperatorFate::Changed => "its state does not fit",
             OperatorFate::Rebuilt => "its state is computed anew from the query's start",
             OperatorFate::Dropped => "its state is not used any more",
         };
-        rows.push(row("operator", &operator.id, fate.to_owned()));
+        let notes = operator.notes.join("; ");
+        let found = if notes.is_empty() { fate.to_owned() } else { format!("{fate}: {notes}") };
+        rows.push(row("operator", &operator.id, found));
     }
 }
 

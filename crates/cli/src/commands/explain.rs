@@ -118,7 +118,9 @@ fn warnings(flow: &FlowDescription) -> Vec<String> {
 fn advice(bound: &StateBound) -> &'static str {
     match bound {
         StateBound::NothingInCompleteMode => "output mode complete keeps every group",
-        _ => "it keeps a row for every key there ever was; a watermark and a window of event time let old ones go",
+        _ => {
+            "it keeps a row for every key there ever was; a watermark and a window of event time let old ones go, or a ttl"
+        }
     }
 }
 
@@ -149,6 +151,7 @@ fn bounded_by(bound: &StateBound) -> String {
         StateBound::Watermark { columns, until, .. } => {
             format!("bounded: a row goes when the watermark of {} passes {until}", columns.join(", "))
         }
+        StateBound::Ttl { ttl_ms, since } => format!("bounded: a row is kept until {} after {since}", span(*ttl_ms)),
         StateBound::Rows { rows: 1 } => "bounded: it is one row".to_owned(),
         StateBound::Rows { rows } => format!("bounded: there are never more than {rows} rows"),
         StateBound::Target { keeps } => format!("grows with its target: it keeps {keeps}"),

@@ -11,10 +11,16 @@
 //!     region: eu-central-1
 //! state:
 //!   memory: 256MiB            # of one query's state, RocksDB's share included; default: 512MiB
+//!   ttl: 7 days               # of state that nothing else bounds; default: none
 //! flows:                      # for one flow or streaming table, by name
 //!   alerts:
 //!     trigger: 1 second
 //!     output_mode: append     # append | update | complete
+//!     state:
+//!       ttl: 1 day
+//!       operators:            # for one operator, as explain names it
+//!         aggregate-0:
+//!           ttl: 12 hours
 //! ```
 //!
 //! `catalog` holds what on Spark stands in its catalog already: a pipeline of Spark's takes no `CREATE TABLE ... USING`.
@@ -58,6 +64,8 @@ pub(crate) struct HighwaterYml {
 pub(crate) struct StateSettings {
     /// Memory for it, in bytes.
     pub(crate) memory_bytes: Option<u64>,
+    /// How long it is kept if nothing else bounds it.
+    pub(crate) ttl: Option<Setting>,
 }
 
 /// Where checkpoints are kept.
@@ -99,6 +107,10 @@ pub(crate) struct FlowSettings {
     pub(crate) trigger: Option<Setting>,
     /// Replaces what the query implies.
     pub(crate) output_mode: Option<Setting>,
+    /// How long its state is kept, replacing the project's.
+    pub(crate) ttl: Option<Setting>,
+    /// The same for single operators.
+    pub(crate) operator_ttls: BTreeMap<String, Setting>,
 }
 
 /// A text with the place it was read from.
@@ -163,6 +175,20 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct StateFile {
     memory: Option<Spanned<String>>,
+    ttl: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FlowStateFile {
+    ttl: Option<Spanned<String>>,
+    operators: BTreeMap<String, OperatorFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OperatorFile {
+    ttl: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -170,6 +196,19 @@ struct StateFile {
 struct FlowFile {
     trigger: Option<Spanned<String>>,
     output_mode: Option<Spanned<String>>,
+    state: FlowStateFile,
+}
+
+impl FlowFile {
+    fn settings(self, setting: &impl Fn(Spanned<String>) -> Setting) -> FlowSettings {
+        let operators = self.state.operators.into_iter();
+        FlowSettings {
+            trigger: self.trigger.map(setting),
+            output_mode: self.output_mode.map(setting),
+            ttl: self.state.ttl.map(setting),
+            operator_ttls: operators.filter_map(|(name, operator)| Some((name, setting(operator.ttl?)))).collect(),
+        }
+    }
 }
 
 impl HighwaterYml {
@@ -204,12 +243,12 @@ impl HighwaterYml {
             let mistake = |error| yaml::failure_at(file, text, memory.referenced, error, memory.value.chars().count());
             quantity::size(&memory.value).map_err(mistake)
         });
-        let state = StateSettings { memory_bytes: memory_bytes.transpose()? };
         let content: std::sync::Arc<str> = text.into();
         let setting = |value: Spanned<String>| Setting {
             text: value.value,
             origin: Some(Origin { file: file.to_owned(), content: content.clone(), location: value.referenced }),
         };
+        let state = StateSettings { memory_bytes: memory_bytes.transpose()?, ttl: parsed.state.ttl.map(setting) };
         Ok(Self {
             trigger: parsed.trigger.map(setting),
             parallelism: parsed.parallelism.map(|threads| usize::from(threads.value)),
@@ -217,21 +256,14 @@ impl HighwaterYml {
             catalog: parsed.catalog,
             checkpoints: parsed.checkpoints,
             state,
-            flows: parsed
-                .flows
-                .into_iter()
-                .map(|(name, flow)| {
-                    let settings =
-                        FlowSettings { trigger: flow.trigger.map(setting), output_mode: flow.output_mode.map(setting) };
-                    (name, settings)
-                })
-                .collect(),
+            flows: parsed.flows.into_iter().map(|(name, flow)| (name, flow.settings(&setting))).collect(),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use highwater_engine::query::StateTtl;
     use highwater_engine::sink::OutputMode;
 
     use super::*;
@@ -277,6 +309,19 @@ mod tests {
         assert_eq!(state.memory_bytes, Some(256 << 20));
         let shown = mistake("state:\n  memory: much\n");
         assert!(shown.contains("'much' is not a size") && shown.contains("highwater.yml:2:11"), "{shown}");
+    }
+
+    #[test]
+    fn state_may_have_a_time_to_live() {
+        let text = "state:\n  ttl: 7 days\nflows:\n  a:\n    state:\n      ttl: none\n      operators:\n        \
+                    distinct-0:\n          ttl: 1 hour\n        aggregate-0:\n          ttl: soon\n";
+        let yml = HighwaterYml::parse("highwater.yml", text).unwrap();
+        let hour = Some("1 hour".parse::<StateTtl>().unwrap());
+        assert_eq!(yml.state.ttl.unwrap().parse::<StateTtl>().ok(), "7 days".parse().ok());
+        assert_eq!(yml.flows["a"].ttl.as_ref().unwrap().parse::<StateTtl>().ok(), Some(StateTtl::default()));
+        assert_eq!(yml.flows["a"].operator_ttls["distinct-0"].parse::<StateTtl>().ok(), hour);
+        let shown = yml.flows["a"].operator_ttls["aggregate-0"].parse::<StateTtl>().unwrap_err().render(false);
+        assert!(shown.contains("the ttl is 'soon'") && shown.contains("highwater.yml:11:16"), "{shown}");
     }
 
     fn mistake(text: &str) -> String {

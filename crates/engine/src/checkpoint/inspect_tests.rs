@@ -18,7 +18,8 @@ fn written(last: BatchId, snapshots: &[BatchId]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let checkpoint = open(dir.path());
     let operators = [("count".to_owned(), "v1".to_owned())].into();
-    let identity = QueryIdentity { query_name: "q".to_owned(), target: "table t".to_owned(), operators };
+    let identity =
+        QueryIdentity { query_name: "q".to_owned(), target: "table t".to_owned(), operators, ..Default::default() };
     Metadata::create_or_read(&checkpoint, &identity).unwrap();
     let (offsets, commits) = (OffsetLog::open(&checkpoint).unwrap(), CommitLog::open(&checkpoint).unwrap());
     let local = tempfile::tempdir().unwrap();

@@ -1,12 +1,14 @@
 //! Who the query of a checkpoint is: its lasting id, its name, its target and its stateful operators.
 //!
 //! ```text
-//!   metadata:  v1 · {"id":"<uuid>","queryName":..,"target":..,"operators":{"<id>":"<fingerprint>"}} · crc32c
+//!   metadata:  v1 · {"id":"<uuid>","queryName":..,"target":..,"operators":{"<id>":"<fingerprint>"},
+//!                    "layouts":{"<id>":[<layout>, ..]}} · crc32c
 //! ```
 //!
 //! The id is the first half of the token sinks keep, so it is made once and never changes. A checkpoint whose name or
 //! target is another query's is refused: running on would skip that query's input and mix its state. Changed
-//! operators are not refused here, only told apart; what to do with their state is the planner's decision.
+//! operators are not refused here, only told apart. All layouts that rows of an operator may be in are here before the
+//! first row of them is anywhere (`operator/layout`).
 
 use std::collections::BTreeMap;
 
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CheckpointDir, text};
 use crate::error::{EngineError, Result};
+use crate::operator::layout::{History, Layout, Note};
 use crate::source::Offset;
 
 const FILE: &str = "metadata";
@@ -27,6 +30,8 @@ pub struct QueryIdentity {
     pub target: String,
     /// Its stateful operators: stable id to a fingerprint of everything its state rows depend on.
     pub operators: BTreeMap<String, String>,
+    /// What the state rows are made of, of those operators whose rows may be in several layouts.
+    pub(crate) layouts: BTreeMap<String, Layout>,
 }
 
 /// The content of `metadata`.
@@ -44,15 +49,25 @@ pub struct Metadata {
     /// Where its first batch began, by source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_offsets: Option<Vec<Offset>>,
+    /// All layouts that rows of the operators may be in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) layouts: BTreeMap<String, History>,
+    /// Whether the file says something else.
+    #[serde(skip)]
+    is_stale: bool,
 }
 
 /// How the operators of a query differ from those its checkpoint was written with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IdentityChanges {
-    /// Same id, same fingerprint: state can be kept.
+    /// The state is kept as it is.
     pub kept: Vec<String>,
-    /// Same id, other fingerprint: the state rows mean something else now.
-    pub changed: Vec<String>,
+    /// The state is kept, and what becomes of its parts.
+    pub(crate) evolved: BTreeMap<String, Vec<Note>>,
+    /// The layouts of rows from now on, of operators whose state is kept.
+    pub(crate) histories: BTreeMap<String, History>,
+    /// The state rows mean something else now, and why.
+    pub changed: Vec<(String, String)>,
     /// Not in the checkpoint.
     pub added: Vec<String>,
     /// Only in the checkpoint.
@@ -62,7 +77,7 @@ pub struct IdentityChanges {
 impl IdentityChanges {
     /// Whether every operator is as it was.
     pub fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.added.is_empty() && self.removed.is_empty()
+        self.changed.is_empty() && self.evolved.is_empty() && self.added.is_empty() && self.removed.is_empty()
     }
 }
 
@@ -90,6 +105,8 @@ impl Metadata {
             target: identity.target.clone(),
             operators: identity.operators.clone(),
             first_offsets: None,
+            layouts: histories_of(identity, &BTreeMap::new()),
+            is_stale: false,
         };
         if !checkpoint.writable()?.create(FILE, &made.encode()?)? {
             let message = format!("{} was created by another run just now", checkpoint.store().address(FILE));
@@ -99,10 +116,22 @@ impl Metadata {
         Ok((made, changes))
     }
 
-    /// Writes down the operators the query has from now on.
-    pub fn record_operators(&mut self, checkpoint: &CheckpointDir, identity: &QueryIdentity) -> Result<()> {
-        if self.operators != identity.operators {
+    /// Takes what a rebuild says of the operators, which the file may not know yet.
+    pub(crate) fn take_rebuilt(&mut self, operators: BTreeMap<String, String>, layouts: BTreeMap<String, History>) {
+        (self.operators, self.layouts, self.is_stale) = (operators, layouts, true);
+    }
+
+    /// Writes down the operators the query has from now on, and the layouts of those whose state is kept.
+    pub(crate) fn record_operators(
+        &mut self,
+        checkpoint: &CheckpointDir,
+        identity: &QueryIdentity,
+        kept: &BTreeMap<String, History>,
+    ) -> Result<()> {
+        let layouts = histories_of(identity, kept);
+        if self.is_stale || self.operators != identity.operators || self.layouts != layouts {
             self.operators.clone_from(&identity.operators);
+            (self.layouts, self.is_stale) = (layouts, false);
             checkpoint.writable()?.replace(FILE, &self.encode()?)?;
         }
         Ok(())
@@ -140,16 +169,37 @@ impl Metadata {
     pub(crate) fn changes(&self, identity: &QueryIdentity) -> IdentityChanges {
         let mut changes = IdentityChanges::default();
         for (id, fingerprint) in &identity.operators {
-            let list = match self.operators.get(id) {
-                None => &mut changes.added,
-                Some(known) if known == fingerprint => &mut changes.kept,
-                Some(_) => &mut changes.changed,
+            let Some(known) = self.operators.get(id) else {
+                changes.added.push(id.clone());
+                continue;
             };
-            list.push(id.clone());
+            match (self.layouts.get(id), identity.layouts.get(id)) {
+                (Some(history), Some(now)) => match history.evolve(now) {
+                    Ok((history, notes)) => {
+                        changes.histories.insert(id.clone(), history);
+                        match notes.is_empty() {
+                            true => changes.kept.push(id.clone()),
+                            false => drop(changes.evolved.insert(id.clone(), notes)),
+                        }
+                    }
+                    Err(misfit) => changes.changed.push((id.clone(), misfit.to_string())),
+                },
+                _ if known == fingerprint => changes.kept.push(id.clone()),
+                _ => changes.changed.push((id.clone(), "its keys, functions or types are others".to_owned())),
+            }
         }
         changes.removed = self.operators.keys().filter(|id| !identity.operators.contains_key(*id)).cloned().collect();
         changes
     }
+}
+
+/// The layouts of an operator's rows: those there were, or the one of now alone.
+pub(crate) fn histories_of(identity: &QueryIdentity, kept: &BTreeMap<String, History>) -> BTreeMap<String, History> {
+    let history = |(id, now): (&String, &Layout)| {
+        let history = kept.get(id).cloned().unwrap_or_else(|| History::new(now.clone()));
+        (id.clone(), history)
+    };
+    identity.layouts.iter().map(history).collect()
 }
 
 /// Logs without metadata: a new id would make every sink forget what it has.
@@ -170,7 +220,7 @@ mod tests {
 
     fn identity(name: &str, target: &str, operators: &[(&str, &str)]) -> QueryIdentity {
         let operators = operators.iter().map(|(id, print)| ((*id).to_owned(), (*print).to_owned())).collect();
-        QueryIdentity { query_name: name.to_owned(), target: target.to_owned(), operators }
+        QueryIdentity { query_name: name.to_owned(), target: target.to_owned(), operators, ..QueryIdentity::default() }
     }
 
     #[test]
@@ -205,10 +255,10 @@ mod tests {
         Metadata::create_or_read(&checkpoint, &before).unwrap();
         let (mut metadata, changes) = Metadata::create_or_read(&checkpoint, &after).unwrap();
         let list = |id: &str| vec![id.to_owned()];
-        let expected =
-            IdentityChanges { kept: list("same"), changed: list("other"), added: list("new"), removed: list("gone") };
-        assert_eq!(changes, expected);
-        metadata.record_operators(&checkpoint, &after).unwrap();
+        let changed = vec![("other".to_owned(), "its keys, functions or types are others".to_owned())];
+        let (kept, added, removed) = (list("same"), list("new"), list("gone"));
+        assert_eq!(changes, IdentityChanges { kept, changed, added, removed, ..IdentityChanges::default() });
+        metadata.record_operators(&checkpoint, &after, &BTreeMap::new()).unwrap();
         assert!(Metadata::create_or_read(&checkpoint, &after).unwrap().1.is_empty());
     }
 

@@ -1,6 +1,6 @@
 //! Deduplication: the first row of each key passes at once, later ones do not while the key is remembered.
 //!
-//! Without event time a key is remembered for ever. With event time among the keys it is forgotten when the watermark
+//! Without event time a key is remembered for ever, or for a time to live from its first row on. With event time among the keys it is forgotten when the watermark
 //! reaches it (Spark's `dropDuplicates`); with event time beside them, when the watermark is the delay beyond it
 //! (`dropDuplicatesWithinWatermark`).
 
@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 
 use super::kept_rows::{Expiry, KeptRows, KeptRowsSpec, Reach};
 use super::keyed::{InputSpec, KeyedBatch};
+use super::layout::Layout;
 use super::state_table::StateTable;
 use super::{Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
 use crate::error::Result;
@@ -47,6 +48,10 @@ impl OperatorSpec for DedupSpec {
         format!("v1 keys {:?} bucket {BUCKET_US}", self.input.key_types)
     }
 
+    fn layout(&self) -> Result<Option<Layout>> {
+        Ok(Some(Layout::new(format!("keys by {BUCKET_US} us"), self.input.named_keys(), vec![Vec::new()])))
+    }
+
     fn inputs(&self) -> Vec<Arc<InputSpec>> {
         vec![Arc::clone(&self.input)]
     }
@@ -59,6 +64,10 @@ impl OperatorSpec for DedupSpec {
             }),
             None => StateBound::None,
         }
+    }
+
+    fn takes_ttl(&self) -> bool {
+        self.expiry.is_none()
     }
 
     fn state_tables(&self) -> Result<Vec<StateTable>> {
@@ -110,6 +119,10 @@ impl DedupOperator {
 }
 
 impl Operator for DedupOperator {
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        self.kept.begin_batch(time_us)
+    }
+
     fn process(&mut self, _: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
         let all: Vec<u32> = (0..u32::try_from(rows.len()).unwrap_or(u32::MAX)).collect();
         self.kept.load_for(rows, &all, Reach::default())?;

@@ -16,7 +16,10 @@ use arrow::compute::{filter, filter_record_batch, is_not_null, take, take_record
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 
+use super::layout::History;
+use super::layout::codec::KeyCodec;
 use super::normal::normalized;
+use super::state_table::shown_name;
 use super::{NO_EXPIRY, PhysicalExprRef, evaluate};
 use crate::error::{EngineError, Result};
 use crate::plan::window::TimeWindow;
@@ -36,6 +39,13 @@ pub(crate) struct InputSpec {
     pub(crate) columns: Vec<PhysicalExprRef>,
     /// Whether rows behind the watermark are late.
     pub(crate) has_watermark: bool,
+}
+
+impl InputSpec {
+    /// The keys with what they are called.
+    pub(crate) fn named_keys(&self) -> Vec<(String, DataType)> {
+        self.key_names.iter().map(|name| shown_name(name)).zip(self.key_types.iter().cloned()).collect()
+    }
 }
 
 /// The bucket of time a row belongs to.
@@ -102,7 +112,7 @@ impl KeyedBatch {
 /// Keys the rows of one input; each task has its own.
 pub(crate) struct Keyer {
     spec: Arc<InputSpec>,
-    converter: RowConverter,
+    codec: KeyCodec,
     workers: usize,
 }
 
@@ -115,9 +125,10 @@ pub(crate) struct Keyed {
 }
 
 impl Keyer {
-    pub(crate) fn new(spec: Arc<InputSpec>, workers: usize) -> Result<Self> {
-        let converter = row_converter(&spec.key_types)?;
-        Ok(Self { spec, converter, workers })
+    /// `history` are the layouts that the operator's keys may be in; none for the one of `spec` alone.
+    pub(crate) fn new(spec: Arc<InputSpec>, history: Option<&History>, workers: usize) -> Result<Self> {
+        let codec = KeyCodec::of_input(&spec.key_types, history)?;
+        Ok(Self { spec, codec, workers })
     }
 
     /// Keys the rows of `batch`; rows whose bucket expires at or before `late_us` are late.
@@ -180,13 +191,12 @@ impl Keyer {
         let keys = normalized(evaluate(&self.spec.keys, batch)?)?;
         let mut columns = evaluate(&self.spec.columns, batch)?;
         columns.extend(timed.and_then(|timed| timed.starts.clone()));
-        let keys = if keys.is_empty() { None } else { Some(self.converter.convert_columns(&keys)?) };
+        let keys = self.codec.encode(&keys)?;
         let mut batches: Vec<KeyedBatch> = (0..self.workers).map(|_| KeyedBatch::default()).collect();
         let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); self.workers];
         for (index, row) in (0_u32..).zip(0..rows) {
             let bucket = timed.map_or(NO_EXPIRY, |timed| timed.buckets.value(row));
-            let key = keys.as_ref().map(|keys| keys.row(row));
-            let key = key.as_ref().map_or(&[][..], |key| key.as_ref());
+            let key = keys.as_ref().map_or(&[][..], |keys| keys.get(row));
             let hash = key_hash(key);
             let worker = worker_of(hash, self.workers);
             batches[worker].push(bucket, hash, key);

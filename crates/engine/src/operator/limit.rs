@@ -49,7 +49,7 @@ impl OperatorSpec for LimitSpec {
     }
 
     fn state_tables(&self) -> Result<Vec<StateTable>> {
-        Ok(vec![StateTable { store: self.id.clone(), layout: StateLayout::Count }])
+        Ok(vec![StateTable::new(&self.id, StateLayout::Count)])
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {

@@ -16,6 +16,7 @@ pub(crate) mod expand;
 pub(crate) mod join;
 pub(crate) mod kept_rows;
 pub(crate) mod keyed;
+pub(crate) mod layout;
 pub(crate) mod limit;
 pub(crate) mod normal;
 pub(crate) mod over;
@@ -23,6 +24,7 @@ pub(crate) mod row_counts;
 pub(crate) mod state_table;
 pub(crate) mod stateless;
 pub(crate) mod stream_join;
+pub(crate) mod ttl;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +35,9 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::error::Result;
 use crate::state::{ChangeSet, StateStore, key};
 use keyed::{InputSpec, KeyedBatch};
+use layout::{History, Layout};
 use state_table::StateTable;
+use ttl::Ttl;
 
 pub(crate) type PhysicalExprRef = Arc<dyn PhysicalExpr>;
 
@@ -57,6 +61,11 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
     /// Everything its state rows depend on: equal fingerprints can read each other's state.
     fn fingerprint(&self) -> String;
 
+    /// What its state rows are made of, if they may be in several layouts; without one only an equal fingerprint fits.
+    fn layout(&self) -> Result<Option<Layout>> {
+        Ok(None)
+    }
+
     /// Its tables in the state store, by lasting name.
     fn stores(&self) -> Vec<String> {
         vec![self.id().to_owned()]
@@ -72,6 +81,11 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
     /// rows or without: rows are late by the watermark of the batch before.
     fn heeds_watermark(&self) -> bool {
         matches!(self.bound(), StateBound::Watermark(_))
+    }
+
+    /// Whether it can forget rows by their age: nothing else bounds it, and its rows are kept by no other time.
+    fn takes_ttl(&self) -> bool {
+        false
     }
 
     /// Whether it may take back rows it has given, in output mode update.
@@ -111,6 +125,10 @@ pub(crate) struct Place {
     pub(crate) workers: usize,
     /// Memory for the state of this worker, in bytes.
     pub(crate) budget_bytes: usize,
+    /// The layouts its rows may be in; none for the one of now alone.
+    pub(crate) history: Option<Arc<History>>,
+    /// How long its rows are kept.
+    pub(crate) ttl: Option<Ttl>,
 }
 
 impl Place {
@@ -130,6 +148,12 @@ pub(crate) const CHANGES_PART: usize = 16;
 
 /// One worker's share of a stateful operator.
 pub(crate) trait Operator: Send {
+    /// Begins a batch of this processing time, the offset log's: forgets what is over by then.
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        let _ = time_us;
+        Ok(())
+    }
+
     /// Takes rows of one input; what is final at once is emitted.
     fn process(&mut self, input: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()>;
 

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::kept_rows::{Expiry, KeptRows, KeptRowsSpec};
 use super::keyed::{InputSpec, KeyedBatch};
+use super::layout::{Layout, Part};
 use super::state_table::StateTable;
 use super::{Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
 use crate::error::Result;
@@ -48,6 +49,11 @@ impl OperatorSpec for OverSpec {
 
     fn fingerprint(&self) -> String {
         format!("v1 keys {:?} rows {:?} bucket {BUCKET_US}", self.input.key_types, self.types())
+    }
+
+    fn layout(&self) -> Result<Option<Layout>> {
+        let kind = format!("rows by {BUCKET_US} us");
+        Ok(Some(Layout::new(kind, self.input.named_keys(), vec![Part::columns(&self.schema)])))
     }
 
     fn inputs(&self) -> Vec<Arc<InputSpec>> {

@@ -200,7 +200,7 @@ mod tests {
     use crate::state::{StateSettings, StateStore};
 
     fn place(store: &Arc<StateStore>, worker: usize, workers: usize) -> Place {
-        Place { store: Arc::clone(store), first_table: 0, worker, workers, budget_bytes: 0 }
+        Place { store: Arc::clone(store), first_table: 0, worker, workers, budget_bytes: 0, history: None, ttl: None }
     }
 
     fn shown(counts: &RowCounts) -> Vec<(i64, u64)> {

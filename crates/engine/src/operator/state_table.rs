@@ -20,8 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::state_table::GroupTable;
 use super::kept_rows::Expiry;
-use super::kept_rows::stored::{gone_us, split_key};
-use super::keyed::{InputSpec, row_converter};
+use super::kept_rows::stored::{gone_us, split_flags, split_key};
+use super::keyed::InputSpec;
+use super::layout::History;
+use super::layout::codec::{KeyCodec, ValueCodec};
 use super::{EMIT_ROWS, NO_EXPIRY, PhysicalExprRef};
 use crate::error::{EngineError, Result};
 use crate::plan::describe::plain;
@@ -34,6 +36,9 @@ pub(crate) struct StateTable {
     pub(crate) store: String,
     /// What its rows mean.
     pub(crate) layout: StateLayout,
+    /// The layouts its rows may be in, if the checkpoint has them, and which of the operator's tables it is.
+    #[serde(skip)]
+    pub(crate) history: Option<(Arc<History>, usize)>,
 }
 
 /// What the rows of a table mean.
@@ -74,6 +79,10 @@ pub(crate) struct Page {
 }
 
 impl StateTable {
+    pub(crate) fn new(store: &str, layout: StateLayout) -> Self {
+        Self { store: store.to_owned(), layout, history: None }
+    }
+
     /// A table of [`super::kept_rows`].
     pub(crate) fn rows(
         store: &str,
@@ -90,7 +99,7 @@ impl StateTable {
             expiry_us: expiry.map(|expiry| expiry.offset_us.saturating_neg()),
             has_marks,
         });
-        Self { store: store.to_owned(), layout }
+        Self::new(store, layout)
     }
 
     /// The columns people see.
@@ -166,8 +175,10 @@ impl StateTable {
 
     fn columns(&self, page: &Page) -> Result<Vec<ArrayRef>> {
         match &self.layout {
-            StateLayout::Groups(groups) => groups.read(page),
-            StateLayout::Rows(rows) => rows.read(page),
+            StateLayout::Groups(groups) => {
+                groups.read(page, self.history.as_ref().map(|(history, _)| history.as_ref()))
+            }
+            StateLayout::Rows(rows) => rows.read(page, self.history.as_ref()),
             StateLayout::Count => {
                 let count = |bytes: &Vec<u8>| {
                     let bytes = bytes.as_slice().try_into().map_err(|_| damaged("its count"))?;
@@ -185,7 +196,7 @@ impl RowTable {
         if self.columns.fields().is_empty() { &self.keys } else { &self.columns }
     }
 
-    fn read(&self, page: &Page) -> Result<Vec<ArrayRef>> {
+    fn read(&self, page: &Page, history: Option<&(Arc<History>, usize)>) -> Result<Vec<ArrayRef>> {
         let types = self.shown().fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
         let mut times = Vec::new();
         let mut marks = Vec::new();
@@ -195,15 +206,18 @@ impl RowTable {
                 return Err(damaged("a row"));
             };
             times.push(Some(time).filter(|time| *time != NO_EXPIRY));
-            marks.push(*mark != 0);
-            shown.push(if self.columns.fields().is_empty() { key } else { columns });
+            let (layout, is_matched) = split_flags(*mark);
+            marks.push(is_matched);
+            shown.push(if self.columns.fields().is_empty() { (0, key) } else { (layout, columns) });
         }
-        let mut columns = Vec::new();
-        if !types.is_empty() {
-            let converter = row_converter(&types)?;
-            let parser = converter.parser();
-            columns = converter.convert_rows(shown.into_iter().map(|bytes| parser.parse(bytes)))?;
-        }
+        let mut columns = if self.columns.fields().is_empty() {
+            let codec = history.map_or_else(|| KeyCodec::plain(&types), |(history, _)| KeyCodec::new(history))?;
+            codec.decode(shown.into_iter().map(|(_, key)| key))?
+        } else {
+            let plain = || ValueCodec::plain(types.iter().map(|kind| vec![kind.clone()]).collect());
+            let codec = history.map_or_else(plain, |(history, at)| ValueCodec::new(history, *at))?;
+            codec.decode_rows(shown.into_iter())?
+        };
         let expiry = times.iter().map(|time| Some(time.as_ref()?.saturating_add(self.expiry_us?))).collect();
         columns.push(time_column(times));
         if self.has_marks {
@@ -234,13 +248,31 @@ fn shard_field() -> Field {
 
 /// The name of an expression as a person would write it, without the tables columns are of: `count(1)`, `sum(v)`.
 pub(crate) fn shown_name(name: &str) -> String {
-    // What the planner puts around an argument for its type is nothing the user wrote.
-    let (table, argument) = (
-        Regex::new(r"\b[A-Za-z_]\w*\.([A-Za-z_])"),
-        Regex::new(r"\b(?:summand|addend|as_[a-z]+|hash_for_count)\(([^()]*)\)"),
-    );
-    let (Ok(table), Ok(argument)) = (table, argument) else { return plain(name) };
-    argument.replace_all(&table.replace_all(&plain(name), "$1"), "$1").into_owned()
+    let (table, collected) =
+        (Regex::new(r"\b[A-Za-z_]\w*\.([A-Za-z_])"), Regex::new(r"(\bcollect_(?:list|set)\(.*), 'ignore'\)"));
+    let (Ok(table), Ok(collected)) = (table, collected) else { return plain(name) };
+    let name = unwrapped(table.replace_all(&plain(name), "$1").into_owned());
+    collected.replace_all(&name, "$1)").into_owned()
+}
+
+/// A name without what the planner puts around an argument for its type: nothing the user wrote.
+fn unwrapped(mut name: String) -> String {
+    let Ok(wrapper) = Regex::new(r"\b(?:summand|addend|as_[a-z]+|hash_for_count)\(") else { return name };
+    while let Some(found) = wrapper.find(&name).map(|found| found.range()) {
+        let mut depth = 1;
+        let closes = |(_, sign): &(usize, char)| {
+            depth += match sign {
+                '(' => 1,
+                ')' => -1,
+                _ => 0,
+            };
+            depth == 0
+        };
+        let Some((end, _)) = name[found.end..].char_indices().find(closes) else { return name };
+        name.remove(found.end + end);
+        name.replace_range(found, "");
+    }
+    name
 }
 
 /// What a key expression is called.

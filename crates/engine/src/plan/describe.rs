@@ -9,9 +9,9 @@ use regex::{Captures, Regex};
 use serde::Serialize;
 
 use super::logical::StreamScan;
-use super::streaming::{StreamingPlan, WatermarkSpec};
+use super::streaming::{OperatorStage, StreamingPlan, WatermarkSpec};
 use crate::error::Result;
-use crate::operator::{self, OperatorSpec};
+use crate::operator;
 use crate::sink::OutputMode;
 
 /// A stateful operator of a query.
@@ -25,7 +25,7 @@ pub struct StatefulOperator {
     pub keys: Vec<String>,
     /// What keeps its state from growing for ever.
     pub bound: StateBound,
-    /// Everything its state rows depend on: with another text, state of a checkpoint does not fit.
+    /// Everything its state rows depend on: with another text, state of a checkpoint is migrated or does not fit.
     pub fingerprint: String,
 }
 
@@ -51,6 +51,13 @@ pub enum StateBound {
     Target {
         /// What is kept for ever, e.g. `every change of the history`.
         keeps: String,
+    },
+    /// A row is forgotten so long after it was written last, by the clock.
+    Ttl {
+        /// How long.
+        ttl_ms: i64,
+        /// What begins the time anew, e.g. `its last row`.
+        since: String,
     },
     /// Nothing: complete mode needs every group for ever.
     NothingInCompleteMode,
@@ -84,11 +91,16 @@ impl From<&WatermarkSpec> for WatermarkDescription {
 
 /// The stateful operators in the order rows pass them.
 pub(crate) fn stateful_operators(plan: &StreamingPlan) -> Vec<StatefulOperator> {
-    plan.operators.iter().map(|stage| stateful_operator(stage.spec.as_ref(), plan)).collect()
+    plan.operators.iter().map(|stage| stateful_operator(stage, plan)).collect()
 }
 
-fn stateful_operator(spec: &dyn OperatorSpec, plan: &StreamingPlan) -> StatefulOperator {
+fn stateful_operator(stage: &OperatorStage, plan: &StreamingPlan) -> StatefulOperator {
+    let spec = stage.spec.as_ref();
     let bound = match spec.bound() {
+        operator::StateBound::None if let Some(ttl) = stage.ttl => {
+            let since = if spec.revises() { "its last row" } else { "it came" };
+            StateBound::Ttl { ttl_ms: ttl.ms(), since: since.to_owned() }
+        }
         operator::StateBound::Watermark(until) => StateBound::Watermark {
             columns: plan.watermarks.iter().map(|watermark| watermark.column.clone()).collect(),
             delay_ms: plan.watermarks.iter().map(|watermark| watermark.delay_us / 1000).max().unwrap_or(0),

@@ -56,6 +56,8 @@ pub(crate) struct BatchSettings<'a> {
     pub(crate) workers: usize,
     /// Whether the sink shows rows before the batch is committed, so that operators should not hold them back.
     pub(crate) early: bool,
+    /// The batch's processing time, as the offset log has it.
+    pub(crate) time_us: i64,
     /// Set to give the batch up.
     pub(crate) abort: &'a AtomicBool,
 }
@@ -86,12 +88,13 @@ pub(crate) fn run_batch(
     watermarks: BatchWatermarks,
     sink: &mut dyn FnMut(RecordBatch) -> Result<()>,
 ) -> Result<BatchOutcome> {
-    let BatchSettings { workers, early, abort } = settings;
+    let BatchSettings { workers, early, time_us, abort } = settings;
     let readers = if jobs.iter().any(|job| job.waits) { jobs.len() } else { workers.min(jobs.len()) };
     let run = Run {
         plan,
         workers,
         early,
+        time_us,
         watermarks,
         abort,
         stopped: AtomicBool::new(false),
@@ -169,6 +172,7 @@ struct Run<'a> {
     plan: &'a StreamingPlan,
     workers: usize,
     early: bool,
+    time_us: i64,
     watermarks: BatchWatermarks,
     abort: &'a AtomicBool,
     stopped: AtomicBool,
@@ -234,6 +238,7 @@ impl Run<'_> {
         // Watermarks are on sources, so that no step behind an operator sees event times.
         let mut seen = EventTimes::default();
         let mut emit = |batch| exit.send(batch, &mut seen);
+        operator.begin_batch(self.time_us)?;
         for (input, batch) in inbox {
             if self.is_stopped() {
                 return Ok(());
@@ -272,7 +277,7 @@ impl<'a> Exit<'a> {
                 let stage = &run.plan.operators[at];
                 let spec = stage.spec.inputs().swap_remove(input);
                 let late_us = run.watermarks.behind(stage.lag_us).late_us;
-                Next::Operator { at, input, keyer: Keyer::new(spec, run.workers)?, late_us }
+                Next::Operator { at, input, keyer: Keyer::new(spec, stage.history.as_deref(), run.workers)?, late_us }
             }
         };
         Ok(Self { run, exits, steps, next })

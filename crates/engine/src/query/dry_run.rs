@@ -10,11 +10,11 @@
 
 use serde::Serialize;
 
-use super::opening::{ChangePolicy, refusal_of};
-use super::pipeline::FlowDescription;
+use super::comparison::{Comparison, START_OVER, identity_of, other_sources};
+use super::execution::QuerySpec;
 use crate::checkpoint::inspect::numbers_of_logs;
-use crate::checkpoint::{CheckpointDir, Facts, Metadata, OffsetLog, QueryIdentity, plan_recovery};
-use crate::error::{EngineError, Result};
+use crate::checkpoint::{Facts, IdentityChanges, Metadata, OffsetLog, Step, plan_recovery};
+use crate::error::Result;
 use crate::plan::catalog::Role;
 use crate::sink::{BatchId, SinkToken};
 use crate::state::StateVersions;
@@ -65,6 +65,8 @@ pub struct OperatorOutlook {
     pub id: String,
     /// Its fate.
     pub fate: OperatorFate,
+    /// What becomes of the parts of its state.
+    pub notes: Vec<String>,
 }
 
 /// The fate of an operator's state.
@@ -73,6 +75,8 @@ pub struct OperatorOutlook {
 pub enum OperatorFate {
     /// The query goes on with it.
     Kept,
+    /// The query goes on with it, and its parts are not all as they were.
+    Migrated,
     /// There is none yet.
     New,
     /// It means something else than the query of now needs.
@@ -83,91 +87,70 @@ pub enum OperatorFate {
     Dropped,
 }
 
-/// What a flow says about itself, for the comparison.
-pub(super) struct FlowIdentity<'a> {
-    pub(super) description: &'a FlowDescription,
-    /// The source of each offset, by name.
-    pub(super) sources: Vec<String>,
-    /// What may happen to its state.
-    pub(super) change: ChangePolicy,
-}
-
-/// Reads a checkpoint and compares it with a flow.
-pub(super) fn checkpoint_outlook(checkpoint: &CheckpointDir, flow: &FlowIdentity<'_>) -> Result<CheckpointOutlook> {
-    let now = &flow.description.operators;
+/// Reads a checkpoint and compares it with the query of now.
+pub(super) fn checkpoint_outlook(spec: &QuerySpec) -> Result<CheckpointOutlook> {
+    let (checkpoint, now) = (&spec.checkpoint, identity_of(spec)?);
     let mut outlook = CheckpointOutlook {
         location: checkpoint.location().to_owned(),
         last_commit: None,
         next: "starts over with batch 0".to_owned(),
-        operators: now.iter().map(|operator| fate(&operator.id, OperatorFate::New)).collect(),
+        operators: now.operators.keys().map(|id| fate(id, OperatorFate::New)).collect(),
         refusal: None,
     };
     let Some(metadata) = Metadata::read(checkpoint)? else { return Ok(outlook) };
-    let identity = QueryIdentity {
-        query_name: flow.description.name.clone(),
-        target: flow.description.target.clone(),
-        operators: now.iter().map(|operator| (operator.id.clone(), operator.fingerprint.clone())).collect(),
-    };
-    outlook.operators = operator_fates(&metadata, &identity, flow.change);
     let (last_offsets, last_commit) = numbers_of_logs(checkpoint)?;
+    let last = OffsetLog::open(checkpoint)?.latest()?.map(|(_, entry)| entry);
     outlook.last_commit = last_commit;
-    let is_stateful = !now.is_empty();
+    let comparison = Comparison::of(spec, metadata, last.as_ref(), last_commit)?;
+    let keeps_state = !now.operators.is_empty() && !comparison.metadata.operators.is_empty();
     let facts = Facts {
         last_offsets,
         last_commit,
         sink: SinkToken::Unsupported,
-        state: if is_stateful && !metadata.operators.is_empty() {
-            Some(StateVersions::read(checkpoint)?)
-        } else {
-            None
-        },
+        state: if keeps_state { Some(StateVersions::read(checkpoint)?) } else { None },
     };
-    let plan = plan_recovery(&facts).map_err(|error| error.explain(&flow.description.name, checkpoint.location()))?;
+    let plan = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, checkpoint.location()))?;
     outlook.next = plan.describe();
-    outlook.refusal = refusal(checkpoint, &metadata, &identity, flow)?;
+    let finishes_rebuild = comparison.finishes_rebuild(plan.next);
+    if finishes_rebuild {
+        outlook.next.push_str(", which computes its state anew");
+    }
+    let (Step::RunNew { batch } | Step::Replay { batch, .. } | Step::FinishCommit { batch }) = plan.next;
+    outlook.operators = operator_fates(&comparison.changes, spec.change.rebuild, finishes_rebuild, batch);
+    if let Err(error) = comparison.metadata.refuse_another(checkpoint, &now) {
+        outlook.refusal = Some((error.to_string(), error.next_step().unwrap_or(START_OVER).to_owned()));
+        return Ok(outlook);
+    }
+    let refusal = last.as_ref().and_then(|last| other_sources(&spec.plan, last));
+    let refusal = refusal.or_else(|| comparison.refusal()).or_else(|| comparison.is_under_way(plan.next));
+    outlook.refusal = refusal.map(|refusal| (refusal.message, refusal.help));
     Ok(outlook)
 }
 
 fn fate(id: &str, fate: OperatorFate) -> OperatorOutlook {
-    OperatorOutlook { id: id.to_owned(), fate }
+    OperatorOutlook { id: id.to_owned(), fate, notes: Vec::new() }
 }
 
-/// The fate of each operator of the query and of the checkpoint.
-fn operator_fates(metadata: &Metadata, identity: &QueryIdentity, policy: ChangePolicy) -> Vec<OperatorOutlook> {
-    let changes = metadata.changes(identity);
-    let of_now = |fate: OperatorFate| if policy.rebuild { OperatorFate::Rebuilt } else { fate };
+/// The fate of each operator of the query and of the checkpoint, when `batch` is the next.
+fn operator_fates(
+    changes: &IdentityChanges,
+    rebuilds: bool,
+    finishes_rebuild: bool,
+    batch: BatchId,
+) -> Vec<OperatorOutlook> {
+    let of_now = |fate: OperatorFate| if rebuilds { OperatorFate::Rebuilt } else { fate };
     let each = |ids: &[String], what: OperatorFate| ids.iter().map(|id| fate(id, what)).collect::<Vec<_>>();
-    let mut fates = each(&changes.kept, of_now(OperatorFate::Kept));
-    fates.extend(each(&changes.changed, of_now(OperatorFate::Changed)));
+    let kept = if finishes_rebuild { OperatorFate::Rebuilt } else { of_now(OperatorFate::Kept) };
+    let mut fates = each(&changes.kept, kept);
+    for (id, notes) in &changes.evolved {
+        let notes = notes.iter().filter(|_| !rebuilds).map(|note| note.describe(batch)).collect();
+        fates.push(OperatorOutlook { notes, ..fate(id, of_now(OperatorFate::Migrated)) });
+    }
+    for (id, why) in &changes.changed {
+        let notes = if rebuilds { Vec::new() } else { vec![why.clone()] };
+        fates.push(OperatorOutlook { notes, ..fate(id, of_now(OperatorFate::Changed)) });
+    }
     fates.extend(each(&changes.added, of_now(OperatorFate::New)));
     fates.extend(each(&changes.removed, OperatorFate::Dropped));
     fates
-}
-
-/// Why the query of now may not go on from the checkpoint.
-fn refusal(
-    checkpoint: &CheckpointDir,
-    metadata: &Metadata,
-    identity: &QueryIdentity,
-    flow: &FlowIdentity<'_>,
-) -> Result<Option<(String, String)>> {
-    if let Err(error) = metadata.refuse_another(checkpoint, identity) {
-        return Ok(Some(parts(&error)));
-    }
-    if let Some((_, entry)) = OffsetLog::open(checkpoint)?.latest()? {
-        for (index, name) in flow.sources.iter().enumerate() {
-            let known = entry.conf.get(&format!("source {index}"));
-            if let Some(known) = known.filter(|known| *known != name) {
-                let message = format!("source {index} is '{name}', but the checkpoint was written with '{known}'");
-                return Ok(Some((message, START_OVER.to_owned())));
-            }
-        }
-    }
-    Ok(refusal_of(&metadata.changes(identity), flow.change))
-}
-
-const START_OVER: &str = "give the query another name or another --storage, so that it starts over";
-
-fn parts(error: &EngineError) -> (String, String) {
-    (error.to_string(), error.next_step().unwrap_or(START_OVER).to_owned())
 }

@@ -7,7 +7,7 @@
 //! What is done after a crash is decided in [`crate::checkpoint::recovery`] alone. A batch that fails leaves nothing
 //! behind that a restart would not find and repair.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +16,14 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 
 use super::batch::{BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
-use super::opening::{ChangePolicy, Identity, REBUILDS, Start, open_sources, read_note, start, write_note};
+use super::comparison::{ChangePolicy, REBUILDS, Standing, conf_of, other_sources};
+use super::opening::{Start, open_sources, read_note, start, write_note};
 use super::progress::{Timer, progress_of};
 use super::state::QueryState;
 use super::trigger::Trigger;
 use super::watermark::{WatermarkPolicy, WatermarkTracker};
 use crate::checkpoint::{
-    CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, Metadata, OffsetLog, OffsetLogEntry,
-    QueryIdentity, Retention, Step,
+    CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, OffsetLog, OffsetLogEntry, Retention, Step,
 };
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
@@ -116,10 +116,8 @@ pub(crate) struct StreamingQuery {
     pub(super) name: String,
     pub(super) plan: StreamingPlan,
     pub(super) settings: QuerySettings,
-    pub(super) metadata: Metadata,
+    pub(super) standing: Standing,
     pub(super) checkpoint: CheckpointDir,
-    pub(super) identity: QueryIdentity,
-    pub(super) rebuilds: bool,
     pub(super) run_id: String,
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) sink: Box<dyn Sink>,
@@ -146,13 +144,15 @@ pub(crate) struct StreamingQuery {
 impl StreamingQuery {
     /// Opens checkpoint, sink and sources, and decides how to go on.
     pub(crate) fn open(
-        spec: QuerySpec,
+        mut spec: QuerySpec,
         clock: Arc<dyn Clock>,
         listener: Arc<dyn ProgressListener>,
         control: Arc<Control>,
     ) -> Result<Self> {
-        let Start { checkpoint, offsets, commits, sink, identity, next, state: from, rebuilds } = start(&spec, &clock)?;
-        let Identity { metadata, identity, .. } = identity;
+        let Start { checkpoint, offsets, commits, sink, standing, next, state: from } = start(&spec, &clock)?;
+        for stage in &mut spec.plan.operators {
+            stage.history = standing.history(stage.spec.id());
+        }
         let sources = open_sources(&spec.plan, &checkpoint)?;
         let mut tracker = WatermarkTracker::new(
             spec.plan.watermarks.clone(),
@@ -176,10 +176,8 @@ impl StreamingQuery {
             name: spec.name,
             plan: spec.plan,
             settings: spec.settings,
-            metadata,
+            standing,
             checkpoint,
-            identity,
-            rebuilds,
             run_id,
             sources,
             sink,
@@ -201,7 +199,7 @@ impl StreamingQuery {
         };
         query.find_position(&note)?;
         if !is_emptied {
-            query.metadata.record_operators(&query.checkpoint, &query.identity)?;
+            query.standing.record(&query.plan.operators, &query.checkpoint)?;
         }
         Ok(query)
     }
@@ -217,44 +215,23 @@ impl StreamingQuery {
         let (Step::RunNew { batch } | Step::Replay { batch, .. } | Step::FinishCommit { batch }) = self.first_step;
         self.next_batch = batch;
         let Some(last) = batch.checked_sub(1) else {
-            self.position = match (self.offsets.get(0)?, &self.metadata.first_offsets) {
+            self.position = match (self.offsets.get(0)?, self.standing.first_offsets()) {
                 (Some(entry), _) => entry.starts.into_iter().flatten().collect(),
                 (None, Some(first)) if first.len() == self.sources.len() => first.clone(),
                 (None, _) => self.sources.iter_mut().map(|source| source.initial_offset()).collect::<Result<_>>()?,
             };
-            if self.metadata.first_offsets.as_ref() != Some(&self.position) {
-                self.metadata.record_first_offsets(&self.checkpoint, &self.position)?;
-            }
-            return Ok(());
+            return self.standing.record_first_offsets(&self.checkpoint, &self.position);
         };
         let entry = self.offsets.get(last)?.ok_or_else(|| {
             EngineError::data(format!("query '{}': the offset log has no entry {last}", self.name))
                 .help("restore the checkpoint from a backup")
         })?;
-        self.check_sources(&entry.conf)?;
+        if let Some(refusal) = other_sources(&self.plan, &entry) {
+            return Err(EngineError::config(format!("query '{}': {}", self.name, refusal.message)).help(refusal.help));
+        }
         self.last_watermark_ms = entry.batch_watermark_ms;
         self.position = entry.ends.into_iter().flatten().collect();
         Ok(())
-    }
-
-    fn check_sources(&self, conf: &BTreeMap<String, String>) -> Result<()> {
-        let now = self.conf();
-        let changed = now.iter().find(|(key, value)| conf.get(*key).is_some_and(|known| known != *value));
-        let Some((key, value)) = changed else { return Ok(()) };
-        Err(EngineError::config(format!(
-            "query '{}': {key} is '{value}', but its checkpoint was written with '{}'",
-            self.name, conf[key]
-        ))
-        .help("give the query another name or another --storage, so that it starts over with the new source"))
-    }
-
-    /// What must stay the same for the life of the checkpoint.
-    fn conf(&self) -> BTreeMap<String, String> {
-        let mut conf = BTreeMap::new();
-        for (index, stage) in self.plan.source_stages.iter().enumerate() {
-            conf.insert(format!("source {index}"), self.plan.sources[stage.source].name.clone());
-        }
-        conf
     }
 
     /// Runs until the trigger or the owner ends the query.
@@ -264,7 +241,7 @@ impl StreamingQuery {
             tracing::info!(query = self.name, batch, "replaying the batch that was under way");
             let timer = Timer::start(&self.clock);
             self.run_entry(batch, &entry, write_sink, timer)?;
-        } else if self.rebuilds {
+        } else if self.standing.wants_rebuild() {
             self.rebuild()?;
         }
         let until = match self.settings.trigger {
@@ -333,7 +310,7 @@ impl StreamingQuery {
         OffsetLogEntry {
             batch_watermark_ms: self.tracker.watermark_ms(),
             batch_timestamp_ms: self.last_start_ms,
-            conf: self.conf(),
+            conf: conf_of(&self.plan),
             watermarks: serde_json::Map::new(),
             starts: self.position.iter().cloned().map(Some).collect(),
             ends: Vec::new(),
@@ -383,7 +360,7 @@ impl StreamingQuery {
             .phase(|d| &mut d.sink_commit, || if write_sink { self.sink.commit() } else { Ok(Default::default()) })?;
         timer.phase(|d| &mut d.commit_offsets, || self.commits.add(batch, &commit))?;
         if rebuilds {
-            self.metadata.record_operators(&self.checkpoint, &self.identity)?;
+            self.standing.record(&self.plan.operators, &self.checkpoint)?;
         }
         self.position = entry.ends.iter().flatten().cloned().collect();
         for (source, end) in self.sources.iter_mut().zip(&self.position) {
@@ -446,6 +423,7 @@ impl StreamingQuery {
         }
         let settings = BatchSettings {
             workers: self.settings.parallelism.max(1),
+            time_us: entry.batch_timestamp_ms.saturating_mul(1000),
             early: write_sink && !mutes && self.sink.is_immediate(),
             abort: &self.control.abort,
         };
@@ -531,7 +509,7 @@ impl StreamingQuery {
     }
 
     pub(super) fn identity(&self) -> (String, String, String) {
-        (self.metadata.id.clone(), self.run_id.clone(), self.name.clone())
+        (self.standing.id().to_owned(), self.run_id.clone(), self.name.clone())
     }
 
     pub(super) fn sink_description(&self) -> String {

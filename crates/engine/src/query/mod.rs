@@ -6,6 +6,7 @@
 
 mod batch;
 mod changes;
+mod comparison;
 mod dry_run;
 mod execution;
 mod graph;
@@ -14,11 +15,13 @@ mod outlook;
 mod pipeline;
 mod progress;
 mod real_time;
+mod settings;
 mod state;
 mod state_reader;
 mod storage;
 mod tables;
 mod trigger;
+mod ttl;
 mod watermark;
 #[cfg(test)]
 mod aggregate_tests;
@@ -29,15 +32,15 @@ mod remote_tests;
 #[cfg(test)]
 mod tests;
 
+pub use comparison::QueryChanges;
 pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook, TableOutlook};
 pub use execution::QuerySettings;
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
-pub use opening::QueryChanges;
-pub use pipeline::{
-    CheckpointSettings, FlowDescription, FlowSettings, Pipeline, PipelineSettings, QueryFailure, RunningPipeline,
-};
+pub use pipeline::{FlowDescription, Pipeline, QueryFailure, RunningPipeline};
+pub use settings::{CheckpointSettings, FlowSettings, PipelineSettings};
 pub use state_reader::{StateReader, StateTableSummary};
 pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};
 pub use tables::{select, select_with_state};
 pub use trigger::Trigger;
+pub use ttl::{StateTtl, TtlSettings};
 pub use watermark::{PartitionEffect, PartitionWatermark, WatermarkPolicy, WatermarkReport};

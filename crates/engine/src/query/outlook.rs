@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::dry_run::{FlowIdentity, FlowOutlook, TableOutlook, checkpoint_outlook};
+use super::dry_run::{FlowOutlook, TableOutlook, checkpoint_outlook};
 use super::graph::TableGraph;
 use super::pipeline::{Pipeline, PlannedFlow, Work};
 use super::watermark::{WatermarkReport, watermark_report};
@@ -39,11 +39,7 @@ impl Pipeline {
         let tables = sources.chain(statics).chain(target).map(|(name, role)| self.table_outlook(name, role)).collect();
         let checkpoint = match &flow.work {
             Work::Whole(_) => None,
-            Work::Stream(spec) => {
-                let sources = spec.plan.source_names();
-                let identity = FlowIdentity { description, sources, change: spec.change };
-                Some(checkpoint_outlook(&spec.checkpoint, &identity))
-            }
+            Work::Stream(spec) => Some(checkpoint_outlook(spec)),
         };
         FlowOutlook { flow: description.name.clone(), tables, checkpoint }
     }

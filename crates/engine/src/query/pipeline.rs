@@ -4,8 +4,6 @@
 //! thread. A flow that ends by itself and reads a table that another flow fills starts when that one is done, so that
 //! one run carries rows through the whole chain.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -19,17 +17,18 @@ use parking_lot::{Condvar, Mutex};
 use super::changes;
 use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
 use super::graph::refuse_circles;
-use super::opening::QueryChanges;
+use super::settings::PipelineSettings;
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;
+use super::ttl::give_ttl;
 use super::watermark::WATERMARK_POLICY;
-use crate::checkpoint::{CheckpointContext, CheckpointDir, RemoteSettings, location};
+use crate::checkpoint::{CheckpointContext, CheckpointDir, location};
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::plan::analysis::PlannedQuery;
 use crate::plan::batch::collect;
-use crate::plan::catalog::{ConnectorRegistry, Options, Table, TableDefinition};
+use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition};
 use crate::plan::describe::{StatefulOperator, WatermarkDescription, stateful_operators, static_tables};
 use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError};
@@ -37,60 +36,6 @@ use crate::plan::statement::TableKind;
 use crate::plan::streaming::{StreamingPlan, streaming_plan};
 use crate::progress::{ProgressListener, StreamingQueryProgress};
 use crate::sink::{OutputMode, SinkRequest, SinkToken};
-
-/// Settings of a pipeline.
-#[derive(Debug, Clone)]
-pub struct PipelineSettings {
-    /// Where checkpoints, status and tables without a path are kept.
-    pub storage: PathBuf,
-    /// The format of streaming tables that name none.
-    pub default_format: String,
-    /// Spark configuration keys, e.g. `spark.sql.session.timeZone`.
-    pub configuration: BTreeMap<String, String>,
-    /// How queries run, unless a flow says otherwise.
-    pub query: QuerySettings,
-    /// By flow.
-    pub flows: BTreeMap<String, FlowSettings>,
-    /// Where checkpoints are kept, if not in the storage folder.
-    pub checkpoints: CheckpointSettings,
-    /// What may happen to the state of queries that were changed.
-    pub changes: QueryChanges,
-}
-
-/// Where the checkpoints of a pipeline are kept.
-#[derive(Debug, Clone, Default)]
-pub struct CheckpointSettings {
-    /// A path or the URL of an object store; each query has a folder of its name there. In the storage folder if none.
-    pub location: Option<String>,
-    /// Options of the object store; secrets by reference.
-    pub options: Options,
-    /// How patiently an object store is spoken to.
-    pub remote: RemoteSettings,
-}
-
-/// Settings of one flow.
-#[derive(Debug, Clone, Default)]
-pub struct FlowSettings {
-    /// When its batches start.
-    pub trigger: Option<Trigger>,
-    /// What it emits.
-    pub output_mode: Option<OutputMode>,
-}
-
-impl PipelineSettings {
-    /// The defaults, in a storage folder.
-    pub fn new(storage: impl Into<PathBuf>) -> Self {
-        Self {
-            storage: storage.into(),
-            default_format: "delta".to_owned(),
-            configuration: BTreeMap::new(),
-            query: QuerySettings::default(),
-            flows: BTreeMap::new(),
-            checkpoints: CheckpointSettings::default(),
-            changes: QueryChanges::default(),
-        }
-    }
-}
 
 /// A flow as it will run.
 #[derive(Debug, Clone)]
@@ -232,7 +177,8 @@ impl Pipeline {
         if flow.cdc.is_some() {
             changes::check_target(flow, &target_description, target.as_ref(), mode)?;
         }
-        let plan = self.streaming(flow, planned, declared.as_ref(), mode)?;
+        let mut plan = self.streaming(flow, planned, declared.as_ref(), mode)?;
+        give_ttl(&mut plan, &flow.name, &own.ttl, self.settings.ttl)?;
         check_mode(&target_description, target.as_ref(), plan.output_mode)?;
         description.output_mode = plan.output_mode;
         description.explain.clone_from(&plan.explain);

@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 
 use super::batch::Operators;
 use super::execution::QuerySpec;
-use super::state_reader::write_tables;
 use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
 use crate::operator::{CHANGES_PART, Place};
@@ -53,7 +52,6 @@ impl QueryState {
         checkpoint: &CheckpointDir,
         from: StateFrom,
     ) -> Result<(Self, Operators, serde_json::Value)> {
-        write_tables(&spec.plan.operators, checkpoint)?;
         let tables: Vec<Vec<String>> = spec.plan.operators.iter().map(|stage| stage.spec.stores()).collect();
         let names = tables.concat();
         let workers = spec.settings.parallelism.max(1);
@@ -72,8 +70,9 @@ impl QueryState {
         let mut first_table = 0;
         for (stage, tables) in spec.plan.operators.iter().zip(&tables) {
             let open = |worker| {
-                let store = Arc::clone(&store);
-                Arc::clone(&stage.spec).open(Place { store, first_table, worker, workers, budget_bytes })
+                let (store, history) = (Arc::clone(&store), stage.history.clone());
+                let ttl = stage.ttl;
+                Arc::clone(&stage.spec).open(Place { store, first_table, worker, workers, budget_bytes, history, ttl })
             };
             operators.push((0..workers).map(open).collect::<Result<Vec<_>>>()?);
             first_table += tables.len();

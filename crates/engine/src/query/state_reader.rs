@@ -24,7 +24,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{CheckpointDir, CommitLog, STATE, text};
+use crate::checkpoint::{CheckpointDir, CommitLog, Metadata, STATE, text};
 use crate::error::{EngineError, Result, nearest};
 use crate::operator::row_counts::rows_of_table;
 use crate::operator::state_table::{StateLayout, StateTable};
@@ -140,7 +140,14 @@ impl StateReader {
     }
 
     fn restore(checkpoint: &CheckpointDir, query: &str, batch: Option<BatchId>) -> Result<Self> {
-        let operators = read_tables(checkpoint, query)?;
+        let mut operators = read_tables(checkpoint, query)?;
+        let layouts = Metadata::read(checkpoint)?.map(|metadata| metadata.layouts).unwrap_or_default();
+        for operator in &mut operators {
+            let history = layouts.get(&operator.id).map(|history| Arc::new(history.clone()));
+            for (at, table) in operator.tables.iter_mut().enumerate() {
+                table.history = history.clone().map(|history| (history, at));
+            }
+        }
         let (batch, readable) = choose(checkpoint, query, batch)?;
         let folder = Folder(std::env::temp_dir().join(format!("highwater-state-{}", uuid::Uuid::new_v4().simple())));
         let tables = operators.iter().flat_map(|operator| &operator.tables).map(|table| table.store.clone());

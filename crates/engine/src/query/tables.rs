@@ -11,7 +11,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use parking_lot::Mutex;
 
-use super::pipeline::PipelineSettings;
+use super::settings::PipelineSettings;
 use super::state_reader::StateReader;
 use super::storage::Storage;
 use crate::checkpoint::CheckpointDir;

@@ -33,6 +33,8 @@ pub struct StreamScript {
 struct Recorder {
     heard: Mutex<Heard>,
     changed: Condvar,
+    /// A clock that goes on with each batch, and how far.
+    moves: Mutex<Option<(Arc<ManualClock>, Duration)>>,
 }
 
 #[derive(Default)]
@@ -44,6 +46,9 @@ struct Heard {
 
 impl ProgressListener for Recorder {
     fn on_progress(&self, progress: &StreamingQueryProgress) {
+        if let Some((clock, by)) = &*self.moves.lock() {
+            clock.advance(*by);
+        }
         self.heard.lock().progress.push(progress.clone());
         self.changed.notify_all();
     }
@@ -151,6 +156,12 @@ impl StreamScript {
         self
     }
 
+    /// Moves the clock on by so much at the end of each batch from now on.
+    pub fn advance_with_each_batch(self, by: Duration) -> Self {
+        *self.progress.moves.lock() = Some((Arc::clone(&self.clock), by));
+        self
+    }
+
     /// Starts the pipeline, lets it process all there is, and stops it.
     pub fn process(mut self) -> Self {
         self.steps += 1;
@@ -205,6 +216,19 @@ impl StreamScript {
 
     fn run(&self) -> Result<(), String> {
         finish(self.start()?)
+    }
+
+    /// What `dry-run` says of a flow's checkpoint, a line each: what comes next, the fate of each operator's state with
+    /// its notes, and why a start would be refused.
+    pub fn outlook(&self, flow: &str) -> Vec<String> {
+        let pipeline = self.open().expect("a pipeline that can be planned");
+        let found = pipeline.dry_run().into_iter().find(|outlook| outlook.flow == flow).expect("a flow of that name");
+        let outlook = found.checkpoint.expect("a flow with a checkpoint").expect("a checkpoint that can be read");
+        let operator = |operator: crate::query::OperatorOutlook| {
+            format!("{} {:?} {}", operator.id, operator.fate, operator.notes.join("; ")).trim_end().to_owned()
+        };
+        let lines = std::iter::once(outlook.next).chain(outlook.operators.into_iter().map(operator));
+        lines.chain(outlook.refusal.map(|(message, _)| message)).collect()
     }
 
     /// Compares all rows of a sink so far, in any order, columns separated by spaces.

@@ -12,6 +12,7 @@
 //! forgotten in append and update mode. This is Spark's rule; see the SQL reference on event time.
 
 pub(crate) mod accumulator;
+mod aging;
 mod operator;
 mod output;
 mod session;
@@ -25,8 +26,9 @@ use arrow::array::BooleanArray;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use super::keyed::InputSpec;
-use super::state_table::{StateLayout, StateTable};
+use super::keyed::{Bucketing, InputSpec};
+use super::layout::{Layout, Part};
+use super::state_table::{StateLayout, StateTable, shown_name};
 use super::{Operator, OperatorSpec, Place, StateBound};
 use crate::error::{EngineError, Result};
 use crate::plan::functions::aggregates;
@@ -75,9 +77,30 @@ pub(crate) struct FunctionSpec {
     pub(crate) args: Vec<usize>,
     /// The types of the arguments.
     pub(crate) arg_types: Vec<DataType>,
+    /// Those types before the planner hashed what only hashes are kept of.
+    pub(crate) given_types: Vec<DataType>,
     /// Its `FILTER (WHERE ...)`, as an index into [`InputSpec::columns`].
     pub(crate) filter: Option<usize>,
 }
+
+/// Functions whose states are values of their arguments' types, and sums of them: a wider type holds them as they are.
+/// Those of the others depend on the bits of their arguments (what is distinct, sketches) or on doubles alone.
+const KEEP_VALUES: &[&str] = &[
+    "sum",
+    "try_sum",
+    "avg",
+    "try_avg",
+    "min",
+    "max",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "first",
+    "last",
+    "min_by",
+    "max_by",
+    "collect_list",
+];
 
 impl OperatorSpec for AggregateSpec {
     fn id(&self) -> &str {
@@ -106,6 +129,23 @@ impl OperatorSpec for AggregateSpec {
         }
     }
 
+    fn layout(&self) -> Result<Option<Layout>> {
+        let made = self.session.or(self.window.as_ref().map(|window| window.position));
+        let names = self.input.key_names.iter().enumerate().filter(|(at, _)| Some(*at) != made);
+        // Sets of grouping columns have a key more, which says of which set a row is.
+        let names = names.map(|(_, name)| shown_name(name)).chain(std::iter::repeat("grouping set".to_owned()));
+        let keys = names.zip(self.input.key_types.iter().cloned()).collect();
+        let kind = match (self.session, &self.window) {
+            (Some(_), _) => "sessions".to_owned(),
+            (None, Some(window)) => format!("groups by {:?}", window.window),
+            (None, None) => "groups".to_owned(),
+        };
+        let first = self.output_schema.fields().len() - self.functions.len();
+        let results = self.output_schema.fields().iter().skip(first);
+        let parts = self.functions.iter().zip(results).map(|(function, result)| function.part(result.name()));
+        Ok(Some(Layout::new(kind, keys, vec![parts.collect::<Result<_>>()?])))
+    }
+
     fn stores(&self) -> Vec<String> {
         match self.session {
             Some(_) => vec![self.id.clone(), format!("{}-due", self.id)],
@@ -132,12 +172,17 @@ impl OperatorSpec for AggregateSpec {
         }
     }
 
+    fn takes_ttl(&self) -> bool {
+        // Windows and event time are what their groups are kept by; one group for all rows is no growing state.
+        self.session.is_none() && matches!(self.input.bucket, Bucketing::None) && !self.input.keys.is_empty()
+    }
+
     fn revises(&self) -> bool {
         true
     }
 
     fn state_tables(&self) -> Result<Vec<StateTable>> {
-        Ok(vec![StateTable { store: self.id.clone(), layout: StateLayout::Groups(GroupTable::of(self)?) }])
+        Ok(vec![StateTable::new(&self.id, StateLayout::Groups(GroupTable::of(self)?))])
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
@@ -149,7 +194,7 @@ impl OperatorSpec for AggregateSpec {
 }
 
 impl AggregateSpec {
-    fn layout(&self) -> GroupLayout {
+    fn output_layout(&self) -> GroupLayout {
         GroupLayout {
             schema: Arc::clone(&self.output_schema),
             keys: self.input.keys.len(),
@@ -176,6 +221,17 @@ impl FunctionSpec {
             EngineError::query(format!("{name} of {:?} cannot be kept from batch to batch", self.arg_types))
                 .help("docs/sql/aggregates.md lists what can")
         })
+    }
+
+    /// Its part of a state row; `name` is that of its result.
+    fn part(&self, name: &str) -> Result<Part> {
+        let function = self.function.fun().name();
+        let call = format!("{function}{}", aggregates::fingerprint(&self.function, &self.arg_types));
+        let keeps_values = !self.function.is_distinct() && KEEP_VALUES.contains(&function);
+        // What is counted is not kept.
+        let given = if function == "count" && !self.function.is_distinct() { &[] } else { self.given_types.as_slice() };
+        let state = self.accumulator()?.state_types();
+        Ok(Part::function(shown_name(name), call, keeps_values, given, &state))
     }
 
     /// Gives the rows of a keyed batch to this function's accumulator.

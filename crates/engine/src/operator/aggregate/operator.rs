@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::AggregateSpec;
+use super::aging::Aging;
 use super::output::GroupRows;
 use super::states::GroupStates;
 use super::table::{Bucket, Entry, too_many_keys};
 use crate::error::Result;
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
+use crate::operator::layout::History;
+use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
@@ -16,33 +19,38 @@ use crate::state::{Change, ChangeSet, key};
 
 /// One worker's groups.
 pub(crate) struct AggregateOperator {
-    spec: Arc<AggregateSpec>,
-    place: Place,
-    rows: GroupRows,
-    states: GroupStates,
-    buckets: BTreeMap<i64, Bucket>,
+    pub(super) spec: Arc<AggregateSpec>,
+    pub(super) place: Place,
+    pub(super) rows: GroupRows,
+    pub(super) states: GroupStates,
+    pub(super) buckets: BTreeMap<i64, Bucket>,
     /// Groups by bucket and shard, as the table has them.
-    stored_counts: RowCounts,
+    pub(super) stored_counts: RowCounts,
     /// Changes of groups that were moved out of memory before the batch ended.
     spilled: ChangeSet,
     /// Every bucket below was dropped since the last commit.
     expired_below: Option<i64>,
     /// Every bucket below was dropped since the state store last heard of it.
     expired_unflushed: Option<i64>,
-    counts: OperatorCounts,
+    /// What a time to live needs.
+    pub(super) aging: Aging,
+    pub(super) counts: OperatorCounts,
 }
 
 impl AggregateOperator {
     /// A worker with the groups that the store has for its shards.
     pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
+        let history = History::of(place.history.as_ref(), spec.as_ref())?;
+        let aging = Aging::open(&place)?;
         let mut operator = Self {
-            rows: GroupRows::new(spec.layout())?,
-            states: GroupStates::new(&spec)?,
+            rows: GroupRows::new(spec.output_layout(), KeyCodec::new(&history)?),
+            states: GroupStates::new(&spec, &history)?,
             spec,
             stored_counts: RowCounts::open(&place, place.first_table)?,
             spilled: place.change_set(),
             place,
             buckets: BTreeMap::new(),
+            aging,
             expired_below: None,
             expired_unflushed: None,
             counts: OperatorCounts::default(),
@@ -60,9 +68,10 @@ impl AggregateOperator {
         let mut missing: Vec<(i64, u32)> = Vec::new();
         let mut row = 0;
         while row < batch.len() {
-            let time = batch.buckets[row];
+            let of_rows = batch.buckets[row];
+            let time = self.place_of(of_rows);
             let bucket = self.buckets.entry(time).or_default();
-            while row < batch.len() && batch.buckets[row] == time {
+            while row < batch.len() && batch.buckets[row] == of_rows {
                 let (hash, key) = (batch.hashes[row], batch.key(row));
                 let entry = match bucket.find(hash, key) {
                     Some(entry) => entry,
@@ -140,14 +149,19 @@ impl AggregateOperator {
         self.buckets.keys().take_while(is_over).copied().collect()
     }
 
-    fn drop_bucket(&mut self, time: i64) {
+    pub(super) fn drop_bucket(&mut self, time: i64) {
+        self.forget_bucket(time);
+        self.expired_below = self.expired_below.max(Some(time + 1));
+        self.stored_counts.drop_below(time + 1);
+    }
+
+    /// Takes a bucket out of memory, whose groups are no more.
+    pub(super) fn forget_bucket(&mut self, time: i64) {
         let Some(bucket) = self.buckets.remove(&time) else { return };
         let slots = bucket.slots(&bucket.all());
         self.states.free(&slots);
         self.counts.rows_total -= bucket.keys;
         self.counts.rows_removed += bucket.keys;
-        self.expired_below = self.expired_below.max(Some(time + 1));
-        self.stored_counts.drop_below(time + 1);
     }
 
     /// Emits every group of a bucket, those in the store too.
@@ -191,7 +205,7 @@ impl AggregateOperator {
         if page.keys.is_empty() {
             return Ok(());
         }
-        let results = GroupStates::results_of(&self.spec, &page.values)?;
+        let results = self.states.results_of(&page.values)?;
         emit(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?)
     }
 
@@ -232,7 +246,7 @@ impl AggregateOperator {
         entries: &[u32],
         put: &mut dyn FnMut(&Entry, &[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let mut stored_key = Vec::new();
+        let (mut stored_key, mut buffer) = (Vec::new(), Vec::new());
         for entries in entries.chunks(EMIT_ROWS) {
             let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
             let values = self.states.encode(&bucket.slots(entries))?;
@@ -240,8 +254,7 @@ impl AggregateOperator {
                 let entry = &bucket.entries[*at as usize];
                 stored_key.clear();
                 key::encode(time, shard_of_hash(entry.hash), bucket.key(*at), &mut stored_key);
-                let value = values.as_ref().map(|values| values.row(row));
-                put(entry, &stored_key, value.as_ref().map_or(&[][..], |value| value.as_ref()))?;
+                put(entry, &stored_key, values.as_ref().map_or(&[][..], |values| values.get(row, &mut buffer)))?;
             }
         }
         Ok(())
@@ -301,7 +314,13 @@ impl AggregateOperator {
 }
 
 impl Operator for AggregateOperator {
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        self.counts.rows_removed = 0;
+        self.age(time_us)
+    }
+
     fn process(&mut self, _: usize, batch: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
+        self.bring_forward(batch)?;
         if self.is_full(batch.len()) {
             self.spill()?;
         }
@@ -317,8 +336,9 @@ impl Operator for AggregateOperator {
         let mut touched: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for (row, time) in rows.buckets.iter().enumerate() {
             // A group that was moved to disk meanwhile comes out at the end of the batch.
-            if let Some(entry) = self.buckets.get(time).and_then(|b| b.find(rows.hashes[row], rows.key(row))) {
-                touched.entry(*time).or_default().push(entry);
+            let time = self.place_of(*time);
+            if let Some(entry) = self.buckets.get(&time).and_then(|b| b.find(rows.hashes[row], rows.key(row))) {
+                touched.entry(time).or_default().push(entry);
             }
         }
         for (time, mut entries) in touched {
@@ -342,7 +362,6 @@ impl Operator for AggregateOperator {
             }
             OutputMode::Update => self.emit_dirty(emit)?,
         }
-        self.counts.rows_removed = 0;
         if self.spec.output_mode != OutputMode::Complete {
             expired.into_iter().for_each(|time| self.drop_bucket(time));
         }
@@ -358,6 +377,7 @@ impl Operator for AggregateOperator {
             changes.push_range_delete(&from, &to);
             self.expired_unflushed = self.expired_unflushed.max(Some(below));
         }
+        self.aging.take_changes(&self.place, changes);
         self.stored_counts.take_changes(changes);
         let spilled = std::mem::replace(&mut self.spilled, self.place.change_set());
         match below {
@@ -389,6 +409,7 @@ impl Operator for AggregateOperator {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes.push_range_delete(&from, &to);
         }
+        self.aging.take_unflushed(&self.place, changes);
         self.stored_counts.take_unflushed(changes);
         let times: Vec<i64> = self.buckets.keys().copied().collect();
         times.into_iter().try_for_each(|time| self.flush(time, None))

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::row::RowConverter;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::operator::keyed::row_converter;
+use crate::operator::layout::codec::KeyCodec;
 use crate::operator::state_table::ipc;
 use crate::plan::session_window::session_array;
 use crate::plan::window::window_array;
@@ -30,7 +29,7 @@ pub(crate) struct GroupLayout {
 
 impl GroupLayout {
     /// The types of the columns that are in the key bytes.
-    fn key_types(&self) -> Vec<DataType> {
+    pub(super) fn key_types(&self) -> Vec<DataType> {
         let time = self.window.map(|(position, _)| position).or(self.session);
         let fields = self.schema.fields().iter().enumerate().filter(|(at, _)| Some(*at) != time);
         fields.take(self.keys).map(|(_, field)| field.data_type().clone()).collect()
@@ -40,12 +39,12 @@ impl GroupLayout {
 /// Makes output rows.
 pub(crate) struct GroupRows {
     layout: GroupLayout,
-    keys: RowConverter,
+    keys: KeyCodec,
 }
 
 impl GroupRows {
-    pub(crate) fn new(layout: GroupLayout) -> Result<Self> {
-        Ok(Self { keys: row_converter(&layout.key_types())?, layout })
+    pub(crate) fn new(layout: GroupLayout, keys: KeyCodec) -> Self {
+        Self { layout, keys }
     }
 
     /// The grouping columns of groups, but for time.
@@ -53,8 +52,7 @@ impl GroupRows {
         if self.layout.keys == 0 {
             return Ok(Vec::new());
         }
-        let parser = self.keys.parser();
-        Ok(self.keys.convert_rows(keys.map(|key| parser.parse(key)))?)
+        self.keys.decode(keys)
     }
 
     /// The rows of groups of one bucket, given their results.

@@ -17,6 +17,8 @@ use super::states::results_of;
 use super::{AggregateSpec, FunctionSpec};
 use crate::error::{EngineError, Result};
 use crate::operator::NO_EXPIRY;
+use crate::operator::layout::History;
+use crate::operator::layout::codec::{KeyCodec, ValueCodec};
 use crate::operator::state_table::{Page, ipc, shards, shown_name, time_column};
 use crate::plan::functions::aggregates::{self, Call};
 
@@ -47,7 +49,7 @@ struct StoredFunction {
 impl GroupTable {
     pub(super) fn of(spec: &AggregateSpec) -> Result<Self> {
         Ok(Self {
-            layout: spec.layout(),
+            layout: spec.output_layout(),
             functions: spec.functions.iter().map(StoredFunction::of).collect::<Result<_>>()?,
             expiry_us: spec.expires_at(0),
         })
@@ -70,12 +72,13 @@ impl GroupTable {
     }
 
     /// Those columns, when the groups go, and their shards.
-    pub(crate) fn read(&self, page: &Page) -> Result<Vec<ArrayRef>> {
-        let rows = GroupRows::new(self.layout.clone())?;
+    pub(crate) fn read(&self, page: &Page, history: Option<&History>) -> Result<Vec<ArrayRef>> {
+        let keys = history.map_or_else(|| KeyCodec::plain(&self.layout.key_types()), KeyCodec::new)?;
+        let rows = GroupRows::new(self.layout.clone(), keys);
         if self.layout.session.is_some() {
-            return self.read_sessions(page, &rows);
+            return self.read_sessions(page, &rows, history);
         }
-        let results = results_of(self.accumulators()?, &page.values)?;
+        let results = self.results(&page.values, history)?;
         let times = TimestampMicrosecondArray::from(page.buckets.clone());
         let groups = rows.of_groups(times, page.keys.iter().map(Vec::as_slice), results)?;
         let expiry = |bucket: &i64| Some(bucket.saturating_add(self.expiry_us?)).filter(|_| *bucket != NO_EXPIRY);
@@ -83,7 +86,7 @@ impl GroupTable {
         Ok(groups.columns().iter().cloned().chain([expiry, shards(&page.shards)]).collect())
     }
 
-    fn read_sessions(&self, page: &Page, rows: &GroupRows) -> Result<Vec<ArrayRef>> {
+    fn read_sessions(&self, page: &Page, rows: &GroupRows, history: Option<&History>) -> Result<Vec<ArrayRef>> {
         let (mut keys, mut times, mut states, mut of_shard) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((key, stored), shard) in page.keys.iter().zip(&page.values).zip(&page.shards) {
             for session in value::sessions(stored) {
@@ -94,10 +97,17 @@ impl GroupTable {
                 of_shard.push(*shard);
             }
         }
-        let results = results_of(self.accumulators()?, &states)?;
+        let results = self.results(&states, history)?;
         let sessions = rows.of_sessions(keys.into_iter(), &times, results)?;
         let expiry = time_column(times.iter().map(|(_, end_us)| self.expiry_us.map(|_| *end_us)).collect());
         Ok(sessions.columns().iter().cloned().chain([expiry, shards(&of_shard)]).collect())
+    }
+
+    fn results(&self, stored: &[impl AsRef<[u8]>], history: Option<&History>) -> Result<Vec<ArrayRef>> {
+        let accumulators = self.accumulators()?;
+        let types = || accumulators.iter().map(|accumulator| accumulator.state_types()).collect();
+        let codec = history.map_or_else(|| ValueCodec::plain(types()), |history| ValueCodec::new(history, 0))?;
+        results_of(accumulators, &codec, stored)
     }
 
     fn accumulators(&self) -> Result<Vec<Box<dyn Accumulator>>> {

@@ -3,20 +3,19 @@
 //! ```text
 //!             slot 0    slot 1    slot 2
 //!   count       7         .         3          what is at one slot together is a group's state; stored, it is
-//!   sum        3.5        .        0.5         one row in Arrow's row format
+//!   sum        3.5        .        0.5         one row, see operator/layout/codec.rs
 //! ```
 
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
-use arrow::row::{RowConverter, Rows};
 
 use super::AggregateSpec;
 use super::accumulator::Accumulator;
 use super::table::Slots;
 use crate::error::Result;
-use crate::operator::keyed::row_converter;
+use crate::operator::layout::History;
+use crate::operator::layout::codec::{Decoded, Encoded, ValueCodec};
 
 /// The accumulators of one worker.
 pub(super) struct GroupStates {
@@ -25,28 +24,27 @@ pub(super) struct GroupStates {
     slots: Slots,
     /// Slots that the accumulators have room for.
     room: usize,
-    rows: RowConverter,
+    codec: ValueCodec,
     /// How many state columns each accumulator has.
     widths: Vec<usize>,
 }
 
 impl GroupStates {
-    pub(super) fn new(spec: &Arc<AggregateSpec>) -> Result<Self> {
+    pub(super) fn new(spec: &Arc<AggregateSpec>, history: &History) -> Result<Self> {
         let accumulators = spec.accumulators()?;
-        let types: Vec<Vec<DataType>> = accumulators.iter().map(|accumulator| accumulator.state_types()).collect();
         Ok(Self {
             spec: Arc::clone(spec),
+            widths: accumulators.iter().map(|accumulator| accumulator.state_types().len()).collect(),
             accumulators,
             slots: Slots::default(),
             room: 0,
-            rows: row_converter(&types.concat())?,
-            widths: types.iter().map(Vec::len).collect(),
+            codec: ValueCodec::new(history, 0)?,
         })
     }
 
     /// The results of groups that are stored, of each function a column.
-    pub(super) fn results_of(spec: &Arc<AggregateSpec>, stored: &[impl AsRef<[u8]>]) -> Result<Vec<ArrayRef>> {
-        results_of(spec.accumulators()?, stored)
+    pub(super) fn results_of(&self, stored: &[impl AsRef<[u8]>]) -> Result<Vec<ArrayRef>> {
+        results_of(self.spec.accumulators()?, &self.codec, stored)
     }
 
     /// A slot for a new group, usable after [`GroupStates::grow`].
@@ -77,19 +75,18 @@ impl GroupStates {
     }
 
     /// The states of `slots` as they are stored; none if no function has a state.
-    pub(super) fn encode(&mut self, slots: &[u32]) -> Result<Option<Rows>> {
+    pub(super) fn encode(&mut self, slots: &[u32]) -> Result<Option<Encoded>> {
         let columns = self.columns(slots)?;
-        Ok(if columns.is_empty() { None } else { Some(self.rows.convert_columns(&columns)?) })
+        self.codec.encode(&columns)
     }
 
     /// Adds stored states to `slots`.
     pub(super) fn decode(&mut self, values: &[impl AsRef<[u8]>], slots: &[u32]) -> Result<()> {
         if values.is_empty() || self.widths.is_empty() {
-            return Ok(());
+            Ok(())
+        } else {
+            merge(&mut self.accumulators, &self.codec, values, slots)
         }
-        let parser = self.rows.parser();
-        let columns = self.rows.convert_rows(values.iter().map(|value| parser.parse(value.as_ref())))?;
-        self.merge(&columns, slots)
     }
 
     /// Adds the states of `from` to `to`, one by one.
@@ -146,24 +143,29 @@ impl GroupStates {
 /// What accumulators show of groups that are stored.
 pub(super) fn results_of(
     mut accumulators: Vec<Box<dyn Accumulator>>,
+    codec: &ValueCodec,
     stored: &[impl AsRef<[u8]>],
 ) -> Result<Vec<ArrayRef>> {
-    let types: Vec<Vec<DataType>> = accumulators.iter().map(|accumulator| accumulator.state_types()).collect();
     let slots: Vec<u32> = (0_u32..).zip(stored).map(|(slot, _)| slot).collect();
-    let rows = row_converter(&types.concat())?;
-    let parser = rows.parser();
-    let columns = match types.concat().is_empty() || slots.is_empty() {
-        true => Vec::new(),
-        false => rows.convert_rows(stored.iter().map(|value| parser.parse(value.as_ref())))?,
-    };
-    let mut rest = columns.as_slice();
-    for (accumulator, types) in accumulators.iter_mut().zip(&types) {
-        accumulator.grow(slots.len());
-        let (own, others) = rest.split_at(types.len().min(rest.len()));
-        if !slots.is_empty() {
-            accumulator.merge(own, &slots)?;
-        }
-        rest = others;
-    }
+    accumulators.iter_mut().for_each(|accumulator| accumulator.grow(slots.len()));
+    merge(&mut accumulators, codec, stored, &slots)?;
     accumulators.iter_mut().map(|accumulator| accumulator.evaluate(&slots)).collect()
+}
+
+/// Adds stored states to slots. A function that a row is older than finds nothing there and stays as it is.
+fn merge(
+    accumulators: &mut [Box<dyn Accumulator>],
+    codec: &ValueCodec,
+    stored: &[impl AsRef<[u8]>],
+    slots: &[u32],
+) -> Result<()> {
+    for Decoded { rows, parts } in codec.decode(stored)? {
+        let slots: Vec<u32> = rows.iter().map(|row| slots[*row as usize]).collect();
+        for (accumulator, columns) in accumulators.iter_mut().zip(parts) {
+            if let Some(columns) = columns {
+                accumulator.merge(&columns, &slots)?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -31,6 +31,8 @@ pub(super) struct Entry {
     pub(super) is_dirty: bool,
     /// Changed since it was last written to the state store.
     pub(super) is_unflushed: bool,
+    /// Its group is in another bucket now.
+    is_gone: bool,
 }
 
 /// The keys of one window.
@@ -47,6 +49,8 @@ pub(super) struct Bucket {
     pub(super) on_disk: bool,
     /// Keys of this bucket, here and in the state store.
     pub(super) keys: u64,
+    /// Entries whose groups are in another bucket now.
+    gone: usize,
 }
 
 impl Bucket {
@@ -66,7 +70,7 @@ impl Bucket {
         let entry = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         self.key_bytes.extend_from_slice(key);
         let key_end = u32::try_from(self.key_bytes.len()).unwrap_or(u32::MAX);
-        self.entries.push(Entry { hash, key_end, slot, is_dirty: false, is_unflushed: false });
+        self.entries.push(Entry { hash, key_end, slot, is_dirty: false, is_unflushed: false, is_gone: false });
         let entries = &self.entries;
         self.index.insert_unique(hash, entry, |entry| entries[*entry as usize].hash);
         entry
@@ -115,8 +119,9 @@ impl Bucket {
 
     /// Takes the entries the state store does not know yet.
     pub(super) fn take_unflushed(&mut self) -> Vec<u32> {
-        let unflushed = std::mem::take(&mut self.unflushed);
+        let mut unflushed = std::mem::take(&mut self.unflushed);
         unflushed.iter().for_each(|entry| self.entries[*entry as usize].is_unflushed = false);
+        unflushed.retain(|entry| !self.entries[*entry as usize].is_gone);
         unflushed
     }
 
@@ -146,7 +151,35 @@ impl Bucket {
 
     /// All entries.
     pub(super) fn all(&self) -> Vec<u32> {
-        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).collect()
+        let all = 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        all.filter(|entry| !self.entries[*entry as usize].is_gone).collect()
+    }
+
+    /// Takes an entry that did not change in this batch out of the bucket; its slot is the caller's now.
+    pub(super) fn take(&mut self, entry: u32) -> u32 {
+        let place = &mut self.entries[entry as usize];
+        place.is_gone = true;
+        let (hash, slot) = (place.hash, place.slot);
+        if let Ok(found) = self.index.find_entry(hash, |found| *found == entry) {
+            found.remove();
+        }
+        self.gone += 1;
+        self.keys -= 1;
+        slot
+    }
+
+    /// Gives the memory of entries back that are gone, if they are most of those there are.
+    pub(super) fn compact(&mut self) {
+        if self.gone <= 1024 || self.gone * 2 <= self.entries.len() {
+            return;
+        }
+        let mut live = Self { on_disk: self.on_disk, keys: self.keys, ..Self::default() };
+        for entry in self.all() {
+            let from = self.entries[entry as usize];
+            let to = live.insert(from.hash, self.key(entry), from.slot);
+            live.restore_flags(to, from);
+        }
+        *self = live;
     }
 
     /// Memory, in bytes, without the accumulators.
@@ -241,5 +274,33 @@ mod tests {
         assert_eq!(all, [empty, a, b], "one shard: by key, and the empty one first");
         slots.give_back(&bucket.slots(&[a]));
         assert_eq!(slots.take(), 0);
+    }
+
+    #[test]
+    fn keys_that_left_are_gone_and_give_their_memory_back() {
+        let (mut bucket, mut slots) = (Bucket::default(), Slots::default());
+        let name = |n: u32| n.to_be_bytes();
+        for n in 0..4000 {
+            let entry = bucket.insert(u64::from(n), &name(n), slots.take());
+            bucket.keys += 1;
+            if n % 5 == 0 {
+                bucket.touch(entry);
+            }
+        }
+        bucket.take_dirty();
+        let bytes = bucket.size_bytes();
+        for n in (0..4000).filter(|n| n % 4 != 0) {
+            let entry = bucket.find(u64::from(n), &name(n)).unwrap();
+            assert_eq!(bucket.take(entry), n);
+            bucket.compact();
+        }
+        assert!(bucket.keys == 1000 && bucket.size_bytes() < bytes * 2 / 3, "{} of {bytes}", bucket.size_bytes());
+        for n in 0..4000 {
+            let slot = bucket.find(u64::from(n), &name(n)).map(|entry| bucket.entries[entry as usize].slot);
+            assert_eq!(slot, (n % 4 == 0).then_some(n));
+        }
+        let unflushed = bucket.take_unflushed();
+        assert_eq!(bucket.slots(&unflushed), (0..4000).filter(|n| n % 20 == 0).collect::<Vec<_>>());
+        assert_eq!(bucket.all().len(), bucket.entries.iter().filter(|entry| !entry.is_gone).count());
     }
 }

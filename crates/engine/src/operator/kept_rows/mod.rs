@@ -6,7 +6,7 @@
 //!            12:00:30 ─> ...
 //! ```
 //!
-//! In the store a row is `bucket · shard · key, time, sequence -> matched, columns`, so that what is too old is one
+//! In the store a row is `bucket · shard · key, time, sequence -> layout and matched, columns`, so that what is too old is one
 //! range, and the rows of a key in a bucket are one. A row that is too old in a bucket that is not stays there and is
 //! passed over: the moment up to which rows are gone is kept beside them.
 //!
@@ -20,11 +20,12 @@ use std::collections::{BTreeMap, HashSet};
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
-use arrow::row::RowConverter;
 use hashbrown::HashTable;
 
-use super::keyed::{KeyedBatch, row_converter, shard_of_hash};
+use super::keyed::{KeyedBatch, shard_of_hash};
+use super::layout::codec::ValueCodec;
 use super::row_counts::RowCounts;
+use super::ttl::Unstamped;
 use super::{EMIT_ROWS, NO_EXPIRY, OperatorCounts, Place};
 use crate::error::Result;
 use crate::state::ChangeSet;
@@ -118,7 +119,7 @@ pub(crate) struct KeptRows {
     spec: KeptRowsSpec,
     place: Place,
     table: usize,
-    codec: RowConverter,
+    codec: ValueCodec,
     index: HashTable<u32>,
     entries: Vec<Entry>,
     free_entries: Vec<u32>,
@@ -138,6 +139,9 @@ pub(crate) struct KeptRows {
     dropped: HashSet<Vec<u8>>,
     /// Rows at or before this time are gone.
     gone_us: i64,
+    /// What rows of this batch are kept by that have no time of their own; none without a ttl.
+    stamp_us: Option<i64>,
+    unstamped: Unstamped,
     /// Whether the changelog and the store know `gone_us`.
     gone_is_dirty: bool,
     gone_is_unflushed: bool,
@@ -158,8 +162,12 @@ impl KeptRows {
             // Sequences of later batches are larger than those of earlier ones.
             sequence: place.store.version().map_or(0, |batch| (batch + 1) << 32),
             spilled: place.change_set(),
+            unstamped: Unstamped::open(&place, place.first_table + at)?,
+            codec: match &place.history {
+                Some(history) => ValueCodec::new(history, at)?,
+                None => ValueCodec::plain(spec.types.iter().map(|kind| vec![kind.clone()]).collect())?,
+            },
             place,
-            codec: row_converter(&spec.types)?,
             spec,
             index: HashTable::new(),
             entries: Vec::new(),
@@ -173,6 +181,7 @@ impl KeptRows {
             unflushed: Vec::new(),
             dropped: HashSet::new(),
             gone_us: i64::MIN,
+            stamp_us: None,
             gone_is_dirty: false,
             gone_is_unflushed: false,
             key_bytes: 0,
@@ -211,7 +220,8 @@ impl KeptRows {
         let chunk = self.add_chunk(columns, chosen.len());
         for (from, at) in chosen.iter().zip(0_u32..) {
             let from = *from as usize;
-            let (time, sequence) = (rows.buckets[from], self.sequence);
+            let time = self.stamp_us.filter(|_| rows.buckets[from] == NO_EXPIRY).unwrap_or(rows.buckets[from]);
+            let sequence = self.sequence;
             self.sequence += 1;
             let row = Row {
                 entry: self.entry(rows.hashes[from], rows.key(from)),
@@ -299,6 +309,32 @@ impl KeptRows {
         numbers.iter().for_each(|number| self.unlink(*number));
         self.removed += numbers.len() as u64;
         Ok(())
+    }
+
+    /// Begins a batch of this processing time: forgets the rows whose time to live is over.
+    pub(crate) fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        let Some(ttl) = self.place.ttl else { return Ok(()) };
+        let bound = ttl.bound(time_us);
+        // A clock that was set back makes no rows that are gone already.
+        let stamp_us = ttl.stamp(time_us).max(self.gone_us.saturating_add(1));
+        self.stamp_us = Some(stamp_us);
+        if bound > self.gone_us && self.buckets.range(..=bound).next().is_some() {
+            self.expire(bound, None)?;
+        }
+        if self.buckets.contains_key(&NO_EXPIRY) && self.unstamped.begin(stamp_us, bound) {
+            self.drop_unstamped()?;
+        }
+        Ok(())
+    }
+
+    fn drop_unstamped(&mut self) -> Result<()> {
+        let Some(bucket) = self.buckets.remove(&NO_EXPIRY) else { return Ok(()) };
+        let is_live = |row: &&RowRef| self.rows[row.0 as usize].sequence == Some(row.1);
+        let live: Vec<u32> = bucket.rows.iter().filter(is_live).map(|row| row.0).collect();
+        self.removed += live.len() as u64 + bucket.stored;
+        live.into_iter().for_each(|number| self.unlink(number));
+        self.counts.set(NO_EXPIRY, &BTreeMap::new());
+        Unstamped::remove_stored(&self.place, self.table)
     }
 
     /// Up to which time rows are forgotten under a watermark, if that is further than before.

@@ -84,7 +84,7 @@ impl KeptRows {
     /// Brings back what the store has in ranges of keys of one bucket and memory, which has `known`, has not.
     fn load(&mut self, bucket: i64, ranges: &[(Vec<u8>, Vec<u8>)], known: &HashSet<u64>) -> Result<()> {
         let mut found: Vec<(Vec<u8>, i64, u64, bool)> = Vec::new();
-        let mut values: Vec<Vec<u8>> = Vec::new();
+        let mut values: Vec<(u8, Vec<u8>)> = Vec::new();
         let (place, gone_us) = (self.place.clone(), self.gone_us);
         for (from, to) in ranges {
             place.store.scan(self.table, (from, to), |bytes, value| {
@@ -95,8 +95,9 @@ impl KeptRows {
                         .help("restore the checkpoint from a backup"));
                 };
                 if place.owns(shard) && time > gone_us && !known.contains(&sequence) {
-                    found.push((key.to_vec(), time, sequence, *flags != 0));
-                    values.push(columns.to_vec());
+                    let (layout, is_matched) = split_flags(*flags);
+                    found.push((key.to_vec(), time, sequence, is_matched));
+                    values.push((layout, columns.to_vec()));
                 }
                 Ok(())
             })?;
@@ -104,12 +105,7 @@ impl KeptRows {
         if found.is_empty() {
             return Ok(());
         }
-        let parser = self.codec.parser();
-        let columns = if self.spec.types.is_empty() {
-            Vec::new()
-        } else {
-            self.codec.convert_rows(values.iter().map(|value| parser.parse(value)))?
-        };
+        let columns = self.codec.decode_rows(values.iter().map(|(layout, columns)| (*layout, columns.as_slice())))?;
         let chunk = self.add_chunk(columns, found.len());
         for ((key, time, sequence, is_matched), at) in found.into_iter().zip(0_u32..) {
             let entry = self.entry(key_hash(&key), &key);
@@ -168,6 +164,7 @@ impl KeptRows {
         if std::mem::take(&mut self.gone_is_dirty) {
             self.put_gone(changes);
         }
+        self.unstamped.take_changes(&self.place, changes);
         self.counts.take_changes(changes);
         let (first_kept, dropped) = (self.first_kept(), std::mem::take(&mut self.dropped));
         let spilled = std::mem::replace(&mut self.spilled, self.place.change_set());
@@ -201,6 +198,7 @@ impl KeptRows {
         if std::mem::take(&mut self.gone_is_unflushed) {
             self.put_gone(changes);
         }
+        self.unstamped.take_unflushed(&self.place, changes);
         self.counts.take_unflushed(changes);
         let unflushed = std::mem::take(&mut self.unflushed);
         // In pieces: all of memory may be unflushed, and there is no room to have it twice.
@@ -244,14 +242,14 @@ impl KeptRows {
         let (mut stored_key, mut value) = (Vec::new(), Vec::new());
         for numbers in live.chunks(EMIT_ROWS) {
             let columns = self.columns(numbers)?;
-            let encoded = if columns.is_empty() { None } else { Some(self.codec.convert_columns(&columns)?) };
+            let encoded = self.codec.encode(&columns)?;
             for (at, number) in numbers.iter().enumerate() {
                 let row = &self.rows[*number as usize];
                 self.stored_key(row, &mut stored_key);
                 value.clear();
-                value.push(u8::from(row.is_matched));
+                value.push(self.codec.version() << 1 | u8::from(row.is_matched));
                 if let Some(encoded) = &encoded {
-                    value.extend_from_slice(encoded.row(at).as_ref());
+                    value.extend_from_slice(encoded.columns_of(at));
                 }
                 changes.push_put(&stored_key, &value);
             }
@@ -312,6 +310,11 @@ pub(crate) fn split_key(rest: &[u8]) -> Option<(&[u8], i64, u64)> {
     let (key, suffix) = rest.split_at_checked(rest.len().checked_sub(SUFFIX_BYTES)?)?;
     let (time, sequence) = suffix.split_at(8);
     Some((key, i64::from_be_bytes(time.try_into().ok()?), u64::from_be_bytes(sequence.try_into().ok()?)))
+}
+
+/// The layout of a row's columns, and whether it met one.
+pub(crate) fn split_flags(flags: u8) -> (u8, bool) {
+    (flags >> 1, flags & 1 != 0)
 }
 
 /// All rows of a key in a bucket: keys are in a format in which none begins another.

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use super::kept_rows::{Expiry, KeptRowsSpec, Reach};
-use super::keyed::InputSpec;
+use super::keyed::{Bucketing, InputSpec};
+use super::layout::{Layout, Part};
 use super::state_table::StateTable;
 use super::{Operator, OperatorSpec, PhysicalExprRef, Place, StateBound};
 use crate::error::Result;
@@ -126,6 +127,12 @@ impl OperatorSpec for StreamJoinSpec {
         format!("v1 {:?} keys {keys:?} left {left:?} right {right:?} bucket {}", self.kind, self.bucket_us)
     }
 
+    fn layout(&self) -> Result<Option<Layout>> {
+        let kind = format!("a {:?} join by {} us", self.kind, self.bucket_us);
+        let sides = self.sides.iter().map(|side| Part::columns(&side.schema)).collect();
+        Ok(Some(Layout::new(kind, self.sides[LEFT].input.named_keys(), sides)))
+    }
+
     fn stores(&self) -> Vec<String> {
         vec![format!("{}-left", self.id), format!("{}-right", self.id)]
     }
@@ -153,6 +160,11 @@ impl OperatorSpec for StreamJoinSpec {
 
     fn heeds_watermark(&self) -> bool {
         self.sides.iter().any(|side| side.expiry.is_some())
+    }
+
+    fn takes_ttl(&self) -> bool {
+        let is_untimed = |side: &JoinSideSpec| side.expiry.is_none() && matches!(side.input.bucket, Bucketing::None);
+        self.kind == StreamJoinKind::Inner && self.sides.iter().all(is_untimed)
     }
 
     fn state_tables(&self) -> Result<Vec<StateTable>> {

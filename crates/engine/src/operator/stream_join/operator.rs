@@ -122,6 +122,10 @@ impl StreamJoinOperator {
 }
 
 impl Operator for StreamJoinOperator {
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        self.sides.iter_mut().try_for_each(|side| side.begin_batch(time_us))
+    }
+
     fn process(&mut self, input: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
         let (key_has_null, columns) =
             rows.columns.split_last().ok_or_else(|| EngineError::internal("rows of a join without columns"))?;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::compiler::{Compiler, key_name};
 use super::event_time::{event_times, is_event_time, watermark_delay_us};
@@ -264,14 +264,24 @@ impl Compiler {
         let exprs = function.expressions();
         let arg_types =
             exprs.iter().map(|expr| Ok(expr.data_type(input.as_arrow())?)).collect::<Result<Vec<DataType>>>()?;
+        let given_types =
+            exprs.iter().map(|expr| given_type(expr, input.as_arrow())).collect::<Result<Vec<DataType>>>()?;
         let inputs = aggregates::inputs(&function, exprs.len());
         let args = exprs.into_iter().take(inputs).map(|expr| columns.add(expr)).collect();
         let filter = filter.map(|filter| columns.add(filter));
-        let spec = FunctionSpec { function, args, arg_types, filter };
+        let spec = FunctionSpec { function, args, arg_types, given_types, filter };
         // What is wrong with the call's constants is said now, not when the first batch comes.
         spec.accumulator()?;
         Ok(spec)
     }
+}
+
+/// The type of an argument before it was hashed: equal values of different types have different hashes.
+fn given_type(expr: &Arc<dyn PhysicalExpr>, input: &Schema) -> Result<DataType> {
+    let any: &dyn std::any::Any = expr.as_ref();
+    let hash = any.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.name() == aggregates::HASH_FOR_COUNT);
+    let given = hash.and_then(|call| call.args().first()).unwrap_or(expr);
+    Ok(given.data_type(input)?)
 }
 
 /// Expressions, each once.

@@ -214,7 +214,7 @@ impl Compiler {
         before: Vec<Step>,
     ) -> Result<i64> {
         let at = self.operators.len();
-        self.operators.push(OperatorStage { spec, lag_us: 0, steps, output });
+        self.operators.push(OperatorStage { spec, lag_us: 0, steps, output, history: None, ttl: None });
         let mut lag_us = 0;
         for (input, plan) in inputs.iter().enumerate() {
             lag_us = self.node(plan, before.clone(), StageOutput::Operator { at, input })?.max(lag_us);

@@ -48,7 +48,9 @@ use super::functions::batch_time::BatchTime;
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
 use crate::operator::join::StaticJoin;
+use crate::operator::layout::History;
 use crate::operator::stateless::Step;
+use crate::operator::ttl::Ttl;
 use crate::sink::OutputMode;
 use cdc::CdcNode;
 use compiler::Compiler;
@@ -83,6 +85,10 @@ pub(crate) struct OperatorStage {
     pub(crate) lag_us: i64,
     pub(crate) steps: Vec<Step>,
     pub(crate) output: StageOutput,
+    /// The layouts its state may be in, once its checkpoint is open.
+    pub(crate) history: Option<Arc<History>>,
+    /// How long its rows are kept, if nothing else bounds them.
+    pub(crate) ttl: Option<Ttl>,
 }
 
 /// A watermark of the query.

@@ -17,6 +17,8 @@ fn sql(mode: &str, query: &str) -> String {
 
 const COUNT: &str = "SELECT k, count(*) AS n FROM STREAM ev GROUP BY k";
 const COUNT_AND_SUM: &str = "SELECT k, count(*) AS n, sum(v) AS s FROM STREAM ev GROUP BY k";
+/// The same groups by other keys, so that state of [`COUNT`] does not fit.
+const KEYED_TWICE: &str = "SELECT k, count(*) AS n, sum(v) AS s FROM STREAM ev GROUP BY k, v < 1000";
 const WINDOWS: &str = "SELECT window.start AS w, count(*) AS n FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS \
                        GROUP BY window(ts, '10 seconds')";
 
@@ -77,9 +79,9 @@ fn a_new_operator_begins_empty_and_the_others_keep_what_they_have() {
 fn state_that_would_be_lost_is_not_lost_without_asking() {
     let script = StreamScript::new(&sql("update", COUNT)).add("ev", &rows(&[("a", 1, 0)])).process();
     let script = script
-        .change(&sql("update", COUNT_AND_SUM))
+        .change(&sql("update", KEYED_TWICE))
         .process_fails(
-            "query 'f' was changed: the state of operator 'aggregate-0' does not fit its new keys or functions",
+            "query 'f' was changed: the state of operator 'aggregate-0' does not fit: its keys were k, and are k, v <",
         )
         .change(&sql("update", "SELECT k, v FROM STREAM ev"))
         .process_fails("the checkpoint has state of operator 'aggregate-0', which the query no longer has");
@@ -141,7 +143,7 @@ fn a_rebuild_that_is_cut_off_is_finished_by_the_next_start() {
         if let Some((call, fault)) = fault {
             objects.fail_at(call, fault);
         }
-        let mut script = rebuilding(script.change(&sql("update", COUNT_AND_SUM))).process_if_it_can();
+        let mut script = rebuilding(script.change(&sql("update", KEYED_TWICE))).process_if_it_can();
         let calls = objects.heal();
         // One that was begun is finished without being asked for; one that was not must be asked for again.
         script.settings.changes = QueryChanges::default();
@@ -149,11 +151,12 @@ fn a_rebuild_that_is_cut_off_is_finished_by_the_next_start() {
             script = rebuilding(script).process();
         }
         script.settings.changes = QueryChanges::default();
-        let script = script.add("ev", &rows(&[("a", 10, 0)])).process();
+        // And the start after that finds what it has written down.
+        let script = script.add("ev", &rows(&[("a", 10, 0)])).process().add("ev", &rows(&[("b", 2, 0)])).process();
         (last_by_key(&script), calls)
     };
     let (expected, calls) = run(&FaultyStore::default(), None);
-    assert_eq!(expected, ["a 4 13", "b 3 3"]);
+    assert_eq!(expected, ["a 4 13", "b 4 5"]);
     assert!(calls > 15, "{calls}");
     // Each run takes a moment: over both faults every call but few has its turn.
     for (fault, first) in [(Fault::CutOff, 0), (Fault::CutOffAfter, 1)] {
@@ -169,10 +172,41 @@ fn a_rebuild_waits_for_the_batch_that_is_under_way() {
     let script = StreamScript::new(&sql("update", failing)).add("ev", &rows(&[("a", 1, 0)])).process();
     let script = script.add("ev", &rows(&[("a", 0, 0)])).process_fails("DIVIDE_BY_ZERO");
     let script = rebuilding(script.change(&sql("update", COUNT_AND_SUM)));
-    let mut script = script.process_fails("cannot be rebuilt while a batch of it is under way");
+    let mut script = script.process_fails("it cannot be rebuilt while a batch of it is under way");
     // Its state fits this one, which finishes the batch.
     script.settings.changes = QueryChanges::default();
     let script = script.change(&sql("update", COUNT)).process();
     let script = rebuilding(script.change(&sql("update", COUNT_AND_SUM))).process();
     assert_eq!(last_by_key(&script), ["a 2 1"]);
+}
+
+#[test]
+fn dry_run_says_what_a_start_does() {
+    let failing = "SELECT k, count(*) AS n, sum(1 / v) AS s FROM STREAM ev GROUP BY k";
+    let script = StreamScript::new(&sql("update", COUNT)).add("ev", &rows(&[("a", 0, 0)])).process();
+    assert_eq!(script.outlook("f"), ["runs batch 1, from the state after batch 0", "aggregate-0 Kept"]);
+    // A rebuild that ends in an error is under way: the next start finishes it, whether it is asked for or not.
+    let script = rebuilding(script.change(&sql("update", failing)));
+    assert_eq!(script.outlook("f")[1], "aggregate-0 Rebuilt");
+    let mut script = script.process_fails("DIVIDE_BY_ZERO");
+    script.settings.changes = QueryChanges::default();
+    let again = "runs batch 1 again, from the state after batch 0, which computes its state anew";
+    assert_eq!(script.outlook("f"), [again, "aggregate-0 Rebuilt"]);
+    // What fits neither the old state nor that which is being made.
+    let script = script.change(&sql("update", "SELECT v, min(v) AS n FROM STREAM ev GROUP BY v"));
+    let why = "key k STRING is v BIGINT now, which is not wider";
+    let misfit = format!("the state of operator 'aggregate-0' does not fit: {why}");
+    assert_eq!(script.outlook("f")[1..], [format!("aggregate-0 Changed {why}"), misfit]);
+    // What fits the state that is being made, and is written down otherwise.
+    let script = script.change(&sql("update", &failing.replace("sum(1 / v) AS s", "sum(1 / v) AS s, max(v) AS m")));
+    let again = "operator 'aggregate-0' was changed again while the rebuild of its state is under way";
+    assert_eq!(script.outlook("f")[2], again);
+    let script = script.process_fails(again);
+    let script = script.change(&sql("update", &failing.replace("1 / v", "v / 1"))).process();
+    assert_eq!(script.outlook("f"), ["runs batch 2, from the state after batch 1", "aggregate-0 Kept"]);
+    assert_eq!(last_by_key(&script), ["a 1 0.0"]);
+    // A batch that is under way, and no rebuild.
+    let script = script.change(&sql("update", failing)).add("ev", &rows(&[("a", 0, 0)]));
+    let script = rebuilding(script.process_fails("DIVIDE_BY_ZERO").change(&sql("update", COUNT)));
+    assert_eq!(script.outlook("f")[2], "it cannot be rebuilt while a batch of it is under way");
 }

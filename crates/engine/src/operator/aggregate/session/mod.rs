@@ -33,6 +33,8 @@ use super::states::GroupStates;
 use super::table::too_many_keys;
 use crate::error::{EngineError, Result};
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash};
+use crate::operator::layout::History;
+use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
@@ -71,9 +73,10 @@ pub(super) struct SessionOperator {
 impl SessionOperator {
     /// A worker with the sessions that the store has for its shards.
     pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
+        let history = History::of(place.history.as_ref(), spec.as_ref())?;
         let mut operator = Self {
-            rows: GroupRows::new(spec.layout())?,
-            states: GroupStates::new(&spec)?,
+            rows: GroupRows::new(spec.output_layout(), KeyCodec::new(&history)?),
+            states: GroupStates::new(&spec, &history)?,
             spec,
             stored_counts: RowCounts::open(&place, place.first_table)?,
             place,
@@ -313,7 +316,7 @@ impl SessionOperator {
         if page.times.is_empty() {
             return Ok(());
         }
-        let results = GroupStates::results_of(&self.spec, &page.states)?;
+        let results = self.states.results_of(&page.states)?;
         emit(self.rows.of_sessions(page.keys.iter().map(Vec::as_slice), &page.times, results)?)
     }
 
@@ -323,14 +326,13 @@ impl SessionOperator {
             let sessions: Vec<Session> = entries.iter().flat_map(|entry| self.keys.sessions(*entry)).copied().collect();
             let slots: Vec<u32> = sessions.iter().map(|session| session.slot).collect();
             let states = self.states.encode(&slots)?;
-            let mut at = 0;
+            let (mut at, mut buffer) = (0, Vec::new());
             for entry in entries {
                 let stored_key = self.stored_key(NO_EXPIRY, *entry);
                 let mut value = Vec::new();
                 let count = self.keys.sessions(*entry).len();
                 for Session { start_us, end_us, .. } in self.keys.sessions(*entry) {
-                    let state = states.as_ref().map(|states| states.row(at));
-                    let state = state.as_ref().map_or(&[][..], |state| state.as_ref());
+                    let state = states.as_ref().map_or(&[][..], |states| states.get(at, &mut buffer));
                     value::push(value::StoredSession { start_us: *start_us, end_us: *end_us, state }, &mut value)?;
                     at += 1;
                 }

@@ -20,7 +20,7 @@ macro_rules! inputs {
             $(function($name, (1, 1), |arguments| $type_of(&arguments.of(0)), convert)
                 .simplified_by(|args, info| simplified(args, info, $type_of)),)+
             function("as_normal", (1, 1), first, normal).simplified_by(normal_where_needed),
-            function("hash_for_count", (1, 1), |_| Ok(DataType::Int64), hash_for_count),
+            function(super::HASH_FOR_COUNT, (1, 1), |_| Ok(DataType::Int64), hash_for_count),
         ]
     };
 }

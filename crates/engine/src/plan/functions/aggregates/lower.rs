@@ -241,7 +241,7 @@ impl Aggregate<'_> {
             "percentile_approx" | "approx_percentile" => {
                 self.to("percentile_approx", [input("as_measure", 0), arg(1), or(2, "10000")?])
             }
-            "approx_count_distinct" => self.to(self.name, [input("hash_for_count", 0), or(1, "0.05D")?]),
+            "approx_count_distinct" => self.to(self.name, [input(super::HASH_FOR_COUNT, 0), or(1, "0.05D")?]),
             "histogram_numeric" => self.to(self.name, [input("as_measure", 0), arg(1)]),
             "count_min_sketch" => self.to(self.name, [input("as_counted", 0), arg(1), arg(2), arg(3)]),
             "bitmap_construct_agg" => self.to(self.name, [input("as_long", 0)]),

@@ -40,6 +40,9 @@ use crate::operator::aggregate::accumulator::{Accumulator, Distinct, by_hand};
 /// DataFusion's aggregates that mean the same in Spark; the others are not there.
 const KEPT: &[&str] = &["count", "bit_and", "bit_or", "bit_xor", "grouping"];
 
+/// What the planner calls for functions that keep hashes alone: equal values of different types have different ones.
+pub(crate) const HASH_FOR_COUNT: &str = "hash_for_count";
+
 /// Stands in fingerprints; to be counted up when a function of the table stores its state in another way.
 const STATE_LAYOUT: &str = "/1";
 

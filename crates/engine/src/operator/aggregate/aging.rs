@@ -1,0 +1,176 @@
+//! Groups with a time to live: their bucket is the stamp of the batch that changed them last, and goes whole.
+//!
+//! ```text
+//!   row of a key ──> the bucket of this batch's stamp? ──> one of the others, in memory or in the store? ──> a new group
+//!                                                               └── moved: sixteen times in the life of a key
+//! ```
+//!
+//! Without a ttl groups without a window are in one bucket, that of rows without a time; those that are there when a ttl is
+//! set stay in it until a row of theirs comes. A key is in one bucket only: whoever looks for it asks those that there are,
+//! at most about sixteen, and those that memory has no room for in the store.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+
+use super::operator::AggregateOperator;
+use super::table::{Bucket, too_many_keys};
+use crate::error::Result;
+use crate::operator::keyed::{KeyedBatch, shard_of_hash};
+use crate::operator::ttl::{Ttl, Unstamped};
+use crate::operator::{NO_EXPIRY, Place};
+use crate::state::{ChangeSet, key};
+
+/// What a time to live needs.
+pub(super) struct Aging {
+    ttl: Option<Ttl>,
+    /// The bucket of groups that this batch changes.
+    stamp_us: i64,
+    /// Groups of this stamp and before are gone.
+    gone_us: i64,
+    unstamped: Unstamped,
+    /// Stored keys that groups have left since the last commit.
+    left: Vec<Vec<u8>>,
+}
+
+impl Aging {
+    /// What the table of a worker needs: without a ttl to remove the note that there was one.
+    pub(super) fn open(place: &Place) -> Result<Self> {
+        let unstamped = Unstamped::open(place, place.first_table)?;
+        Ok(Self { ttl: place.ttl, stamp_us: NO_EXPIRY, gone_us: i64::MIN, unstamped, left: Vec::new() })
+    }
+
+    /// Writes the changes since the last commit.
+    pub(super) fn take_changes(&mut self, place: &Place, changes: &mut ChangeSet) {
+        self.unstamped.take_changes(place, changes);
+        std::mem::take(&mut self.left).iter().for_each(|stored_key| changes.push_delete(stored_key));
+    }
+
+    /// Writes what the store does not know yet.
+    pub(super) fn take_unflushed(&mut self, place: &Place, changes: &mut ChangeSet) {
+        self.unstamped.take_unflushed(place, changes);
+    }
+}
+
+impl AggregateOperator {
+    /// The bucket of groups that rows of bucket `time` change.
+    pub(super) fn place_of(&self, time: i64) -> i64 {
+        if self.aging.ttl.is_some() { self.aging.stamp_us } else { time }
+    }
+
+    /// Begins a batch of this processing time: forgets the groups whose time to live is over.
+    pub(super) fn age(&mut self, time_us: i64) -> Result<()> {
+        let Some(ttl) = self.aging.ttl else { return Ok(()) };
+        let bound = ttl.bound(time_us);
+        self.aging.gone_us = self.aging.gone_us.max(bound);
+        // A clock that was set back makes no groups that are gone already.
+        self.aging.stamp_us = ttl.stamp(time_us).max(self.aging.gone_us.saturating_add(1));
+        let over: Vec<i64> = self.buckets.range(..=bound).map(|(stamp, _)| *stamp).collect();
+        over.into_iter().for_each(|stamp| self.drop_bucket(stamp));
+        let has_unstamped = self.buckets.contains_key(&NO_EXPIRY);
+        if has_unstamped && self.aging.unstamped.begin(self.aging.stamp_us, bound) {
+            self.forget_bucket(NO_EXPIRY);
+            self.stored_counts.set(NO_EXPIRY, &BTreeMap::new());
+            Unstamped::remove_stored(&self.place, self.place.first_table)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the groups of a batch's rows from the buckets they are in to that of the batch.
+    pub(super) fn bring_forward(&mut self, batch: &KeyedBatch) -> Result<()> {
+        let stamp_us = self.aging.stamp_us;
+        let others: Vec<i64> = self.buckets.keys().rev().filter(|time| **time != stamp_us).copied().collect();
+        if self.aging.ttl.is_none() || others.is_empty() {
+            return Ok(());
+        }
+        let mut left = ChangeSet::new();
+        let mut missing = Vec::new();
+        for row in self.absent_keys(batch) {
+            let (hash, key) = (batch.hashes[row], batch.key(row));
+            let found = others.iter().find_map(|time| Some((*time, self.buckets.get(time)?.find(hash, key)?)));
+            match found {
+                Some((time, entry)) => {
+                    let slot = self.buckets.get_mut(&time).map_or(0, |bucket| bucket.take(entry));
+                    self.arrive(time, batch, row, slot, &mut left)?;
+                }
+                None => missing.push(row),
+            }
+        }
+        self.fetch_from(&others, batch, missing, &mut left)?;
+        // At once, so that nothing is brought back from there.
+        self.place.store.apply(self.place.first_table, &left)?;
+        self.buckets.retain(|_, bucket| bucket.keys > 0);
+        self.buckets.values_mut().for_each(Bucket::compact);
+        Ok(())
+    }
+
+    /// A row for each key that is not in the batch's bucket in memory.
+    fn absent_keys(&self, batch: &KeyedBatch) -> Vec<usize> {
+        let bucket = self.buckets.get(&self.aging.stamp_us);
+        let mut seen: HashTable<usize> = HashTable::new();
+        for row in 0..batch.len() {
+            let (hash, key) = (batch.hashes[row], batch.key(row));
+            let is_here = bucket.is_some_and(|bucket| bucket.find(hash, key).is_some());
+            if !is_here && seen.find(hash, |other| batch.key(*other) == key).is_none() {
+                seen.insert_unique(hash, row, |other| batch.hashes[*other]);
+            }
+        }
+        let mut rows: Vec<usize> = seen.into_iter().collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// Looks for keys that are not in memory in what the store has of buckets, the newest first.
+    fn fetch_from(&mut self, times: &[i64], batch: &KeyedBatch, rows: Vec<usize>, left: &mut ChangeSet) -> Result<()> {
+        let mut missing = rows;
+        let (mut slots, mut found) = (Vec::new(), Vec::new());
+        for time in times {
+            if missing.is_empty() || !self.buckets.get(time).is_some_and(|bucket| bucket.on_disk) {
+                continue;
+            }
+            let keys: Vec<Vec<u8>> = missing.iter().map(|row| stored_key(*time, batch, *row)).collect();
+            let values = self.place.store.multi_get(self.place.first_table, &keys)?;
+            let mut others = Vec::new();
+            for (row, value) in missing.into_iter().zip(values) {
+                let Some(value) = value else {
+                    others.push(row);
+                    continue;
+                };
+                let slot = self.states.take_slot();
+                if let Some(bucket) = self.buckets.get_mut(time) {
+                    bucket.keys -= 1;
+                }
+                self.arrive(*time, batch, row, slot, left)?;
+                slots.push(slot);
+                found.push(value);
+            }
+            missing = others;
+        }
+        self.states.grow();
+        self.states.decode(&found, &slots)
+    }
+
+    /// Puts a group that left bucket `time` into that of the batch.
+    fn arrive(&mut self, time: i64, batch: &KeyedBatch, row: usize, slot: u32, left: &mut ChangeSet) -> Result<()> {
+        let (hash, key) = (batch.hashes[row], batch.key(row));
+        let bucket: &mut Bucket = self.buckets.entry(self.aging.stamp_us).or_default();
+        if !bucket.has_room(key.len()) {
+            return Err(too_many_keys());
+        }
+        bucket.insert(hash, key, slot);
+        bucket.keys += 1;
+        let shard = shard_of_hash(hash);
+        self.stored_counts.remove(time, shard, 1);
+        self.stored_counts.add(self.aging.stamp_us, shard, 1);
+        let stored_key = stored_key(time, batch, row);
+        left.push_delete(&stored_key);
+        self.aging.left.push(stored_key);
+        Ok(())
+    }
+}
+
+fn stored_key(time: i64, batch: &KeyedBatch, row: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    key::encode(time, shard_of_hash(batch.hashes[row]), batch.key(row), &mut bytes);
+    bytes
+}
