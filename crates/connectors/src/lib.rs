@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   bytes ──format──> rows      kafka, file, delta, rate, memory ──> Source
+//!                               sqlite, delta, file, memory ──> rows as they are, for joins
 //!                               kafka, file, delta, sqlite, console, memory, noop ──> Sink
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod rate;
 pub mod console;
 pub mod memory;
 pub mod noop;
+mod condition;
 mod object_store;
 pub mod stand_in;
 pub mod registry;

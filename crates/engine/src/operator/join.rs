@@ -69,6 +69,21 @@ impl std::fmt::Debug for StaticJoin {
     }
 }
 
+/// The keys of rows: by column, and as bytes that are equal where they are.
+pub(crate) struct KeyColumns {
+    pub(crate) columns: Vec<ArrayRef>,
+    pub(crate) keys: Rows,
+}
+
+impl KeyColumns {
+    /// The keys of the rows of a batch.
+    pub(crate) fn new(keys: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Self> {
+        let columns = normalized(evaluate(keys, rows)?)?;
+        let keys = converter(&columns)?.convert_columns(&columns)?;
+        Ok(Self { columns, keys })
+    }
+}
+
 /// The static rows, found by their keys.
 pub(crate) struct StaticTable {
     rows: RecordBatch,
@@ -87,7 +102,7 @@ impl StaticJoin {
 
     /// The joined rows of one batch of the stream.
     pub(crate) fn probe(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let table = self.side.table()?;
+        let table = self.side.table(batch, &self.stream_keys)?;
         let (stream_rows, static_rows) = table.matches(batch, &self.stream_keys)?;
         let (stream_rows, static_rows) = self.apply_filter(batch, &table, stream_rows, static_rows)?;
         match self.kind {
@@ -222,8 +237,7 @@ impl StaticTable {
             }
             return Ok((stream_rows.into(), static_rows.into()));
         };
-        let columns = normalized(evaluate(keys, batch)?)?;
-        let stream_keys = converter(&columns)?.convert_columns(&columns)?;
+        let KeyColumns { columns, keys: stream_keys } = KeyColumns::new(keys, batch)?;
         for (row, number) in (0..batch.num_rows()).zip(0_u32..) {
             if self.nulls != StaticNulls::Equal && columns.iter().any(|column| column.is_null(row)) {
                 continue;

@@ -68,6 +68,11 @@ impl LiveTable {
         &self.cache
     }
 
+    /// Whether it is a table of ours that no query may have written to yet.
+    pub(crate) fn may_be_missing(&self) -> bool {
+        self.may_be_missing
+    }
+
     fn current(&self) -> DfResult<Arc<dyn TableProvider>> {
         match self.table.batch() {
             Ok(provider) => Ok(provider),

@@ -269,7 +269,7 @@ impl Compiler {
             _ if stream_is_left => (0..pairs).collect(),
             _ => (width..pairs).chain(0..width).collect(),
         };
-        let static_keys = keys.iter().map(|(_, key)| self.physical(key, fixed.schema())).collect::<Result<_>>()?;
+        let static_keys = keys.iter().map(|(_, key)| key.clone()).collect();
         let nulls = match join.null_equality {
             NullEquality::NullEqualsNull => StaticNulls::Equal,
             NullEquality::NullEqualsNothing if join.null_aware => StaticNulls::MayEqualAll,
