@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ──format──> rows      kafka, file, delta, rate, memory ──> Source
-//!                               sqlite, delta, file, memory ──> rows as they are, for joins
+//!                               postgres, sqlite, delta, file, memory ──> rows as they are, for joins
 //!                               kafka, file, delta, sqlite, console, memory, noop ──> Sink
 //! ```
 //!
@@ -15,6 +15,8 @@ pub mod kafka;
 pub mod file;
 pub mod delta;
 pub mod sqlite;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod rate;
 pub mod console;
 pub mod memory;
