@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   bytes ──format──> rows      kafka, file, delta, rate, memory ──> Source
+//!                               postgres, sqlite, delta, file, memory ──> rows as they are, for joins
 //!                               kafka, file, delta, sqlite, console, memory, noop ──> Sink
 //! ```
 //!
@@ -14,10 +15,13 @@ pub mod kafka;
 pub mod file;
 pub mod delta;
 pub mod sqlite;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod rate;
 pub mod console;
 pub mod memory;
 pub mod noop;
+mod condition;
 mod object_store;
 pub mod stand_in;
 pub mod registry;

@@ -24,6 +24,8 @@ pub fn connectors() -> ConnectorRegistry {
     }
     registry.register(Arc::new(DeltaConnector));
     registry.register(Arc::new(SqliteConnector));
+    #[cfg(feature = "postgres")]
+    registry.register(Arc::new(crate::postgres::PostgresConnector));
     registry.register(Arc::new(RateConnector::default()));
     registry.register(Arc::new(RateMicroBatchConnector));
     registry.register(Arc::new(ConsoleConnector));

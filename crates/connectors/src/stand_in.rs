@@ -62,6 +62,10 @@ impl Connector for StandIn {
         Ok(Arc::new(StandInTable { memory, output_modes: real.output_modes().to_vec(), takes_deletes }))
     }
 
+    fn secret_options(&self) -> &[&str] {
+        self.real.secret_options()
+    }
+
     fn needs_secrets(&self) -> bool {
         false
     }

@@ -39,6 +39,9 @@ pub struct StreamingQueryProgress {
     pub state_operators: Vec<StateOperatorProgress>,
     /// One entry a source.
     pub sources: Vec<SourceProgress>,
+    /// One entry a static side of a join that was read (ours).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub static_tables: Vec<StaticTableProgress>,
     /// The sink.
     pub sink: SinkProgress,
     /// What is kept to restart from, for a query with state (ours).
@@ -160,6 +163,36 @@ pub struct SourceProgress {
     /// Records behind the newest position after the batch, where the source can count (ours).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_behind: Option<u64>,
+}
+
+/// The static side of a join, as a batch saw it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StaticTableProgress {
+    /// The tables it reads.
+    pub tables: Vec<String>,
+    /// Rows of it in memory.
+    pub num_rows: u64,
+    /// Memory of these rows and of what finds them.
+    pub size_bytes: u64,
+    /// How long before the batch the oldest rows were read that it saw.
+    pub age_ms: u64,
+    /// Its keys, where they are looked up and it is not read whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<LookupProgress>,
+    /// Why it could not be read anew, while older rows are used for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// Keys of a static side that is looked up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LookupProgress {
+    /// Keys of which it is known what rows they have, if any.
+    pub num_keys: u64,
+    /// Keys that were asked for in the batch.
+    pub num_keys_asked: u64,
 }
 
 /// The sink's part of a batch.

@@ -33,13 +33,15 @@ use highwater_engine::source::PartitionReader;
 use object_store::path::Path as StorePath;
 use parking_lot::Mutex;
 
-type OpenReaders = dyn Fn(&[usize]) -> Result<Vec<Box<dyn PartitionReader>>> + Send + Sync;
+type OpenReaders = dyn Fn(&[usize], &[Expr]) -> Result<Vec<Box<dyn PartitionReader>>> + Send + Sync;
 
 /// A table that is read by partition readers.
 pub(crate) struct ReadersTable {
     name: String,
     schema: SchemaRef,
     open: Arc<OpenReaders>,
+    /// Which filters its readers heed. Rows are filtered again above.
+    heeds: Arc<dyn Fn(&Expr) -> bool + Send + Sync>,
 }
 
 impl ReadersTable {
@@ -49,7 +51,17 @@ impl ReadersTable {
         schema: SchemaRef,
         open: impl Fn(&[usize]) -> Result<Vec<Box<dyn PartitionReader>>> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), schema, open: Arc::new(open) }
+        Self::filtered(name, schema, |_| false, move |projection, _| open(projection))
+    }
+
+    /// The same, where readers get the filters that `heeds` says yes to.
+    pub(crate) fn filtered(
+        name: impl Into<String>,
+        schema: SchemaRef,
+        heeds: impl Fn(&Expr) -> bool + Send + Sync + 'static,
+        open: impl Fn(&[usize], &[Expr]) -> Result<Vec<Box<dyn PartitionReader>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), schema, open: Arc::new(open), heeds: Arc::new(heeds) }
     }
 }
 
@@ -69,16 +81,24 @@ impl TableProvider for ReadersTable {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        let answer = |filter: &&Expr| match (self.heeds)(filter) {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(answer).collect())
+    }
+
     async fn scan(
         &self,
         _state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema: SchemaRef = Arc::new(self.schema.project(&projection)?);
-        let readers = (self.open)(&projection).map_err(external)?;
+        let readers = (self.open)(&projection, filters).map_err(external)?;
         let mut partitions: Vec<Arc<dyn PartitionStream>> = readers
             .into_iter()
             .map(|reader| {

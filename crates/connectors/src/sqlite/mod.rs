@@ -16,9 +16,11 @@
 //! | `window` STRUCT<start, end> | two columns, `window_start` and `window_end` |
 //! | other structs, lists, maps | TEXT, JSON |
 //!
+//! Filters on columns of SQLite's affinities INTEGER and TEXT are SQLite's to apply, so that an index is used (filter.rs).
 //! The database is in WAL mode, so that readers and the writer do not wait for each other. Streams over SQLite are
 //! refused: it keeps no history.
 
+mod filter;
 mod read;
 mod sink;
 #[cfg(test)]
@@ -31,12 +33,14 @@ use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::Expr;
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{Connector, Role, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
 use rusqlite::{Connection, ErrorCode};
 
+use crate::condition::where_clause;
 use crate::file::durable::{CHECK_DISK, FREE_SPACE};
 use crate::file::options::local_path;
 use crate::file::provider::ReadersTable;
@@ -133,11 +137,17 @@ impl Table for SqliteTable {
             return Err(self.missing());
         }
         let (options, schema) = (self.options.clone(), SchemaRef::clone(&self.schema));
-        let open = move |projection: &[usize]| -> Result<Vec<_>> {
-            let wanted: Arc<Schema> = Arc::new(schema.project(projection)?);
-            Ok(vec![read::reader(options.clone(), wanted)?])
+        // A table that is not there is missed where it is read.
+        let affinities = read::affinities(&options).unwrap_or_default();
+        let filters = filter::SqliteFilter::new(affinities);
+        let known = filters.clone();
+        let heeds = move |filter: &Expr| known.clone().heeds(filter);
+        let open = move |projection: &[usize], wanted: &[Expr]| -> Result<Vec<_>> {
+            let columns: Arc<Schema> = Arc::new(schema.project(projection)?);
+            let condition = where_clause(wanted, &mut filters.clone());
+            Ok(vec![read::reader(options.clone(), columns, condition)?])
         };
-        Ok(Arc::new(ReadersTable::new(&self.name, SchemaRef::clone(&self.schema), open)))
+        Ok(Arc::new(ReadersTable::filtered(&self.name, SchemaRef::clone(&self.schema), heeds, open)))
     }
 }
 

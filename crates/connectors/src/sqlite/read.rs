@@ -1,5 +1,6 @@
 //! Reads a SQLite table: a thread steps through one `SELECT` and hands over batches.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -8,8 +9,8 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::source::{PartitionReader, ReadReport};
-use rusqlite::Connection;
 use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 
 use super::{SqliteOptions, quoted};
 
@@ -30,6 +31,18 @@ pub(super) fn columns(options: &SqliteOptions) -> Result<SchemaRef> {
         .map(|(name, declared)| Field::new(name, affinity(&declared), true))
         .collect();
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The affinity of each column that declares a type.
+pub(super) fn affinities(options: &SqliteOptions) -> Result<HashMap<String, DataType>> {
+    if !options.path.exists() {
+        return Ok(HashMap::new());
+    }
+    let columns = declared(&options.connect()?, options)?.into_iter();
+    Ok(columns
+        .filter(|(_, declared)| !declared.is_empty())
+        .map(|(name, declared)| (name, affinity(&declared)))
+        .collect())
 }
 
 fn declared(connection: &Connection, options: &SqliteOptions) -> Result<Vec<(String, String)>> {
@@ -57,13 +70,17 @@ fn affinity(declared: &str) -> DataType {
     }
 }
 
-/// A reader of the columns of `schema`.
-pub(super) fn reader(options: SqliteOptions, schema: SchemaRef) -> Result<Box<dyn PartitionReader>> {
+/// A reader of the columns of `schema`; the condition is a `WHERE` clause with the values of its parameters.
+pub(super) fn reader(
+    options: SqliteOptions,
+    schema: SchemaRef,
+    condition: (String, Vec<Value>),
+) -> Result<Box<dyn PartitionReader>> {
     let (sender, batches) = sync_channel(2);
     let wanted = Arc::clone(&schema);
     let thread = std::thread::Builder::new().name("sqlite-read".to_owned());
     let started = thread.spawn(move || {
-        if let Err(error) = step(&options, &wanted, &sender) {
+        if let Err(error) = step(&options, &wanted, condition, &sender) {
             // A reader that is gone does not want the error either.
             let _ = sender.send(Err(error));
         }
@@ -72,14 +89,19 @@ pub(super) fn reader(options: SqliteOptions, schema: SchemaRef) -> Result<Box<dy
     Ok(Box::new(SqliteReader { batches, report: ReadReport::default() }))
 }
 
-fn step(options: &SqliteOptions, schema: &SchemaRef, output: &SyncSender<Result<RecordBatch>>) -> Result<()> {
+fn step(
+    options: &SqliteOptions,
+    schema: &SchemaRef,
+    (condition, params): (String, Vec<Value>),
+    output: &SyncSender<Result<RecordBatch>>,
+) -> Result<()> {
     let connection = options.connect()?;
     let failed = |error| options.failed("read", error);
     let names: Vec<String> = schema.fields().iter().map(|field| quoted(field.name())).collect();
     let list = if names.is_empty() { "NULL".to_owned() } else { names.join(", ") };
     let mut statement =
-        connection.prepare(&format!("SELECT {list} FROM {}", quoted(&options.table))).map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
+        connection.prepare(&format!("SELECT {list} FROM {}{condition}", quoted(&options.table))).map_err(failed)?;
+    let mut rows = statement.query(params_from_iter(params)).map_err(failed)?;
     loop {
         let mut columns: Vec<Vec<Value>> = vec![Vec::new(); names.len()];
         let mut count = 0;

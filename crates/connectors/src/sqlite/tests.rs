@@ -113,3 +113,44 @@ fn a_full_disk_writes_nothing_and_may_be_tried_again() {
     put(&mut sink, 1, &[rows(&many)]);
     assert_eq!(select(table.as_ref(), "SELECT count(*) FROM t"), ["65"]);
 }
+
+#[test]
+fn filters_are_sqlites_where_it_decides_as_the_engine_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = path_of(&folder);
+    let script = "CREATE TABLE t (id INTEGER, name TEXT COLLATE NOCASE, size REAL, loose);
+        INSERT INTO t VALUES (1, 'a', 1.5, 1), (2, 'B', 2.5, '2'), (3, NULL, 3.5, x'33'), (NULL, 'b', NULL, NULL),
+        ('4', 'b', 4.5, 4.0), ('five', 'c', 5.5, 'x'), (6.5, 'd', 6.5, 6)";
+    rusqlite::Connection::open(&path).and_then(|database| database.execute_batch(script)).expect("a database");
+    let read = table(&definition("sqlite", None, &[("path", &path)]));
+    // The second form of a condition is one that SQLite does not get.
+    let check = |condition: &str, same: &str, expected: &[&str]| {
+        let rows = |condition: &str| select(read.as_ref(), &format!("SELECT id, name FROM t WHERE {condition}"));
+        assert_eq!(rows(condition), expected, "{condition}");
+        assert_eq!(rows(same), expected, "{same}");
+    };
+    check("id IN (1, 2, 4, 5, 6)", "id + 0 IN (1, 2, 4, 5, 6)", &["1 a", "2 B", "4 b"]);
+    check("id >= 2 AND id < 6", "id + 0 >= 2 AND id + 0 < 6", &["2 B", "3 null", "4 b"]);
+    check("name = 'b'", "name || '' = 'b'", &["4 b", "null b"]);
+    check(
+        "name IN ('a', 'b', 'c', 'd') AND size > 1.5",
+        "name || '' IN ('a', 'b', 'c', 'd') AND size > 1.5",
+        &["4 b", "null c", "null d"],
+    );
+    check("loose = '2' OR id = 1", "loose || '' = '2' OR id + 0 = 1", &["1 a", "2 B"]);
+    check("id IS NULL", "id + 0 IS NULL", &["null b", "null c", "null d"]);
+    check("name > 'B'", "name || '' > 'B'", &["1 a", "4 b", "null b", "null c", "null d"]);
+}
+
+#[test]
+fn what_sqlite_is_asked_has_a_limit() {
+    use datafusion::logical_expr::{col, lit};
+    let mut filter = super::filter::SqliteFilter::new([("id".to_owned(), DataType::Int64)].into());
+    let numbers = |count: i64| (0..count).map(lit).collect();
+    let few = col("id").in_list(numbers(1000), false);
+    let (text, params) = crate::condition::where_clause(&[few.clone(), col("x").eq(lit(1))], &mut filter.clone());
+    assert!(text.starts_with(" WHERE \"id\" IN (?, ?") && params.len() == 1000, "{text}");
+    assert!(filter.clone().heeds(&few));
+    assert!(!filter.clone().heeds(&col("id").in_list(numbers(30_001), false)));
+    assert!(!filter.heeds(&col("id").eq(lit("1"))));
+}

@@ -1,25 +1,23 @@
-//! Join of a stream with a static table: the static side is read whole and hashed, each batch of rows is looked up.
+//! Join of a stream with a static table: the static rows are hashed, each batch of the stream's rows is looked up.
 //!
-//! The static side is read again at the start of each batch that has rows, as in Spark, so that a batch sees one
-//! state of it. Inner joins and joins that keep the stream's side are possible; a join that keeps the static side
-//! would have to wait for the end of the stream.
+//! Which static rows a batch sees is decided in `static_side`. Inner joins and joins that keep the stream's side are
+//! possible; a join that keeps the static side would have to wait for the end of the stream.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{concat_batches, filter, filter_record_batch, take, take_record_batch};
+use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows, SortField};
-use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use hashbrown::HashTable;
-use parking_lot::Mutex;
 
 use super::evaluate;
 use super::normal::normalized;
+use super::static_side::StaticSide;
 use crate::error::{EngineError, Result};
-use crate::plan::batch::collect;
+use crate::plan::batch::size_of_rows;
 
 /// Which rows of the stream come out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +49,6 @@ pub(crate) struct StaticJoin {
     pub(crate) kind: StaticJoinKind,
     /// Keys of the stream's rows.
     pub(crate) stream_keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// Keys of the static rows.
-    pub(crate) static_keys: Vec<Arc<dyn PhysicalExpr>>,
     /// A further condition, on the stream's columns followed by the static ones.
     pub(crate) filter: Option<Arc<dyn PhysicalExpr>>,
     /// The stream's columns followed by the static ones.
@@ -64,18 +60,27 @@ pub(crate) struct StaticJoin {
     /// The stream's side, for the planner.
     pub(crate) stream: LogicalPlan,
     /// The static side.
-    pub(crate) plan: LogicalPlan,
-    /// What nulls in keys mean.
-    pub(crate) nulls: StaticNulls,
-    /// How to run it.
-    pub(crate) session: SessionState,
-    /// The static side as it was read for this batch.
-    pub(crate) table: Mutex<Option<Arc<StaticTable>>>,
+    pub(crate) side: StaticSide,
 }
 
 impl std::fmt::Debug for StaticJoin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StaticJoin").field("kind", &self.kind).field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("StaticJoin").field("kind", &self.kind).field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+/// The keys of rows: by column, and as bytes that are equal where they are.
+pub(crate) struct KeyColumns {
+    pub(crate) columns: Vec<ArrayRef>,
+    pub(crate) keys: Rows,
+}
+
+impl KeyColumns {
+    /// The keys of the rows of a batch.
+    pub(crate) fn new(keys: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Self> {
+        let columns = normalized(evaluate(keys, rows)?)?;
+        let keys = converter(&columns)?.convert_columns(&columns)?;
+        Ok(Self { columns, keys })
     }
 }
 
@@ -90,26 +95,14 @@ pub(crate) struct StaticTable {
 }
 
 impl StaticJoin {
-    /// Forgets the static side, so that the next batch reads it again.
-    pub(crate) fn refresh(&self) {
-        *self.table.lock() = None;
-    }
-
-    fn table(&self) -> Result<Arc<StaticTable>> {
-        let mut table = self.table.lock();
-        if let Some(table) = &*table {
-            return Ok(Arc::clone(table));
-        }
-        let batches = collect(&self.session, self.plan.clone())?;
-        let schema = Arc::new(self.plan.schema().as_arrow().clone());
-        let loaded = Arc::new(StaticTable::new(concat_batches(&schema, &batches)?, &self.static_keys, self.nulls)?);
-        *table = Some(Arc::clone(&loaded));
-        Ok(loaded)
+    /// The static side.
+    pub(crate) fn side(&self) -> &StaticSide {
+        &self.side
     }
 
     /// The joined rows of one batch of the stream.
     pub(crate) fn probe(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let table = self.table()?;
+        let table = self.side.table(batch, &self.stream_keys)?;
         let (stream_rows, static_rows) = table.matches(batch, &self.stream_keys)?;
         let (stream_rows, static_rows) = self.apply_filter(batch, &table, stream_rows, static_rows)?;
         match self.kind {
@@ -183,7 +176,8 @@ impl StaticJoin {
 }
 
 impl StaticTable {
-    fn new(rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>], nulls: StaticNulls) -> Result<Self> {
+    /// Rows to be found by their keys.
+    pub(crate) fn new(rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>], nulls: StaticNulls) -> Result<Self> {
         let mut table = Self { rows, keys: None, index: HashTable::new(), nulls, has_null: false };
         if keys.is_empty() {
             return Ok(table);
@@ -203,6 +197,19 @@ impl StaticTable {
         table.rows = rows;
         table.keys = Some(keys);
         Ok(table)
+    }
+
+    /// How many rows there are that can be found.
+    pub(crate) fn num_rows(&self) -> u64 {
+        self.rows.num_rows() as u64
+    }
+
+    /// Memory of the rows and of what finds them.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        // An entry of the index is a list of at least one row number, which has an allocation of its own.
+        let entry = size_of::<Vec<u32>>() + 1 + 16;
+        let keys = self.keys.as_ref().map_or(0, Rows::size);
+        size_of_rows(&self.rows).saturating_add((keys + self.index.capacity() * entry) as u64)
     }
 
     /// Of rows without a match those that certainly have none.
@@ -230,8 +237,7 @@ impl StaticTable {
             }
             return Ok((stream_rows.into(), static_rows.into()));
         };
-        let columns = normalized(evaluate(keys, batch)?)?;
-        let stream_keys = converter(&columns)?.convert_columns(&columns)?;
+        let KeyColumns { columns, keys: stream_keys } = KeyColumns::new(keys, batch)?;
         for (row, number) in (0..batch.num_rows()).zip(0_u32..) {
             if self.nulls != StaticNulls::Equal && columns.iter().any(|column| column.is_null(row)) {
                 continue;

@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::cache::CacheSettings;
 use super::catalog::{Options, Table};
 use super::live::LiveTable;
 use super::logical::{StreamScan, WatermarkNode, is_streaming};
@@ -51,6 +52,8 @@ pub(crate) enum Found {
         table: Arc<dyn Table>,
         /// A table of ours that no query may have written to yet.
         may_be_missing: bool,
+        /// How its rows are kept while it is joined to a stream.
+        cache: CacheSettings,
     },
     /// A view's query.
     View(Cursor),
@@ -147,7 +150,9 @@ impl Planner<'_> {
         }
         let found = self.tables.lookup(name)?.ok_or_else(|| self.unknown_table(name, place_of(name, tokens)))?;
         let provider: Arc<dyn TableProvider> = match found {
-            Found::Table { table, may_be_missing } => Arc::new(LiveTable::open(table, may_be_missing)?),
+            Found::Table { table, may_be_missing, cache } => {
+                Arc::new(LiveTable::open(name, table, may_be_missing, cache)?)
+            }
             Found::View(query) => Arc::new(ViewTable::new(self.view(name, &query)?, None)),
         };
         self.context.register_table(TableReference::bare(name), provider)?;
@@ -193,11 +198,11 @@ impl Planner<'_> {
             RelationInput::Table { name, options } => {
                 refuse_options(options, relation.span)?;
                 match self.tables.lookup(name)?.ok_or_else(|| self.unknown_table(name, Some(relation.span)))? {
-                    Found::Table { table, may_be_missing } if relation.is_stream => {
+                    Found::Table { table, may_be_missing, .. } if relation.is_stream => {
                         self.stream(name, table, may_be_missing)?
                     }
-                    Found::Table { table, may_be_missing } => {
-                        let table = Arc::new(LiveTable::open(table, may_be_missing)?);
+                    Found::Table { table, may_be_missing, cache } => {
+                        let table = Arc::new(LiveTable::open(name, table, may_be_missing, cache)?);
                         LogicalPlanBuilder::scan(name.as_str(), provider_as_source(table), None)?.build()?
                     }
                     Found::View(query) => self.stream_view(name, &query, relation)?,

@@ -3,12 +3,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchemaRef};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
 use tokio::runtime::Runtime;
 
 use crate::error::{EngineError, Result};
@@ -19,6 +21,37 @@ pub(crate) fn collect(session: &SessionState, plan: LogicalPlan) -> Result<Vec<R
         let plan = session.create_physical_plan(&plan).await?;
         Ok(datafusion::physical_plan::collect(plan, session.task_ctx()).await?)
     })
+}
+
+/// All rows of a plan, unless they take more than so many bytes.
+pub(crate) fn collect_up_to(
+    session: &SessionState,
+    plan: LogicalPlan,
+    limit_bytes: Option<u64>,
+) -> Result<Option<Vec<RecordBatch>>> {
+    let Some(limit_bytes) = limit_bytes else { return collect(session, plan).map(Some) };
+    runtime()?.block_on(async {
+        let plan = session.create_physical_plan(&plan).await?;
+        let mut rows = execute_stream(plan, session.task_ctx())?;
+        let (mut found, mut size_bytes) = (Vec::new(), 0_u64);
+        while let Some(batch) = rows.next().await.transpose()? {
+            size_bytes = size_bytes.saturating_add(size_of_rows(&batch));
+            if size_bytes > limit_bytes {
+                return Ok(None);
+            }
+            found.push(batch);
+        }
+        Ok(Some(found))
+    })
+}
+
+/// Memory of the rows of a batch, without what lies beside them in buffers they share with others.
+pub(crate) fn size_of_rows(rows: &RecordBatch) -> u64 {
+    let size = |column: &ArrayRef| {
+        // What cannot be told apart is counted whole.
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
+    rows.columns().iter().map(|column| size(column) as u64).sum()
 }
 
 /// A plan over rows that are not there yet: one of its relations is left open.

@@ -45,6 +45,11 @@ pub trait Connector: Send + Sync {
         false
     }
 
+    /// Options whose value is a secret: they are given as a reference, `${env:NAME}` or `${file:PATH}`, and not otherwise.
+    fn secret_options(&self) -> &[&str] {
+        &[]
+    }
+
     /// Whether `table` needs the values of the secrets that options refer to.
     fn needs_secrets(&self) -> bool {
         true
@@ -137,6 +142,7 @@ impl ConnectorRegistry {
     /// The table of a definition, its secrets put in place.
     pub(crate) fn open(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
         let connector = self.get(&definition.format)?;
+        connector.secret_options().iter().try_for_each(|key| refuse_bare_secret(definition, key))?;
         if connector.needs_secrets() {
             return connector.table(&resolve_secrets(definition)?);
         }
@@ -197,6 +203,20 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
         pairs.into_iter().for_each(|(key, value)| options.set(key, value));
         options
     }
+}
+
+/// A secret that stands in a statement itself would be stored with it and shown with it.
+fn refuse_bare_secret(definition: &TableDefinition, key: &str) -> Result<()> {
+    let Some(value) = definition.options.get(key) else { return Ok(()) };
+    let reference = value.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    if reference.is_some_and(|reference| reference.starts_with("env:") || reference.starts_with("file:")) {
+        return Ok(());
+    }
+    // The value is not repeated: it is the secret.
+    let message = format!("table '{}': option '{key}' holds the secret itself, expected a reference", definition.name);
+    Err(EngineError::config(message).help(format!(
+        "put it into an environment variable or a file, and write '{key}' = '${{env:NAME}}' or '${{file:PATH}}'"
+    )))
 }
 
 /// The definition with `${env:NAME}` and `${file:PATH}` in its options replaced by what they point to. Done just before
@@ -314,6 +334,23 @@ impl<'a> OptionReader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_references() {
+        let check = |value: &str, is_fine: bool| {
+            let options = [("password", value)].into_iter().collect();
+            let (name, format) = ("t".to_owned(), "x".to_owned());
+            let definition = TableDefinition { name, format, schema: None, options, partition_columns: Vec::new() };
+            let refused = refuse_bare_secret(&definition, "password").map_err(|error| error.to_string());
+            let expected = "table 't': option 'password' holds the secret itself, expected a reference";
+            assert_eq!(refused, if is_fine { Ok(()) } else { Err(expected.to_owned()) }, "{value}");
+        };
+        check("${env:PG_PASSWORD}", true);
+        check("${file:/run/secrets/pg}", true);
+        for bare in ["hunter2", "", "${PG_PASSWORD}", "x${env:PG_PASSWORD}"] {
+            check(bare, false);
+        }
+    }
 
     #[test]
     fn an_unknown_option_names_its_nearest_neighbour() {

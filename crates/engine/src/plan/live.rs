@@ -7,11 +7,13 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as DfResult;
-use datafusion::datasource::{MemTable, TableType};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::{MemTable, TableType, source_as_provider};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::cache::CacheSettings;
 use super::catalog::Table;
 use crate::error::Result;
 
@@ -21,16 +23,54 @@ pub(crate) struct LiveTable {
     schema: SchemaRef,
     /// A table of ours that no query has written to yet is empty, not missing.
     may_be_missing: bool,
+    name: String,
+    cache: CacheSettings,
 }
 
 impl LiveTable {
-    pub(crate) fn open(table: Arc<dyn Table>, may_be_missing: bool) -> Result<Self> {
+    /// The table of that name; how its rows are kept is for joins with a stream to heed.
+    pub(crate) fn open(name: &str, table: Arc<dyn Table>, may_be_missing: bool, cache: CacheSettings) -> Result<Self> {
         let schema = match table.batch() {
             Ok(provider) => provider.schema(),
             Err(_) if may_be_missing => table.schema(),
             Err(error) => return Err(error),
         };
-        Ok(Self { table, schema, may_be_missing })
+        Ok(Self { table, schema, may_be_missing, name: name.to_owned(), cache })
+    }
+
+    /// The static tables that a plan reads, subqueries included.
+    pub(crate) fn all_in(plan: &LogicalPlan) -> Result<Vec<Arc<dyn TableProvider>>> {
+        let mut found = Vec::new();
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Ok(provider) = source_as_provider(&scan.source)
+            {
+                found.push(provider);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(found)
+    }
+
+    /// The table behind a provider, if it is one of the catalog.
+    pub(crate) fn of(provider: &dyn TableProvider) -> Option<&Self> {
+        let any: &dyn std::any::Any = provider;
+        any.downcast_ref()
+    }
+
+    /// The table's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How its rows are kept.
+    pub(crate) fn cache(&self) -> &CacheSettings {
+        &self.cache
+    }
+
+    /// Whether it is a table of ours that no query may have written to yet.
+    pub(crate) fn may_be_missing(&self) -> bool {
+        self.may_be_missing
     }
 
     fn current(&self) -> DfResult<Arc<dyn TableProvider>> {

@@ -28,9 +28,10 @@ use crate::checkpoint::{
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::operator::Operator;
+use crate::operator::static_side::{REAL_TIME_REFRESH, begin_batch};
 use crate::plan::catalog::Table;
 use crate::plan::streaming::{OperatorStage, StreamingPlan};
-use crate::progress::{CheckpointProgress, ProgressListener};
+use crate::progress::{CheckpointProgress, ProgressListener, StaticTableProgress};
 use crate::sink::{BatchId, OutputMode, Sink};
 use crate::source::{Offset, Source};
 use crate::state::StateSettings;
@@ -408,7 +409,11 @@ impl StreamingQuery {
         // Rows that never change have been written already; others are written anew, as they are now.
         let mutes = rebuilds && self.plan.output_mode == OutputMode::Append;
         self.plan.batch_time.set(entry.batch_timestamp_ms);
-        self.plan.joins.iter().for_each(|join| join.refresh());
+        let unless_told = match self.settings.trigger {
+            Trigger::RealTime(_) => REAL_TIME_REFRESH,
+            _ => Duration::ZERO,
+        };
+        begin_batch(&self.plan.joins, self.clock.now_ms(), unless_told)?;
         let watermarks = if self.tracker.is_active() {
             BatchWatermarks {
                 // Rows that are read once more are all on time.
@@ -523,6 +528,11 @@ impl StreamingQuery {
     /// The stateful operators with their workers.
     pub(super) fn operators(&self) -> impl Iterator<Item = (&OperatorStage, &Vec<Box<dyn Operator>>)> {
         self.plan.operators.iter().zip(&self.operators)
+    }
+
+    /// The static sides of joins that were read, as the last batch saw them.
+    pub(super) fn static_tables(&self) -> Vec<StaticTableProgress> {
+        self.plan.joins.iter().filter_map(|join| join.side().progress()).collect()
     }
 
     pub(super) fn checkpoint_progress(&self) -> Option<CheckpointProgress> {

@@ -106,6 +106,7 @@ pub(crate) fn progress_of(
         event_time: event_time(query, entry, outcome),
         state_operators: state_operators(query, outcome, duration_ms.state_commit),
         sources,
+        static_tables: query.static_tables(),
         sink: SinkProgress { description: query.sink_description(), num_output_rows: report.rows },
         checkpoint: query.checkpoint_progress(),
     })

@@ -18,6 +18,7 @@ use crate::checkpoint::CheckpointDir;
 use crate::error::{EngineError, Result};
 use crate::plan::analysis::{Found, Lookup, PlannedQuery, plan_query};
 use crate::plan::batch::collect;
+use crate::plan::cache::CacheSettings;
 use crate::plan::catalog::{ConnectorRegistry, Options, Table, TableDefinition};
 use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError, ScriptFile};
@@ -97,6 +98,7 @@ impl Tables {
         let is_ours = matches!(table.kind, TableKind::Streaming | TableKind::Materialized);
         let mut options: Options =
             table.options.iter().filter(|(key, _)| !key.eq_ignore_ascii_case(OUTPUT_MODE)).collect();
+        CacheSettings::take(&table.name, &mut options)?;
         if is_ours && options.get("path").is_none() && FILE_FORMATS.contains(&format.as_str()) {
             options.set("path", self.storage.table_path(&table.name).display().to_string());
         }
@@ -167,7 +169,8 @@ impl Lookup for Tables {
         match self.program.tables.get(&name.to_lowercase()) {
             Some((table, _)) => {
                 let is_ours = matches!(table.kind, TableKind::Streaming | TableKind::Materialized);
-                Ok(Some(Found::Table { table: self.table(name)?, may_be_missing: is_ours }))
+                let cache = CacheSettings::take(&table.name, &mut table.options.clone())?;
+                Ok(Some(Found::Table { table: self.table(name)?, may_be_missing: is_ours, cache }))
             }
             None => Ok(None),
         }
@@ -235,7 +238,7 @@ impl Lookup for StoredTables<'_> {
             return Ok(None);
         };
         let table = self.connectors.open(definition)?;
-        Ok(Some(Found::Table { table, may_be_missing: false }))
+        Ok(Some(Found::Table { table, may_be_missing: false, cache: CacheSettings::default() }))
     }
 
     fn names(&self) -> Vec<String> {

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::datasource::{MemTable, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{EngineError, Result};
@@ -30,6 +34,18 @@ pub struct MemoryTable {
     added: Arc<Condvar>,
     /// Batches of the source in one micro-batch; all there are if none.
     batches_per_trigger: Option<usize>,
+    reading: StaticReading,
+}
+
+/// How a table answers when it is read as a static one.
+#[derive(Debug, Clone, Default)]
+struct StaticReading {
+    /// Each read sees one batch more than the one before it, beginning with one.
+    grows: bool,
+    /// Which reads fail, counted from 1.
+    fails: Vec<usize>,
+    /// Whether filters are heeded, as by a database.
+    filters: bool,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +57,10 @@ struct Content {
     tokens: BTreeMap<String, BatchId>,
     /// What the newest query that writes here asked for.
     request: Option<SinkRequest>,
+    /// How often it was read as a static table.
+    reads: usize,
+    /// The filters of these reads.
+    filters: Vec<String>,
 }
 
 impl MemoryConnector {
@@ -58,12 +78,18 @@ impl Connector for MemoryConnector {
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
         let mut reader = definition.options.reader(format!("table {} (USING test)", definition.name));
         let batches_per_trigger = reader.parsed("batchesPerTrigger", "a whole number")?;
+        let fails = reader.text("failingReads").unwrap_or_default();
+        let reading = StaticReading {
+            grows: reader.flag("growsOnRead", false)?,
+            fails: fails.split(',').filter_map(|number| number.trim().parse().ok()).collect(),
+            filters: reader.flag("filters", false)?,
+        };
         reader.finish()?;
         let mut tables = self.tables.lock();
         let content = tables.get(&definition.name).map(|table| Arc::clone(&table.content)).unwrap_or_default();
         let schema = definition.schema.clone().unwrap_or_else(|| Arc::new(Schema::empty()));
         let added = Arc::new(Condvar::new());
-        let table = MemoryTable { schema, content, added, batches_per_trigger };
+        let table = MemoryTable { schema, content, added, batches_per_trigger, reading };
         tables.insert(definition.name.clone(), table.clone());
         Ok(Arc::new(table))
     }
@@ -89,6 +115,16 @@ impl MemoryTable {
     /// What was written, with the batch it came with.
     pub fn written(&self) -> Vec<(BatchId, RecordBatch)> {
         self.content.lock().output.clone()
+    }
+
+    /// How often it was read as a static table.
+    pub fn reads(&self) -> usize {
+        self.content.lock().reads
+    }
+
+    /// The filters that the reads as a static table came with.
+    pub fn filters(&self) -> Vec<String> {
+        self.content.lock().filters.clone()
     }
 
     /// What the newest query that writes here asked for.
@@ -120,8 +156,53 @@ impl Table for MemoryTable {
     }
 
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {
-        let rows = self.content.lock().input.iter().map(|(_, rows)| rows.clone()).collect();
-        Ok(Arc::new(MemTable::try_new(Arc::clone(&self.schema), vec![rows])?))
+        Ok(Arc::new(StaticMemory(self.clone())))
+    }
+}
+
+/// A table as it is when it is read.
+#[derive(Debug)]
+struct StaticMemory(MemoryTable);
+
+#[async_trait]
+impl TableProvider for StaticMemory {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        let answer = if self.0.reading.filters {
+            TableProviderFilterPushDown::Inexact
+        } else {
+            TableProviderFilterPushDown::Unsupported
+        };
+        Ok(vec![answer; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let rows = {
+            let mut content = self.0.content.lock();
+            content.reads += 1;
+            content.filters.extend(filters.iter().map(|filter| filter.human_display().to_string()));
+            if self.0.reading.fails.contains(&content.reads) {
+                let error = EngineError::unavailable("the table does not answer");
+                return Err(DataFusionError::External(Box::new(error)));
+            }
+            let seen = if self.0.reading.grows { content.reads } else { usize::MAX };
+            content.input.iter().take(seen).map(|(_, rows)| rows.clone()).collect()
+        };
+        let table = MemTable::try_new(Arc::clone(&self.0.schema), vec![rows])?;
+        table.scan(state, projection, &[], limit).await
     }
 }
 

@@ -7,7 +7,6 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, TableScan, Union, Unnest};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
-use parking_lot::Mutex;
 
 use super::cdc::CdcNode;
 use super::nodes::{DeduplicateNode, LimitNode};
@@ -19,6 +18,7 @@ use crate::operator::join::{StaticJoin, StaticJoinKind, StaticNulls};
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::limit::LimitSpec;
 use crate::operator::stateless::Step;
+use crate::operator::static_side::StaticSide;
 use crate::plan::logical::{StreamScan, WatermarkNode, is_streaming};
 use crate::sink::OutputMode;
 
@@ -269,23 +269,21 @@ impl Compiler {
             _ if stream_is_left => (0..pairs).collect(),
             _ => (width..pairs).chain(0..width).collect(),
         };
+        let static_keys = keys.iter().map(|(_, key)| key.clone()).collect();
+        let nulls = match join.null_equality {
+            NullEquality::NullEqualsNull => StaticNulls::Equal,
+            NullEquality::NullEqualsNothing if join.null_aware => StaticNulls::MayEqualAll,
+            NullEquality::NullEqualsNothing => StaticNulls::EqualNothing,
+        };
         Ok(StaticJoin {
             kind,
             stream_keys: keys.iter().map(|(key, _)| self.physical(key, stream.schema())).collect::<Result<_>>()?,
-            static_keys: keys.iter().map(|(_, key)| self.physical(key, fixed.schema())).collect::<Result<_>>()?,
             filter: join.filter.as_ref().map(|filter| self.physical(filter, &pair_schema)).transpose()?,
             pair_schema: Arc::new(unqualified(&pair_schema)),
             output,
             schema: Arc::new(unqualified(&join.schema)),
             stream: stream.as_ref().clone(),
-            plan: fixed.as_ref().clone(),
-            nulls: match join.null_equality {
-                NullEquality::NullEqualsNull => StaticNulls::Equal,
-                NullEquality::NullEqualsNothing if join.null_aware => StaticNulls::MayEqualAll,
-                NullEquality::NullEqualsNothing => StaticNulls::EqualNothing,
-            },
-            session: self.session.clone(),
-            table: Mutex::new(None),
+            side: StaticSide::new(fixed.as_ref().clone(), static_keys, nulls, self.session.clone())?,
         })
     }
 

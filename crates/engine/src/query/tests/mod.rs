@@ -12,6 +12,7 @@ mod joins;
 mod sessions;
 mod state;
 mod stateful;
+mod static_tables;
 mod ttl;
 
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');

@@ -1,0 +1,234 @@
+//! Connections to a database: made when they are needed, kept for the next query, and what their errors mean.
+
+use std::fmt;
+use std::future::Future;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+
+use highwater_engine::error::{EngineError, Result};
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::PostgresOptions;
+use super::columns::ServerColumn;
+
+/// Connections that wait for the next query.
+const IDLE: usize = 2;
+
+/// One thread for what all connections send and receive.
+static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("postgres").enable_all().build()
+});
+
+/// The thread of the connections.
+pub(super) fn runtime() -> Result<&'static Runtime> {
+    RUNTIME.as_ref().map_err(|error| {
+        EngineError::unavailable("a thread for PostgreSQL cannot be started")
+            .caused_by(std::io::Error::from(error.kind()))
+    })
+}
+
+/// Runs an asynchronous call to its end, also from within another runtime's task.
+fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    let runtime = runtime()?;
+    let ended = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(future)).join());
+    ended.unwrap_or_else(|_| Err(EngineError::internal("the PostgreSQL client panicked")))
+}
+
+/// A relation in a database.
+pub(super) struct Database {
+    object: String,
+    options: PostgresOptions,
+    idle: Mutex<Vec<Client>>,
+    columns: Mutex<Option<Arc<Vec<ServerColumn>>>>,
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.options.relation)
+    }
+}
+
+impl Database {
+    /// The relation that options describe. Opens nothing.
+    pub(super) fn new(object: &str, options: PostgresOptions) -> Result<Self> {
+        let database = Self { object: object.to_owned(), options, idle: Mutex::default(), columns: Mutex::default() };
+        // A reference that nobody has put in place says nothing yet.
+        if !database.options.url.contains("${") {
+            database.config()?;
+        }
+        Ok(database)
+    }
+
+    /// What stands behind `FROM`.
+    pub(super) fn relation(&self) -> &str {
+        &self.options.relation
+    }
+
+    /// The columns of the relation, as the server has them.
+    pub(super) fn columns(self: &Arc<Self>) -> Result<Arc<Vec<ServerColumn>>> {
+        let database = Arc::clone(self);
+        block_on(async move {
+            let client = database.client().await?;
+            let columns = database.columns_by(&client).await?;
+            database.give_back(client);
+            Ok(columns)
+        })
+    }
+
+    /// The same, over a connection that is there; asked for once.
+    pub(super) async fn columns_by(&self, client: &Client) -> Result<Arc<Vec<ServerColumn>>> {
+        if let Some(columns) = &*self.columns.lock() {
+            return Ok(Arc::clone(columns));
+        }
+        let query = format!("SELECT * FROM {}", self.options.relation);
+        let statement = client.prepare(&query).await.map_err(|error| self.failed(&error))?;
+        let columns: Vec<ServerColumn> = statement.columns().iter().map(ServerColumn::of).collect();
+        let columns = Arc::new(columns);
+        *self.columns.lock() = Some(Arc::clone(&columns));
+        Ok(columns)
+    }
+
+    /// Forgets the columns, because a query with them failed: they may be others now.
+    pub(super) fn forget_columns(&self) {
+        *self.columns.lock() = None;
+    }
+
+    /// A connection: one that is kept and still open, or a new one.
+    pub(super) async fn client(&self) -> Result<Client> {
+        while let Some(client) = self.take_idle() {
+            // A server that was restarted has closed them, and that is seen only when something is sent.
+            if !client.is_closed() && client.check_connection().await.is_ok() {
+                return Ok(client);
+            }
+        }
+        let config = self.config()?;
+        let (client, connection) = config.connect(NoTls).await.map_err(|error| self.failed(&error))?;
+        let object = self.object.clone();
+        // It ends with its client; an error of it reaches whoever waits for an answer, and nobody else needs it.
+        runtime()?.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, object, "a connection to PostgreSQL has ended");
+            }
+        });
+        Ok(client)
+    }
+
+    fn take_idle(&self) -> Option<Client> {
+        self.idle.lock().pop()
+    }
+
+    /// Keeps a connection whose query is done.
+    pub(super) fn give_back(&self, client: Client) {
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE {
+            idle.push(client);
+        }
+    }
+
+    fn config(&self) -> Result<Config> {
+        let options = &self.options;
+        let url = options.url.strip_prefix("jdbc:").unwrap_or(&options.url);
+        let expected = "expected postgresql://host:5432/database";
+        let wrong = |what: &str| EngineError::config(format!("{}: option 'url' {what}, {expected}", self.object));
+        if !url.starts_with("postgresql://") && !url.starts_with("postgres://") {
+            return Err(wrong("does not begin with postgresql://"));
+        }
+        // The text is not repeated: it may hold a password.
+        let mut config = Config::from_str(url).map_err(|error| wrong("cannot be read").caused_by(error))?;
+        if config.get_password().is_some() || config.get_user().is_some() {
+            return Err(wrong("holds a user or a password").help(
+                "use the options 'user' and 'password': OPTIONS ('user' = 'app', 'password' = '${env:PG_PASSWORD}')",
+            ));
+        }
+        self.check_tls(&config, url)?;
+        config.ssl_mode(SslMode::Disable).application_name("highwater").connect_timeout(options.connect_timeout);
+        let timeout_ms = options.query_timeout.map_or(0, |timeout| timeout.as_millis());
+        config.options(format!("-c default_transaction_read_only=on -c statement_timeout={timeout_ms}"));
+        if let Some(user) = &options.user {
+            config.user(user);
+        }
+        if let Some(password) = &options.password {
+            config.password(password);
+        }
+        Ok(config)
+    }
+
+    /// Refuses what would need TLS, and plain connections to elsewhere that nobody has asked for.
+    fn check_tls(&self, config: &Config, url: &str) -> Result<()> {
+        let tunnel = "use a tunnel (ssh -L 5432:localhost:5432 host), or sslmode=disable where the network is safe";
+        if config.get_ssl_mode() == SslMode::Require {
+            let message = format!("{}: option 'url' asks for TLS, which is not built in", self.object);
+            return Err(EngineError::config(message).help(tunnel));
+        }
+        let is_here = |host: &Host| match host {
+            Host::Tcp(name) => {
+                name.eq_ignore_ascii_case("localhost")
+                    || name
+                        .trim_matches(['[', ']'])
+                        .parse::<std::net::IpAddr>()
+                        .is_ok_and(|address| address.is_loopback())
+            }
+            Host::Unix(_) => true,
+        };
+        if url.contains("sslmode=disable") || config.get_hosts().iter().all(is_here) {
+            return Ok(());
+        }
+        Err(EngineError::config(format!(
+            "{}: option 'url' names another machine, and the connection would not be encrypted",
+            self.object
+        ))
+        .help(tunnel))
+    }
+
+    fn place(&self) -> String {
+        let config = self.config().ok();
+        let host = config.as_ref().and_then(|config| match config.get_hosts().first()? {
+            Host::Tcp(name) => Some(name.clone()),
+            Host::Unix(path) => Some(path.display().to_string()),
+        });
+        let port = config.as_ref().and_then(|config| config.get_ports().first().copied()).unwrap_or(5432);
+        format!("{}:{port}", host.unwrap_or_else(|| "localhost".to_owned()))
+    }
+
+    /// An error of the client or the server, sorted by what to do about it.
+    pub(super) fn failed(&self, error: &tokio_postgres::Error) -> EngineError {
+        let (object, place) = (&self.object, self.place());
+        let user = self.options.user.as_deref().unwrap_or("nobody in particular");
+        let Some(server) = error.as_db_error() else {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            let cause = cause.unwrap_or_else(|| error.to_string());
+            if cause.contains("password missing") {
+                let message = format!("{object}: PostgreSQL at {place} asks user '{user}' for a password");
+                return EngineError::config(message).help("add 'password' = '${env:NAME}' to the table's options");
+            }
+            let message = format!("{object}: PostgreSQL at {place} does not answer: {cause}");
+            return EngineError::unavailable(message)
+                .help("check the host and the port in 'url', and that the server runs");
+        };
+        let said = server.message().to_owned();
+        let code = server.code();
+        if *code == SqlState::INVALID_PASSWORD || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
+            EngineError::config(format!("{object}: PostgreSQL at {place} does not let '{user}' in: {said}"))
+                .help("check 'user', and what the reference in 'password' points to")
+        } else if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME {
+            EngineError::config(format!("{object}: the database has no {}: {said}", self.options.relation))
+                .help("check 'dbtable' (schema.table), and the database in 'url'")
+        } else if *code == SqlState::INVALID_CATALOG_NAME {
+            EngineError::config(format!("{object}: PostgreSQL at {place}: {said}")).help("check the database in 'url'")
+        } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+            EngineError::config(format!("{object}: user '{user}' may not read {}: {said}", self.options.relation))
+                .help("let the user read it: GRANT SELECT ON ... TO ...")
+        } else if matches!(&code.code()[..2], "42" | "25") {
+            EngineError::config(format!("{object}: PostgreSQL refuses the query: {said}"))
+                .help("check 'dbtable' or 'query', and the columns that the table declares")
+        } else if matches!(&code.code()[..2], "53" | "57" | "08" | "58" | "40") {
+            EngineError::unavailable(format!("{object}: PostgreSQL at {place}: {said}"))
+        } else {
+            EngineError::data(format!("{object}: PostgreSQL cannot give the rows of {}: {said}", self.options.relation))
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Rows of a static side by key: only the keys of a batch are asked for, and what was found of them is kept.
+//!
+//! ```text
+//!   keys of a batch ─> known and young enough? ──no──> one query for up to 1000 keys ─> chunk: their rows, and which
+//!        │ yes                                                                          keys have none
+//!        └────────────> rows of all its keys <───────────────────────────────────────────┘
+//! ```
+//!
+//! Chunks leave oldest first, when they are too old or memory is short. A key is asked for once in a batch, as long as
+//! memory has room for the batch's keys.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{interleave_record_batch, take};
+use arrow::datatypes::SchemaRef;
+use arrow::row::Rows;
+use datafusion::common::ScalarValue;
+use hashbrown::{HashMap, HashSet};
+
+use crate::error::Result;
+use crate::operator::join::KeyColumns;
+use crate::plan::batch::size_of_rows;
+
+/// Keys of one query.
+const KEYS_AT_ONCE: usize = 1000;
+
+/// Memory of a key beside its bytes, which are kept twice: in the index, and in its chunk.
+const KEY_BYTES: usize = 96;
+
+/// What was found of the keys that were asked for.
+#[derive(Default)]
+pub(super) struct LookupCache {
+    entries: HashMap<Box<[u8]>, Entry>,
+    /// Oldest first.
+    chunks: VecDeque<Arc<Chunk>>,
+    next_chunk: u64,
+    size_bytes: u64,
+    num_rows: u64,
+    /// Keys that were asked for in the batch under way.
+    asked: u64,
+    /// When the oldest rows were read that the batch under way saw.
+    oldest_ms: Option<i64>,
+}
+
+/// What one query gave.
+struct Chunk {
+    number: u64,
+    read_ms: i64,
+    rows: RecordBatch,
+    keys: Vec<Box<[u8]>>,
+    size_bytes: u64,
+}
+
+/// The rows of a key: none if it is known that there are none.
+#[derive(Clone)]
+struct Entry {
+    chunk: Arc<Chunk>,
+    rows: Vec<u32>,
+}
+
+/// How old what is kept may be, in the batch under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ages {
+    /// When the batch began.
+    pub(super) now_ms: i64,
+    /// Rows read since then are as good as new.
+    pub(super) fresh_from_ms: i64,
+    /// Rows read since then stand in while the table does not answer.
+    pub(super) usable_from_ms: i64,
+}
+
+/// The different keys of a batch, in order.
+pub(super) struct Wanted {
+    columns: Vec<ArrayRef>,
+    keys: Rows,
+    /// A row for each key.
+    rows: Vec<u32>,
+}
+
+impl Wanted {
+    /// Keys with a null are left out: they equal nothing.
+    pub(super) fn new(keys: KeyColumns) -> Self {
+        let KeyColumns { columns, keys } = keys;
+        let has_nulls = |row: &u32| columns.iter().any(|column| column.is_null(*row as usize));
+        let mut rows: Vec<u32> = (0_u32..).take(keys.num_rows()).filter(|row| !has_nulls(row)).collect();
+        // In order, the keys of one query lie close together, which spares whoever stores rows by key.
+        rows.sort_unstable_by_key(|row| keys.row(*row as usize));
+        rows.dedup_by_key(|row| keys.row(*row as usize));
+        Self { columns, keys, rows }
+    }
+
+    fn key(&self, row: u32) -> &[u8] {
+        self.keys.row(row as usize).data()
+    }
+
+    /// The values of some keys, column by column, each once.
+    fn values(&self, rows: &[u32]) -> Result<Vec<Vec<ScalarValue>>> {
+        let rows = UInt32Array::from(rows.to_vec());
+        let of_column = |column: &ArrayRef| -> Result<Vec<ScalarValue>> {
+            let column = take(column, &rows, None)?;
+            let mut seen = HashSet::new();
+            let values = (0..column.len()).map(|row| ScalarValue::try_from_array(&column, row));
+            let values: Vec<ScalarValue> = values.collect::<Result<_, _>>()?;
+            Ok(values.into_iter().filter(|value| seen.insert(value.clone())).collect())
+        };
+        self.columns.iter().map(of_column).collect()
+    }
+}
+
+/// The rows a query gave, with their keys.
+pub(super) struct Answer {
+    pub(super) rows: RecordBatch,
+    pub(super) keys: Rows,
+}
+
+impl LookupCache {
+    /// Forgets what is too old for the batch that begins, or all of it.
+    pub(super) fn begin(&mut self, ages: Option<Ages>) {
+        (self.asked, self.oldest_ms) = (0, None);
+        let Some(ages) = ages else {
+            *self = Self::default();
+            return;
+        };
+        while self.chunks.front().is_some_and(|chunk| chunk.read_ms < ages.usable_from_ms) {
+            self.forget_oldest();
+        }
+    }
+
+    /// The rows of the keys of a batch. `ask` gives rows for the values of key columns, maybe more than those with
+    /// these keys; `None` uses what there is.
+    pub(super) fn rows(
+        &mut self,
+        wanted: &Wanted,
+        ages: Ages,
+        schema: &SchemaRef,
+        limit_bytes: u64,
+        ask: Option<&dyn Fn(&[Vec<ScalarValue>]) -> Result<Answer>>,
+    ) -> Result<RecordBatch> {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for row in &wanted.rows {
+            match self.entries.get(wanted.key(*row)) {
+                Some(entry) if ask.is_none() || entry.chunk.read_ms >= ages.fresh_from_ms => found.push(entry.clone()),
+                _ => missing.push(*row),
+            }
+        }
+        for rows in missing.chunks(KEYS_AT_ONCE) {
+            let Some(ask) = ask else { break };
+            self.asked += rows.len() as u64;
+            let answer = ask(&wanted.values(rows)?)?;
+            found.extend(self.add(wanted, rows, &answer, ages.now_ms)?);
+            while self.size_bytes > limit_bytes && !self.chunks.is_empty() {
+                self.forget_oldest();
+            }
+        }
+        let oldest = found.iter().map(|entry| entry.chunk.read_ms).min();
+        self.oldest_ms = self.oldest_ms.into_iter().chain(oldest).min();
+        together(&found, schema)
+    }
+
+    /// Whether there is something for each of the keys that can stand in while the table does not answer.
+    pub(super) fn knows_all(&self, wanted: &Wanted) -> bool {
+        wanted.rows.iter().all(|row| self.entries.contains_key(wanted.key(*row)))
+    }
+
+    fn add(&mut self, wanted: &Wanted, asked: &[u32], answer: &Answer, now_ms: i64) -> Result<Vec<Entry>> {
+        let mut by_key: HashMap<&[u8], Vec<u32>> = asked.iter().map(|row| (wanted.key(*row), Vec::new())).collect();
+        let mut kept = Vec::new();
+        for row in 0..answer.keys.num_rows() {
+            if let Some(rows) = by_key.get_mut(answer.keys.row(row).data()) {
+                rows.push(u32::try_from(kept.len()).unwrap_or(u32::MAX));
+                kept.push(row);
+            }
+        }
+        let kept: Vec<(usize, usize)> = kept.into_iter().map(|row| (0, row)).collect();
+        let rows = if kept.is_empty() {
+            RecordBatch::new_empty(answer.rows.schema())
+        } else {
+            interleave_record_batch(&[&answer.rows], &kept)?
+        };
+        let keys: Vec<Box<[u8]>> = by_key.keys().map(|key| Box::from(*key)).collect();
+        let key_bytes: usize = keys.iter().map(|key| 2 * key.len() + KEY_BYTES).sum();
+        let size_bytes = size_of_rows(&rows) + (key_bytes + 4 * kept.len()) as u64;
+        let chunk = Arc::new(Chunk { number: self.next_chunk, read_ms: now_ms, rows, keys, size_bytes });
+        self.next_chunk += 1;
+        self.size_bytes += size_bytes;
+        self.num_rows += kept.len() as u64;
+        self.chunks.push_back(Arc::clone(&chunk));
+        let entries = by_key.into_iter().map(|(key, rows)| (key, Entry { chunk: Arc::clone(&chunk), rows }));
+        Ok(entries
+            .inspect(|(key, entry)| drop(self.entries.insert(Box::from(*key), entry.clone())))
+            .map(|(_, entry)| entry)
+            .collect())
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(chunk) = self.chunks.pop_front() else { return };
+        for key in &chunk.keys {
+            // Another chunk may have newer rows of the key.
+            if self.entries.get(key).is_some_and(|entry| entry.chunk.number == chunk.number) {
+                self.entries.remove(key);
+            }
+        }
+        self.size_bytes -= chunk.size_bytes;
+        self.num_rows -= chunk.rows.num_rows() as u64;
+    }
+
+    /// Keys it knows about, rows and bytes it has of them.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        (self.entries.len() as u64, self.num_rows, self.size_bytes)
+    }
+
+    /// Keys that were asked for in the batch under way.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// When the oldest rows were read that the batch under way saw.
+    pub(super) fn oldest_ms(&self) -> Option<i64> {
+        self.oldest_ms
+    }
+}
+
+/// The rows of some keys as one batch.
+fn together(entries: &[Entry], schema: &SchemaRef) -> Result<RecordBatch> {
+    let mut chunks: Vec<&RecordBatch> = Vec::new();
+    let mut places: HashMap<u64, usize> = HashMap::new();
+    let mut rows = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.rows.is_empty()) {
+        let chunk = *places.entry(entry.chunk.number).or_insert_with(|| {
+            chunks.push(&entry.chunk.rows);
+            chunks.len() - 1
+        });
+        rows.extend(entry.rows.iter().map(|row| (chunk, *row as usize)));
+    }
+    if rows.is_empty() {
+        return Ok(RecordBatch::new_empty(Arc::clone(schema)));
+    }
+    Ok(interleave_record_batch(&chunks, &rows)?.with_schema(Arc::clone(schema))?)
+}
