@@ -23,6 +23,7 @@ pub(crate) mod row_counts;
 pub(crate) mod state_table;
 pub(crate) mod stateless;
 pub(crate) mod stream_join;
+pub(crate) mod top;
 
 use std::fmt;
 use std::sync::Arc;

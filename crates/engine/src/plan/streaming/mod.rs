@@ -17,7 +17,7 @@
 //!   nodes.rs       what the optimiser must not touch
 //!   compiler.rs    the walk down the plan        aggregate.rs   GROUP BY and DISTINCT
 //!   over.rs        functions with OVER (...)            cdc.rs         AUTO CDC
-//!   event_time.rs  which columns a watermark is on
+//!   top.rs         the first rows of each partition event_time.rs  which columns a watermark is on
 //!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
 //!   whole.rs       complete mode                 key_columns.rs what identifies a row of the result
 //!   scalar.rs      subqueries that are a value
@@ -35,6 +35,7 @@ mod over;
 mod refuse;
 mod scalar;
 mod time_bounds;
+mod top;
 mod whole;
 
 use std::sync::Arc;
@@ -53,7 +54,7 @@ use crate::sink::OutputMode;
 use cdc::CdcNode;
 use compiler::Compiler;
 use key_columns::key_columns;
-use whole::{last_aggregate, whole_result};
+use whole::{last_whole, whole_result};
 
 /// Where the rows of a stage go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +131,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
 fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
     let session = query.context.state();
     let batch_time = Arc::new(BatchTime::default());
-    let mut plan = scalar::join(batch_time.put_into(query.plan)?)?;
+    let mut plan = top::of_distinct_on(scalar::join(batch_time.put_into(query.plan)?)?)?;
     plan = match output_mode {
         OutputMode::Complete => whole::below_last_aggregate(plan, &nodes::keep)?,
         OutputMode::Append | OutputMode::Update => nodes::keep(plan)?,
@@ -141,14 +142,17 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
     let mut whole = None;
     let explain = optimized.display_indent().to_string();
     let key_columns = key_columns(&optimized);
-    match last_aggregate(&optimized) {
-        Some(aggregate) if output_mode == OutputMode::Complete => {
-            compiler.compile(aggregate, query.sources.len())?;
-            whole = Some(whole_result(&optimized, aggregate.schema(), session)?);
+    if output_mode == OutputMode::Update {
+        top::check_update(&optimized, &key_columns)?;
+    }
+    match last_whole(&optimized) {
+        Some(last) if output_mode == OutputMode::Complete => {
+            compiler.compile(last, query.sources.len())?;
+            whole = Some(whole_result(&optimized, last.schema(), session)?);
         }
         None if output_mode == OutputMode::Complete => {
             return Err(EngineError::query(
-                "output mode complete is only possible with GROUP BY: without it the result is the whole stream",
+                "output mode complete is only possible with GROUP BY, or for the first rows of each key (row_number() OVER (...) <= n): without them the result is the whole stream",
             )
             .help("use output mode append"));
         }

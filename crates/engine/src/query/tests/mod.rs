@@ -11,6 +11,7 @@ mod joins;
 mod sessions;
 mod state;
 mod stateful;
+mod top;
 
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
 CREATE SINK out USING test;
