@@ -14,7 +14,7 @@
 //! result, so that it may sort and limit.
 //!
 //! ```text
-//!   nodes.rs       what the optimiser must not touch
+//!   nodes.rs       what the optimiser must not touch     fence.rs       conditions that stay above windows
 //!   compiler.rs    the walk down the plan        aggregate.rs   GROUP BY and DISTINCT
 //!   over.rs        functions with OVER (...)            cdc.rs         AUTO CDC
 //!   top.rs         the first rows of each partition event_time.rs  which columns a watermark is on
@@ -28,6 +28,7 @@ mod aggregate;
 pub(crate) mod cdc;
 mod compiler;
 mod event_time;
+mod fence;
 mod join;
 mod key_columns;
 mod nodes;
@@ -136,8 +137,8 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
         OutputMode::Complete => whole::below_last_aggregate(plan, &nodes::keep)?,
         OutputMode::Append | OutputMode::Update => nodes::keep(plan)?,
     };
-    let optimized = session.optimize(&plan)?;
     let schema = Arc::new(unqualified(plan.schema()));
+    let optimized = fence::take_away(session.optimize(&fence::put(plan)?)?)?;
     let mut compiler = Compiler::new(session.clone(), output_mode);
     let mut whole = None;
     let explain = optimized.display_indent().to_string();

@@ -151,7 +151,7 @@ fn all_names(input: &LogicalPlan) -> HashSet<String> {
     input.schema().fields().iter().map(|field| field.name().clone()).collect()
 }
 
-fn only(mut inputs: Vec<LogicalPlan>) -> DfResult<LogicalPlan> {
+pub(super) fn only(mut inputs: Vec<LogicalPlan>) -> DfResult<LogicalPlan> {
     match (inputs.pop(), inputs.is_empty()) {
         (Some(input), true) => Ok(input),
         _ => internal_err!("a node of one input has another number of them"),

@@ -86,7 +86,12 @@ impl<'a> Top<'a> {
 
     /// How many columns tell its rows apart.
     fn keys(&self) -> usize {
-        self.partition.len() + usize::from(self.limit > 1)
+        self.partition.len() + usize::from(self.has_number_as_key())
+    }
+
+    /// Whether the number tells rows apart: where there is one row for each partition, that does.
+    fn has_number_as_key(&self) -> bool {
+        self.limit > 1 || self.partition.is_empty()
     }
 
     /// The columns that tell its rows apart, by place and name; a partition that is no column is not among them.
@@ -98,8 +103,10 @@ impl<'a> Top<'a> {
             _ => None,
         };
         let mut names: Vec<(usize, String)> = self.partition.iter().enumerate().filter_map(name).collect();
-        let numbers =
-            fields.iter().map(|field| field.name()).filter(|name| self.limit > 1 && self.number.is_named(name));
+        let numbers = fields
+            .iter()
+            .map(|field| field.name())
+            .filter(|name| self.has_number_as_key() && self.number.is_named(name));
         names.extend(numbers.map(|name| (self.partition.len(), name.clone())));
         names
     }
@@ -213,13 +220,11 @@ pub(super) fn check_update(plan: &LogicalPlan, keys: &[String]) -> Result<()> {
     if keys.len() == top.keys() {
         return Ok(());
     }
-    let names: Vec<String> = top.partition.iter().map(key_name).collect();
-    let number = if top.limit > 1 { " and the number" } else { "" };
-    Err(EngineError::query(format!(
-        "output mode update needs the columns that tell rows apart: PARTITION BY {}{number}",
-        names.join(", ")
-    ))
-    .help("select them all; give an expression in PARTITION BY a name in the inner query and partition by that"))
+    let partition = top.partition.iter().map(|expr| shown_name(&key_name(expr)));
+    let number = top.has_number_as_key().then(|| "the number".to_owned());
+    let names: Vec<String> = partition.chain(number).collect();
+    Err(EngineError::query(format!("output mode update needs the columns that tell rows apart: {}", names.join(", ")))
+        .help("select them all; give an expression in PARTITION BY a name in the inner query and partition by that"))
 }
 
 impl Compiler {
