@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::opening::{ChangePolicy, refusal_of};
 use super::pipeline::FlowDescription;
+use super::view::Upkeep;
 use crate::checkpoint::inspect::numbers_of_logs;
 use crate::checkpoint::{CheckpointDir, Facts, Metadata, OffsetLog, QueryIdentity, plan_recovery};
 use crate::error::{EngineError, Result};
@@ -37,6 +38,8 @@ pub struct TableOutlook {
 pub struct FlowOutlook {
     /// The flow.
     pub flow: String,
+    /// How its materialised view is kept up to date, if it fills one.
+    pub upkeep: Option<Upkeep>,
     /// Its tables.
     pub tables: Vec<TableOutlook>,
     /// Its checkpoint; none for a query that is computed whole.

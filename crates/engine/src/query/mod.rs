@@ -6,6 +6,7 @@
 
 mod batch;
 mod changes;
+mod completion;
 mod dry_run;
 mod execution;
 mod graph;
@@ -19,6 +20,7 @@ mod state_reader;
 mod storage;
 mod tables;
 mod trigger;
+mod view;
 mod watermark;
 #[cfg(test)]
 mod aggregate_tests;
@@ -40,4 +42,5 @@ pub use state_reader::{StateReader, StateTableSummary};
 pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};
 pub use tables::{select, select_with_state};
 pub use trigger::Trigger;
+pub use view::Upkeep;
 pub use watermark::{PartitionEffect, PartitionWatermark, WatermarkPolicy, WatermarkReport};

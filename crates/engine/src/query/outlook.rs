@@ -45,7 +45,7 @@ impl Pipeline {
                 Some(checkpoint_outlook(&spec.checkpoint, &identity))
             }
         };
-        FlowOutlook { flow: description.name.clone(), tables, checkpoint }
+        FlowOutlook { flow: description.name.clone(), upkeep: description.upkeep.clone(), tables, checkpoint }
     }
 
     fn table_outlook(&self, name: &str, role: Role) -> TableOutlook {

@@ -23,6 +23,19 @@ pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<String> {
     names.into_iter().map(|(_, name)| name).collect()
 }
 
+/// Whether every row of a result is one of `keys`, and stays one: nothing above the rows that change hides some of them.
+pub(super) fn tells_rows_apart(plan: &LogicalPlan, keys: &[String]) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => tells_rows_apart(&projection.input, keys),
+        LogicalPlan::SubqueryAlias(alias) => tells_rows_apart(&alias.input, keys),
+        LogicalPlan::Aggregate(aggregate) => {
+            let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+            groups > 0 && keys.len() == groups
+        }
+        other => top::Top::of(other).is_some(),
+    }
+}
+
 /// Renames grouping columns on their way from the aggregate up to `plan`.
 fn follow(plan: &LogicalPlan, names: &mut Vec<(usize, String)>) {
     if matches!(plan, LogicalPlan::Aggregate(_)) || top::Top::of(plan).is_some() {

@@ -54,7 +54,7 @@ use crate::operator::stateless::Step;
 use crate::sink::OutputMode;
 use cdc::CdcNode;
 use compiler::Compiler;
-use key_columns::key_columns;
+use key_columns::{key_columns, tells_rows_apart};
 use whole::{last_whole, whole_result};
 
 /// Where the rows of a stage go.
@@ -113,6 +113,8 @@ pub(crate) struct StreamingPlan {
     pub(crate) schema: SchemaRef,
     /// The result's columns that are grouping columns, for sinks that replace rows.
     pub(crate) key_columns: Vec<String>,
+    /// Whether in output mode update a target that replaces rows by `key_columns` has the whole result.
+    pub(crate) replaces_by_key: bool,
     /// Whether rows of the result can also go.
     pub(crate) deletes: bool,
     /// The optimised plan as text.
@@ -126,7 +128,8 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
         return plan_in(query, output_mode);
     };
     let plan = plan_in(query, OutputMode::Append)?;
-    Ok(StreamingPlan { output_mode: OutputMode::Update, key_columns: keys, deletes: true, ..plan })
+    let replaces_by_key = true;
+    Ok(StreamingPlan { output_mode: OutputMode::Update, key_columns: keys, replaces_by_key, deletes: true, ..plan })
 }
 
 fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
@@ -143,6 +146,7 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
     let mut whole = None;
     let explain = optimized.display_indent().to_string();
     let key_columns = key_columns(&optimized);
+    let replaces_by_key = output_mode == OutputMode::Update && tells_rows_apart(&optimized, &key_columns);
     if output_mode == OutputMode::Update {
         top::check_update(&optimized, &key_columns)?;
     }
@@ -170,6 +174,7 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
         output_mode,
         schema,
         key_columns,
+        replaces_by_key,
         deletes: false,
         explain,
     })
