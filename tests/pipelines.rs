@@ -196,6 +196,78 @@ fn a_chain_of_parquet_tables_starts_over_nothing() {
     check_chain("parquet");
 }
 
+/// Views over a table that grows, each in another way: after each file and each restart they are what SELECT gives.
+#[test]
+fn materialized_views_follow_their_tables_while_the_pipeline_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let queries = [
+        ("whole", "SELECT kind, count(*) AS n, sum(amount) AS amount FROM bought GROUP BY kind"),
+        ("of_view", "SELECT max(n) AS most FROM whole"),
+        ("by_key", "SELECT kind, count(*) AS n, sum(amount) AS amount FROM STREAM bought GROUP BY kind"),
+        ("often", "SELECT kind, count(*) AS n FROM STREAM bought GROUP BY kind HAVING count(*) > 1"),
+        (
+            "first",
+            "SELECT * FROM STREAM bought QUALIFY row_number() OVER (PARTITION BY kind ORDER BY amount DESC, id) = 1",
+        ),
+        ("rows", "SELECT upper(kind) AS kind, amount FROM STREAM bought"),
+    ];
+    let mut sql = "CREATE TABLE ev (id STRING, kind STRING, amount DOUBLE) USING json OPTIONS (path 'in');
+        CREATE STREAMING TABLE bought AS SELECT id, kind, amount FROM STREAM ev;\n"
+        .to_owned();
+    for (name, query) in queries {
+        sql += &format!("CREATE MATERIALIZED VIEW {name} AS {query};\n");
+    }
+    write(folder.path(), "q.sql", &sql);
+    fs::create_dir(folder.path().join("in")).unwrap();
+    let run = ["run", "q.sql", "--storage", "st", "--trigger", "50 milliseconds"];
+    let explained = succeed(folder.path(), &["explain", "q.sql", "--storage", "st"]);
+    for (name, expected) in [
+        (
+            "whole",
+            "complete, as soon as possible\n  reads      bought\n  view       computed whole after batches of bought, at most every \
+                   1000 ms, because it does not read STREAM\n",
+        ),
+        (
+            "by_key",
+            "update, as soon as possible\n  reads      bought (stream)\n  view       incrementally, because it reads STREAM\n",
+        ),
+        ("often", "complete, as soon as possible\n"),
+        ("first", "update, as soon as possible\n"),
+        ("rows", "append, as soon as possible\n"),
+    ] {
+        let expected = format!("{name} -> table {name} (USING delta), {expected}");
+        assert!(explained.contains(&expected), "{expected}: {explained}");
+    }
+    let sorted = |query: &str| {
+        let found = crate::program::run(folder.path(), &["sql", query, "--storage", "st", "--output", "json"]).stdout;
+        let mut rows: Vec<String> = found.lines().map(str::to_owned).collect();
+        rows.sort();
+        rows
+    };
+    for file in 0..4 {
+        let events: Vec<String> = (0..5 + file)
+            .map(|n| format!("{{\"id\":\"{file}-{n}\",\"kind\":\"k{}\",\"amount\":{}.5}}\n", n * file % 4, n + file))
+            .collect();
+        let running = Running::start(folder.path(), &run);
+        write(&folder.path().join("in"), &format!("{file}.json"), &events.concat());
+        if file < 3 {
+            let total: usize = (0..=file).map(|file| 5 + file).sum();
+            eventually("the table", || (sorted("SELECT id FROM bought").len() == total).then_some(()));
+            for (name, query) in queries {
+                let batch = query.replace("STREAM ", "");
+                eventually(name, || (sorted(&format!("SELECT * FROM {name}")) == sorted(&batch)).then_some(()));
+            }
+            assert_eq!(running.interrupt().code, 0);
+        } else {
+            // Stopped as soon as rows are there: whatever the table has, the view that is computed whole has it too.
+            eventually("new rows", || (sorted("SELECT id FROM bought").len() > 18).then_some(()));
+            assert_eq!(running.interrupt().code, 0);
+            let (_, query) = queries[0];
+            assert_eq!(sorted("SELECT * FROM whole"), sorted(query));
+        }
+    }
+}
+
 #[test]
 fn a_chain_without_any_row_ends() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,15 @@
 -- The auctions with most bids in the last ten seconds, every two seconds.
 CREATE STREAMING TABLE q5 USING parquet AS
-SELECT auction, num, starttime
+SELECT AuctionBids.auction, AuctionBids.num, AuctionBids.window.start AS starttime
 FROM (
-  SELECT auction, num, window.start AS starttime, rank() OVER (PARTITION BY window ORDER BY num DESC) AS place
+  SELECT auction, count(*) AS num, window
+  FROM STREAM bid
+  GROUP BY auction, window(dateTime, '10 seconds', '2 seconds')) AS AuctionBids
+JOIN (
+  SELECT max(num) AS maxn, window
   FROM (
-    SELECT auction, window, count(*) AS num
+    SELECT count(*) AS num, window
     FROM STREAM bid
-    GROUP BY window(dateTime, '10 seconds', '2 seconds'), auction))
-WHERE place = 1;
+    GROUP BY auction, window(dateTime, '10 seconds', '2 seconds')) AS CountBids
+  GROUP BY window) AS MaxBids
+ON AuctionBids.window = MaxBids.window AND AuctionBids.num >= MaxBids.maxn;

@@ -79,6 +79,10 @@ fn look_at(flow: FlowOutlook, rows: &mut Vec<Row>, failures: &mut Vec<Failure>) 
         };
         rows.push(Row { query: query.clone(), what: word(role), name: format!("{table} ({format})"), found });
     }
+    if let Some(upkeep) = flow.upkeep {
+        let found = upkeep.to_string();
+        rows.push(Row { query: query.clone(), what: "view", name: "kept up to date".to_owned(), found });
+    }
     match flow.checkpoint {
         None => {}
         Some(Ok(outlook)) => checkpoint(&query, outlook, rows, failures),

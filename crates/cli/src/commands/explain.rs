@@ -45,6 +45,8 @@ struct Explained<'a> {
     static_tables: &'a [String],
     output_mode: String,
     trigger: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upkeep: Option<String>,
     watermarks: &'a [WatermarkDescription],
     operators: &'a [StatefulOperator],
     warnings: Vec<String>,
@@ -96,6 +98,7 @@ impl<'a> Explained<'a> {
             static_tables: &flow.static_tables,
             output_mode: flow.output_mode.to_string(),
             trigger: flow.trigger.to_string(),
+            upkeep: flow.upkeep.as_ref().map(ToString::to_string),
             watermarks: &flow.watermarks,
             operators: &flow.operators,
             warnings: warnings(flow),
@@ -130,6 +133,9 @@ fn report(flow: &FlowDescription) -> String {
     let streams = flow.sources.iter().map(|name| format!("{name} (stream)"));
     let reads: Vec<String> = streams.chain(flow.static_tables.iter().cloned()).collect();
     text += &format!("  reads      {}\n", if reads.is_empty() { "nothing".to_owned() } else { reads.join(", ") });
+    if let Some(upkeep) = &flow.upkeep {
+        text += &format!("  view       {upkeep}\n");
+    }
     for watermark in &flow.watermarks {
         text += &format!("  watermark  {}, {} behind its newest\n", watermark.column, span(watermark.delay_ms));
     }

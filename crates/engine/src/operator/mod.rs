@@ -25,6 +25,7 @@ pub(crate) mod state_table;
 pub(crate) mod stateless;
 pub(crate) mod static_side;
 pub(crate) mod stream_join;
+pub(crate) mod top;
 pub(crate) mod ttl;
 
 use std::fmt;

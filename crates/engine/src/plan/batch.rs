@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchemaRef};
 use datafusion::datasource::{MemTable, provider_as_source};
@@ -77,16 +78,13 @@ impl BatchPlan {
 
     /// Runs the plan over `rows`.
     pub(crate) fn run(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let schema = match rows.first() {
-            Some(rows) => rows.schema(),
-            None => Arc::new(self.open.as_arrow().clone()),
-        };
+        let (schema, rows) = self.by_place(rows)?;
         let table = provider_as_source(Arc::new(MemTable::try_new(schema, vec![rows])?));
         let plan = self.plan.clone().transform_down(|node| match &node {
             LogicalPlan::EmptyRelation(relation) if Arc::ptr_eq(&relation.schema, &self.open) => {
                 let columns = (0..self.open.fields().len()).map(|at| {
                     let (qualifier, field) = self.open.qualified_field(at);
-                    Expr::Column(Column::new(Some(ROWS_TABLE), field.name()))
+                    Expr::Column(Column::new(Some(ROWS_TABLE), place_name(at)))
                         .alias_qualified(qualifier.cloned(), field.name())
                 });
                 let scan = LogicalPlanBuilder::scan(ROWS_TABLE, Arc::clone(&table), None)?.project(columns)?.build()?;
@@ -96,6 +94,21 @@ impl BatchPlan {
         })?;
         collect(&self.session, plan.data)
     }
+
+    /// The rows with their columns named by place: columns of two relations may have one name.
+    fn by_place(&self, rows: Vec<RecordBatch>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let schema = rows.first().map_or_else(|| Arc::new(self.open.as_arrow().clone()), RecordBatch::schema);
+        let fields = schema.fields().iter().enumerate();
+        let fields: Vec<Field> = fields.map(|(at, field)| field.as_ref().clone().with_name(place_name(at))).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let renamed = |rows: RecordBatch| RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec());
+        let rows = rows.into_iter().map(renamed).collect::<Result<_, _>>()?;
+        Ok((schema, rows))
+    }
+}
+
+fn place_name(at: usize) -> String {
+    format!("c{at}")
 }
 
 /// The engine's own thread for what DataFusion does asynchronously; streams do not use it.

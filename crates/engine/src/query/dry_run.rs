@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::comparison::{Comparison, START_OVER, identity_of, other_sources};
 use super::execution::QuerySpec;
+use super::view::Upkeep;
 use crate::checkpoint::inspect::numbers_of_logs;
 use crate::checkpoint::{Facts, IdentityChanges, Metadata, OffsetLog, Step, plan_recovery};
 use crate::error::Result;
@@ -37,6 +38,8 @@ pub struct TableOutlook {
 pub struct FlowOutlook {
     /// The flow.
     pub flow: String,
+    /// How its materialised view is kept up to date, if it fills one.
+    pub upkeep: Option<Upkeep>,
     /// Its tables.
     pub tables: Vec<TableOutlook>,
     /// Its checkpoint; none for a query that is computed whole.

@@ -7,6 +7,7 @@
 mod batch;
 mod changes;
 mod comparison;
+mod completion;
 mod dry_run;
 mod execution;
 mod graph;
@@ -22,6 +23,7 @@ mod storage;
 mod tables;
 mod trigger;
 mod ttl;
+mod view;
 mod watermark;
 #[cfg(test)]
 mod aggregate_tests;
@@ -43,4 +45,5 @@ pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, store
 pub use tables::{select, select_with_state};
 pub use trigger::Trigger;
 pub use ttl::{StateTtl, TtlSettings};
+pub use view::Upkeep;
 pub use watermark::{PartitionEffect, PartitionWatermark, WatermarkPolicy, WatermarkReport};

@@ -41,7 +41,7 @@ impl Pipeline {
             Work::Whole(_) => None,
             Work::Stream(spec) => Some(checkpoint_outlook(spec)),
         };
-        FlowOutlook { flow: description.name.clone(), tables, checkpoint }
+        FlowOutlook { flow: description.name.clone(), upkeep: description.upkeep.clone(), tables, checkpoint }
     }
 
     fn table_outlook(&self, name: &str, role: Role) -> TableOutlook {

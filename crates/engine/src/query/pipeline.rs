@@ -2,7 +2,7 @@
 //!
 //! Opening a pipeline plans every flow and changes nothing: it is what `validate` does. Starting it gives each flow a
 //! thread. A flow that ends by itself and reads a table that another flow fills starts when that one is done, so that
-//! one run carries rows through the whole chain.
+//! one run carries rows through the whole chain. How views are kept up to date stands in `view.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +12,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::scalar::ScalarValue;
-use parking_lot::{Condvar, Mutex};
 
 use super::changes;
+use super::completion::{Completion, NotesCommits, Writer};
 use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
 use super::graph::refuse_circles;
 use super::settings::PipelineSettings;
@@ -22,12 +22,12 @@ use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::trigger::Trigger;
 use super::ttl::give_ttl;
+use super::view::{Upkeep, ViewContext, WholeQuery, upstream_failed};
 use super::watermark::WATERMARK_POLICY;
 use crate::checkpoint::{CheckpointContext, CheckpointDir, location};
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::plan::analysis::PlannedQuery;
-use crate::plan::batch::collect;
 use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition};
 use crate::plan::describe::{StatefulOperator, WatermarkDescription, stateful_operators, static_tables};
 use crate::plan::logical::is_streaming;
@@ -35,7 +35,7 @@ use crate::plan::program::{Flow, Program, ScriptError};
 use crate::plan::statement::TableKind;
 use crate::plan::streaming::{StreamingPlan, streaming_plan};
 use crate::progress::{ProgressListener, StreamingQueryProgress};
-use crate::sink::{OutputMode, SinkRequest, SinkToken};
+use crate::sink::OutputMode;
 
 /// A flow as it will run.
 #[derive(Debug, Clone)]
@@ -60,6 +60,8 @@ pub struct FlowDescription {
     pub output_mode: OutputMode,
     /// When its batches start.
     pub trigger: Trigger,
+    /// How a materialised view is kept up to date; none for other targets.
+    pub upkeep: Option<Upkeep>,
     /// The optimised plan.
     pub explain: String,
 }
@@ -91,13 +93,6 @@ struct Target {
     declared: Option<SchemaRef>,
     /// The output mode it asks for.
     mode: Option<OutputMode>,
-}
-
-/// A query over tables whose result replaces the target's rows.
-pub(super) struct WholeQuery {
-    flow: Flow,
-    target: Arc<dyn Table>,
-    target_description: String,
 }
 
 /// A checked program.
@@ -162,6 +157,7 @@ impl Pipeline {
             sources: planned.sources.iter().map(|source| source.name.clone()).collect(),
             output_mode: OutputMode::Complete,
             trigger,
+            upkeep: self.is_view(flow).then_some(Upkeep::Incremental),
             explain: String::new(),
         };
         let target_key = flow.target.as_ref().map(|target| target.to_lowercase());
@@ -169,7 +165,10 @@ impl Pipeline {
             refuse_batch_into_stream(flow, &self.tables)?;
             check_mode(&target_description, target.as_ref(), OutputMode::Complete)?;
             description.explain = planned.plan.display_indent().to_string();
-            let whole = WholeQuery { flow: flow.clone(), target, target_description };
+            let upkeep = Upkeep::of(trigger, self.filled(&description.static_tables));
+            description.upkeep = self.is_view(flow).then_some(upkeep);
+            let rest = description.upkeep.as_ref().and_then(Upkeep::rest);
+            let whole = WholeQuery { flow: flow.clone(), target, target_description, rest };
             let work = Work::Whole(Box::new(whole));
             return Ok(PlannedFlow { description, target_key, reads, work });
         }
@@ -177,7 +176,10 @@ impl Pipeline {
         if flow.cdc.is_some() {
             changes::check_target(flow, &target_description, target.as_ref(), mode)?;
         }
-        let mut plan = self.streaming(flow, planned, declared.as_ref(), mode)?;
+        let mut plan = match mode {
+            None if self.is_view(flow) => self.incremental(flow, declared.as_ref(), target.output_modes())?,
+            mode => self.streaming(flow, planned, declared.as_ref(), mode)?,
+        };
         give_ttl(&mut plan, &flow.name, &own.ttl, self.settings.ttl)?;
         check_mode(&target_description, target.as_ref(), plan.output_mode)?;
         description.output_mode = plan.output_mode;
@@ -197,6 +199,21 @@ impl Pipeline {
             local_dir: self.storage.work_path(&flow.name),
         };
         Ok(PlannedFlow { description, target_key, reads, work: Work::Stream(Box::new(spec)) })
+    }
+
+    /// Whether a flow fills a materialised view.
+    fn is_view(&self, flow: &Flow) -> bool {
+        let target = flow.target.as_ref().and_then(|target| self.tables.program.tables.get(&target.to_lowercase()));
+        target.is_some_and(|(table, _)| table.kind == TableKind::Materialized)
+    }
+
+    /// Those of some tables that flows of the program fill.
+    fn filled(&self, tables: &[String]) -> Vec<String> {
+        let is_filled = |table: &&String| {
+            let mut targets = self.tables.program.flows.iter().filter_map(|flow| flow.target.as_ref());
+            targets.any(|target| target.eq_ignore_ascii_case(table))
+        };
+        tables.iter().filter(is_filled).cloned().collect()
     }
 
     /// The checkpoint of a query, opened for reading.
@@ -239,6 +256,23 @@ impl Pipeline {
             .ok_or(error)
     }
 
+    /// The streaming plan of a view that leaves its output mode open: one whose rows are all there after each batch, by
+    /// replacing those that changed where that is enough.
+    fn incremental(&self, flow: &Flow, declared: Option<&SchemaRef>, takes: &[OutputMode]) -> Result<StreamingPlan> {
+        let plan = |mode: OutputMode| {
+            let mut planned = self.tables.plan(flow)?;
+            planned.plan = align(planned.plan, declared.filter(|_| flow.cdc.is_none()), flow.by_name)?;
+            streaming_plan(planned, mode)
+        };
+        for mode in [OutputMode::Update, OutputMode::Complete].into_iter().filter(|mode| takes.contains(mode)) {
+            match plan(mode) {
+                Ok(plan) if plan.replaces_by_key || mode == OutputMode::Complete => return Ok(plan),
+                _ => {}
+            }
+        }
+        plan(OutputMode::Append)
+    }
+
     /// The flow's target, its description, the columns it declares and the output mode it asks for.
     fn target(&self, flow: &Flow) -> Result<Target> {
         let Some(name) = &flow.target else {
@@ -269,21 +303,28 @@ impl Pipeline {
         let done: Vec<Arc<Completion>> = self.flows.iter().map(|_| Arc::default()).collect();
         let writer = |(flow, completion): (&PlannedFlow, &Arc<Completion>)| Writer {
             target: flow.target_key.clone(),
-            ends: flow.description.trigger.ends() || matches!(flow.work, Work::Whole(_)),
+            ends: match &flow.work {
+                Work::Stream(_) => flow.description.trigger.ends(),
+                Work::Whole(query) => query.rest.is_none(),
+            },
             completion: Arc::clone(completion),
         };
         let writers: Vec<Writer> = self.flows.iter().zip(&done).map(writer).collect();
         let mut running = Vec::new();
         for (flow, completion) in self.flows.into_iter().zip(done) {
             let waits_for = upstream(&flow, &writers, &completion);
+            let inputs = Writer::of(&writers, &flow.reads, &completion);
+            let inputs = inputs.map(|writer| Arc::clone(&writer.completion)).collect();
             let name = flow.description.name.clone();
             let stop_file = Some(self.storage.stop_path(&name));
             let control = Arc::new(Control { stop_file, ..Control::default() });
             let status = StatusWriter::start(&self.storage, &name, &flow.description.target)?;
-            let listener = Arc::new(Listeners(vec![Arc::new(status), Arc::clone(&listener)]));
+            let notes = NotesCommits(Arc::clone(&completion));
+            let listener = Arc::new(Listeners(vec![Arc::new(status), Arc::new(notes), Arc::clone(&listener)]));
             let task = Task {
                 flow,
                 waits_for,
+                inputs,
                 tables: Arc::clone(&self.tables),
                 storage: self.storage.clone(),
                 clock: Arc::clone(&self.clock),
@@ -303,26 +344,14 @@ fn spawn(task: Task) -> Result<JoinHandle<Result<()>>> {
     spawned.map_err(|error| EngineError::unavailable("a thread for the query cannot be started").caused_by(error))
 }
 
-/// A flow as those see it that read what it writes.
-struct Writer {
-    target: Option<String>,
-    /// Whether it ends by itself: nobody can wait for one that does not.
-    ends: bool,
-    completion: Arc<Completion>,
-}
-
 /// The completions a flow that ends by itself waits for.
 fn upstream(flow: &PlannedFlow, writers: &[Writer], own: &Arc<Completion>) -> Vec<Arc<Completion>> {
-    let is_whole = matches!(flow.work, Work::Whole(_));
-    if !flow.description.trigger.ends() && !is_whole {
-        return Vec::new();
-    }
-    writers
-        .iter()
-        .filter(|writer| writer.ends && !Arc::ptr_eq(&writer.completion, own))
-        .filter(|writer| writer.target.as_ref().is_some_and(|target| flow.reads.contains(target)))
-        .map(|writer| Arc::clone(&writer.completion))
-        .collect()
+    let ends = match &flow.work {
+        Work::Stream(_) => flow.description.trigger.ends(),
+        Work::Whole(query) => query.rest.is_none(),
+    };
+    let writers = Writer::of(writers, &flow.reads, own).filter(|writer| ends && writer.ends);
+    writers.map(|writer| Arc::clone(&writer.completion)).collect()
 }
 
 /// A materialised view or a shown query may be computed whole; a streaming table may not.
@@ -401,35 +430,12 @@ impl ProgressListener for Listeners {
     }
 }
 
-/// Whether a flow has ended, and well.
-#[derive(Default)]
-struct Completion {
-    /// None while it runs.
-    outcome: Mutex<Option<bool>>,
-    changed: Condvar,
-}
-
-impl Completion {
-    fn set(&self, is_ok: bool) {
-        *self.outcome.lock() = Some(is_ok);
-        self.changed.notify_all();
-    }
-
-    fn wait(&self) -> bool {
-        let mut outcome = self.outcome.lock();
-        loop {
-            if let Some(is_ok) = *outcome {
-                return is_ok;
-            }
-            self.changed.wait(&mut outcome);
-        }
-    }
-}
-
 /// A flow on its thread.
 struct Task {
     flow: PlannedFlow,
     waits_for: Vec<Arc<Completion>>,
+    /// The flows that fill what it reads.
+    inputs: Vec<Arc<Completion>>,
     tables: Arc<Tables>,
     storage: Storage,
     clock: Arc<dyn Clock>,
@@ -452,43 +458,19 @@ impl Task {
 
     fn work(self) -> Result<()> {
         if !self.waits_for.iter().all(|upstream| upstream.wait()) {
-            return Err(EngineError::unavailable(format!(
-                "query '{}' did not run, because a query that fills its source failed",
-                self.flow.description.name
-            ))
-            .help("see the other query's error"));
+            return Err(upstream_failed(&self.flow.description.name));
         }
         match self.flow.work {
             Work::Stream(spec) => StreamingQuery::open(*spec, self.clock, self.listener, self.control)?.run(),
-            Work::Whole(query) => query.run(&self.tables, &self.storage),
+            Work::Whole(query) => query.run(&ViewContext {
+                tables: &self.tables,
+                storage: &self.storage,
+                clock: self.clock.as_ref(),
+                control: &self.control,
+                inputs: &self.inputs,
+                own: &self.completion,
+            }),
         }
-    }
-}
-
-impl WholeQuery {
-    /// Computes the rows and puts them in the place of the target's.
-    fn run(&self, tables: &Tables, storage: &Storage) -> Result<()> {
-        let planned = tables.plan(&self.flow)?;
-        let session = planned.context.state();
-        let schema = nullable(planned.plan.schema().as_arrow());
-        let rows = collect(&session, planned.plan)?;
-        let mut sink = self.target.sink(SinkRequest {
-            query_id: format!("{}/{}", storage.checkpoint_path(&self.flow.name).display(), self.target_description),
-            query_name: self.flow.name.clone(),
-            schema,
-            output_mode: OutputMode::Complete,
-            key_columns: Vec::new(),
-            deletes: false,
-        })?;
-        let batch = match sink.last_committed()? {
-            SinkToken::Committed(last) => last + 1,
-            SinkToken::None | SinkToken::Unsupported => 0,
-        };
-        sink.begin(batch)?;
-        rows.iter().try_for_each(|rows| sink.write(rows))?;
-        sink.prepare()?;
-        sink.commit()?;
-        Ok(())
     }
 }
 

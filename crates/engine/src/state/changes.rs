@@ -136,17 +136,14 @@ impl ChangeSet {
     fn push(&mut self, kind: Kind, key: &[u8], value: Option<&[u8]>) {
         let rope = &mut self.kinds[kind as usize];
         rope.push(key, value);
-        if let Some(disk) = &self.disk
-            && rope.memory_bytes > disk.memory_bytes
-        {
-            rope.move_to(&disk.file);
-        }
+        rope.bound(self.disk.as_ref());
     }
 
     /// Adds the changes of another set after these, made by another worker for other keys or later.
     pub(crate) fn append(&mut self, other: Self) {
         for (mine, theirs) in self.kinds.iter_mut().zip(other.kinds) {
             mine.append(theirs);
+            mine.bound(self.disk.as_ref());
         }
     }
 
@@ -276,6 +273,12 @@ impl Rope {
         if !self.tail.is_empty() {
             self.memory_bytes += self.tail.len();
             self.pieces.push(Piece::Memory(std::mem::take(&mut self.tail)));
+        }
+    }
+
+    fn bound(&mut self, disk: Option<&Disk>) {
+        if let Some(disk) = disk.filter(|disk| self.memory_bytes > disk.memory_bytes) {
+            self.move_to(&disk.file);
         }
     }
 

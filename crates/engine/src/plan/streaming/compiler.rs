@@ -63,10 +63,7 @@ impl Compiler {
                 let step = self.project(projection)?;
                 self.node(&projection.input, prepend(step, steps), output)
             }
-            LogicalPlan::Filter(filter) => {
-                let step = self.filter(filter)?;
-                self.node(&filter.input, prepend(step, steps), output)
-            }
+            LogicalPlan::Filter(filter) => self.filtered(filter, steps, output),
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input, steps, output),
             // Rows are spread by their keys already.
             LogicalPlan::Repartition(repartition) => self.node(&repartition.input, steps, output),
@@ -129,13 +126,13 @@ impl Compiler {
         }
     }
 
-    fn project(&self, projection: &Projection) -> Result<Step> {
+    pub(super) fn project(&self, projection: &Projection) -> Result<Step> {
         let input = projection.input.schema();
         let exprs = projection.expr.iter().map(|expr| self.physical(expr, input)).collect::<Result<_>>()?;
         Ok(Step::Project { exprs, schema: Arc::new(unqualified(&projection.schema)) })
     }
 
-    fn filter(&self, filter: &Filter) -> Result<Step> {
+    pub(super) fn filter(&self, filter: &Filter) -> Result<Step> {
         Ok(Step::Filter(self.physical(&filter.predicate, filter.input.schema())?))
     }
 

@@ -2,13 +2,19 @@
 
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
+use super::top;
 use super::whole::last_aggregate;
 use crate::plan::logical::is_streaming;
 use crate::plan::session_window::SessionWindowFunction;
 use crate::plan::window::WindowFunction;
 
-/// The output columns that are grouping columns of the last aggregate, if every grouping column comes out.
+/// The output columns that are grouping columns of the last aggregate, or that tell the first rows of partitions apart.
 pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<String> {
+    if let Some(mut names) = top::key_names(plan) {
+        follow(plan, &mut names);
+        names.dedup_by_key(|(key, _)| *key);
+        return names.into_iter().map(|(_, name)| name).collect();
+    }
     let Some(LogicalPlan::Aggregate(aggregate)) = last_aggregate(plan) else { return Vec::new() };
     let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
     let mut names: Vec<(usize, String)> =
@@ -17,9 +23,22 @@ pub(super) fn key_columns(plan: &LogicalPlan) -> Vec<String> {
     names.into_iter().map(|(_, name)| name).collect()
 }
 
+/// Whether every row of a result is one of `keys`, and stays one: nothing above the rows that change hides some of them.
+pub(super) fn tells_rows_apart(plan: &LogicalPlan, keys: &[String]) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => tells_rows_apart(&projection.input, keys),
+        LogicalPlan::SubqueryAlias(alias) => tells_rows_apart(&alias.input, keys),
+        LogicalPlan::Aggregate(aggregate) => {
+            let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+            groups > 0 && keys.len() == groups
+        }
+        other => top::Top::of(other).is_some(),
+    }
+}
+
 /// Renames grouping columns on their way from the aggregate up to `plan`.
 fn follow(plan: &LogicalPlan, names: &mut Vec<(usize, String)>) {
-    if matches!(plan, LogicalPlan::Aggregate(_)) {
+    if matches!(plan, LogicalPlan::Aggregate(_)) || top::Top::of(plan).is_some() {
         return;
     }
     for input in plan.inputs() {
@@ -31,7 +50,7 @@ fn follow(plan: &LogicalPlan, names: &mut Vec<(usize, String)>) {
         let inner = std::mem::take(names);
         for (key, name) in inner {
             let above = projection.expr.iter().zip(projection.schema.fields()).find_map(|(expr, field)| {
-                let is_key = matches!(expr.clone().unalias(), Expr::Column(column) if column.name == name);
+                let is_key = matches!(without_casts(expr), Expr::Column(column) if column.name == name);
                 (is_key || is_start_of(expr, &name)).then(|| field.name().clone())
             });
             if let Some(above) = above {
@@ -39,6 +58,23 @@ fn follow(plan: &LogicalPlan, names: &mut Vec<(usize, String)>) {
             }
         }
     }
+}
+
+/// What is given a name or another integer type: numbers of rows are cast to Spark's type.
+pub(super) fn without_casts(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => without_casts(&alias.expr),
+        Expr::Cast(cast) if cast.field.data_type().is_integer() => without_casts(&cast.expr),
+        Expr::ScalarFunction(function) if function.func.name() == "cast" => match function.args.as_slice() {
+            [inner, Expr::Literal(name, _)] if is_integer(name.try_as_str().flatten()) => without_casts(inner),
+            _ => expr,
+        },
+        other => other,
+    }
+}
+
+fn is_integer(type_name: Option<&str>) -> bool {
+    matches!(type_name, Some("INT" | "BIGINT"))
 }
 
 /// `window.start` identifies a window as well as the window does, and so does the start of a session.

@@ -14,10 +14,10 @@
 //! result, so that it may sort and limit.
 //!
 //! ```text
-//!   nodes.rs       what the optimiser must not touch
+//!   nodes.rs       what the optimiser must not touch     fence.rs       conditions that stay above windows
 //!   compiler.rs    the walk down the plan        aggregate.rs   GROUP BY and DISTINCT
 //!   over.rs        functions with OVER (...)            cdc.rs         AUTO CDC
-//!   event_time.rs  which columns a watermark is on
+//!   top.rs         the first rows of each partition event_time.rs  which columns a watermark is on
 //!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
 //!   whole.rs       complete mode                 key_columns.rs what identifies a row of the result
 //!   scalar.rs      subqueries that are a value
@@ -28,6 +28,7 @@ mod aggregate;
 pub(crate) mod cdc;
 mod compiler;
 mod event_time;
+mod fence;
 mod join;
 mod key_columns;
 mod nodes;
@@ -35,6 +36,7 @@ mod over;
 mod refuse;
 mod scalar;
 mod time_bounds;
+mod top;
 mod whole;
 
 use std::sync::Arc;
@@ -54,8 +56,8 @@ use crate::operator::ttl::Ttl;
 use crate::sink::OutputMode;
 use cdc::CdcNode;
 use compiler::Compiler;
-use key_columns::key_columns;
-use whole::{last_aggregate, whole_result};
+use key_columns::{key_columns, tells_rows_apart};
+use whole::{last_whole, whole_result};
 
 /// Where the rows of a stage go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,8 @@ pub(crate) struct StreamingPlan {
     pub(crate) schema: SchemaRef,
     /// The result's columns that are grouping columns, for sinks that replace rows.
     pub(crate) key_columns: Vec<String>,
+    /// Whether in output mode update a target that replaces rows by `key_columns` has the whole result.
+    pub(crate) replaces_by_key: bool,
     /// Whether rows of the result can also go.
     pub(crate) deletes: bool,
     /// The optimised plan as text.
@@ -130,31 +134,36 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
         return plan_in(query, output_mode);
     };
     let plan = plan_in(query, OutputMode::Append)?;
-    Ok(StreamingPlan { output_mode: OutputMode::Update, key_columns: keys, deletes: true, ..plan })
+    let replaces_by_key = true;
+    Ok(StreamingPlan { output_mode: OutputMode::Update, key_columns: keys, replaces_by_key, deletes: true, ..plan })
 }
 
 fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
     let session = query.context.state();
     let batch_time = Arc::new(BatchTime::default());
-    let mut plan = scalar::join(batch_time.put_into(query.plan)?)?;
+    let mut plan = top::of_distinct_on(scalar::join(batch_time.put_into(query.plan)?)?)?;
     plan = match output_mode {
         OutputMode::Complete => whole::below_last_aggregate(plan, &nodes::keep)?,
         OutputMode::Append | OutputMode::Update => nodes::keep(plan)?,
     };
-    let optimized = session.optimize(&plan)?;
     let schema = Arc::new(unqualified(plan.schema()));
+    let optimized = fence::take_away(session.optimize(&fence::put(plan)?)?)?;
     let mut compiler = Compiler::new(session.clone(), output_mode);
     let mut whole = None;
     let explain = optimized.display_indent().to_string();
     let key_columns = key_columns(&optimized);
-    match last_aggregate(&optimized) {
-        Some(aggregate) if output_mode == OutputMode::Complete => {
-            compiler.compile(aggregate, query.sources.len())?;
-            whole = Some(whole_result(&optimized, aggregate.schema(), session)?);
+    let replaces_by_key = output_mode == OutputMode::Update && tells_rows_apart(&optimized, &key_columns);
+    if output_mode == OutputMode::Update {
+        top::check_update(&optimized, &key_columns)?;
+    }
+    match last_whole(&optimized) {
+        Some(last) if output_mode == OutputMode::Complete => {
+            compiler.compile(last, query.sources.len())?;
+            whole = Some(whole_result(&optimized, last.schema(), session)?);
         }
         None if output_mode == OutputMode::Complete => {
             return Err(EngineError::query(
-                "output mode complete is only possible with GROUP BY: without it the result is the whole stream",
+                "output mode complete is only possible with GROUP BY, or for the first rows of each key (row_number() OVER (...) <= n): without them the result is the whole stream",
             )
             .help("use output mode append"));
         }
@@ -171,6 +180,7 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
         output_mode,
         schema,
         key_columns,
+        replaces_by_key,
         deletes: false,
         explain,
     })

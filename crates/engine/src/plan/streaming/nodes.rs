@@ -13,12 +13,11 @@ use datafusion::logical_expr::{
 };
 
 use super::event_time::event_times;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::plan::logical::is_streaming;
 
 /// Puts each `LIMIT n` and `DISTINCT ON (...)` of a stream into a node of its own.
 pub(super) fn keep(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut refused = None;
     let kept = plan.transform_up(|node| {
         if !is_streaming(&node) {
             return Ok(Transformed::no(node));
@@ -33,33 +32,20 @@ pub(super) fn keep(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let node = LimitNode { input: limit.input.as_ref().clone(), limit: fetch as u64 };
                 Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
             }
-            LogicalPlan::Distinct(Distinct::On(distinct)) => match deduplicate(&distinct) {
-                Ok(plan) => Ok(Transformed::yes(plan)),
-                Err(error) => {
-                    refused = Some(error);
-                    internal_err!("refused")
-                }
-            },
+            LogicalPlan::Distinct(Distinct::On(distinct)) => Ok(Transformed::yes(deduplicate(&distinct)?)),
             other => Ok(Transformed::no(other)),
         }
     });
-    match (refused, kept) {
-        (Some(error), _) => Err(error),
-        (None, kept) => Ok(kept?.data),
-    }
+    Ok(kept?.data)
 }
 
-fn deduplicate(distinct: &DistinctOn) -> Result<LogicalPlan> {
-    if distinct.sort_expr.as_ref().is_some_and(|sort| !sort.is_empty()) {
-        return Err(EngineError::query("DISTINCT ON with ORDER BY cannot run on a stream: the first row is the one that comes first")
-            .help("leave out ORDER BY, or keep the row you want with GROUP BY and max_by(...) or min_by(...) in output mode update"));
-    }
+fn deduplicate(distinct: &DistinctOn) -> DfResult<LogicalPlan> {
     let input = distinct.input.as_ref().clone();
     let time = event_times(&input).iter().position(|is_time| *is_time);
     let time = time.map(|at| Expr::Column(input.schema().qualified_field(at).into()));
     let node = DeduplicateNode { input, keys: distinct.on_expr.clone(), time };
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
-    Ok(LogicalPlanBuilder::from(plan).project(distinct.select_expr.clone())?.build()?)
+    LogicalPlanBuilder::from(plan).project(distinct.select_expr.clone())?.build()
 }
 
 /// `LIMIT` on a stream. Below a join or a union it would count other rows.
@@ -165,7 +151,7 @@ fn all_names(input: &LogicalPlan) -> HashSet<String> {
     input.schema().fields().iter().map(|field| field.name().clone()).collect()
 }
 
-fn only(mut inputs: Vec<LogicalPlan>) -> DfResult<LogicalPlan> {
+pub(super) fn only(mut inputs: Vec<LogicalPlan>) -> DfResult<LogicalPlan> {
     match (inputs.pop(), inputs.is_empty()) {
         (Some(input), true) => Ok(input),
         _ => internal_err!("a node of one input has another number of them"),

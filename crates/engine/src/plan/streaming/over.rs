@@ -1,4 +1,5 @@
-//! Functions with `OVER (PARTITION BY ...)`: on a stream the partition must contain event time, so that it ends.
+//! Functions with `OVER (PARTITION BY ...)`: on a stream the partition must contain event time, so that it ends. Those
+//! of which only the first rows are wanted are in `top.rs`.
 
 use std::sync::Arc;
 
@@ -75,5 +76,5 @@ fn refusal(window: &Window) -> Result<EngineError> {
     let names: Vec<String> =
         functions(window)?.iter().map(|function| format!("{}(...) OVER (...)", function.fun.name())).collect();
     Ok(EngineError::query(format!("{} on a stream: the rows of a partition never end", names.join(", ")))
-        .help("put a window of event time into PARTITION BY and use output mode append: FROM STREAM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS, OVER (PARTITION BY window, ... ORDER BY ...)"))
+        .help("put a window of event time into PARTITION BY and use output mode append: FROM STREAM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS, OVER (PARTITION BY window, ... ORDER BY ...); or keep the first rows alone: SELECT ... FROM (SELECT ..., row_number() OVER (...) AS rn ...) WHERE rn <= 10, in output mode update or complete"))
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::rows;
+use super::{flow, rows};
 use crate::testing::StreamScript;
 
 const TABLES: &str = "CREATE TABLE a (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
@@ -187,4 +187,40 @@ proptest! {
         let found: Vec<String> = script.rows("out").into_iter().filter(|row| row != "-1 -1").collect();
         prop_assert_eq!(found, model(kind, &all_a, &all_b));
     }
+}
+
+/// The auctions with most bids in each sliding window, as a join of two aggregates by the window.
+#[test]
+fn aggregates_of_sliding_windows_are_joined_by_their_window() {
+    let counts = "SELECT k, count(*) AS num, window.start AS starttime, window.end AS endtime
+         FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS GROUP BY k, window(ts, '20 seconds', '10 seconds')";
+    flow(&format!(
+        "SELECT a.k, a.num, a.starttime FROM ({counts}) AS a
+         JOIN (SELECT max(num) AS maxn, starttime, endtime FROM (
+             SELECT count(*) AS num, window.start AS starttime, window.end AS endtime, window
+             FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS
+             GROUP BY k, window(ts, '20 seconds', '10 seconds')) GROUP BY window, starttime, endtime) AS m
+         ON a.starttime = m.starttime AND a.endtime = m.endtime AND a.num >= m.maxn"
+    ))
+    .add("ev", &rows(&[("a", 1, 11), ("b", 1, 12), ("b", 1, 13), ("a", 1, 25), ("c", 1, 200)]))
+    .process()
+    .check("out", &["a 1 00:00:20", "a 2 00:00:10", "b 2 00:00:00", "b 2 00:00:10"]);
+}
+
+#[test]
+fn a_condition_on_a_sliding_window_or_a_session_is_asked_of_the_group() {
+    flow(
+        "SELECT window.start AS s, count(*) AS n FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS
+         GROUP BY window(ts, '20 seconds', '10 seconds') HAVING window.start >= TIMESTAMP '2024-01-01 00:00:10Z'",
+    )
+    .add("ev", &rows(&[("a", 1, 5), ("a", 1, 15), ("a", 1, 25), ("a", 1, 100)]))
+    .process()
+    .check("out", &["00:00:10 2", "00:00:20 1"]);
+    flow(
+        "SELECT session_window.start AS s, count(*) AS n FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS
+         GROUP BY session_window(ts, '10 seconds'), k HAVING session_window.end > TIMESTAMP '2024-01-01 00:00:30Z'",
+    )
+    .add("ev", &rows(&[("a", 1, 5), ("a", 1, 14), ("a", 1, 22), ("b", 1, 2), ("c", 1, 100)]))
+    .process()
+    .check("out", &["00:00:05 3"]);
 }

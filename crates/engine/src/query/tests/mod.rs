@@ -13,6 +13,7 @@ mod sessions;
 mod state;
 mod stateful;
 mod static_tables;
+mod top;
 mod ttl;
 
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');

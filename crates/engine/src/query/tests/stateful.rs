@@ -167,6 +167,7 @@ fn ranks_within_a_window_come_when_the_window_is_whole() {
         "CREATE FLOW f AS INSERT INTO out SELECT k, row_number() OVER (PARTITION BY k ORDER BY ts) AS rn FROM STREAM ev",
         "row_number(...) OVER (...) on a stream: the rows of a partition never end; help: put a window of event time into \
          PARTITION BY and use output mode append: FROM STREAM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS, OVER (PARTITION \
-         BY window, ... ORDER BY ...)",
+         BY window, ... ORDER BY ...); or keep the first rows alone: SELECT ... FROM (SELECT ..., row_number() OVER (...) \
+         AS rn ...) WHERE rn <= 10, in output mode update or complete",
     );
 }

@@ -1,0 +1,232 @@
+//! The partitions of one worker: those in use in memory, all others in the store.
+//!
+//! What a batch changes stays in memory until the batch ends or memory is short; then it goes to the store and is noted
+//! for the changelog. The bucket of a partition is its event time, so that what the watermark has passed is one range.
+
+use std::collections::BTreeMap;
+
+use super::rows::{Ranking, TopRow, TopRows};
+use crate::error::{EngineError, Result};
+use crate::operator::keyed::{KeyedBatch, shard_of_hash};
+use crate::operator::row_counts::RowCounts;
+use crate::operator::{EMIT_ROWS, OperatorCounts, Place};
+use crate::state::{Change, ChangeSet, key};
+
+/// Memory of a partition beside its key and rows.
+const GROUP_BYTES: usize = 128;
+
+/// Partitions by their keys in the store.
+pub(super) struct Groups {
+    /// The operator, for messages.
+    owner: String,
+    place: Place,
+    /// Whether somebody wants to hear what changed.
+    tells: bool,
+    held: BTreeMap<Vec<u8>, Group>,
+    held_bytes: usize,
+    /// Those of `held` that the store has otherwise.
+    dirty: Vec<Vec<u8>>,
+    /// What was moved to the store before the batch ended, for the changelog.
+    spilled: ChangeSet,
+    /// Rows up to this time went in this batch.
+    gone_us: Option<i64>,
+    rows: RowCounts,
+    /// What the batch has changed so far, and what the one before it had.
+    batch: OperatorCounts,
+    last: OperatorCounts,
+}
+
+#[derive(Default)]
+struct Group {
+    rows: TopRows,
+    /// What was last told of it, if it changed since.
+    told: Option<TopRows>,
+    is_dirty: bool,
+}
+
+impl Groups {
+    pub(super) fn open(owner: &str, tells: bool, place: Place) -> Result<Self> {
+        Ok(Self {
+            owner: owner.to_owned(),
+            rows: RowCounts::open(&place, place.first_table)?,
+            spilled: place.change_set(),
+            place,
+            tells,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            dirty: Vec::new(),
+            gone_us: None,
+            batch: OperatorCounts::default(),
+            last: OperatorCounts::default(),
+        })
+    }
+
+    /// Brings into memory the partitions that rows belong to; gives the key of each row's.
+    pub(super) fn load(&mut self, batch: &KeyedBatch) -> Result<Vec<Vec<u8>>> {
+        let keys: Vec<Vec<u8>> = (0..batch.len()).map(|row| state_key(batch, row)).collect();
+        let mut missing: Vec<&Vec<u8>> = keys.iter().filter(|key| !self.held.contains_key(*key)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let stored = self.place.store.multi_get(self.place.first_table, &missing)?;
+        for (key, value) in missing.into_iter().zip(stored) {
+            let rows = value.map_or_else(|| Ok(TopRows::default()), |value| self.decode(&value))?;
+            self.held_bytes += key.len() + GROUP_BYTES + rows.memory_bytes();
+            self.held.insert(key.clone(), Group { rows, ..Group::default() });
+        }
+        Ok(keys)
+    }
+
+    /// Offers a row, as its order and its columns, to its partition, which is loaded.
+    pub(super) fn offer(
+        &mut self,
+        key: &[u8],
+        (order, row): (&[u8], &[u8]),
+        (ranking, limit): (Ranking, usize),
+    ) -> Result<()> {
+        let Some(group) = self.held.get_mut(key) else { return Ok(()) };
+        let Some(at) = group.rows.position(order, row, ranking, limit) else { return Ok(()) };
+        // Rows share their bytes, so that this copies no row.
+        if self.tells && group.told.is_none() {
+            group.told = Some(group.rows.clone());
+        }
+        let (len, bytes) = (group.rows.len(), group.rows.memory_bytes());
+        group.rows.insert(at, TopRow::new(order, row), ranking, limit);
+        self.held_bytes = (self.held_bytes + group.rows.memory_bytes()).saturating_sub(bytes);
+        let (bucket, shard, _) = key::decode(key)?;
+        match group.rows.len().checked_sub(len) {
+            Some(0) => {}
+            Some(more) => self.rows.add(bucket, shard, more as u64),
+            None => self.rows.remove(bucket, shard, (len - group.rows.len()) as u64),
+        }
+        self.batch.rows_updated += 1;
+        if !std::mem::replace(&mut group.is_dirty, true) {
+            self.dirty.push(key.to_vec());
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_over_budget(&self) -> bool {
+        self.held_bytes > self.place.budget_bytes
+    }
+
+    /// What was told of each changed partition, and what is true now.
+    pub(super) fn take_changed(&mut self) -> Vec<(TopRows, TopRows)> {
+        let held = &mut self.held;
+        let changed = self.dirty.iter().filter_map(|key| {
+            let group = held.get_mut(key)?;
+            Some((group.told.take()?, group.rows.clone()))
+        });
+        changed.collect()
+    }
+
+    /// Gives the rows of all partitions, or of those up to a time, some partitions at once.
+    pub(super) fn each(&self, bound: Option<i64>, take: &mut dyn FnMut(Vec<TopRows>) -> Result<()>) -> Result<()> {
+        let (from, to) = range(bound);
+        let mut page: Vec<TopRows> =
+            self.held.range(from.clone()..to.clone()).map(|(_, group)| group.rows.clone()).collect();
+        self.place.store.scan(self.place.first_table, (&from, &to), |bytes, value| {
+            if self.place.owns(key::decode(bytes)?.1) && !self.held.contains_key(bytes) {
+                page.push(self.decode(value)?);
+            }
+            if page.len() < EMIT_ROWS { Ok(()) } else { take(std::mem::take(&mut page)) }
+        })?;
+        take(page)
+    }
+
+    pub(super) fn has_rows_up_to(&self, bound: i64) -> bool {
+        self.rows.buckets().any(|(bucket, _)| bucket <= bound)
+    }
+
+    /// Forgets the partitions up to a time.
+    pub(super) fn forget(&mut self, bound: i64) -> Result<()> {
+        let (_, to) = range(Some(bound));
+        let kept = self.held.split_off(&to);
+        let gone = std::mem::replace(&mut self.held, kept);
+        let bytes = |(key, group): (&Vec<u8>, &Group)| key.len() + GROUP_BYTES + group.rows.memory_bytes();
+        self.held_bytes = self.held_bytes.saturating_sub(gone.iter().map(bytes).sum());
+        self.dirty.retain(|key| *key >= to);
+        let mut spilled = self.place.change_set();
+        std::mem::take(&mut self.spilled).visit(|change| {
+            if let Change::Put(key, value) = change
+                && key >= to.as_slice()
+            {
+                spilled.push_put(key, value);
+            }
+            Ok(())
+        })?;
+        self.spilled = spilled;
+        let gone = self.rows.buckets().filter(|(bucket, _)| *bucket <= bound);
+        self.batch.rows_removed += gone.map(|(_, rows)| rows).sum::<u64>();
+        self.rows.drop_below(bound.saturating_add(1));
+        self.gone_us = Some(bound);
+        Ok(())
+    }
+
+    /// Moves everything to the store, because memory is short.
+    pub(super) fn spill(&mut self) -> Result<()> {
+        let own = self.take_dirty();
+        self.place.store.apply(self.place.first_table, &own)?;
+        self.spilled.append(own);
+        self.held.clear();
+        self.held_bytes = 0;
+        Ok(())
+    }
+
+    /// The changed partitions as the store should have them.
+    fn take_dirty(&mut self) -> ChangeSet {
+        let mut own = self.place.change_set();
+        for key in std::mem::take(&mut self.dirty) {
+            if let Some(group) = self.held.get_mut(&key) {
+                group.is_dirty = false;
+                own.push_put(&key, &group.rows.encode());
+            }
+        }
+        own
+    }
+
+    /// What the batch changed goes to the changelog, and to the store, which has all rows from then on.
+    pub(super) fn take_changes(&mut self, changes: &mut ChangeSet) -> Result<()> {
+        let mut own = self.take_dirty();
+        if let Some(bound) = self.gone_us.take() {
+            let (from, to) = range(Some(bound));
+            own.push_range_delete(&from, &to);
+        }
+        self.rows.take_changes(&mut own);
+        self.place.store.apply(self.place.first_table, &own)?;
+        changes.append(std::mem::replace(&mut self.spilled, self.place.change_set()));
+        changes.append(own);
+        if self.is_over_budget() {
+            self.held.clear();
+            self.held_bytes = 0;
+        }
+        self.last = std::mem::take(&mut self.batch);
+        Ok(())
+    }
+
+    /// The store knows everything but what the counts note for themselves.
+    pub(super) fn take_unflushed(&mut self, changes: &mut ChangeSet) {
+        self.rows.take_unflushed(changes);
+    }
+
+    pub(super) fn counts(&self) -> OperatorCounts {
+        OperatorCounts { rows_total: self.rows.total(), memory_bytes: self.held_bytes as u64, ..self.last }
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<TopRows> {
+        TopRows::decode(value).ok_or_else(|| {
+            EngineError::data(format!("the state of {} is damaged: the rows of a partition cannot be read", self.owner))
+                .help("restore the checkpoint from a backup, or give the query a new checkpoint location to start over")
+        })
+    }
+}
+
+/// The keys of all partitions, or of those up to a time.
+fn range(bound: Option<i64>) -> (Vec<u8>, Vec<u8>) {
+    key::bucket_range(i64::MIN, bound.map_or(key::NEVER, |bound| bound.saturating_add(1)))
+}
+
+fn state_key(batch: &KeyedBatch, row: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    key::encode(batch.buckets[row], shard_of_hash(batch.hashes[row]), batch.key(row), &mut bytes);
+    bytes
+}
