@@ -10,21 +10,9 @@ import os
 import sys
 import time
 
+from jvm import cpu_seconds, peak_bytes
 from pyspark.sql import SparkSession
-
 from works import COLUMNS, WORKS
-
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_seconds(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def peak_bytes(pid):
-    line = next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def start(cores):
