@@ -115,14 +115,15 @@ def flink(job, scratch, rounds):
     return rounds_of("Flink", [flink_python(), HERE / "flink.py", scratch, str(rounds + 1)], job)
 
 
-def flink_topic(name, columns, broker, topic):
-    """A table of Flink over a topic of JSON, from its beginning to its end."""
+def flink_topic(broker, topic):
+    """The options of a table of Flink over a topic of JSON, from its beginning to its end."""
     return (
-        f"CREATE TABLE {name} ({columns}) WITH ('connector' = 'kafka', 'topic' = '{topic}',"
-        f" 'properties.bootstrap.servers' = '{broker}', 'scan.startup.mode' = 'earliest-offset',"
-        " 'scan.bounded.mode' = 'latest-offset', 'format' = 'json', 'json.timestamp-format.standard' = 'ISO-8601')"
+        f"'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{broker}',"
+        " 'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset', 'format' = 'json',"
+        " 'json.timestamp-format.standard' = 'ISO-8601'"
     )
 
 
-def spark_python():
-    return python(home("spark"), [SPARK], "pyspark")
+def spark(job, scratch, rounds):
+    """A job as spark.py has it, likewise."""
+    return rounds_of("Spark", [python(home("spark"), [SPARK], "pyspark"), HERE / "spark.py", scratch, str(rounds + 1)], job)

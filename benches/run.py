@@ -121,8 +121,17 @@ def highwater(given, name, using, scratch):
 
 
 def spark(given, name, files, scratch):
-    command = [engines.spark_python(), HERE / "spark.py", name, files, scratch, str(given.rounds + 1)]
-    return engines.rounds_of("Spark", command, None)
+    work = WORKS[name]
+    job = {
+        "schema": COLUMNS,
+        "files": str(files),
+        "watermark": ["ts", work["watermark"]] if work["watermark"] else None,
+        "query": work["query"].format(events="events"),
+        "mode": "append",
+        "format": "parquet",
+        "check": work["check"].format(result="answer"),
+    }
+    return engines.spark(job, scratch, given.rounds)
 
 
 def closed(files):
@@ -136,7 +145,7 @@ def flink(given, name, broker, files, scratch):
     work = WORKS[name]
     watermark = ", WATERMARK FOR ts AS ts - INTERVAL '10' SECOND" if work["watermark"] else ""
     job = {
-        "setup": [engines.flink_topic("events", FLINK_COLUMNS + watermark, broker, "events")],
+        "setup": [f"CREATE TABLE events ({FLINK_COLUMNS}{watermark}) WITH ({engines.flink_topic(broker, 'events')})"],
         "query": "CREATE TABLE answer WITH ('connector' = 'filesystem', 'path' = '{out}', 'format' = 'avro',"
         " 'avro.timestamp_mapping.legacy' = 'false') AS " + work["flink"].format(closed=closed(files)),
         "check": work["check"].format(result="answer"),

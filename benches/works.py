@@ -6,7 +6,8 @@
 
 Nothing is late in these events, so that all engines must give the same rows, whatever their batches are. Spark reads the
 text of Highwater. Flink has its own: windows are a table function there. And where its source ends, so do all its windows,
-also those that the watermark has not passed; {closed} leaves these out, so that it writes what the others write.
+also those that the watermark has not passed; {closed} leaves these out, so that it writes what the others write. (Its
+planner moves that condition before the aggregation, which spares it the events of the open windows.)
 """
 
 COLUMNS = "event_id STRING, user_id BIGINT, event_type STRING, amount DOUBLE, ts TIMESTAMP, device STRING, country STRING"
