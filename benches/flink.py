@@ -1,9 +1,10 @@
 """One job on Apache Flink, several rounds in one JVM: the first is cold, the others are warm.
 
-    flink.py SCRATCH_DIR ROUNDS < JOB      prints a line of JSON a round; run by `engines.py`, which makes the job
+    flink.py SCRATCH_DIR ROUNDS < JOB      prints a line of JSON a round; run by `engines.py`
 
 A job is JSON: `setup`, statements before the clock starts; `query`, what is measured, with {out} where its files go;
-`check`, one SELECT over the result, which gives one row, or null. The query must end by itself: sources are bounded.
+`check`, one SELECT over the result, which gives one row, or null; `batch`, whether the query is to run as a batch, which is
+not measured. The query must end by itself: sources are bounded.
 
 Flink gets what is known to be its best here: a cluster that is up before the clock starts, as many slots as cores, object
 reuse, mini-batches (which also let it aggregate in two phases), the split of DISTINCT aggregates, RocksDB with incremental
@@ -118,7 +119,7 @@ def checkpoints(cluster, result):
 
 
 def run(cluster, job, out, pid):
-    tables = cluster.tables()
+    tables = cluster.tables(batch=job.get("batch", False))
     for statement in job["setup"]:
         tables.executeSql(statement.replace("{out}", str(out)))
     began, cpu = time.time(), cpu_seconds(pid)
@@ -126,7 +127,8 @@ def run(cluster, job, out, pid):
     result = tables.executeSql(job["query"].replace("{out}", str(out)))
     getattr(result, "await")()
     used = {"wall": time.time() - began, "cpu": cpu_seconds(pid) - cpu, "memory": peak_bytes(pid)}
-    used |= {"checkpoints": checkpoints(cluster, result)}
+    if not job.get("batch"):
+        used |= {"checkpoints": checkpoints(cluster, result)}
     return used | {"result": checked(cluster, tables, job["check"]) if job["check"] else None}
 
 

@@ -52,21 +52,26 @@ def flink_query(name):
     return quoted(own.read_text() if own.exists() else re.sub(r"\bSTREAM (\w)", r"\1", written(name)[0]))
 
 
-def flink_job(name, source):
-    """A job for flink.py: the rows go to files, or nowhere if they change."""
+def flink_job(name, source, compared_in=None):
+    """A job for flink.py: the rows go to files, or nowhere if they change; if they are to be compared, to a folder of JSON."""
     statements = quoted((HERE / "flink/tables.sql").read_text()).replace("${source}", source).split(";\n")
     partitions = written(name)[1]["partitions"]
     changes = name in FLINK_CHANGES
-    if changes:
-        sink = "WITH ('connector' = 'blackhole')"
+    files = "WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = '{}')"
+    check = "SELECT count(*) FROM answer"
+    if compared_in:
+        sink, check = files.format(compared_in, "json', 'json.timestamp-format.standard' = 'ISO-8601"), None
+    elif changes:
+        sink, check = "WITH ('connector' = 'blackhole')", None
+    elif partitions:
+        sink = f"PARTITIONED BY ({partitions}) " + files.format("{out}", "csv")
     else:
-        format_ = "csv" if partitions else "avro"
-        by = f"PARTITIONED BY ({partitions}) " if partitions else ""
-        sink = by + f"WITH ('connector' = 'filesystem', 'path' = '{{out}}', 'format' = '{format_}')"
+        sink = files.format("{out}", "avro")
     return {
         "setup": [statement for statement in statements if statement.strip()],
         "query": f"CREATE TABLE answer {sink} AS\n{flink_query(name)}",
-        "check": None if changes else "SELECT count(*) FROM answer",
+        "check": check,
+        "batch": bool(compared_in) and changes,
     }
 
 
