@@ -1,9 +1,9 @@
 """What stands beside Highwater in the benches: Apache Spark and Apache Flink, installed once, and run as programs of their
 own; and the options that the benches share.
 
-Versions are pinned. Flink is the newest that has a Kafka connector (5.0.0, for 2.2). Its Parquet format (flink-parquet) is
-not taken: what cannot be had from every mirror of Maven Central would make the bench one that only some can repeat. It
-writes Avro files with Snappy instead, which have the same rows and cost it less than Parquet would.
+Versions are pinned. Flink is the newest that has a Kafka connector (5.0.0, for 2.2). Its Parquet format (`flink-parquet`)
+could not be had when this was written, so that it writes Avro files with Snappy: the same rows in a format by rows, which
+is taken to cost it less than Parquet. Spark's Kafka connector for 4.3 could not be had either: Spark reads files.
 """
 
 import json
@@ -79,6 +79,8 @@ def flink_python():
     program = python(folder, FLINK, "py4j, pyflink.version")
     mark = folder / "jars" / ("complete-" + "-".join(FLINK_JARS.values()))
     if not mark.exists():
+        if shutil.which("mvn") is None:
+            sys.exit("Flink's connectors are fetched by `mvn`, which is not installed: install it, or name other --engines")
         note(f"fetching {', '.join(FLINK_JARS)} into {folder} ...")
         shutil.rmtree(folder / "jars", ignore_errors=True)
         wanted = "".join(
@@ -103,6 +105,8 @@ class Refused(Exception):
 
 def rounds_of(engine, command, job):
     """What a program of an engine prints, a line of JSON a round."""
+    if shutil.which("java") is None:
+        sys.exit(f"{engine} needs Java 17, and there is no `java`: install it, or name other --engines")
     environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, input=json.dumps(job))
     if done.returncode:

@@ -21,9 +21,9 @@ import tempfile
 import time
 import urllib.request
 
-from jvm import cpu_seconds, peak_bytes
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JJavaError
+from usage import cpu_seconds, peak_bytes
 
 # Spark has 4 GB of heap: here RocksDB and the network have their part of it outside the heap.
 MEMORY = {"heap": "3g", "rocksdb": "768m", "network": "128m"}

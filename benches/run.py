@@ -23,6 +23,7 @@ import tempfile
 import time
 
 import engines
+import usage
 from engines import HERE, note
 from works import BATCHES, COLUMNS, EVENTS_PER_SECOND_OF_EVENT_TIME, FLINK_COLUMNS, WORKS
 
@@ -72,8 +73,7 @@ class Broker:
         sys.exit(f"the broker did not listen on {self.address} within 30 s")
 
     def cpu_seconds(self):
-        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return usage.cpu_seconds(self.process.pid)
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
@@ -182,17 +182,21 @@ def measure(given, name, events, broker, files, scratch):
                     run["broker"] = broker.cpu_seconds() - before
                 runs[source].append(run)
             speeds[source] = report(f"Highwater, from {'the topic' if source == 'topic' else 'files'}", events, runs[source])
-    for engine, source, title in (("flink", "topic", "Flink"), ("spark", "files", "Spark")):
-        if engine not in given.engines:
-            continue
-        runs[engine] = flink(given, name, broker.address, files, scratch) if engine == "flink" else spark(given, name, files, scratch)
+    others = {
+        "flink": ("topic", lambda: flink(given, name, broker.address, files, scratch)),
+        "spark": ("files", lambda: spark(given, name, files, scratch)),
+    }
+    for engine in (engine for engine in others if engine in given.engines):
+        (source, measure_other), title = others[engine], engine.title()
+        runs[engine] = measure_other()
         report(f"{title}, {source}, cold", events, runs[engine][:1])
         theirs = report(f"{title}, {source}, warm", events, runs[engine][1:])
         if source in speeds:
             print(f"  per CPU second Highwater does {speeds[source] / theirs:.1f} times what warm {title} does, {source} both")
     results = {json.dumps(one["result"]) for rounds in runs.values() for one in rounds}
     if len(results) != 1:
-        sys.exit(f"the results of work {name} differ: " + json.dumps({source: [one["result"] for one in rounds] for source, rounds in runs.items()}))
+        by_engine = {engine: [one["result"] for one in rounds] for engine, rounds in runs.items()}
+        sys.exit(f"the results of work {name} differ: {json.dumps(by_engine)}")
     print(f"  the same result in all runs: {results.pop()}\n", flush=True)
 
 

@@ -15,9 +15,9 @@ import sys
 import tempfile
 import time
 
-from jvm import cpu_seconds, peak_bytes
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from usage import cpu_seconds, peak_bytes
 
 
 def start(cores):

@@ -82,41 +82,48 @@ def report(name, engine, events, rounds):
 
 
 def measure(given, name, engine, broker, scratch):
-    """The rows of the table for one query on one engine, or why there are none."""
-    if reason := REFUSED.get(engine, {}).get(name):
-        return reason
+    """The rows of the table for one query on one engine."""
     if engine == "highwater":
         report(name, "Highwater", given.events, [highwater(given, name, broker, scratch) for _ in range(given.rounds)])
-        return None
-    try:
-        if engine == "flink":
-            rounds = engines.flink(others.flink_job(name, engines.flink_topic(broker.address, "nexmark")), scratch, given.rounds)
-        else:
-            rounds = engines.spark(others.spark_job(name, scratch), scratch, given.rounds)
-    except engines.Refused as refused:
-        return str(refused)
+        return
+    if engine == "flink":
+        rounds = engines.flink(others.flink_job(name, engines.flink_topic(broker.address, "nexmark")), scratch, given.rounds)
+    else:
+        rounds = engines.spark(others.spark_job(name, scratch), scratch, given.rounds)
     report(name, f"{engine.title()}, cold", given.events, rounds[:1])
     report(name, f"{engine.title()}, warm", given.events, rounds[1:])
-    return None
+
+
+def measure_all(given, broker, scratch):
+    """The table, what is left out of it, and what failed; the others are measured all the same."""
+    left_out, failed = [], []
+    print("| query | engine | events/s | CPU s | events a CPU s | peak MB | broker CPU s | rows |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    for name in given.queries:
+        for engine in given.engines:
+            if reason := REFUSED.get(engine, {}).get(name):
+                left_out.append(f"{name} not on {engine.title()}: {reason}")
+                continue
+            try:
+                measure(given, name, engine, broker, scratch)
+            except engines.Refused as refused:
+                failed.append(f"{name}: {refused}")
+    for line in left_out + failed:
+        print(f"\n{line}")
+    return 1 if failed else 0
 
 
 def main():
     given = arguments()
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="highwater-nexmark-", dir=given.scratch))
-    broker, failed = Broker(given.binary, str(scratch / "broker")), []
+    broker = Broker(given.binary, str(scratch / "broker"))
     try:
         generate(given, broker.address, scratch)
         print(f"{os.cpu_count()} cores, {given.events:,} events, medians of {given.rounds} rounds\n")
-        print("| query | engine | events/s | CPU s | events a CPU s | peak MB | broker CPU s | rows |")
-        print("|---|---|---:|---:|---:|---:|---:|---:|")
-        for name in given.queries:
-            for engine in given.engines:
-                if reason := measure(given, name, engine, broker, scratch):
-                    failed.append(f"{name} not on {engine.title()}: {reason}")
+        return measure_all(given, broker, scratch)
     finally:
         broker.stop()
         shutil.rmtree(scratch, ignore_errors=True)
-    print("\n" + "\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a JVM has used, as /proc has it. Nothing but the standard library: the engines' own Pythons import this too."""
+"""What a running process has used, as /proc has it. The Pythons of the other engines import this too."""
 
 import os
 
