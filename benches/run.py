@@ -24,7 +24,7 @@ import time
 
 import engines
 import usage
-from engines import HERE, note
+from engines import note
 from works import BATCHES, COLUMNS, EVENTS_PER_SECOND_OF_EVENT_TIME, FLINK_COLUMNS, WORKS
 
 START = 1_767_225_600  # 2026-01-01T00:00:00Z

@@ -275,9 +275,8 @@ def found_by_flink(given, database, name, scratch):
         broker.stop()
     described = database.execute(f"DESCRIBE {ANSWERS[name][1]}").fetchall()
     columns = ", ".join(f"'{column[0]}': '{column[1].replace('HUGEINT', 'BIGINT')}'" for column in described)
-    database.execute(
-        f"CREATE OR REPLACE TABLE found AS SELECT * FROM read_json('{out}/*', format = 'newline_delimited', columns = {{{columns}}})"
-    )
+    rows = f"read_json('{out}/*', format = 'newline_delimited', columns = {{{columns}}})"
+    database.execute(f"CREATE OR REPLACE TABLE found AS FROM {rows}")
     return rows_of(database.execute(f"WITH {name} AS (FROM found) {compared(name)}"))
 
 
