@@ -42,7 +42,7 @@ hdfs-test: setup ## checkpoints on a real HDFS: needs Java and Maven, fetches ni
 build: setup     ## the binary, as it is released: target/release/highwater
 	$(CARGO) build --release --bin highwater
 
-bench: build     ## Highwater and Apache Spark side by side; BENCH="--no-spark --work b" chooses
+bench: build     ## Highwater, Apache Flink and Spark side by side; BENCH="--engines highwater --work b" chooses
 	python3 benches/run.py --binary $(TARGET)/release/highwater $(BENCH)
 
 # Each target for so many seconds; FUZZ_TARGETS chooses. Needs a nightly compiler and cargo-fuzz (`cargo install cargo-fuzz`).

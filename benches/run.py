@@ -1,13 +1,15 @@
-"""Measures the three works of `works.py` on Highwater, and on Apache Spark beside it.
+"""Measures the three works of `works.py` on Highwater, and on Apache Flink and Apache Spark beside it.
 
-    run.py [--events N] [--rounds N] [--work a,b,c] [--no-spark] [--binary FILE] [--scratch DIR]
+    run.py [--events N] [--rounds N] [--work a,b,c] [--engines highwater,flink,spark] [--binary FILE] [--scratch DIR]
 
-The same events lie in a topic of a broker of our own and in JSON files. Highwater reads both, Spark the files. What is
-printed are events a second, CPU seconds (user and system, start-up included; of Spark only the work itself), events a
-CPU second, and the peak of resident memory: medians of the rounds. The results of all runs are compared.
+The same events lie in a topic of a broker of our own and in JSON files. Highwater reads both, Flink the topic, Spark the
+files. What is printed are events a second, CPU seconds (user and system, start-up included; of Flink and Spark only the
+work itself), events a CPU second, and the peak of resident memory: medians of the rounds. The results of all runs are
+compared.
 """
 
 import argparse
+import datetime
 import json
 import os
 import pathlib
@@ -20,32 +22,23 @@ import sys
 import tempfile
 import time
 
-from works import BATCHES, COLUMNS, EVENTS_PER_SECOND_OF_EVENT_TIME, WORKS
+import engines
+import usage
+from engines import note
+from works import BATCHES, COLUMNS, EVENTS_PER_SECOND_OF_EVENT_TIME, FLINK_COLUMNS, WORKS
 
-HERE = pathlib.Path(__file__).resolve().parent
-SPARK = "pyspark==4.3.0"
 START = 1_767_225_600  # 2026-01-01T00:00:00Z
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=5_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", default="a,b,c", help="which works, with commas")
-    parser.add_argument("--no-spark", action="store_true", help="measure Highwater alone")
-    parser.add_argument("--binary", default=str(HERE.parent / "target/release/highwater"))
-    parser.add_argument("--scratch", help="where the folder of events, results and checkpoints is made and removed")
+    engines.add_measuring(parser, events=5_000_000)
+    engines.add_names(parser, "--work", "work", tuple(WORKS))
+    engines.add_names(parser, "--engines", "engine", engines.ENGINES)
+    engines.add_binary(parser)
     given = parser.parse_args()
-    unknown = [name for name in given.work.split(",") if name not in WORKS]
-    if unknown:
-        parser.error(f"no work '{unknown[0]}'; there are {', '.join(WORKS)}")
-    if not os.access(given.binary, os.X_OK):
-        parser.error(f"{given.binary} is no program: run `make build`, or name one by --binary")
+    engines.check_binary(parser, given)
     return given
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def measured(command):
@@ -80,8 +73,7 @@ class Broker:
         sys.exit(f"the broker did not listen on {self.address} within 30 s")
 
     def cpu_seconds(self):
-        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return usage.cpu_seconds(self.process.pid)
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
@@ -128,23 +120,37 @@ def highwater(given, name, using, scratch):
     return run | {"result": [row["n"], row["whole"], row["amount"]]}
 
 
-def spark_python():
-    """A Python with Spark, made once."""
-    home = pathlib.Path(os.environ.get("SPARK_DIR", pathlib.Path.home() / ".cache/highwater-spark"))
-    python = home / "venv/bin/python"
-    if not python.exists() or subprocess.run([python, "-c", "import pyspark"], capture_output=True).returncode:
-        note(f"installing {SPARK} in {home} ...")
-        subprocess.run([sys.executable, "-m", "venv", home / "venv"], check=True)
-        subprocess.run([home / "venv/bin/pip", "install", "-q", SPARK], check=True)
-    return str(python)
-
-
 def spark(given, name, files, scratch):
-    command = [spark_python(), HERE / "spark.py", name, files, scratch, str(given.rounds + 1)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"})
-    if done.returncode:
-        sys.exit(f"Spark failed on work {name}:\n{done.stderr[-4000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    work = WORKS[name]
+    job = {
+        "schema": COLUMNS,
+        "files": str(files),
+        "watermark": ["ts", work["watermark"]] if work["watermark"] else None,
+        "query": work["query"].format(events="events"),
+        "mode": "append",
+        "format": "parquet",
+        "check": work["check"].format(result="answer"),
+    }
+    return engines.spark(job, scratch, given.rounds)
+
+
+def closed(files):
+    """The end of the last minute that the watermark has passed when all events are read."""
+    times = (line.split('"ts":"', 1)[1][:23] for path in files.iterdir() for line in path.open())
+    newest = datetime.datetime.fromisoformat(max(times)) - datetime.timedelta(seconds=10)
+    return newest.strftime("%Y-%m-%d %H:%M:00")
+
+
+def flink(given, name, broker, files, scratch):
+    work = WORKS[name]
+    watermark = ", WATERMARK FOR ts AS ts - INTERVAL '10' SECOND" if work["watermark"] else ""
+    job = {
+        "setup": [f"CREATE TABLE events ({FLINK_COLUMNS}{watermark}) WITH ({engines.flink_topic(broker, 'events')})"],
+        "query": "CREATE TABLE answer WITH ('connector' = 'filesystem', 'path' = '{out}', 'format' = 'avro',"
+        " 'avro.timestamp_mapping.legacy' = 'false') AS " + work["flink"].format(closed=closed(files)),
+        "check": work["check"].format(result="answer"),
+    }
+    return engines.flink(job, scratch, given.rounds)
 
 
 def median(rounds):
@@ -157,31 +163,40 @@ def report(title, events, rounds):
     line = f"  {title:<26}{events / one['wall']:>12,.0f}{one['cpu']:>10.2f}{per_cpu:>16,.0f}{one['memory'] / 1e6:>10,.0f}"
     if "broker" in rounds[0]:
         line += f"   broker {statistics.median(one['broker'] for one in rounds):.2f} s CPU"
+    if "checkpoints" in rounds[0]:
+        line += f"   {statistics.median(one['checkpoints'] for one in rounds):.0f} checkpoints"
     print(line, flush=True)
     return per_cpu
 
 
 def measure(given, name, events, broker, files, scratch):
     print(f"({name}) {WORKS[name]['title']}")
-    runs = {}
-    for source in ("topic", "files"):
-        using, runs[source] = table(source, broker.address, files, events // BATCHES), []
-        for _ in range(given.rounds):
-            before = broker.cpu_seconds()
-            run = highwater(given, name, using, scratch)
-            if source == "topic":
-                run["broker"] = broker.cpu_seconds() - before
-            runs[source].append(run)
-    report("Highwater, from the topic", events, runs["topic"])
-    ours = report("Highwater, from files", events, runs["files"])
-    if not given.no_spark:
-        runs["spark"] = spark(given, name, files, scratch)
-        report("Spark, cold", events, runs["spark"][:1])
-        theirs = report("Spark, warm", events, runs["spark"][1:])
-        print(f"  per CPU second Highwater does {ours / theirs:.1f} times what warm Spark does, from the same files")
+    runs, speeds = {}, {}
+    if "highwater" in given.engines:
+        for source in ("topic", "files"):
+            using, runs[source] = table(source, broker.address, files, events // BATCHES), []
+            for _ in range(given.rounds):
+                before = broker.cpu_seconds()
+                run = highwater(given, name, using, scratch)
+                if source == "topic":
+                    run["broker"] = broker.cpu_seconds() - before
+                runs[source].append(run)
+            speeds[source] = report(f"Highwater, from {'the topic' if source == 'topic' else 'files'}", events, runs[source])
+    others = {
+        "flink": ("topic", lambda: flink(given, name, broker.address, files, scratch)),
+        "spark": ("files", lambda: spark(given, name, files, scratch)),
+    }
+    for engine in (engine for engine in others if engine in given.engines):
+        (source, measure_other), title = others[engine], engine.title()
+        runs[engine] = measure_other()
+        report(f"{title}, {source}, cold", events, runs[engine][:1])
+        theirs = report(f"{title}, {source}, warm", events, runs[engine][1:])
+        if source in speeds:
+            print(f"  per CPU second Highwater does {speeds[source] / theirs:.1f} times what warm {title} does, {source} both")
     results = {json.dumps(one["result"]) for rounds in runs.values() for one in rounds}
     if len(results) != 1:
-        sys.exit(f"the results of work {name} differ: " + json.dumps({source: [one["result"] for one in rounds] for source, rounds in runs.items()}))
+        by_engine = {engine: [one["result"] for one in rounds] for engine, rounds in runs.items()}
+        sys.exit(f"the results of work {name} differ: {json.dumps(by_engine)}")
     print(f"  the same result in all runs: {results.pop()}\n", flush=True)
 
 
@@ -195,8 +210,10 @@ def main():
         events = generate(given, broker.address, files)
         print(f"{os.cpu_count()} cores, {events:,} events, medians of {given.rounds} rounds\n")
         print(f"  {'':<26}{'events/s':>12}{'CPU s':>10}{'events/CPU s':>16}{'peak MB':>10}")
-        for name in given.work.split(","):
+        for name in given.work:
             measure(given, name, events, broker, files, scratch)
+    except engines.Refused as refused:
+        sys.exit(str(refused))
     finally:
         broker.stop()
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,6 +1,10 @@
-"""One work on Apache Spark, several rounds in one JVM: the first is cold, the others are warm.
+"""One job on Apache Spark, several rounds in one JVM: the first is cold, the others are warm.
 
-    spark.py WORK EVENTS_DIR SCRATCH_DIR ROUNDS      prints a line of JSON a round
+    spark.py SCRATCH_DIR ROUNDS < JOB      prints a line of JSON a round; run by `engines.py`
+
+A job is JSON: `schema` and `files` of a stream `events`, a file a batch; `setup`, statements before the clock starts;
+`watermark`, the column and the delay, if `events` itself has one; `query`, one SELECT, with the `mode`, `format` and
+`partitions` of its sink; `check`, a SELECT over the result, `answer`, which gives one row.
 
 Spark gets what is known to be its best here: as many shuffle partitions as cores, RocksDB with changelog checkpoints.
 """
@@ -8,23 +12,12 @@ Spark gets what is known to be its best here: as many shuffle partitions as core
 import json
 import os
 import sys
+import tempfile
 import time
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-
-from works import COLUMNS, WORKS
-
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_seconds(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def peak_bytes(pid):
-    line = next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+from usage import cpu_seconds, peak_bytes
 
 
 def start(cores):
@@ -46,37 +39,46 @@ def start(cores):
     return spark
 
 
-def run(spark, work, events_dir, out):
-    events = spark.readStream.schema(COLUMNS).option("maxFilesPerTrigger", 1).json(events_dir)
-    if work["watermark"]:
-        events = events.withWatermark("ts", work["watermark"])
+def prepare(spark, job):
+    events = spark.readStream.schema(job["schema"]).option("maxFilesPerTrigger", 1).json(job["files"])
+    if job.get("watermark"):
+        events = events.withWatermark(*job["watermark"])
     events.createOrReplaceTempView("events")
-    query = (
-        spark.sql(work["query"].format(events="events"))
-        .writeStream.format("parquet")
-        .option("path", f"{out}/table")
-        .option("checkpointLocation", f"{out}/checkpoint")
-        .outputMode("append")
-        .trigger(availableNow=True)
-        .start()
-    )
-    query.awaitTermination()
+    for statement in job.get("setup", []):
+        spark.sql(statement.replace("CREATE TEMPORARY", "CREATE OR REPLACE TEMPORARY"))
+
+
+def run(spark, job, out):
+    writer = spark.sql(job["query"]).writeStream.option("checkpointLocation", f"{out}/checkpoint")
+    writer = writer.outputMode(job["mode"]).trigger(availableNow=True)
+    if job["mode"] == "append":
+        writer = writer.format(job["format"]).option("path", f"{out}/table").partitionBy(*job.get("partitions", []))
+    else:
+        # The sink of files takes no changes. A table that each batch writes anew is what the others have, too.
+        writer = writer.foreachBatch(lambda rows, _: rows.write.mode("overwrite").format(job["format"]).save(f"{out}/table"))
+    writer.start().awaitTermination()
 
 
 def main():
-    name, events_dir, scratch, rounds = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-    work = WORKS[name]
-    spark = start(os.cpu_count())
-    jvm = spark.sparkContext._gateway.proc.pid
-    for round_ in range(rounds):
-        out = f"{scratch}/spark-{name}-{round_}"
-        began, cpu = time.time(), cpu_seconds(jvm)
-        run(spark, work, events_dir, out)
-        wall, cpu = time.time() - began, cpu_seconds(jvm) - cpu
-        spark.read.parquet(f"{out}/table").createOrReplaceTempView("result")
-        row = spark.sql(work["check"].format(result="result")).first()
-        result = [row["n"], row["whole"], row["amount"]]
-        print(json.dumps({"wall": wall, "cpu": cpu, "memory": peak_bytes(jvm), "result": result}), flush=True)
+    job, rounds = json.load(sys.stdin), int(sys.argv[2])
+    with tempfile.TemporaryDirectory(prefix="spark-", dir=sys.argv[1]) as scratch:
+        spark = start(os.cpu_count())
+        jvm = spark.sparkContext._gateway.proc.pid
+        try:
+            for round_ in range(rounds):
+                out = f"{scratch}/round-{round_}"
+                prepare(spark, job)
+                began, cpu = time.time(), cpu_seconds(jvm)
+                run(spark, job, out)
+                wall, cpu = time.time() - began, cpu_seconds(jvm) - cpu
+                spark.read.format(job["format"]).load(f"{out}/table").createOrReplaceTempView("answer")
+                result = list(spark.sql(job["check"]).first())
+                print(json.dumps({"wall": wall, "cpu": cpu, "memory": peak_bytes(jvm), "result": result}), flush=True)
+        except PySparkException as error:
+            sys.exit(str(error).split("\nJVM stacktrace")[0])
+        finally:
+            spark.stop()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,56 +1,60 @@
-"""Measures the queries of Nexmark on Highwater, from a topic of a broker of our own, exactly once.
+"""Measures the queries of Nexmark on Highwater, and on Apache Flink and Apache Spark beside it, exactly once.
 
-    bench.py [--events N] [--rate N] [--rounds N] [--query q0,q5] [--binary FILE] [--scratch DIR]
+    bench.py [--events N] [--rate N] [--rounds N] [--queries q0,q5] [--engines highwater,flink,spark] [--binary FILE]
+             [--scratch DIR]
 
-Prints a table: events a second, CPU seconds of the query's process (start-up included), events a CPU second, the peak of
-resident memory, and the CPU seconds of the broker: medians of the rounds. That the rows are right is what check.py is for.
+Highwater alone is what it measures if no engines are named. It and Flink read a topic of a broker of our own, Spark the
+same events from ten files. Prints a table: events a second, CPU seconds of the query's process (start-up included; of Flink
+and Spark only the query itself, cold and warm), events a CPU second, the peak of resident memory, the CPU seconds of the
+broker, and how many rows the query wrote: medians of the rounds. What an engine cannot do is said below the table. That the
+rows are right is what check.py is for.
 """
 
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from run import BATCHES, Broker, measured, median, note  # noqa: E402
+import others
+from others import QUERIES, REFUSED, engines
+from run import BATCHES, Broker, measured, median
 
-QUERIES = sorted((path.stem for path in (HERE / "queries").glob("q*.sql")), key=lambda name: int(name[1:]))
+START = "2026-01-01T00:00:00Z"
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=2_000_000)
+    engines.add_measuring(parser, events=2_000_000)
     parser.add_argument("--rate", type=int, default=10_000, help="events a second of event time, at least 60 (see q4)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--query", default=",".join(QUERIES), help="which queries, with commas")
-    parser.add_argument("--binary", default=str(HERE.parent.parent / "target/release/highwater"))
-    parser.add_argument("--scratch", help="where the folder of events, results and checkpoints is made and removed")
+    engines.add_names(parser, "--queries", "query", QUERIES)
+    engines.add_names(parser, "--engines", "engine", engines.ENGINES, default=["highwater"])
+    engines.add_binary(parser)
     given = parser.parse_args()
-    unknown = [name for name in given.query.split(",") if name not in QUERIES]
-    if unknown:
-        parser.error(f"no query '{unknown[0]}'; there are {', '.join(QUERIES)}")
-    if not os.access(given.binary, os.X_OK):
-        parser.error(f"{given.binary} is no program: run `make build`, or name one by --binary")
+    engines.check_binary(parser, given)
     return given
 
 
 def generate(given, broker, scratch):
-    command = [given.binary, "datagen", "nexmark", "--padding", "--count", str(given.events), "--late-share", "0"]
-    command += ["--start", "2026-01-01T00:00:00Z", "--event-rate", str(given.rate), "--topic", "nexmark", "--bootstrap", broker]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    (scratch / "side_input.csv").write_text("".join(f"{key},value {key}\n" for key in range(10_000)))
-    note(f"{given.events:,} events are in the topic")
+    """The events as a topic, and for Spark as files of a batch each; and the table of q13."""
+    command = [given.binary, "datagen", "nexmark", "--padding", "--late-share", "0", "--start", START]
+    command += ["--event-rate", str(given.rate)]
+    topic = ["--count", str(given.events), "--topic", "nexmark", "--bootstrap", broker]
+    subprocess.run(command + topic, check=True, stderr=subprocess.DEVNULL)
+    others.side_input(scratch)
+    if "spark" in given.engines:
+        others.event_files(command, given.events, BATCHES, scratch)
+    engines.note(f"{given.events:,} events are in the topic")
 
 
-def run(given, name, broker, scratch):
+def highwater(given, name, broker, scratch):
     """One run from an empty storage folder to the end of the topic."""
     program, storage = scratch / f"{name}.sql", scratch / "storage"
-    program.write_text((HERE / "tables.sql").read_text() + (HERE / f"queries/{name}.sql").read_text())
+    program.write_text(others.text_of(name))
     shutil.rmtree(storage, ignore_errors=True)
     source = (
         f"USING kafka OPTIONS ('kafka.bootstrap.servers' = '{broker.address}', subscribe = 'nexmark',"
@@ -59,16 +63,54 @@ def run(given, name, broker, scratch):
     command = [given.binary, "run", str(program), "--storage", str(storage), "--trigger", "available-now"]
     command += ["--param", f"source={source}", "--param", f"side_input={scratch}/side_input.csv"]
     before = broker.cpu_seconds()
-    return measured(command) | {"broker": broker.cpu_seconds() - before}
+    used = measured(command) | {"broker": broker.cpu_seconds() - before}
+    count = [given.binary, "sql", f"SELECT count(*) AS n FROM {name}", "--storage", str(storage), "--output", "json"]
+    # A Delta table is there when it has its first rows.
+    rows = re.search(r'"n":\s*(\d+)', subprocess.run(count, capture_output=True, text=True).stdout)
+    return used | {"result": [int(rows.group(1)) if rows else 0]}
 
 
-def report(name, events, rounds):
-    one, broker = median(rounds), statistics.median(one["broker"] for one in rounds)
+def report(name, engine, events, rounds):
+    one = median(rounds)
+    broker = f"{statistics.median(one['broker'] for one in rounds):.2f}" if "broker" in rounds[0] else ""
+    rows = f"{rounds[0]['result'][0]:,}" if rounds[0]["result"] else ""
     print(
-        f"| {name} | {events / one['wall']:,.0f} | {one['cpu']:.2f} | {events / one['cpu']:,.0f} |"
-        f" {one['memory'] / 1e6:,.0f} | {broker:.2f} |",
+        f"| {name} | {engine} | {events / one['wall']:,.0f} | {one['cpu']:.2f} | {events / one['cpu']:,.0f} |"
+        f" {one['memory'] / 1e6:,.0f} | {broker} | {rows} |",
         flush=True,
     )
+
+
+def measure(given, name, engine, broker, scratch):
+    """The rows of the table for one query on one engine."""
+    if engine == "highwater":
+        report(name, "Highwater", given.events, [highwater(given, name, broker, scratch) for _ in range(given.rounds)])
+        return
+    if engine == "flink":
+        rounds = engines.flink(others.flink_job(name, engines.flink_topic(broker.address, "nexmark")), scratch, given.rounds)
+    else:
+        rounds = engines.spark(others.spark_job(name, scratch), scratch, given.rounds)
+    report(name, f"{engine.title()}, cold", given.events, rounds[:1])
+    report(name, f"{engine.title()}, warm", given.events, rounds[1:])
+
+
+def measure_all(given, broker, scratch):
+    """The table, what is left out of it, and what failed; the others are measured all the same."""
+    left_out, failed = [], []
+    print("| query | engine | events/s | CPU s | events a CPU s | peak MB | broker CPU s | rows |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    for name in given.queries:
+        for engine in given.engines:
+            if reason := REFUSED.get(engine, {}).get(name):
+                left_out.append(f"{name} not on {engine.title()}: {reason}")
+                continue
+            try:
+                measure(given, name, engine, broker, scratch)
+            except engines.Refused as refused:
+                failed.append(f"{name}: {refused}")
+    for line in left_out + failed:
+        print(f"\n{line}")
+    return 1 if failed else 0
 
 
 def main():
@@ -78,12 +120,11 @@ def main():
     try:
         generate(given, broker.address, scratch)
         print(f"{os.cpu_count()} cores, {given.events:,} events, medians of {given.rounds} rounds\n")
-        print("| query | events/s | CPU s | events a CPU s | peak MB | broker CPU s |\n|---|---:|---:|---:|---:|---:|")
-        for name in given.query.split(","):
-            report(name, given.events, [run(given, name, broker, scratch) for _ in range(given.rounds)])
+        return measure_all(given, broker, scratch)
     finally:
         broker.stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

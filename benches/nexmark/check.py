@@ -1,11 +1,13 @@
 """Runs the queries of Nexmark to their end and compares their rows with DuckDB's, from the same events.
 
-    check.py [--events N] [--rate N] [--seed N] [--query q0,q5] [--binary FILE] [--golden] [--keep]
+    check.py [--events N] [--rate N] [--seed N] [--queries q0,q5] [--engine NAME] [--binary FILE] [--golden] [--keep]
 
 Events are made by `highwater datagen nexmark` as JSON lines. DuckDB (`pip install duckdb`) reads them and runs `ANSWERS`
 as plain SQL: what a streaming query in append mode has not given when its events end (a window that the watermark has not
 passed) is left out there by a condition on `final`: the newest time of a person, an auction, a bid, less four seconds.
 The least one of those that a query reads is its watermark; the filter of a view stands before it, as in Spark.
+`--engine flink` checks the text of Flink, from a topic, where a source that ends gives all its windows: nothing is left out
+then. What changes rows it has given runs as a batch, so that there are files to compare.
 `--golden` writes the answers for a few seeded events to tests/nexmark, where `cargo test` compares them without DuckDB.
 """
 
@@ -19,8 +21,10 @@ import sys
 import tempfile
 
 import duckdb
+import others
+from others import HERE, REFUSED, engines
+from run import Broker
 
-HERE = pathlib.Path(__file__).resolve().parent
 GOLDEN = HERE.parent.parent / "tests/nexmark"
 GOLDEN_EVENTS = {"events": 6000, "rate": 60, "seed": 7}
 START = "2024-01-01T07:59:00Z"  # A minute later it is day for q14.
@@ -49,6 +53,11 @@ CREATE VIEW side_input AS SELECT range AS key, 'value ' || range AS value FROM r
 CREATE MACRO unix_millis(t) AS epoch_ms(t);
 CREATE MACRO ten_seconds(t) AS time_bucket(INTERVAL 10 SECONDS, t, TIMESTAMP '2000-01-01');
 """
+
+# A source that ends, in Flink: there the watermark passes everything.
+ENDLESS = "CREATE OR REPLACE VIEW final AS SELECT " + ", ".join(
+    f"TIMESTAMP '9999-01-01' AS {kind}_watermark" for kind in ("person", "auction", "bid")
+)
 
 RANKS = """count(*) AS total_bids,
   count(*) FILTER (price < 10000) AS rank1_bids,
@@ -196,30 +205,21 @@ def arguments():
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rate", type=int, default=1000, help="events a second of event time, at least 60 (see q4)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--query", default=",".join(ANSWERS), help="which queries, with commas")
-    parser.add_argument("--binary", default=str(HERE.parent.parent / "target/release/highwater"))
+    engines.add_names(parser, "--queries", "query", tuple(ANSWERS))
+    parser.add_argument("--engine", choices=["highwater", "flink"], default="highwater", help="whose rows")
+    engines.add_binary(parser)
     parser.add_argument("--golden", action="store_true", help="write DuckDB's answers to tests/nexmark instead")
     parser.add_argument("--keep", action="store_true", help="leave the folder of events and results")
     given = parser.parse_args()
-    unknown = [name for name in given.query.split(",") if name not in ANSWERS]
-    if unknown:
-        parser.error(f"no query '{unknown[0]}'; there are {', '.join(ANSWERS)}")
+    engines.check_binary(parser, given)
     if given.golden:
         vars(given).update(GOLDEN_EVENTS)
     return given
 
 
-def generate(given, scratch):
-    """The events in four files, one after the other, and the table of q13."""
-    (scratch / "events").mkdir()
-    part = -(-given.events // 4)
-    for index in range(4):
-        count = min(part, given.events - index * part)
-        command = [given.binary, "datagen", "nexmark", "--padding", "--seed", str(given.seed), "--start", START]
-        command += ["--event-rate", str(given.rate), "--late-share", "0", "--skip", str(index * part), "--count", str(count)]
-        command += ["--output", f"{scratch}/events/part-{index}.json"]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    (scratch / "side_input.csv").write_text("".join(f"{key},value {key}\n" for key in range(10_000)))
+def datagen(given):
+    command = [given.binary, "datagen", "nexmark", "--padding", "--seed", str(given.seed), "--start", START]
+    return command + ["--event-rate", str(given.rate), "--late-share", "0"]
 
 
 def compared(name, golden=False):
@@ -229,7 +229,10 @@ def compared(name, golden=False):
 
 
 def expected(database, name, query):
-    result = database.execute(f"WITH {name} AS ({ANSWERS[name][1]}) {query}".replace(ANSWERS["q12"][2], "q12"))
+    return rows_of(database.execute(f"WITH {name} AS ({ANSWERS[name][1]}) {query}".replace(ANSWERS["q12"][2], "q12")))
+
+
+def rows_of(result):
     columns = [column[0] for column in result.description]
     return sorted(
         json.dumps(dict(zip(columns, map(plain, row))), separators=(",", ":"), ensure_ascii=False) for row in result.fetchall()
@@ -245,10 +248,9 @@ def plain(value):
 def found(given, name, scratch):
     """The rows of a query that ran from an empty storage folder to its end, a file a batch."""
     storage = scratch / "storage" / name
-    text = (HERE / "tables.sql").read_text() + (HERE / f"queries/{name}.sql").read_text()
     source = f"USING json OPTIONS (path = '{scratch}/events', maxFilesPerTrigger = 1)"
     program = scratch / f"{name}.sql"
-    program.write_text(text)
+    program.write_text(others.text_of(name))
     command = [given.binary, "run", str(program), "--storage", str(storage), "--trigger", "available-now"]
     command += ["--param", f"source={source}", "--param", f"side_input={scratch}/side_input.csv"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -260,9 +262,28 @@ def found(given, name, scratch):
     return sorted(rows)
 
 
+def found_by_flink(given, database, name, scratch):
+    """The rows of Flink, which writes them as JSON lines; DuckDB reads these by the types of its own answer."""
+    out, topic = scratch / "flink" / name, f"{scratch}/broker"
+    broker = Broker(given.binary, topic)
+    try:
+        source = engines.flink_topic(broker.address, "nexmark")
+        engines.flink(others.flink_job(name, source, compared_in=out), scratch, 0)
+    except engines.Refused as refused:
+        sys.exit(f"{name}: {refused}")
+    finally:
+        broker.stop()
+    described = database.execute(f"DESCRIBE {ANSWERS[name][1]}").fetchall()
+    columns = ", ".join(f"'{column[0]}': '{column[1].replace('HUGEINT', 'BIGINT')}'" for column in described)
+    rows = f"read_json('{out}/*', format = 'newline_delimited', columns = {{{columns}}})"
+    database.execute(f"CREATE OR REPLACE TABLE found AS FROM {rows}")
+    return rows_of(database.execute(f"WITH {name} AS (FROM found) {compared(name)}"))
+
+
 def check(given, database, name, scratch):
     """Compares one query, and says how; true if both engines agree."""
-    wanted, got = expected(database, name, compared(name)), found(given, name, scratch)
+    wanted = expected(database, name, compared(name))
+    got = found_by_flink(given, database, name, scratch) if given.engine == "flink" else found(given, name, scratch)
     if wanted == got and wanted:
         print(f"{name}: {len(got):,} rows, equal", flush=True)
         return True
@@ -286,6 +307,17 @@ def write_golden(database):
         print(f"{name}: {len(rows)} rows")
 
 
+def generate(given, scratch):
+    """The events in four files; for Flink in a topic too. And the table of q13."""
+    others.event_files(datagen(given), given.events, 4, scratch)
+    others.side_input(scratch)
+    if given.engine == "flink":
+        broker = Broker(given.binary, f"{scratch}/broker")
+        topic = ["--count", str(given.events), "--topic", "nexmark", "--bootstrap", broker.address]
+        subprocess.run(datagen(given) + topic, check=True, stderr=subprocess.DEVNULL)
+        broker.stop()
+
+
 def main():
     given = arguments()
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="highwater-nexmark-"))
@@ -295,8 +327,13 @@ def main():
         database.execute(EVENTS.format(file=f"{scratch}/events/*.json"))
         if given.golden:
             return write_golden(database)
-        agreed = [check(given, database, name, scratch) for name in given.query.split(",")]
-        print(f"{sum(agreed)} of {len(agreed)} queries agree on {given.events:,} events; not written: {', '.join(NOT_WRITTEN)}")
+        without = list(NOT_WRITTEN)
+        if given.engine == "flink":
+            database.execute(ENDLESS)
+            without += REFUSED["flink"]
+        queries = [name for name in given.queries if name not in without]
+        agreed = [check(given, database, name, scratch) for name in queries]
+        print(f"{sum(agreed)} of {len(agreed)} queries agree on {given.events:,} events; not written: {', '.join(without)}")
         return 0 if all(agreed) else 1
     finally:
         if given.keep:
@@ -305,4 +342,5 @@ def main():
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
