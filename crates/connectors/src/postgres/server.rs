@@ -96,7 +96,6 @@ fn run(programs: &Path, folder: &Path, port: u16) -> Child {
         assert!(log.read_line(&mut said).expect("its log") > 0, "postgres has ended: {said}");
     }
     // Nobody reads on, and a full pipe must not hold the server up.
-    #[expect(clippy::disallowed_methods, reason = "it ends with the server")]
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     child
 }
