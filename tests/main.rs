@@ -14,8 +14,11 @@ mod malformed;
 mod nexmark;
 mod outage;
 mod pipelines;
+#[path = "../crates/connectors/src/postgres/server.rs"]
+mod postgres_server;
 mod program;
 mod random;
 mod real_time;
 mod remote;
+mod static_tables;
 mod tidy;

@@ -11,6 +11,7 @@
 //!
 //! The table reads and writes this machine's file system only; object stores are refused by name.
 
+mod bounds;
 pub(crate) mod codec;
 pub(crate) mod durable;
 mod infer;

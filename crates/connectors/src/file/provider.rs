@@ -33,6 +33,8 @@ use highwater_engine::source::PartitionReader;
 use object_store::path::Path as StorePath;
 use parking_lot::Mutex;
 
+use super::bounds::with_ranges;
+
 type OpenReaders = dyn Fn(&[usize], &[Expr]) -> Result<Vec<Box<dyn PartitionReader>>> + Send + Sync;
 
 /// A table that is read by partition readers.
@@ -229,7 +231,7 @@ impl TableProvider for ParquetTable {
         let mut source = ParquetSource::new(self.table_schema.clone());
         if let Some(filter) = conjunction(filters.iter().cloned()) {
             let columns = DFSchema::try_from(Arc::clone(self.table_schema.table_schema()))?;
-            source = source.with_predicate(state.create_physical_expr(filter, &columns)?);
+            source = source.with_predicate(state.create_physical_expr(with_ranges(filter)?, &columns)?);
         }
         let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let positions = wanted.iter().filter_map(|column| self.order.iter().position(|at| at == column)).collect();

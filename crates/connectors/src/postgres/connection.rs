@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use highwater_engine::error::{EngineError, Result};
 use parking_lot::Mutex;
@@ -14,6 +15,12 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::PostgresOptions;
 use super::columns::ServerColumn;
+
+/// After so long without a word a machine is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A machine that confirms nothing for so long is taken for gone.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Connections that wait for the next query.
 const IDLE: usize = 2;
@@ -146,6 +153,7 @@ impl Database {
         }
         self.check_tls(&config, url)?;
         config.ssl_mode(SslMode::Disable).application_name("highwater").connect_timeout(options.connect_timeout);
+        config.keepalives_idle(KEEPALIVE).tcp_user_timeout(SILENCE);
         let timeout_ms = options.query_timeout.map_or(0, |timeout| timeout.as_millis());
         config.options(format!("-c default_transaction_read_only=on -c statement_timeout={timeout_ms}"));
         if let Some(user) = &options.user {

@@ -61,6 +61,10 @@ impl Server {
 
     /// Stops it: its port refuses connections then.
     pub(crate) fn stop(&mut self) {
+        // One that was waited for is gone, and its number may be another's.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         // Fast: it ends the sessions there are and writes what it must.
         let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
@@ -92,7 +96,6 @@ fn run(programs: &Path, folder: &Path, port: u16) -> Child {
         assert!(log.read_line(&mut said).expect("its log") > 0, "postgres has ended: {said}");
     }
     // Nobody reads on, and a full pipe must not hold the server up.
-    #[expect(clippy::disallowed_methods, reason = "it ends with the server")]
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     child
 }
@@ -102,9 +105,8 @@ fn programs() -> Option<PathBuf> {
     if let Ok(folder) = std::env::var("HIGHWATER_POSTGRES_BIN") {
         return Some(folder.into());
     }
-    let mut found: Vec<PathBuf> = glob::glob("/usr/lib/postgresql/*/bin/initdb").ok()?.flatten().collect();
-    found.sort();
-    Some(found.pop()?.parent()?.to_owned())
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|version| version.path().join("bin"));
+    versions.filter(|programs| programs.join("initdb").exists()).max()
 }
 
 /// Whom PostgreSQL can run as: it refuses to run as root.

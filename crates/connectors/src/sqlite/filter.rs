@@ -24,14 +24,20 @@ const MAX_PARAMS: usize = 30_000;
 /// What SQLite makes of filters on one table.
 #[derive(Debug, Clone)]
 pub(super) struct SqliteFilter {
-    affinities: HashMap<String, DataType>,
+    /// None while they are not known.
+    affinities: Option<HashMap<String, DataType>>,
     params_left: usize,
 }
 
 impl SqliteFilter {
     /// For a table whose columns have these affinities.
     pub(super) fn new(affinities: HashMap<String, DataType>) -> Self {
-        Self { affinities, params_left: MAX_PARAMS }
+        Self { affinities: Some(affinities), params_left: MAX_PARAMS }
+    }
+
+    /// For a table that nobody has looked at: what can be pushed if its columns are as the values are.
+    pub(super) fn planned() -> Self {
+        Self { affinities: None, params_left: MAX_PARAMS }
     }
 
     /// Whether it applies the filter.
@@ -42,7 +48,12 @@ impl SqliteFilter {
     fn value(&mut self, column: &str, value: &ScalarValue) -> Option<Value> {
         self.params_left = self.params_left.checked_sub(1)?;
         let data_type = value.data_type();
-        match self.affinities.get(column)? {
+        let affinity = match &self.affinities {
+            Some(affinities) => affinities.get(column)?.clone(),
+            None if data_type.is_integer() => DataType::Int64,
+            None => data_type.clone(),
+        };
+        match affinity {
             DataType::Int64 if data_type.is_integer() => match value.cast_to(&DataType::Int64).ok()? {
                 ScalarValue::Int64(Some(number)) => Some(Value::Integer(number)),
                 _ => None,

@@ -107,6 +107,11 @@ impl MemoryTable {
         self.content.lock().input.len()
     }
 
+    /// A batch that was added.
+    pub fn input(&self, at: usize) -> RecordBatch {
+        self.content.lock().input[at].1.clone()
+    }
+
     /// The columns.
     pub fn columns(&self) -> SchemaRef {
         Arc::clone(&self.schema)

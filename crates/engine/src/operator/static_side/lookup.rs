@@ -123,6 +123,10 @@ impl LookupCache {
             *self = Self::default();
             return;
         };
+        if self.chunks.back().is_some_and(|chunk| chunk.read_ms > ages.now_ms) {
+            // The clock was put back: how old anything is cannot be told.
+            *self = Self::default();
+        }
         while self.chunks.front().is_some_and(|chunk| chunk.read_ms < ages.usable_from_ms) {
             self.forget_oldest();
         }
@@ -238,4 +242,67 @@ fn together(entries: &[Entry], schema: &SchemaRef) -> Result<RecordBatch> {
         return Ok(RecordBatch::new_empty(Arc::clone(schema)));
     }
     Ok(interleave_record_batch(&chunks, &rows)?.with_schema(Arc::clone(schema))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::row::{RowConverter, SortField};
+
+    use super::*;
+
+    fn key_columns(values: &[Option<i64>]) -> KeyColumns {
+        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(values.to_vec()))];
+        let converter = RowConverter::new(vec![SortField::new(DataType::Int64)]).unwrap();
+        KeyColumns { keys: converter.convert_columns(&columns).unwrap(), columns }
+    }
+
+    /// A table of the even numbers, asked for these keys in a batch at `now_ms` that takes rows of the last ten
+    /// milliseconds for new and those of the last hundred for usable: what is found, and how many keys were asked for.
+    fn found(cache: &mut LookupCache, now_ms: i64, keys: &[Option<i64>]) -> (usize, u64) {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+        let ages = Ages { now_ms, fresh_from_ms: now_ms - 10, usable_from_ms: now_ms - 100 };
+        cache.begin(Some(ages));
+        let ask = |values: &[Vec<ScalarValue>]| {
+            assert!(!values[0].is_empty() && values[0].iter().all(|value| !value.is_null()));
+            // More rows than were asked for, as of a table that filters coarsely.
+            let rows: Vec<Option<i64>> = (0..2000).filter(|id| id % 2 == 0).map(Some).collect();
+            let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(rows.clone()))];
+            Ok(Answer { rows: RecordBatch::try_new(Arc::clone(&schema), columns)?, keys: key_columns(&rows).keys })
+        };
+        let rows = cache.rows(&Wanted::new(key_columns(keys)), ages, &schema, 1 << 20, Some(&ask)).unwrap();
+        (rows.num_rows(), cache.asked())
+    }
+
+    #[test]
+    fn keys_are_asked_for_once_until_they_are_due() {
+        let mut cache = LookupCache::default();
+        let keys = [Some(2), Some(3), None, Some(2), Some(4)];
+        assert_eq!(found(&mut cache, 1000, &keys), (2, 3));
+        assert_eq!(found(&mut cache, 1010, &keys), (2, 0));
+        assert_eq!(found(&mut cache, 1010, &[Some(4), Some(6)]), (2, 1));
+        assert_eq!(cache.counts().0, 4);
+        // Due, asked anew; what was read first leaves when it is of no use any more.
+        assert_eq!(found(&mut cache, 1015, &keys), (2, 3));
+        assert_eq!(found(&mut cache, 1111, &[Some(6)]), (1, 1));
+        assert_eq!(cache.counts(), (4, 3, cache.size_bytes));
+        assert_eq!(found(&mut cache, 2000, &[None]), (0, 0));
+        assert_eq!(cache.counts(), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_makes_keys_due() {
+        let mut cache = LookupCache::default();
+        assert_eq!(found(&mut cache, 1000, &[Some(2)]), (1, 1));
+        assert_eq!(found(&mut cache, 400, &[Some(2)]), (1, 1));
+    }
+
+    #[test]
+    fn many_keys_are_asked_for_in_several_queries() {
+        let mut cache = LookupCache::default();
+        let keys: Vec<Option<i64>> = (0..2000).rev().map(Some).collect();
+        assert_eq!(found(&mut cache, 1000, &keys), (1000, 2000));
+        assert_eq!(cache.chunks.len(), 2);
+    }
 }

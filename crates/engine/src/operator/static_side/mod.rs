@@ -135,7 +135,9 @@ impl StaticSide {
         if kept.refresh.is_zero() {
             kept.table = None;
         }
-        kept.is_due = kept.table.is_none() || (!kept.is_younger_than(kept.refresh) && now_ms >= kept.retry_ms);
+        let is_old = !kept.is_younger_than(kept.refresh);
+        let is_too_old = !kept.is_younger_than(self.settings.max_age(kept.refresh));
+        kept.is_due = kept.table.is_none() || is_too_old || (is_old && now_ms >= kept.retry_ms);
         if kept.lookup.is_none() && self.settings.lookup == LookupMode::Always && self.can_look_up()? {
             kept.lookup = Some(LookupCache::default());
         }

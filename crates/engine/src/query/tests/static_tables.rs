@@ -60,6 +60,28 @@ fn rows_are_kept_until_they_are_due() {
 }
 
 #[test]
+fn real_time_keeps_rows_for_a_second_unless_it_is_told() {
+    // The clock stands still: what is kept for a second is kept for good.
+    let check = |options: &str, reads_each_batch: bool| {
+        let mut script = growing(options).add("ev", &rows(&[("a", 1, 0)]));
+        script.settings.query.trigger = Trigger::RealTime(Duration::from_millis(5));
+        let stream = script.table("ev");
+        let first = stream.input(0);
+        script
+            .process_until(|progress| {
+                stream.add("0", first.clone());
+                progress.len() >= 4
+            })
+            .unwrap();
+        let batches = script.progress().iter().filter(|progress| progress.num_input_rows > 0).count();
+        let reads = script.table("names").reads();
+        assert_eq!(reads, if reads_each_batch { batches } else { 1 }, "{options}");
+    };
+    check("'lookup' = 'auto'", false);
+    check("'cache.refresh' = '0 seconds'", true);
+}
+
+#[test]
 fn a_restart_reads_the_table() {
     let script = run(growing("'cache.refresh' = '1 day'"), 2).forget_progress();
     let script = run(script, 1);
