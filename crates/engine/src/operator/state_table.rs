@@ -22,6 +22,7 @@ use super::aggregate::state_table::GroupTable;
 use super::kept_rows::Expiry;
 use super::kept_rows::stored::{gone_us, split_key};
 use super::keyed::{InputSpec, row_converter};
+use super::top::state_table::TopTable;
 use super::{EMIT_ROWS, NO_EXPIRY, PhysicalExprRef};
 use crate::error::{EngineError, Result};
 use crate::plan::describe::plain;
@@ -44,6 +45,8 @@ pub(crate) enum StateLayout {
     Groups(GroupTable),
     /// Rows kept as they are.
     Rows(RowTable),
+    /// The first rows of partitions.
+    First(TopTable),
     /// One number: how many rows passed.
     Count,
 }
@@ -97,6 +100,7 @@ impl StateTable {
     pub(crate) fn schema(&self) -> SchemaRef {
         let (columns, more): (Vec<Arc<Field>>, Vec<Field>) = match &self.layout {
             StateLayout::Groups(groups) => (groups.columns(), vec![time_field("_expiry"), shard_field()]),
+            StateLayout::First(rows) => (rows.columns(), vec![time_field("_expiry"), shard_field()]),
             StateLayout::Rows(rows) => {
                 let mut more = vec![time_field("_time")];
                 more.extend(rows.has_marks.then(|| Field::new("_matched", DataType::Boolean, false)));
@@ -167,6 +171,7 @@ impl StateTable {
     fn columns(&self, page: &Page) -> Result<Vec<ArrayRef>> {
         match &self.layout {
             StateLayout::Groups(groups) => groups.read(page),
+            StateLayout::First(rows) => rows.read(page),
             StateLayout::Rows(rows) => rows.read(page),
             StateLayout::Count => {
                 let count = |bytes: &Vec<u8>| {
