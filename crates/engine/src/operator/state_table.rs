@@ -24,6 +24,7 @@ use super::kept_rows::stored::{gone_us, split_flags, split_key};
 use super::keyed::InputSpec;
 use super::layout::History;
 use super::layout::codec::{KeyCodec, ValueCodec};
+use super::top::state_table::TopTable;
 use super::{EMIT_ROWS, NO_EXPIRY, PhysicalExprRef};
 use crate::error::{EngineError, Result};
 use crate::plan::describe::plain;
@@ -49,6 +50,8 @@ pub(crate) enum StateLayout {
     Groups(GroupTable),
     /// Rows kept as they are.
     Rows(RowTable),
+    /// The first rows of partitions.
+    First(TopTable),
     /// One number: how many rows passed.
     Count,
 }
@@ -106,6 +109,7 @@ impl StateTable {
     pub(crate) fn schema(&self) -> SchemaRef {
         let (columns, more): (Vec<Arc<Field>>, Vec<Field>) = match &self.layout {
             StateLayout::Groups(groups) => (groups.columns(), vec![time_field("_expiry"), shard_field()]),
+            StateLayout::First(rows) => (rows.columns(), vec![time_field("_expiry"), shard_field()]),
             StateLayout::Rows(rows) => {
                 let mut more = vec![time_field("_time")];
                 more.extend(rows.has_marks.then(|| Field::new("_matched", DataType::Boolean, false)));
@@ -178,6 +182,7 @@ impl StateTable {
             StateLayout::Groups(groups) => {
                 groups.read(page, self.history.as_ref().map(|(history, _)| history.as_ref()))
             }
+            StateLayout::First(rows) => rows.read(page),
             StateLayout::Rows(rows) => rows.read(page, self.history.as_ref()),
             StateLayout::Count => {
                 let count = |bytes: &Vec<u8>| {

@@ -381,6 +381,19 @@ fn place_of(name: &str, tokens: &[TokenWithSpan]) -> Option<Span> {
     tokens.iter().find(is_name).map(span_of)
 }
 
+/// DataFusion's refusal of two columns of one name, in our words.
+fn same_name_twice(text: &str, tokens: &[TokenWithSpan]) -> Option<EngineError> {
+    let rest = text.strip_prefix("Projections require unique expression names but the expression \"")?;
+    let (expr, _) = rest.split_once('"')?;
+    let name = expr.rsplit('.').next().unwrap_or(expr);
+    let message = format!("two columns of a select list are called '{name}'");
+    let error = match place_of(name, tokens) {
+        Some(span) => EngineError::query_at(span, message),
+        None => EngineError::query(message),
+    };
+    Some(error.help("give one of them another name with AS: tables know their columns by name"))
+}
+
 /// A planning error with the place it is about.
 pub(crate) fn located(error: DataFusionError, tokens: &[TokenWithSpan]) -> EngineError {
     let diagnostic = error.diagnostic().and_then(|diagnostic| diagnostic.span);
@@ -407,6 +420,9 @@ pub(crate) fn located(error: DataFusionError, tokens: &[TokenWithSpan]) -> Engin
     }
     let planned = EngineError::from(error);
     let text = planned.to_string();
+    if let Some(error) = same_name_twice(&text, tokens) {
+        return error;
+    }
     let (message, help) = match text.split_once(".\nDid you mean ") {
         Some((message, near)) => (message.to_owned(), Some(format!("did you mean {near}"))),
         None => (text.replace('\n', " "), None),

@@ -134,7 +134,9 @@ impl Tables {
         OPENING.with_borrow_mut(|opening| opening.push(table.name.clone()));
         let planned = self.plan(flow);
         OPENING.with_borrow_mut(|opening| opening.pop());
-        Ok(nullable(planned?.plan.schema().as_arrow()))
+        let columns = nullable(planned?.plan.schema().as_arrow());
+        refuse_twins(flow, &columns)?;
+        Ok(columns)
     }
 
     /// Definitions of all tables, for the catalog; secrets stay references.
@@ -149,6 +151,21 @@ impl Tables {
         }
         Ok(definitions)
     }
+}
+
+/// Refuses a query that would give a table two columns of one name.
+fn refuse_twins(flow: &Flow, columns: &SchemaRef) -> Result<()> {
+    let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+    let is_twin = |at: usize| names[..at].iter().any(|known| known.eq_ignore_ascii_case(names[at]));
+    let Some(twin) = (0..names.len()).find(|at| is_twin(*at)) else { return Ok(()) };
+    Err(EngineError::query_at(
+        flow.span,
+        format!(
+            "the query of '{}' gives two columns '{}', and tables know their columns by name",
+            flow.name, names[twin]
+        ),
+    )
+    .help("select the columns one by one, one of the two with another name: SELECT a.k, b.k AS other_k"))
 }
 
 fn session_settings(configuration: &BTreeMap<String, String>) -> SessionSettings {

@@ -16,6 +16,7 @@
 
 mod groups;
 mod rows;
+pub(crate) mod state_table;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use arrow::row::{RowConverter, SortField};
 use super::kept_rows::Expiry;
 use super::keyed::{InputSpec, KeyedBatch, row_converter};
 use super::normal::normalized;
+use super::state_table::{StateLayout, StateTable};
 use super::{EMIT_ROWS, Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
 use crate::error::Result;
 use crate::sink::OutputMode;
@@ -34,6 +36,7 @@ use crate::state::ChangeSet;
 use groups::Groups;
 pub(crate) use rows::Ranking;
 use rows::{TopRow, TopRows};
+use state_table::TopTable;
 
 /// What the first rows of partitions are.
 #[derive(Debug)]
@@ -102,6 +105,10 @@ impl OperatorSpec for TopSpec {
 
     fn revises(&self) -> bool {
         self.output_mode != OutputMode::Append
+    }
+
+    fn state_tables(&self) -> Result<Vec<StateTable>> {
+        Ok(vec![StateTable::new(&self.id, StateLayout::First(TopTable::of(self)))])
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {

@@ -11,8 +11,11 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Which number a row has among those of its partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Ranking {
     /// Its place: 1, 2, 3.
     RowNumber,
@@ -30,6 +33,15 @@ impl Ranking {
             "rank" => Some(Self::Rank),
             "dense_rank" => Some(Self::DenseRank),
             _ => None,
+        }
+    }
+
+    /// The window function's name.
+    pub(super) fn function(self) -> &'static str {
+        match self {
+            Self::RowNumber => "row_number",
+            Self::Rank => "rank",
+            Self::DenseRank => "dense_rank",
         }
     }
 }

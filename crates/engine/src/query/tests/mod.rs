@@ -271,6 +271,16 @@ fn check_refusal(sql: &str, expected: &str) {
 #[test]
 fn what_is_wrong_is_said_with_its_place_and_a_way_out() {
     check_refusal(
+        "CREATE STREAMING TABLE t AS SELECT k, v, k FROM STREAM ev",
+        "3:36: two columns of a select list are called 'k'; help: give one of them another name with AS: tables know their \
+         columns by name",
+    );
+    check_refusal(
+        "CREATE STREAMING TABLE t AS SELECT a.*, b.* FROM STREAM ev AS a JOIN STREAM ev AS b ON a.k = b.k",
+        "3:1: the query of 't' gives two columns 'k', and tables know their columns by name; help: select the columns one by \
+         one, one of the two with another name: SELECT a.k, b.k AS other_k",
+    );
+    check_refusal(
         "CREATE FLOW f AS INSERT INTO out SELECT amuont, vv FROM STREAM ev",
         "3:41: column 'amuont' cannot be resolved; help: there are: k, v, ts",
     );

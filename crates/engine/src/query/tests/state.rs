@@ -124,3 +124,28 @@ fn what_cannot_be_read_is_told_with_a_way_out() {
     );
     assert!(refusal.is_some_and(|refusal| refusal.contains("help: state(...) is for highwater sql")));
 }
+
+#[test]
+fn the_first_rows_of_keys_are_read() {
+    let mut script = update(
+        "SELECT k, v, rn FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY v DESC) AS rn FROM STREAM ev)
+         WHERE rn <= 2",
+    );
+    script.settings.query.state_memory_bytes = 1;
+    let script = script
+        .add("ev", &rows(&[("a", 1, 0), ("a", 2, 0), ("a", 3, 0), ("b", 4, 0)]))
+        .process()
+        .add("ev", &rows(&[("a", 9, 0)]))
+        .process();
+    let sql = "SELECT k, v, `row_number`, _expiry FROM state('f', 'top-0'";
+    check(&script, &format!("{sql})"), &["a 3 2 null", "a 9 1 null", "b 4 1 null"]);
+    check(&script, &format!("{sql}, 0)"), &["a 2 2 null", "a 3 1 null", "b 4 1 null"]);
+    check(&script, "SELECT operatorName, rows FROM state('f')", &["windowGroupLimit 3"]);
+    let window = flow(
+        "SELECT k, rn FROM (SELECT k, ts, row_number() OVER (PARTITION BY ts, k ORDER BY v) AS rn
+                            FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 10 SECONDS) WHERE rn = 1",
+    )
+    .add("ev", &rows(&[("a", 1, 5), ("a", 2, 5), ("b", 3, 7)]))
+    .process();
+    check(&window, "SELECT k, v, _expiry FROM state('f', 'top-0')", &["a 1 00:00:05", "b 3 00:00:07"]);
+}
