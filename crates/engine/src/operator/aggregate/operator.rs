@@ -320,10 +320,11 @@ impl Operator for AggregateOperator {
     }
 
     fn process(&mut self, _: usize, batch: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
-        self.bring_forward(batch)?;
+        // Before anything of this batch is in memory, which is not marked as changed until the end.
         if self.is_full(batch.len()) {
             self.spill()?;
         }
+        self.bring_forward(batch)?;
         let mut slots = Vec::with_capacity(batch.len());
         self.resolve(batch, &mut slots)?;
         self.states.update(&batch.columns, &slots)
