@@ -113,17 +113,18 @@ fn warnings(flow: &FlowDescription) -> Vec<String> {
     unbounded
         .map(|operator| {
             let keys = if operator.keys.is_empty() { "one row".to_owned() } else { operator.keys.join(", ") };
-            format!("nothing bounds the state of operator {} ({keys}): {}", operator.id, advice(&operator.bound))
+            format!("nothing bounds the state of operator {} ({keys}): {}", operator.id, advice(operator))
         })
         .collect()
 }
 
-fn advice(bound: &StateBound) -> &'static str {
-    match bound {
+fn advice(operator: &StatefulOperator) -> &'static str {
+    match operator.bound {
         StateBound::NothingInCompleteMode => "output mode complete keeps every group",
-        _ => {
+        _ if operator.takes_ttl => {
             "it keeps a row for every key there ever was; a watermark and a window of event time let old ones go, or a ttl"
         }
+        _ => "it keeps a row for every key there ever was; a watermark and a window of event time let old ones go",
     }
 }
 
@@ -142,7 +143,7 @@ fn report(flow: &FlowDescription) -> String {
     for operator in &flow.operators {
         let keys = if operator.keys.is_empty() { "none".to_owned() } else { operator.keys.join(", ") };
         text += &format!("  state      {} ({}) by {keys}\n", operator.id, operator.name);
-        text += &format!("             {}\n", bounded_by(&operator.bound));
+        text += &format!("             {}\n", bounded_by(operator));
     }
     if flow.operators.is_empty() {
         text += "  state      none\n";
@@ -152,8 +153,8 @@ fn report(flow: &FlowDescription) -> String {
     text
 }
 
-fn bounded_by(bound: &StateBound) -> String {
-    match bound {
+fn bounded_by(operator: &StatefulOperator) -> String {
+    match &operator.bound {
         StateBound::Watermark { columns, until, .. } => {
             format!("bounded: a row goes when the watermark of {} passes {until}", columns.join(", "))
         }
@@ -161,7 +162,7 @@ fn bounded_by(bound: &StateBound) -> String {
         StateBound::Rows { rows: 1 } => "bounded: it is one row".to_owned(),
         StateBound::Rows { rows } => format!("bounded: there are never more than {rows} rows"),
         StateBound::Target { keeps } => format!("grows with its target: it keeps {keeps}"),
-        other => format!("not bounded: {}", advice(other)),
+        _ => format!("not bounded: {}", advice(operator)),
     }
 }
 
@@ -183,7 +184,7 @@ fn write_operators(flows: &[FlowDescription], out: &mut impl Write) -> Result<()
         ("operator", texts(rows.iter().map(|(_, operator)| Some(operator.id.clone())))),
         ("name", texts(rows.iter().map(|(_, operator)| Some(operator.name.clone())))),
         ("keys", texts(rows.iter().map(|(_, operator)| Some(operator.keys.join(", "))))),
-        ("bound", texts(rows.iter().map(|(_, operator)| Some(bounded_by(&operator.bound))))),
+        ("bound", texts(rows.iter().map(|(_, operator)| Some(bounded_by(operator))))),
     ];
     write_columns(Format::Csv, columns, out)
 }

@@ -25,6 +25,9 @@ pub struct StatefulOperator {
     pub keys: Vec<String>,
     /// What keeps its state from growing for ever.
     pub bound: StateBound,
+    /// Whether a time to live could.
+    #[serde(skip)]
+    pub takes_ttl: bool,
     /// Everything its state rows depend on: with another text, state of a checkpoint is migrated or does not fit.
     pub fingerprint: String,
 }
@@ -117,6 +120,7 @@ fn stateful_operator(stage: &OperatorStage, plan: &StreamingPlan) -> StatefulOpe
         name: spec.spark_name().to_owned(),
         keys: keys.iter().map(|name| plain(name)).collect(),
         bound,
+        takes_ttl: spec.takes_ttl(),
         fingerprint: spec.fingerprint(),
     }
 }
