@@ -147,6 +147,18 @@ impl ChangeSet {
         }
     }
 
+    /// Adds the puts of another set whose keys are still wanted, in their order.
+    pub(crate) fn append_puts(&mut self, other: &Self, is_wanted: impl Fn(&[u8]) -> bool) -> Result<()> {
+        other.visit(|change| {
+            if let Change::Put(key, value) = change
+                && is_wanted(key)
+            {
+                self.push_put(key, value);
+            }
+            Ok(())
+        })
+    }
+
     /// Says that the puts since the last call have ascending keys, each once: see [`ChangeSet::merge_puts`].
     pub(crate) fn end_run(&mut self) {
         let rope = &mut self.kinds[Kind::Put as usize];

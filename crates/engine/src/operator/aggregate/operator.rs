@@ -15,7 +15,7 @@ use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
-use crate::state::{Change, ChangeSet, key};
+use crate::state::{ChangeSet, key};
 
 /// One worker's groups.
 pub(crate) struct AggregateOperator {
@@ -384,13 +384,8 @@ impl Operator for AggregateOperator {
         match below {
             None => changes.append(spilled),
             // What expired after it was spilled must not come back.
-            Some(below) => spilled.visit(|change| {
-                if let Change::Put(stored_key, value) = change
-                    && key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below)
-                {
-                    changes.push_put(stored_key, value);
-                }
-                Ok(())
+            Some(below) => changes.append_puts(&spilled, |stored_key| {
+                key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below)
             })?,
         }
         let times: Vec<i64> = self.buckets.keys().copied().collect();

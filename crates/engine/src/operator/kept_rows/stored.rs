@@ -6,7 +6,7 @@ use super::{KeptRows, NONE, Reach, Row, RowRef, window_of};
 use crate::error::{EngineError, Result};
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash};
 use crate::operator::{EMIT_ROWS, NO_EXPIRY};
-use crate::state::{Change, ChangeSet, StateStore, key};
+use crate::state::{ChangeSet, StateStore, key};
 
 /// Bytes behind the row's key in a stored key: time and sequence.
 const SUFFIX_BYTES: usize = 16;
@@ -168,15 +168,9 @@ impl KeptRows {
         self.counts.take_changes(changes);
         let (first_kept, dropped) = (self.first_kept(), std::mem::take(&mut self.dropped));
         let spilled = std::mem::replace(&mut self.spilled, self.place.change_set());
-        spilled.visit(|change| {
-            // What expired or was dropped after it was spilled must not come back.
-            if let Change::Put(stored_key, value) = change
-                && !dropped.contains(stored_key)
-                && key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= first_kept)
-            {
-                changes.push_put(stored_key, value);
-            }
-            Ok(())
+        // What expired or was dropped after it was spilled must not come back.
+        changes.append_puts(&spilled, |stored_key| {
+            !dropped.contains(stored_key) && key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= first_kept)
         })?;
         dropped.iter().for_each(|stored_key| changes.push_delete(stored_key));
         let dirty = std::mem::take(&mut self.dirty);

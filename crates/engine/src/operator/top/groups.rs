@@ -10,7 +10,7 @@ use crate::error::{EngineError, Result};
 use crate::operator::keyed::{KeyedBatch, shard_of_hash};
 use crate::operator::row_counts::RowCounts;
 use crate::operator::{EMIT_ROWS, OperatorCounts, Place};
-use crate::state::{Change, ChangeSet, key};
+use crate::state::{ChangeSet, key};
 
 /// Memory of a partition beside its key and rows.
 const GROUP_BYTES: usize = 128;
@@ -146,14 +146,7 @@ impl Groups {
         self.held_bytes = self.held_bytes.saturating_sub(gone.iter().map(bytes).sum());
         self.dirty.retain(|key| *key >= to);
         let mut spilled = self.place.change_set();
-        std::mem::take(&mut self.spilled).visit(|change| {
-            if let Change::Put(key, value) = change
-                && key >= to.as_slice()
-            {
-                spilled.push_put(key, value);
-            }
-            Ok(())
-        })?;
+        spilled.append_puts(&self.spilled, |key| key >= to.as_slice())?;
         self.spilled = spilled;
         let gone = self.rows.buckets().filter(|(bucket, _)| *bucket <= bound);
         self.batch.rows_removed += gone.map(|(_, rows)| rows).sum::<u64>();

@@ -149,16 +149,21 @@ fn joins_of_the_same_table_see_the_same_rows() {
     script.check("out", &["1 x"]);
 }
 
+/// What is said of a table with these options, which is joined to a stream.
+fn check_refusal(options: &str, expected: &str) {
+    let refusal = StreamScript::refusal(&format!(
+        "CREATE TABLE ev (k STRING) USING test; CREATE TABLE n (id STRING) USING test OPTIONS ({options});
+         CREATE SINK out USING test; CREATE FLOW f AS INSERT INTO out SELECT k FROM STREAM ev JOIN n ON k = id",
+    ));
+    let refusal = refusal.unwrap();
+    assert!(refusal.contains(expected), "{refusal}");
+}
+
 #[test]
 fn options_that_are_wrong_are_refused() {
-    let refusal = StreamScript::refusal(
-        "CREATE TABLE ev (k STRING) USING test; CREATE TABLE n (id STRING) USING test OPTIONS ('cache.refersh' = '1 s');
-         CREATE SINK out USING test; CREATE FLOW f AS INSERT INTO out SELECT k FROM STREAM ev JOIN n ON k = id",
-    );
-    let refusal = refusal.unwrap();
-    assert!(
-        refusal.contains("table n has no option 'cache.refersh'; help: did you mean 'cache.refresh'?"),
-        "{refusal}"
+    check_refusal(
+        "'cache.refersh' = '1 s'",
+        "table n has no option 'cache.refersh'; help: did you mean 'cache.refresh'?",
     );
 }
 
@@ -267,15 +272,8 @@ fn what_depends_on_other_keys_is_not_looked_up() {
         script.settings.query.trigger = Trigger::AvailableNow;
         script.process_fails("does not fit into its cache of 20 bytes");
     }
-    let refusal = StreamScript::refusal(
-        "CREATE TABLE ev (k STRING) USING test; CREATE TABLE n (id STRING) USING test OPTIONS ('lookup' = 'always');
-         CREATE SINK out USING test; CREATE FLOW f AS INSERT INTO out SELECT k FROM STREAM ev JOIN n ON k = id",
-    );
-    let refusal = refusal.unwrap();
-    assert!(
-        refusal.contains("the static side of a join, 'n', cannot be asked for the rows of single keys"),
-        "{refusal}"
-    );
+    let expected = "the static side of a join, 'n', cannot be asked for the rows of single keys";
+    check_refusal("'lookup' = 'always'", expected);
 }
 
 #[test]
