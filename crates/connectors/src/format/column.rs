@@ -263,14 +263,18 @@ impl Column {
         self.nulls.push_valid();
     }
 
-    /// Forgets all rows from `len` on; does nothing if there are fewer.
+    /// Forgets all rows from `len` on, and what a struct that was not finished has begun there.
     pub(super) fn truncate(&mut self, len: usize) {
+        // The columns of a struct may be ahead of it.
+        if let Values::Struct(fields) = &mut self.values {
+            fields.iter_mut().for_each(|field| field.truncate(len));
+        }
         if len >= self.len() {
             return;
         }
         self.nulls.truncate(len);
         match &mut self.values {
-            Values::Null => {}
+            Values::Null | Values::Struct(_) => {}
             Values::Boolean(v) => v.truncate(len),
             Values::Int8(v) => v.truncate(len),
             Values::Int16(v) => v.truncate(len),
@@ -291,7 +295,6 @@ impl Column {
                 }
                 views.truncate(len);
             }
-            Values::Struct(fields) => fields.iter_mut().for_each(|field| field.truncate(len)),
             Values::List { offsets, item } => {
                 offsets.truncate(len + 1);
                 item.truncate(last(offsets) as usize);

@@ -10,7 +10,7 @@
 //!
 //! Machine-written records have the same keys in the same order, record after record. The direct path remembers the
 //! bytes between one value and the next (`,"user_id":`), compares them in a few words, and so knows the column without
-//! looking at the key. Values nobody needs are still checked to the last byte, since Spark gives no row for a record
+//! looking at the key; objects that fill a struct are walked like the record itself. Values nobody needs are still checked to the last byte, since Spark gives no row for a record
 //! with a syntax error in them. Whatever is not plain, standard, fitting JSON goes to the full parser: escapes aside,
 //! the direct path never decides that a record is malformed. `direct_and_full_agree` tests that both say the same.
 //!
@@ -31,7 +31,6 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use chrono_tz::Tz;
 
-use self::direct::Keys;
 use self::full::Parsed;
 use self::shape::{Members, Shape};
 use super::column::{Column, Value, columns, nullable};
@@ -110,7 +109,6 @@ struct JsonDecoder {
     columns: Vec<Column>,
     corrupt_column: Option<usize>,
     times: Times,
-    keys: Keys,
     rows: usize,
     bytes_since_check: usize,
     options: JsonOptions,
@@ -134,7 +132,6 @@ impl JsonDecoder {
             schema: Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
             corrupt_column,
             times,
-            keys: Keys::default(),
             rows: 0,
             bytes_since_check: 0,
             options,

@@ -11,8 +11,8 @@ use super::{JsonDecoder, Members};
 const WORDS: usize = 4;
 const PREFIX_BYTES: usize = WORDS * 8;
 
-/// The keys of an earlier record, in its order.
-#[derive(Debug, Default)]
+/// The keys of an object of an earlier record, in its order.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Keys {
     expected: Vec<ExpectedKey>,
     /// How many records to let pass before learning again, so that mixed records do not cost a learning each.
@@ -21,7 +21,7 @@ pub(super) struct Keys {
 }
 
 /// What stands between the value before and the value of a key: `,"user_id":`, with its white space.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ExpectedKey {
     /// The text and its mask, if it is short enough to be compared in words.
     words: [u64; WORDS],
@@ -68,8 +68,12 @@ impl ExpectedKey {
 
 /// What the walk finds where a key may stand.
 enum Next<'a> {
-    Key { name: &'a [u8], value: usize },
-    End,
+    Key {
+        name: &'a [u8],
+        value: usize,
+    },
+    /// The position behind the object.
+    End(usize),
 }
 
 impl JsonDecoder {
@@ -79,57 +83,79 @@ impl JsonDecoder {
         if !is_ascii(record) && std::str::from_utf8(record).is_err() {
             return Err(Unusual);
         }
-        let (mut at, mut key, mut filled, mut guessed) = (0, 0, 0, true);
-        loop {
-            let column = match self.keys.expected.get(key) {
+        Walk { record, times: &mut self.times }.object(&mut self.members, &mut self.columns, self.rows, 0, 0)?;
+        Ok(())
+    }
+}
+
+/// One walk over a record.
+struct Walk<'a> {
+    record: &'a [u8],
+    times: &'a mut Times,
+}
+
+impl Walk<'_> {
+    /// Appends the object at `at`, around which `depth` others are open, to columns of `rows` rows: a value to each. The
+    /// position behind the object.
+    #[inline]
+    fn object(
+        &mut self,
+        members: &mut Members,
+        columns: &mut [Column],
+        rows: usize,
+        at: usize,
+        depth: usize,
+    ) -> Result<usize, Unusual> {
+        let (record, start) = (self.record, at);
+        let (mut at, mut key, mut filled, mut guessed) = (at, 0, 0, true);
+        let end = loop {
+            let column = match members.keys.expected.get(key) {
                 Some(expected) if expected.stands_at(record, at) => {
                     at += expected.text.len();
                     key += 1;
                     expected.column
                 }
-                _ => match next_key(record, at)? {
-                    Next::End => break,
+                _ => match next_key(record, at, at == start)? {
+                    Next::End(end) => break end,
                     Next::Key { name, value } => {
                         at = value;
                         guessed = false;
-                        key = self.keys.after(key, name);
-                        self.members.find(name)
+                        key = members.keys.after(key, name);
+                        members.find(name)
                     }
                 },
             };
             at = match column {
-                None => skip(record, at)?,
+                None => skip(record, at, depth)?,
                 Some(i) => {
-                    let column = &mut self.columns[i];
+                    let column = &mut columns[i];
                     // A key that comes twice.
-                    if column.len() != self.rows {
+                    if column.len() != rows {
                         return Err(Unusual);
                     }
                     filled += 1;
-                    read(column, &self.members.shapes[i], &mut self.times, record, at)?
+                    self.value(column, &mut members.shapes[i], at, depth)?
                 }
             };
-        }
-        if filled < self.columns.len() {
-            let rows = self.rows;
-            self.columns.iter_mut().filter(|column| column.len() == rows).for_each(Column::push_null);
+        };
+        if filled < columns.len() {
+            columns.iter_mut().filter(|column| column.len() == rows).for_each(Column::push_null);
         }
         if !guessed {
-            self.keys.learn(record, &self.members);
+            members.learn(record, start, depth);
         }
-        Ok(())
+        Ok(end)
     }
 }
 
-/// The next key or the end of the object: from the start of the record if `at` is 0, else from behind a value.
-fn next_key(record: &[u8], at: usize) -> Result<Next<'_>, Unusual> {
+/// The next key or the end of the object: from the start of the object if it is the `first`, else from behind a value.
+fn next_key(record: &[u8], at: usize, first: bool) -> Result<Next<'_>, Unusual> {
     let start = white_space(record, at);
-    let first = at == 0;
     let at = white_space(record, start + 1);
     match record.get(start) {
-        Some(b'{') if first && record.get(at) == Some(&b'}') => return Ok(Next::End),
+        Some(b'{') if first && record.get(at) == Some(&b'}') => return Ok(Next::End(at + 1)),
         Some(b'{') if first => {}
-        Some(b'}') if !first => return Ok(Next::End),
+        Some(b'}') if !first => return Ok(Next::End(start + 1)),
         Some(b',') if !first => {}
         _ => return Err(Unusual),
     }
@@ -151,22 +177,25 @@ impl Keys {
         let ahead = self.expected.iter().skip(key).position(|expected| *expected.name == *name);
         ahead.map_or(key.max(1), |ahead| key + ahead + 1)
     }
+}
 
-    /// Remembers the keys of a record that was read to its end.
+impl Members {
+    /// Remembers the keys of the object at `at` of a record that was read to its end.
     #[cold]
-    fn learn(&mut self, record: &[u8], members: &Members) {
-        if self.patience > 0 {
-            self.patience -= 1;
+    fn learn(&mut self, record: &[u8], mut at: usize, depth: usize) {
+        if self.keys.patience > 0 {
+            self.keys.patience -= 1;
             return;
         }
-        self.backoff = (self.backoff * 2 + 1).min(MAX_BACKOFF);
-        self.patience = self.backoff;
-        self.expected.clear();
-        let mut at = 0;
-        while let Ok(Next::Key { name, value }) = next_key(record, at) {
-            self.expected.push(ExpectedKey::new(&record[at..value], name, members.find(name)));
-            match skip(record, value) {
-                Ok(end) if self.expected.len() < MAX_KEYS => at = end,
+        self.keys.backoff = (self.keys.backoff * 2 + 1).min(MAX_BACKOFF);
+        self.keys.patience = self.keys.backoff;
+        self.keys.expected.clear();
+        let start = at;
+        while let Ok(Next::Key { name, value }) = next_key(record, at, at == start) {
+            let expected = ExpectedKey::new(&record[at..value], name, self.find(name));
+            self.keys.expected.push(expected);
+            match skip(record, value, depth) {
+                Ok(end) if self.keys.expected.len() < MAX_KEYS => at = end,
                 _ => return,
             }
         }
@@ -177,63 +206,89 @@ impl Keys {
 const MAX_KEYS: usize = 1024;
 const MAX_BACKOFF: u32 = 255;
 
-/// Reads the value at `at` into its column; the position behind it.
-#[inline]
-fn read(column: &mut Column, shape: &Shape, times: &mut Times, record: &[u8], at: usize) -> Result<usize, Unusual> {
-    let first = *record.get(at).ok_or(Unusual)?;
-    if first == b'n' {
-        column.push_null();
-        return literal(record, at, b"null");
-    }
-    let end = match (&mut column.values, shape) {
-        (Values::Bytes { .. } | Values::View { .. }, Shape::Text) if first == b'"' => {
-            let text = string(record, at + 1)?;
-            if text.escaped {
-                let mut plain = Vec::with_capacity(text.raw.len());
-                unescape(text.raw, &mut plain);
-                column.push_bytes(&plain);
-            } else {
-                column.push_text_of(record, at + 1, text.end - 1);
+impl Walk<'_> {
+    /// Reads the value at `at`, a member of an object around which `depth` others are open, into its column; the position
+    /// behind it.
+    #[inline]
+    fn value(&mut self, column: &mut Column, shape: &mut Shape, at: usize, depth: usize) -> Result<usize, Unusual> {
+        let record = self.record;
+        let first = *record.get(at).ok_or(Unusual)?;
+        if first == b'{'
+            && let Shape::Struct(members) = shape
+        {
+            return self.structure(column, members, at, depth + 1);
+        }
+        let times = &mut *self.times;
+        if first == b'n' {
+            column.push_null();
+            return literal(record, at, b"null");
+        }
+        let end = match (&mut column.values, &*shape) {
+            (Values::Bytes { .. } | Values::View { .. }, Shape::Text) if first == b'"' => {
+                let text = string(record, at + 1)?;
+                if text.escaped {
+                    let mut plain = Vec::with_capacity(text.raw.len());
+                    unescape(text.raw, &mut plain);
+                    column.push_bytes(&plain);
+                } else {
+                    column.push_text_of(record, at + 1, text.end - 1);
+                }
+                return Ok(text.end);
             }
-            return Ok(text.end);
-        }
-        (Values::Int64(values), _) => {
-            let (value, end) = integer(record, at)?;
-            values.push(value);
-            end
-        }
-        (Values::Int32(values), _) => narrow(values, record, at)?,
-        (Values::Int16(values), _) => narrow(values, record, at)?,
-        (Values::Float64(values), _) if first != b'"' => {
-            let (value, end) = double(record, at)?;
-            values.push(value);
-            end
-        }
-        (Values::Boolean(values), _) => {
-            let value = first == b't';
-            let end = literal(record, at, if value { b"true" } else { b"false" })?;
-            values.push(value);
-            end
-        }
-        (Values::Timestamp(values), Shape::Timestamp) if first == b'"' => {
-            let text = plain_string(record, at)?;
-            values.push(times.timestamp(text.0).ok_or(Unusual)?);
-            text.1
-        }
-        (Values::Timestamp(values), Shape::TimestampNtz) if first == b'"' => {
-            let text = plain_string(record, at)?;
-            values.push(times.timestamp_ntz(text.0).ok_or(Unusual)?);
-            text.1
-        }
-        (Values::Date(values), _) if first == b'"' => {
-            let text = plain_string(record, at)?;
-            values.push(date(times, text.0).ok_or(Unusual)?);
-            text.1
-        }
-        _ => return read_tree(column, shape, times, record, at),
-    };
-    column.pushed();
-    Ok(end)
+            (Values::Int64(values), _) => {
+                let (value, end) = integer(record, at)?;
+                values.push(value);
+                end
+            }
+            (Values::Int32(values), _) => narrow(values, record, at)?,
+            (Values::Int16(values), _) => narrow(values, record, at)?,
+            (Values::Float64(values), _) if first != b'"' => {
+                let (value, end) = double(record, at)?;
+                values.push(value);
+                end
+            }
+            (Values::Boolean(values), _) => {
+                let value = first == b't';
+                let end = literal(record, at, if value { b"true" } else { b"false" })?;
+                values.push(value);
+                end
+            }
+            (Values::Timestamp(values), Shape::Timestamp) if first == b'"' => {
+                let text = plain_string(record, at)?;
+                values.push(times.timestamp(text.0).ok_or(Unusual)?);
+                text.1
+            }
+            (Values::Timestamp(values), Shape::TimestampNtz) if first == b'"' => {
+                let text = plain_string(record, at)?;
+                values.push(times.timestamp_ntz(text.0).ok_or(Unusual)?);
+                text.1
+            }
+            (Values::Date(values), _) if first == b'"' => {
+                let text = plain_string(record, at)?;
+                values.push(date(times, text.0).ok_or(Unusual)?);
+                text.1
+            }
+            _ => return read_tree(column, shape, times, record, at, depth + 1),
+        };
+        column.pushed();
+        Ok(end)
+    }
+
+    /// Out of line, so that records without structs do not pay for the recursion.
+    #[inline(never)]
+    fn structure(
+        &mut self,
+        column: &mut Column,
+        members: &mut Members,
+        at: usize,
+        depth: usize,
+    ) -> Result<usize, Unusual> {
+        let rows = column.len();
+        let Values::Struct(fields) = &mut column.values else { return Err(Unusual) };
+        let end = self.object(members, fields, rows, at, depth)?;
+        column.pushed();
+        Ok(end)
+    }
 }
 
 #[inline]
@@ -249,15 +304,16 @@ fn plain_string(record: &[u8], at: usize) -> Result<(&[u8], usize), Unusual> {
     if text.escaped { Err(Unusual) } else { Ok((text.raw, text.end)) }
 }
 
-/// Nested values and the rarer types, by way of the full parser.
+/// Arrays, maps and the rarer types, by way of the full parser.
 fn read_tree(
     column: &mut Column,
     shape: &Shape,
     times: &mut Times,
     record: &[u8],
     at: usize,
+    depth: usize,
 ) -> Result<usize, Unusual> {
-    let mut parser = FullParser::inside(record, at, times);
+    let mut parser = FullParser::inside(record, at, depth, times);
     match parser.value(shape) {
         Ok(Fit::Good(value)) => column.push(value),
         _ => return Err(Unusual),

@@ -92,9 +92,9 @@ pub(super) fn with_parser<T>(
 }
 
 impl<'a> FullParser<'a> {
-    /// A parser at a position inside a record, for one nested value.
-    pub(super) fn inside(record: &'a [u8], at: usize, times: &'a mut Times) -> Self {
-        Self { record, at, depth: 1, times, misfit: None }
+    /// A parser at a position inside a record, for one nested value inside `depth` objects.
+    pub(super) fn inside(record: &'a [u8], at: usize, depth: usize, times: &'a mut Times) -> Self {
+        Self { record, at, depth, times, misfit: None }
     }
 
     pub(super) fn position(&self) -> usize {

@@ -60,7 +60,7 @@ fn field(name: &str, data_type: DataType) -> Field {
 }
 
 fn schema() -> Schema {
-    let ddl = "a INT, b STRING, c DOUBLE, d TIMESTAMP, e STRUCT<x: INT, y: ARRAY<STRING>>, f BOOLEAN, g BIGINT, \
+    let ddl = "a INT, b STRING, c DOUBLE, d TIMESTAMP, e STRUCT<x: INT, y: ARRAY<STRING>, z: STRUCT<u: STRING, v: BIGINT>>, f BOOLEAN, g BIGINT, \
                h MAP<STRING, INT>, i DECIMAL(10,2), j DATE, _corrupt_record STRING";
     let mut fields = highwater_engine::plan::ddl::parse_schema(ddl).expect("a schema").fields.to_vec();
     fields.push(Arc::new(field("view", DataType::Utf8View)));
@@ -144,6 +144,15 @@ const VALUES: &[&str] = &[
     "[1}",
     "[[[[1]]]]",
     "{\"a\":1",
+    // Structs: whole, in another order, with members that are missing, twice, of no column, or do not fit.
+    "{\"x\":1,\"y\":[\"a\"],\"z\":{\"u\":\"t\",\"v\":2}}",
+    "{ \"z\" : { \"v\" : 2 , \"u\" : null } , \"x\" : 1 }",
+    "{\"z\":null,\"w\":{\"x\":[{}]},\"x\":5}",
+    "{\"x\":1,\"x\":2}",
+    "{\"x\":1,\"z\":{\"v\":\"no number\",\"u\":{\"q\":[1]}}}",
+    "{\"x\":1,\"z\":{\"u\":\"t\"}",
+    "{\"x\":1,\"z\":{\"u\":\"t\",}}",
+    "{\"z\":[],\"x\":1}",
 ];
 
 const SPACES: &[&str] = &["", "", "", " ", "\n", "\t\r ", "\u{b}", ","];

@@ -316,13 +316,13 @@ pub(super) fn literal(record: &[u8], at: usize, word: &[u8]) -> Result<usize, Un
     if record.get(at..end) == Some(word) { Ok(end) } else { Err(Unusual) }
 }
 
-/// Any value that is not needed.
+/// Any value that is not needed, inside `depth` objects besides the record's own.
 #[inline]
-pub(super) fn skip(record: &[u8], at: usize) -> Result<usize, Unusual> {
+pub(super) fn skip(record: &[u8], at: usize, depth: usize) -> Result<usize, Unusual> {
     match record.get(at) {
         Some(b'"') => skip_string(record, at + 1),
         Some(b'-' | b'0'..=b'9') => number(record, at),
-        Some(b'{' | b'[') => nested(record, at),
+        Some(b'{' | b'[') => nested(record, at, depth),
         Some(b't') => literal(record, at, b"true"),
         Some(b'f') => literal(record, at, b"false"),
         Some(b'n') => literal(record, at, b"null"),
@@ -340,13 +340,14 @@ fn skip_string(record: &[u8], at: usize) -> Result<usize, Unusual> {
 /// The open brackets around a position: one bit each, set for an object.
 struct Brackets {
     bits: [u64; MAX_DEPTH.div_ceil(64)],
-    /// The record's own object is open, too, but not in `bits`.
     depth: usize,
+    /// Objects that are open beside the record's own, which is not in `bits` either.
+    around: usize,
 }
 
 impl Brackets {
     fn open(&mut self, object: bool) -> Result<(), Unusual> {
-        if self.depth + 1 >= MAX_DEPTH {
+        if self.around + self.depth + 1 >= MAX_DEPTH {
             return Err(Unusual);
         }
         let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
@@ -367,8 +368,8 @@ impl Brackets {
 
 /// An array or object that is not needed, checked to its last byte without recursion.
 #[cold]
-fn nested(record: &[u8], mut at: usize) -> Result<usize, Unusual> {
-    let mut open = Brackets { bits: [0; MAX_DEPTH.div_ceil(64)], depth: 0 };
+fn nested(record: &[u8], mut at: usize, around: usize) -> Result<usize, Unusual> {
+    let mut open = Brackets { bits: [0; MAX_DEPTH.div_ceil(64)], depth: 0, around };
     loop {
         // At the start of a value.
         let begin = record.get(at).copied();
@@ -380,7 +381,7 @@ fn nested(record: &[u8], mut at: usize) -> Result<usize, Unusual> {
                 continue;
             }
         } else {
-            at = skip(record, at)?;
+            at = skip(record, at, open.around)?;
             at = white_space(record, at);
         }
         // Behind a value, or at the closing bracket of an empty one.
@@ -479,7 +480,7 @@ mod tests {
             "{1:2}",
             "]",
         ] {
-            assert_eq!(skip(text.as_bytes(), 0).ok(), judged(text), "{text}");
+            assert_eq!(skip(text.as_bytes(), 0, 0).ok(), judged(text), "{text}");
         }
     }
 
@@ -515,8 +516,8 @@ mod tests {
     #[test]
     fn depth_is_bounded_like_sparks() {
         let nest = |n: usize| "[".repeat(n) + &"]".repeat(n);
-        assert!(skip(nest(MAX_DEPTH - 1).as_bytes(), 0).is_ok());
-        assert_eq!(skip(nest(MAX_DEPTH).as_bytes(), 0), Err(Unusual));
+        assert!(skip(nest(MAX_DEPTH - 1).as_bytes(), 0, 0).is_ok());
+        assert_eq!(skip(nest(MAX_DEPTH).as_bytes(), 0, 0), Err(Unusual));
     }
 
     #[test]

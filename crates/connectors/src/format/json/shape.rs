@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Fields};
 
 use super::super::FormatError;
 use super::super::column::map_sides;
+use super::direct::Keys;
 
 /// The target of a value.
 #[derive(Debug, Clone)]
@@ -36,13 +37,15 @@ pub(super) struct Members {
     pub(super) names: Vec<String>,
     pub(super) shapes: Vec<Shape>,
     index: HashMap<Box<[u8]>, usize>,
+    /// In which order the direct path expects them.
+    pub(super) keys: Keys,
 }
 
 impl Members {
     /// Members for fields; the one called `except`, if any, is never filled from the data.
     pub(super) fn new(fields: &Fields, path: &str, except: Option<&str>) -> Result<Self, FormatError> {
         let separator = if path.is_empty() { "" } else { "." };
-        let mut members = Self { names: Vec::new(), shapes: Vec::new(), index: HashMap::new() };
+        let mut members = Self { names: Vec::new(), shapes: Vec::new(), index: HashMap::new(), keys: Keys::default() };
         for (i, field) in fields.iter().enumerate() {
             let path = format!("{path}{separator}{}", field.name());
             members.shapes.push(Shape::new(field.data_type(), &path)?);
