@@ -92,7 +92,8 @@ fn read(
     let table = KafkaConnector.table(&definition)?;
     // A topic keeps nothing in the checkpoint.
     let metadata = CheckpointDir::open("none", Durability::None)?.source_metadata(0);
-    let mut source = table.source(SourceRequest { projection, metadata, may_be_missing: false })?;
+    let mut source =
+        table.source(SourceRequest { projection, members: Vec::new(), metadata, may_be_missing: false })?;
     let range = OffsetRange { start: source.initial_offset()?, end: source.latest_offset()? };
     let mut records = 0;
     for mut reader in source.read(&range)? {

@@ -110,7 +110,7 @@ pub(crate) fn check_deletes(definition: &TableDefinition) {
 /// What the planner would ask a source of all columns for.
 pub(crate) fn all_columns(table: &dyn Table, checkpoint: &Path) -> SourceRequest {
     let projection = (0..table.schema().fields().len()).collect();
-    SourceRequest { projection, metadata: metadata_in(checkpoint), may_be_missing: false }
+    SourceRequest { projection, members: Vec::new(), metadata: metadata_in(checkpoint), may_be_missing: false }
 }
 
 /// What a source may keep in the checkpoint of a query that has just started, whatever an earlier run still holds.

@@ -47,6 +47,9 @@ pub struct OffsetRange {
 pub struct SourceRequest {
     /// Indices into the table's schema of the columns the query needs, in the order the batches must have them.
     pub projection: Vec<usize>,
+    /// For each of these columns the members that the query reads of it, if it is a struct and not all of them: the
+    /// source may leave the others null. `None` is all.
+    pub members: Vec<Option<BTreeSet<String>>>,
     /// What belongs to this source of this query in its checkpoint, for the few sources that must keep a log of their
     /// own (files seen).
     pub metadata: SourceMetadata,

@@ -25,6 +25,7 @@ mod simd;
 #[cfg(test)]
 mod testing;
 mod text;
+mod widen;
 
 use std::str::FromStr;
 
@@ -38,6 +39,7 @@ pub use csv::{CsvOptions, csv_decoder};
 pub use csv_encode::{CsvWriteOptions, csv_encode_header, csv_encode_rows};
 pub use json::{JsonOptions, json_decoder};
 pub use json_encode::{JsonWriteOptions, json_encode_rows};
+pub(crate) use widen::Widened;
 
 /// What to do with a record that does not parse, in Spark's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

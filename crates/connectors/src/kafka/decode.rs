@@ -1,5 +1,6 @@
 //! What a table's columns are made of: the layout, and the decoder of the values where there is one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -7,7 +8,7 @@ use highwater_engine::error::{EngineError, Result};
 
 use super::layout::Layout;
 use super::options::{FormatOptions, KafkaOptions, ValueFormat};
-use crate::format::{CsvOptions, FormatError, JsonOptions, RecordDecoder, csv_decoder, json_decoder};
+use crate::format::{CsvOptions, FormatError, JsonOptions, RecordDecoder, Widened, csv_decoder, json_decoder};
 
 /// The corrupt-record column when no option names one.
 const DEFAULT_CORRUPT_COLUMN: &str = "_corrupt_record";
@@ -16,6 +17,8 @@ const DEFAULT_CORRUPT_COLUMN: &str = "_corrupt_record";
 #[derive(Clone)]
 pub struct Decoding {
     layout: Layout,
+    /// The members that are read of columns that are structs; see `SourceRequest::members`.
+    members: Vec<Option<BTreeSet<String>>>,
     decoder: Option<Arc<DecoderSettings>>,
 }
 
@@ -41,11 +44,11 @@ impl Decoding {
                 return Err(EngineError::config(format!("{object} has 'value.format' = '{word}' but no columns"))
                     .help("declare the columns to decode: CREATE TABLE t (id BIGINT, ...) USING kafka"));
             }
-            return Ok(Self { layout: Layout::spark(options.include_headers), decoder: None });
+            return Ok(Self::new(Layout::spark(options.include_headers), None));
         };
         let format = options.value_format.unwrap_or(ValueFormat::Json);
         if format == ValueFormat::Raw {
-            return Ok(Self { layout: Layout::raw(schema, object)?, decoder: None });
+            return Ok(Self::new(Layout::raw(schema, object)?, None));
         }
         let layout = Layout::decoded(schema, object)?;
         let corrupt_column = options.format.corrupt_column.as_deref().unwrap_or(DEFAULT_CORRUPT_COLUMN);
@@ -58,7 +61,7 @@ impl Decoding {
             value_columns: names.filter(|name| name != corrupt_column).collect(),
         };
         let decoder = layout.has_decoded().then(|| Arc::new(settings));
-        let decoding = Self { layout, decoder };
+        let decoding = Self::new(layout, decoder);
         Ok(match decoding.decoder()? {
             // What a record lacks is null, whatever the declaration says.
             Some(decoder) => Self { layout: decoding.layout.with_decoded(&decoder.schema()), ..decoding },
@@ -66,9 +69,18 @@ impl Decoding {
         })
     }
 
+    fn new(layout: Layout, decoder: Option<Arc<DecoderSettings>>) -> Self {
+        Self { layout, members: Vec::new(), decoder }
+    }
+
     /// The same table with only some columns.
     pub fn project(&self, projection: &[usize]) -> Result<Self> {
-        Ok(Self { layout: self.layout.project(projection)?, decoder: self.decoder.clone() })
+        Ok(Self::new(self.layout.project(projection)?, self.decoder.clone()))
+    }
+
+    /// The same columns, of whose structs only these members need be decoded.
+    pub fn reading(self, members: Vec<Option<BTreeSet<String>>>) -> Self {
+        Self { members, ..self }
     }
 
     /// The columns.
@@ -80,7 +92,12 @@ impl Decoding {
     /// has a decoder of no columns: what does not parse is still counted and kept.
     pub fn decoder(&self) -> Result<Option<Box<dyn RecordDecoder>>> {
         let Some(settings) = &self.decoder else { return Ok(None) };
-        settings.decoder(self.layout.decoded_schema()).map(Some)
+        let whole = self.layout.decoded_schema();
+        let read = self.layout.decoded_members(&self.members);
+        if read == whole {
+            return settings.decoder(whole).map(Some);
+        }
+        Ok(Some(Box::new(Widened::new(settings.decoder(read)?, whole))))
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Only projected columns are filled and decoded.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -135,11 +136,29 @@ impl Layout {
 
     /// The columns a decoder fills.
     pub fn decoded_schema(&self) -> SchemaRef {
-        let fields = self.schema.fields().iter().zip(&self.contents);
-        let fields: Vec<Arc<Field>> =
-            fields.filter(|(_, content)| **content == Content::Decoded).map(|(field, _)| field.clone()).collect();
+        self.decoded_members(&[])
+    }
+
+    /// The same without the members of structs that are not read: `members` has those that are, for each column that
+    /// has some to be left out.
+    pub fn decoded_members(&self, members: &[Option<BTreeSet<String>>]) -> SchemaRef {
+        let fields = self.schema.fields().iter().zip(&self.contents).enumerate();
+        let fields: Vec<Arc<Field>> = fields
+            .filter(|(_, (_, content))| **content == Content::Decoded)
+            .map(|(at, (field, _))| match members.get(at) {
+                Some(Some(read)) => with_members(field, read),
+                _ => field.clone(),
+            })
+            .collect();
         Arc::new(Schema::new(fields))
     }
+}
+
+/// A struct with those of its members that are read; any other column as it is.
+fn with_members(field: &Arc<Field>, read: &BTreeSet<String>) -> Arc<Field> {
+    let DataType::Struct(members) = field.data_type() else { return field.clone() };
+    let members = members.iter().filter(|member| read.contains(member.name())).cloned().collect();
+    Arc::new(field.as_ref().clone().with_data_type(DataType::Struct(members)))
 }
 
 /// Buffers for the columns that come straight from the record.

@@ -85,7 +85,7 @@ impl Table for KafkaTable {
     }
 
     fn source(&self, request: SourceRequest) -> Result<Box<dyn Source>> {
-        let decoding = self.decoding.project(&request.projection)?;
+        let decoding = self.decoding.project(&request.projection)?.reading(request.members);
         Ok(Box::new(KafkaSource::open(self.client.clone(), self.options.clone(), decoding)?))
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
+use arrow::util::display::array_value_to_string;
 use highwater_engine::checkpoint::{CheckpointDir, Durability};
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{Connector, Options, Table, TableDefinition};
@@ -35,7 +36,7 @@ fn table(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> R
 fn source(broker: &str, schema: Option<SchemaRef>, options: &[(&str, &str)]) -> Result<Box<dyn Source>> {
     let table = table(broker, schema, options)?;
     let projection = (0..table.schema().fields().len()).collect();
-    table.source(SourceRequest { projection, metadata: unused_metadata(), may_be_missing: false })
+    table.source(SourceRequest { projection, members: Vec::new(), metadata: unused_metadata(), may_be_missing: false })
 }
 
 /// A topic keeps nothing in the checkpoint.
@@ -168,7 +169,12 @@ fn values_are_decoded_into_declared_columns() {
     for (mode, rows, dropped) in [("PERMISSIVE", 20, 0), ("DROPMALFORMED", 19, 1)] {
         let options = [("subscribe", "decoded"), ("startingOffsets", "earliest"), ("mode", mode)];
         let table = table(broker.address(), Some(schema.clone()), &options).unwrap();
-        let request = SourceRequest { projection: vec![3, 1, 2], metadata: unused_metadata(), may_be_missing: false };
+        let request = SourceRequest {
+            projection: vec![3, 1, 2],
+            members: Vec::new(),
+            metadata: unused_metadata(),
+            may_be_missing: false,
+        };
         let mut source = table.source(request).unwrap();
         let (start, end) = (offset(json!({"decoded": {"0": 0}})), offset(json!({"decoded": {"0": 20}})));
         let mut readers = source.read(&OffsetRange { start, end }).unwrap();
@@ -186,6 +192,35 @@ fn values_are_decoded_into_declared_columns() {
         let dead = readers[0].take_dead_letters();
         assert_eq!(dead.len(), 1);
         assert_eq!((dead[0].offset, dead[0].partition, dead[0].value.as_slice()), (7, Some(0), b"{oops".as_slice()));
+    }
+}
+
+/// What a query does not read of a struct is null, keeps its type, and does no harm to the record if it does not fit.
+#[test]
+fn structs_are_decoded_as_far_as_they_are_read() {
+    let broker = TestBroker::start();
+    broker.create_topic("structs", 1);
+    let values = [r#"{"s":{"a":1,"b":2,"c":{"d":"x"}}}"#, r#"{"s":{"b":"no number","a":2}}"#, r#"{"s":null}"#, "{}"];
+    produce(&producer(broker.address(), "none"), "structs", 0, values.map(str::to_owned));
+    let column = highwater_engine::plan::ddl::parse_schema("s STRUCT<a: INT, b: INT, c: STRUCT<d: STRING>>").unwrap();
+    let options = [("subscribe", "structs"), ("startingOffsets", "earliest")];
+    let table = table(broker.address(), Some(Arc::new(column)), &options).unwrap();
+    for (members, malformed, expected) in [
+        (None, 1, ["{a: 1, b: 2, c: {d: x}}", "{a: 2, b: , c: }", "", ""]),
+        (Some(vec!["a"]), 0, ["{a: 1, b: , c: }", "{a: 2, b: , c: }", "", ""]),
+        (Some(vec!["c"]), 0, ["{a: , b: , c: {d: x}}", "{a: , b: , c: }", "", ""]),
+        (Some(vec![]), 0, ["{a: , b: , c: }", "{a: , b: , c: }", "", ""]),
+    ] {
+        let members = vec![members.map(|names| names.into_iter().map(str::to_owned).collect::<BTreeSet<String>>())];
+        let request =
+            SourceRequest { projection: vec![0], members, metadata: unused_metadata(), may_be_missing: false };
+        let mut source = table.source(request).unwrap();
+        let (start, end) = (offset(json!({"structs": {"0": 0}})), offset(json!({"structs": {"0": 4}})));
+        let (batches, report) = read(source.as_mut(), &start, &end).unwrap();
+        assert_eq!(batches[0].schema(), table.schema());
+        let shown = |row| array_value_to_string(batches[0].column(0), row).unwrap();
+        assert_eq!([0, 1, 2, 3].map(shown), expected);
+        assert_eq!((report.records, report.malformed), (4, malformed));
     }
 }
 

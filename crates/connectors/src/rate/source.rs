@@ -350,8 +350,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(Hand(AtomicI64::new(1_000_000)));
         let open = || {
-            let request =
-                SourceRequest { projection: vec![0, 1], metadata: metadata_in(folder.path()), may_be_missing: false };
+            let request = SourceRequest {
+                projection: vec![0, 1],
+                members: Vec::new(),
+                metadata: metadata_in(folder.path()),
+                may_be_missing: false,
+            };
             let speed = Speed { rows_per_second: 7, ramp_up_seconds: 2 };
             RateSource::open(speed, 3, Arc::clone(&clock) as Arc<dyn Clock>, &rate_schema(), request).expect("opened")
         };
@@ -375,8 +379,12 @@ mod tests {
     #[test]
     fn a_micro_batch_has_its_rows_and_its_time() {
         let folder = tempfile::tempdir().expect("a folder");
-        let request =
-            SourceRequest { projection: vec![0, 1], metadata: metadata_in(folder.path()), may_be_missing: false };
+        let request = SourceRequest {
+            projection: vec![0, 1],
+            members: Vec::new(),
+            metadata: metadata_in(folder.path()),
+            may_be_missing: false,
+        };
         let steps = Steps { rows_per_batch: 3, start_ms: 1000, advance_ms: 50 };
         let mut source = MicroBatchSource::new(steps, 2, &rate_schema(), request).expect("a source");
         let first = source.initial_offset().expect("initial");

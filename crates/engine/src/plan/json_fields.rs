@@ -30,18 +30,18 @@ const DECODE: &str = "from_json";
 
 /// What is used of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     Nothing,
     Fields(BTreeSet<String>),
     Whole,
 }
 
 impl Use {
-    fn field(name: &str) -> Self {
+    pub(super) fn field(name: &str) -> Self {
         Self::Fields(BTreeSet::from([name.to_owned()]))
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         match (&mut *self, other) {
             (Self::Whole, _) | (_, Self::Nothing) => {}
             (Self::Fields(known), Self::Fields(more)) => known.extend(more.iter().cloned()),

@@ -110,8 +110,8 @@ pub(super) fn open_sources(plan: &StreamingPlan, checkpoint: &CheckpointDir) -> 
     let open = |(index, stage): (usize, &SourceStage)| {
         let metadata = checkpoint.source_metadata(index);
         let source = &plan.sources[stage.source];
-        let projection = stage.projection.clone();
-        source.table.source(SourceRequest { projection, metadata, may_be_missing: source.may_be_missing })
+        let (projection, members) = (stage.projection.clone(), stage.members.clone());
+        source.table.source(SourceRequest { projection, members, metadata, may_be_missing: source.may_be_missing })
     };
     plan.source_stages.iter().enumerate().map(open).collect()
 }

@@ -17,6 +17,9 @@ use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Plac
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
 
+/// How many keys are brought into the cache at a time before they are written.
+const FETCH_KEYS: usize = 256;
+
 /// One worker's groups.
 pub(crate) struct AggregateOperator {
     pub(super) spec: Arc<AggregateSpec>,
@@ -251,6 +254,9 @@ impl AggregateOperator {
             let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
             let values = self.states.encode(&bucket.slots(entries))?;
             for (row, at) in entries.iter().enumerate() {
+                if row % FETCH_KEYS == 0 {
+                    bucket.fetch(&entries[row..entries.len().min(row + FETCH_KEYS)]);
+                }
                 let entry = &bucket.entries[*at as usize];
                 stored_key.clear();
                 key::encode(time, shard_of_hash(entry.hash), bucket.key(*at), &mut stored_key);

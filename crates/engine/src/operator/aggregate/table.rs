@@ -88,6 +88,13 @@ impl Bucket {
         &self.key_bytes[start as usize..self.entries[entry as usize].key_end as usize]
     }
 
+    /// Brings keys that are scattered over millions of others into the cache: a loop that does nothing else waits for
+    /// many of them at a time, and who reads them one after the other for each alone.
+    pub(super) fn fetch(&self, entries: &[u32]) {
+        let first = |entry: &u32| self.key(*entry).first().copied().unwrap_or(0);
+        std::hint::black_box(entries.iter().fold(0, |bits, entry| bits ^ first(entry)));
+    }
+
     /// Notes that an entry's state changed.
     #[inline]
     pub(super) fn touch(&mut self, entry: u32) {

@@ -9,6 +9,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
 
 use super::cdc::CdcNode;
+use super::members::members_read;
 use super::nodes::{DeduplicateNode, LimitNode};
 use super::refuse::{refuse, unsupported};
 use super::{OperatorStage, SourceStage, StageOutput, WatermarkSpec, unqualified};
@@ -110,7 +111,8 @@ impl Compiler {
         }
         let all = (0..scan.source.schema().fields().len()).collect();
         let projection = scan.projection.clone().unwrap_or(all);
-        self.source_stages.push(SourceStage { source, projection, steps, output });
+        let members = members_read(projection.len(), &steps);
+        self.source_stages.push(SourceStage { source, projection, members, steps, output });
         Ok(0)
     }
 
@@ -121,7 +123,8 @@ impl Compiler {
             if !self.source_stages.iter().any(|stage| stage.source == source) {
                 let steps = vec![Step::Filter(Arc::clone(&never))];
                 let output = StageOutput::Sink;
-                self.source_stages.push(SourceStage { source, projection: vec![0], steps, output });
+                let (projection, members) = (vec![0], vec![None]);
+                self.source_stages.push(SourceStage { source, projection, members, steps, output });
             }
         }
     }

@@ -31,6 +31,7 @@ mod event_time;
 mod fence;
 mod join;
 mod key_columns;
+mod members;
 mod nodes;
 mod over;
 mod refuse;
@@ -39,6 +40,7 @@ mod time_bounds;
 mod top;
 mod whole;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -75,6 +77,8 @@ pub(crate) struct SourceStage {
     pub(crate) source: usize,
     /// The columns read, as indices into the table's schema.
     pub(crate) projection: Vec<usize>,
+    /// The members read of those that are structs; see [`members`].
+    pub(crate) members: Vec<Option<BTreeSet<String>>>,
     pub(crate) steps: Vec<Step>,
     pub(crate) output: StageOutput,
 }
