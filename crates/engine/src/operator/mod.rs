@@ -139,6 +139,13 @@ impl Place {
         usize::from(shard) * self.workers / 256 == self.worker
     }
 
+    /// The first and the last shard of this worker, of which there are no more than shards.
+    pub(crate) fn shards(&self) -> (u8, u8) {
+        let of_worker = |worker: usize| (worker * key::SHARDS).div_ceil(self.workers);
+        let last = of_worker(self.worker + 1).saturating_sub(1);
+        (u8::try_from(of_worker(self.worker)).unwrap_or(u8::MAX), u8::try_from(last).unwrap_or(u8::MAX))
+    }
+
     /// A set for changes of a batch; what there is no room for is on the disk.
     pub(crate) fn change_set(&self) -> ChangeSet {
         self.store.change_set(self.budget_bytes / CHANGES_PART)

@@ -48,6 +48,14 @@ pub fn bucket_range(from: i64, to: i64) -> (Vec<u8>, Vec<u8>) {
     (encode_bucket(from).to_vec(), encode_bucket(to).to_vec())
 }
 
+/// A range of keys of one bucket and some shards, in which every key lies but for some of the last shard.
+pub(crate) fn shards_range(bucket: i64, first: u8, last: u8) -> (Vec<u8>, Vec<u8>) {
+    let (mut from, mut to) = (Vec::new(), Vec::new());
+    encode(bucket, first, &[], &mut from);
+    encode(bucket, last, &[u8::MAX], &mut to);
+    (from, to)
+}
+
 fn encode_bucket(bucket: i64) -> [u8; 8] {
     (bucket as u64 ^ (1 << 63)).to_be_bytes()
 }

@@ -26,8 +26,9 @@ const WRITE_BATCH_BYTES: usize = 1 << 20;
 /// Keys are looked up so many at a time: each value holds its block in the cache until it is let go, beyond the cache's size.
 const READ_KEYS: usize = 256;
 
-/// Fewer sorted bytes than this are written as any others are.
-const SORTED_FILE_FROM_BYTES: u64 = 1 << 20;
+/// Fewer sorted rows than this are written as any others are. If there are more, all are in files: what they replace is
+/// merged with each file that lies over it, and one of rows from here and there lies over everything.
+const SORTED_FILE_FROM_ROWS: usize = 1 << 15;
 
 /// A file of sorted rows is ended at about this size.
 const SORTED_FILE_BYTES: u64 = 32 << 20;
@@ -137,9 +138,18 @@ impl Rocks {
     }
 
     /// Takes rows of an operator in the order of their keys; large files are made in `folder`.
-    pub(crate) fn sorted_writer(&self, operator: usize, folder: &Path) -> Result<SortedWriter<'_>> {
+    pub(crate) fn sorted_writer(&self, operator: usize, folder: &Path, rows: usize) -> Result<SortedWriter<'_>> {
         let writer = self.writer(operator)?;
-        Ok(SortedWriter { writer, folder: folder.to_owned(), files: Vec::new(), open: None, bytes: 0 })
+        let to_files = rows >= SORTED_FILE_FROM_ROWS;
+        Ok(SortedWriter { writer, folder: folder.to_owned(), files: Vec::new(), open: None, to_files })
+    }
+
+    /// Drops the files that have rows of this range alone: the caller writes all of its rows again, and has never deleted
+    /// one by its key. Rows of the range that are in other files stay until then. Without this, what replaces most of a
+    /// table is merged with what it replaces.
+    pub(crate) fn drop_files(&self, operator: usize, (from, to): (&[u8], &[u8])) -> Result<()> {
+        let family = self.family(operator)?;
+        self.db.delete_file_in_range_cf(family, from, to).map_err(|error| failed("replace rows of", error))
     }
 
     /// Range deletes come before the other changes, so they are written at once, and before the files go: whatever is
@@ -231,15 +241,12 @@ pub(crate) struct SortedWriter<'a> {
     folder: PathBuf,
     files: Vec<PathBuf>,
     open: Option<(SstFileWriter<'a>, u64)>,
-    /// Bytes that came before there were enough for a file.
-    bytes: u64,
+    to_files: bool,
 }
 
 impl SortedWriter<'_> {
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        let bytes = (key.len() + value.len()) as u64;
-        if self.bytes < SORTED_FILE_FROM_BYTES {
-            self.bytes += bytes;
+        if !self.to_files {
             return self.writer.push(Change::Put(key, value));
         }
         let (file, size) = match &mut self.open {
@@ -253,7 +260,7 @@ impl SortedWriter<'_> {
             }
         };
         file.put(key, value).map_err(|error| failed("write a file for", error))?;
-        *size += bytes;
+        *size += (key.len() + value.len()) as u64;
         if *size >= SORTED_FILE_BYTES { self.end_file() } else { Ok(()) }
     }
 

@@ -245,9 +245,14 @@ impl StateStore {
     }
 
     /// Writes rows back as [`StateStore::apply`] does, faster if they are many: they come in the order of their keys,
-    /// each key once, and can be read when the writer is finished.
-    pub(crate) fn sorted_writer(&self, operator: usize) -> Result<SortedWriter<'_>> {
-        self.rocks.sorted_writer(operator, &self.local_dir)
+    /// each key once, and can be read when the writer is finished. There are about `rows` of them.
+    pub(crate) fn sorted_writer(&self, operator: usize, rows: usize) -> Result<SortedWriter<'_>> {
+        self.rocks.sorted_writer(operator, &self.local_dir, rows)
+    }
+
+    /// Makes room for rows that are all written again; see [`Rocks::drop_files`].
+    pub(crate) fn drop_files(&self, operator: usize, range: (&[u8], &[u8])) -> Result<()> {
+        self.rocks.drop_files(operator, range)
     }
 
     /// A set for the changes of a batch that keeps about `memory_bytes` of each kind in memory and the rest in the local

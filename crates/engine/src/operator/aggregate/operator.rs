@@ -17,8 +17,11 @@ use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Plac
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
 
-/// How many keys are brought into the cache at a time before they are written.
+/// How many keys are brought into the cache at a time.
 const FETCH_KEYS: usize = 256;
+
+/// A bucket that has changed in more groups than this, and in half of those it has, is written as a whole.
+const REPLACE_FROM: usize = 1 << 15;
 
 /// One worker's groups.
 pub(crate) struct AggregateOperator {
@@ -74,7 +77,9 @@ impl AggregateOperator {
             let of_rows = batch.buckets[row];
             let time = self.place_of(of_rows);
             let bucket = self.buckets.entry(time).or_default();
-            while row < batch.len() && batch.buckets[row] == of_rows {
+            let run = batch.buckets[row..].iter().take(FETCH_KEYS).take_while(|bucket| **bucket == of_rows).count();
+            bucket.fetch_for(&batch.hashes[row..row + run]);
+            for row in row..row + run {
                 let (hash, key) = (batch.hashes[row], batch.key(row));
                 let entry = match bucket.find(hash, key) {
                     Some(entry) => entry,
@@ -95,8 +100,8 @@ impl AggregateOperator {
                 };
                 bucket.touch(entry);
                 slots.push(bucket.entries[entry as usize].slot);
-                row += 1;
             }
+            row += run;
         }
         self.states.grow();
         if missing.is_empty() { Ok(()) } else { self.fetch(&missing) }
@@ -270,9 +275,16 @@ impl AggregateOperator {
     fn flush(&mut self, time: i64, mut spilled: Option<&mut ChangeSet>) -> Result<()> {
         let Some(bucket) = self.buckets.get_mut(&time) else { return Ok(()) };
         let mut unflushed = bucket.take_unflushed();
-        bucket.sort_as_stored(&mut unflushed);
         let store = Arc::clone(&self.place.store);
-        let mut writer = store.sorted_writer(self.place.first_table)?;
+        // With a time to live groups leave their bucket, each by its key.
+        if unflushed.len() > REPLACE_FROM && bucket.is_mostly(&unflushed) && self.place.ttl.is_none() {
+            let (first, last) = self.place.shards();
+            let (from, to) = key::shards_range(time, first, last);
+            store.drop_files(self.place.first_table, (&from, &to))?;
+            unflushed = bucket.all();
+        }
+        bucket.sort_as_stored(&mut unflushed);
+        let mut writer = store.sorted_writer(self.place.first_table, unflushed.len())?;
         self.encode(time, &unflushed, &mut |entry, stored_key, value| {
             if let Some(spilled) = spilled.as_mut().filter(|_| entry.is_dirty) {
                 spilled.push_put(stored_key, value);

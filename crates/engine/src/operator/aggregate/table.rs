@@ -14,12 +14,16 @@ use hashbrown::HashTable;
 
 use crate::error::EngineError;
 use crate::operator::keyed::shard_of_hash;
+use crate::state::key::SHARDS;
 
 /// What to say when a table has no room for another key.
 pub(super) fn too_many_keys() -> EngineError {
     EngineError::unavailable("one window has more than 4 GiB of keys in memory on one worker")
         .help("give the query a smaller memory budget, so that groups move to disk, or more workers")
 }
+
+/// Tables of fewer entries are in the cache as they are.
+const FETCH_FROM: usize = 1 << 18;
 
 /// The entry of one key.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +67,18 @@ impl Bucket {
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
         self.index.find(hash, |entry| self.entries[*entry as usize].hash == hash && self.key(*entry) == key).copied()
+    }
+
+    /// Brings what [`Bucket::find`] needs for so many keys into the cache, if that is worth it; see [`Bucket::fetch`].
+    pub(super) fn fetch_for(&self, hashes: &[u64]) {
+        if self.entries.len() < FETCH_FROM {
+            return;
+        }
+        let first = |hash: &u64| {
+            let found = self.index.find(*hash, |entry| self.entries[*entry as usize].hash == *hash);
+            found.and_then(|entry| self.key(*entry).first().copied()).unwrap_or(0)
+        };
+        std::hint::black_box(hashes.iter().fold(0, |bits, hash| bits ^ first(hash)));
     }
 
     /// Adds a key that is not there.
@@ -124,6 +140,12 @@ impl Bucket {
         dirty
     }
 
+    /// Whether these are half or more of all keys, none of which is in the state store alone.
+    pub(super) fn is_mostly(&self, entries: &[u32]) -> bool {
+        let here = self.entries.len() - self.gone;
+        here as u64 == self.keys && entries.len() * 2 >= here
+    }
+
     /// Takes the entries the state store does not know yet.
     pub(super) fn take_unflushed(&mut self) -> Vec<u32> {
         let mut unflushed = std::mem::take(&mut self.unflushed);
@@ -132,19 +154,36 @@ impl Bucket {
         unflushed
     }
 
-    /// Puts entries in the order of the store. Most keys are told apart by their first bytes, and few are looked up twice:
-    /// millions of them are not in any cache.
+    /// Puts entries in the order of the store: dealt out to their shards, each of which is sorted by itself. Most keys are
+    /// told apart by their first bytes, and few are looked up twice: millions of them are not in any cache.
     pub(super) fn sort_as_stored(&self, entries: &mut [u32]) {
-        entries.sort_unstable_by_key(|entry| self.shard(*entry));
-        let mut with_keys: Vec<(u128, u32)> = Vec::new();
-        for of_shard in entries.chunk_by_mut(|a, b| self.shard(*a) == self.shard(*b)) {
-            with_keys.clear();
-            with_keys.extend(of_shard.iter().map(|entry| (first_bytes(self.key(*entry)), *entry)));
-            with_keys.sort_unstable_by(|(a_first, a), (b_first, b)| {
-                a_first.cmp(b_first).then_with(|| self.key(*a).cmp(self.key(*b)))
-            });
-            of_shard.iter_mut().zip(&with_keys).for_each(|(place, (_, entry))| *place = *entry);
+        let mut ends = [0_usize; SHARDS];
+        entries.iter().for_each(|entry| ends[usize::from(self.shard(*entry))] += 1);
+        let mut end = 0;
+        for count in &mut ends {
+            end += std::mem::replace(count, end);
         }
+        // So far they are where each shard begins; each entry moves its own on.
+        let unsorted = entries.to_vec();
+        for entry in unsorted {
+            let place = &mut ends[usize::from(self.shard(entry))];
+            entries[*place] = entry;
+            *place += 1;
+        }
+        let (mut start, mut with_keys) = (0, Vec::new());
+        for end in ends {
+            self.sort_by_key(&mut entries[start..end], &mut with_keys);
+            start = end;
+        }
+    }
+
+    fn sort_by_key(&self, entries: &mut [u32], with_keys: &mut Vec<(u128, u32)>) {
+        with_keys.clear();
+        with_keys.extend(entries.iter().map(|entry| (first_bytes(self.key(*entry)), *entry)));
+        with_keys.sort_unstable_by(|(a_first, a), (b_first, b)| {
+            a_first.cmp(b_first).then_with(|| self.key(*a).cmp(self.key(*b)))
+        });
+        entries.iter_mut().zip(with_keys).for_each(|(place, (_, entry))| *place = *entry);
     }
 
     fn shard(&self, entry: u32) -> u8 {

@@ -198,6 +198,27 @@ fn update_mode_survives_groups_on_disk() {
         .check("out", &["a 1", "b 2", "a 11"]);
 }
 
+/// Snapshots that write a table as a whole, and drop what it was, keep each group's newest state, through restarts too.
+#[test]
+fn groups_that_are_written_again_as_a_whole_are_all_there() {
+    let mut script = update(
+        "SELECT k, sum(v) AS s FROM (SELECT explode(sequence(1, CAST(k AS INT))) AS k, v FROM STREAM ev) GROUP BY k",
+    );
+    script.settings.query.parallelism = 2;
+    script.settings.query.state.snapshot_every_batches = 1;
+    script.settings.query.state.snapshot_min_bytes = 0;
+    let batches = [("80000", 1), ("80000", 10), ("60000", 100)];
+    let script = batches.iter().fold(script, |script, (keys, v)| script.add("ev", &rows(&[(*keys, *v, 0)])));
+    let script = script.process().add("ev", &rows(&[("80000", 1000, 0)])).process();
+    let script = script.add("ev", &rows(&[("80000", 10_000, 0)])).process();
+    let mut last = script.rows_as_written("out").split_off(80_000 * 3 + 60_000);
+    let mut expected: Vec<String> =
+        (1..=80_000).map(|k| format!("{k} {}", if k <= 60_000 { 11_111 } else { 11_011 })).collect();
+    last.sort_unstable();
+    expected.sort_unstable();
+    assert!(last == expected, "{} rows, {:?} ...", last.len(), &last[..3]);
+}
+
 #[test]
 fn a_static_table_is_joined_as_it_is_in_each_batch() {
     StreamScript::new(&format!(
