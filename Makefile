@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test crash hdfs-test bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash hdfs-test cluster-test cluster-test-fast bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,8 +39,31 @@ hdfs-test: setup ## checkpoints on a real HDFS: needs Java and Maven, fetches ni
 	HIGHWATER_HDFS_JARS=$(abspath $(TARGET)/hdfs-jars) $(CARGO) test --workspace \
 	  --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --test main hdfs -- --ignored --nocapture
 
+# Tests against Apache Kafka: of the connectors and of the whole by one changed address, then those that need a cluster.
+CLUSTER := scripts/kafka-cluster --jars $(TARGET)/kafka-jars run $(TARGET)/kafka-cluster
+CLUSTER_TEST := $(CARGO) test --workspace --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE))
+
+cluster-test: setup ## what is tested against the broker, against three of Apache Kafka: needs Java and Maven, fetches 45 MB once
+	scripts/setup-cluster
+	$(BUILD)
+	$(CLUSTER) sh -c '\
+	  $(CLUSTER_TEST) --lib -- kafka:: format::functions:: && \
+	  $(CLUSTER_TEST) --test main -- examples:: pipelines:: real_time:: static_tables:: malformed:: cli::records && \
+	  $(CLUSTER_TEST) --test main -- --ignored --nocapture --test-threads 1 cluster::'
+
+# A registry that does not answer says nothing about the product (exit 3): told, and not held against it.
+cluster-test-fast: setup ## the part of it that takes a few minutes; what CI runs
+	scripts/setup-cluster || [ $$? -eq 3 ]
+	$(BUILD)
+	$(CLUSTER) sh -c '\
+	  $(CLUSTER_TEST) --lib -- kafka::tests::in_transactions kafka::tests::a_transaction && \
+	  $(CLUSTER_TEST) --test main -- examples:: pipelines::from_ && \
+	  $(CLUSTER_TEST) --test main -- --ignored --nocapture --test-threads 1 the_leader_is_killed cluster::secured' \
+	  || [ $$? -eq 3 ]
+
+# OpenSSL becomes part of the binary, which then runs where no or another OpenSSL is installed.
 build: setup     ## the binary, as it is released: target/release/highwater
-	$(CARGO) build --release --bin highwater
+	OPENSSL_STATIC=1 $(CARGO) build --release --bin highwater
 
 bench: build     ## Highwater, Apache Flink and Spark side by side; BENCH="--engines highwater --work b" chooses
 	python3 benches/run.py --binary $(TARGET)/release/highwater $(BENCH)
@@ -63,7 +86,7 @@ judges-fast: setup ## the part of them that takes minutes, against the binary th
 	$(BUILD)
 	judges/run --fast --binary $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/highwater $(JUDGES) || [ $$? -eq 3 ]
 
-ci: setup fmt clippy deny doc test judges-fast ## exactly what CI runs
+ci: setup fmt clippy deny doc test judges-fast cluster-test-fast ## exactly what CI runs
 
 fmt:             ## formatting, checked
 	cargo fmt --all --check

@@ -1,23 +1,56 @@
-//! A broker for one test: the product's own, on a free port, ended with the test.
+//! A broker for one test: the product's own, on a free port, ended with the test; or the cluster whose address is in
+//! `HIGHWATER_TEST_KAFKA`, without the topics of the test before.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::program::{Finished, Running, highwater, run_with_input, with_small_files};
+use crate::program::{Finished, Running, highwater, run_with_input, succeed, with_small_files};
 
 /// A running broker.
 pub(crate) struct TestBroker {
     /// Where clients connect.
     pub(crate) address: String,
     folder: PathBuf,
-    process: Running,
+    host: Host,
+}
+
+/// Who serves.
+enum Host {
+    /// A process of the test's own.
+    Own(Running),
+    /// A cluster, while no other test has it.
+    Cluster { _turn: MutexGuard<'static, ()> },
+}
+
+/// The cluster the tests are run against, if it is not the embedded broker.
+pub(crate) fn cluster_address() -> Option<String> {
+    std::env::var("HIGHWATER_TEST_KAFKA").ok()
+}
+
+/// Waits until no other test uses the cluster, and removes what they left there.
+pub(crate) fn take_turn(folder: &Path, address: &str) -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let topics = succeed(folder, &["topic", "list", "--bootstrap", address, "--output", "json"]);
+    for topic in topics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")) {
+        let name = topic["topic"].as_str().expect("a name");
+        succeed(folder, &["topic", "delete", name, "--bootstrap", address]);
+    }
+    turn
 }
 
 impl TestBroker {
-    /// Starts one that keeps its data in `folder`.
+    /// Starts one that keeps its data in `folder`, or takes the cluster.
     pub(crate) fn start(folder: &Path) -> Self {
-        Self::over(folder, "broker")
+        match cluster_address() {
+            Some(address) => {
+                let host = Host::Cluster { _turn: take_turn(folder, &address) };
+                Self { address, folder: folder.to_owned(), host }
+            }
+            None => Self::over(folder, "broker"),
+        }
     }
 
     /// Starts one over data that is there, in a folder below `folder`.
@@ -41,7 +74,14 @@ impl TestBroker {
         let line = process.wait_for("bootstrap address ");
         let rest = line.split("bootstrap address ").nth(1).expect("the line has the address");
         let address = rest.split(';').next().expect("split gives one part at least").to_owned();
-        Self { address, folder: folder.to_owned(), process }
+        Self { address, folder: folder.to_owned(), host: Host::Own(process) }
+    }
+
+    fn process(&mut self) -> &mut Running {
+        match &mut self.host {
+            Host::Own(process) => process,
+            Host::Cluster { .. } => panic!("a test that disturbs its broker starts one of its own"),
+        }
     }
 
     /// Sends lines to a topic, as one batch where they are few.
@@ -53,7 +93,7 @@ impl TestBroker {
 
     /// Waits for a line of its log.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        self.process.wait_for(text)
+        self.process().wait_for(text)
     }
 
     /// Starts it again where it was, after [`TestBroker::crash`].
@@ -64,13 +104,16 @@ impl TestBroker {
 
     /// Ends it as Ctrl-C does.
     pub(crate) fn interrupt(self) -> Finished {
-        self.process.interrupt()
+        match self.host {
+            Host::Own(process) => process.interrupt(),
+            Host::Cluster { .. } => panic!("a test that disturbs its broker starts one of its own"),
+        }
     }
 
     /// Ends it at once, as a power cut does.
     pub(crate) fn crash(&mut self) {
-        self.process.signal("KILL");
-        self.process.wait();
+        self.process().signal("KILL");
+        self.process().wait();
     }
 
     /// Ends it at once and for good.

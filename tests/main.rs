@@ -4,11 +4,13 @@
 
 mod broker;
 mod cli;
+mod cluster;
 mod crash;
 mod damage;
 mod demo;
 mod disk;
 mod examples;
+mod ledger;
 mod log_crash;
 mod malformed;
 mod nexmark;

@@ -5,6 +5,7 @@ mod broker_settings;
 mod changes;
 mod checkpoints;
 mod datagen;
+mod doctor;
 mod mistakes;
 mod projects;
 mod records;

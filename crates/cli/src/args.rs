@@ -61,6 +61,8 @@ pub(crate) enum Command {
     /// Read what the operators of a query keep
     #[command(subcommand)]
     State(commands::state::Command),
+    /// Compare a Kafka cluster with good practice and say what to change and why
+    Doctor(commands::doctor::Arguments),
     /// Print the completion script of a shell
     Completions(commands::completions::Arguments),
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   args ─> config, project ─> engine (plans, runs) ─> progress on stderr, output on stdout
-//!        └> topic, datagen, broker
+//!        └> topic, doctor, datagen, broker
 //! ```
 //!
 //! This crate reads the command line, files and signals, and prints. It decides nothing about data: what is read
@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod datagen;
 mod demo;
+mod doctor;
 mod duration;
 mod error;
 mod graph;
@@ -74,6 +75,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Datagen(arguments) => datagen::run(&arguments, &Interrupt::listen()?)?,
         Command::Query(command) => commands::query::run(&command)?,
         Command::State(command) => commands::state::run(&command)?,
+        Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
         Command::Completions(arguments) => commands::completions::run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -103,9 +103,9 @@ pub(crate) fn alter(cluster: &Cluster, topic: &str, changes: &Changes, dry_run: 
         Some(None) if dry_run => return Ok(()),
         Some(Some(why)) => return Err(refused(&why)),
         None if dry_run => {
-            return Err(refused("no broker could be asked without doing it")
-                .within("--dry-run")
-                .help("the check is made without TLS and SASL; leave --dry-run out where the cluster wants those"));
+            return Err(refused("no broker could be asked without doing it").within("--dry-run").help(
+                "the check is made with TLS, PLAIN and SCRAM; leave --dry-run out where the cluster wants more",
+            ));
         }
         Some(None) | None => {}
     }

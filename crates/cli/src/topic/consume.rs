@@ -225,6 +225,10 @@ fn read(
                     break;
                 }
             }
+            // One broker of several is away: its partitions are led by others soon. That all are is another error.
+            Some(Err(KafkaError::MessageConsumption(
+                code @ (RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve),
+            ))) => tracing::debug!(%code, "librdkafka"),
             Some(Err(error)) => return Err(arguments.failure(&error)),
         }
     }

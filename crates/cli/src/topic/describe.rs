@@ -3,7 +3,7 @@
 //! | shown | asked with | absent where |
 //! |---|---|---|
 //! | offsets, settings, groups, lag | librdkafka | it is not allowed |
-//! | sizes, newest records | [`Direct`] | TLS, SASL; Kafka before 3.0 has no newest record |
+//! | sizes, newest records | [`Direct`] | it is not allowed; Kafka before 3.0 has no newest record |
 //!
 //! `records` counts offsets: what was compacted away, and the marks of transactions, count as well.
 

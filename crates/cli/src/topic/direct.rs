@@ -1,13 +1,15 @@
 //! Questions that librdkafka does not ask: sizes on disk, times of newest records, states of groups, and why a change
 //! was refused.
 //!
-//! Asked over connections of our own, which speak neither TLS nor SASL: where the cluster wants those, or a broker is
-//! too old to know a question, there is no answer, and what depends on it is shown as absent. Never fails a command.
+//! Asked over connections of our own, with the properties of the command's client as far as they know them: where a
+//! cluster wants more, or a broker is too old to know a question, there is no answer, and what depends on it is shown as
+//! absent. Never fails a command.
 
 use std::collections::BTreeMap;
 
 use highwater_connectors::kafka::client::connection::{Connection, ConnectionSettings};
 use highwater_connectors::kafka::client::error::ClientError;
+use highwater_connectors::kafka::security::Security;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::alter_configs_request::{AlterConfigsRequest, AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
@@ -27,7 +29,7 @@ const LATEST_TIMESTAMP_SINCE: i16 = 7;
 /// `DescribeConfigs` and its kin call topics so.
 const TOPIC: i8 = 2;
 
-/// Connections to the brokers of a cluster that can be reached without TLS and SASL.
+/// Connections to the brokers of a cluster.
 pub(super) struct Direct {
     brokers: BTreeMap<i32, Connection>,
 }
@@ -35,12 +37,14 @@ pub(super) struct Direct {
 impl Direct {
     /// Connects to every broker in `metadata`; those that cannot be reached are left out.
     pub(super) fn open(cluster: &Cluster, metadata: &Metadata) -> Self {
-        let secured =
-            |(key, value): &(String, String)| key == "security.protocol" && !value.eq_ignore_ascii_case("plaintext");
-        if cluster.properties.iter().any(secured) {
-            return Self { brokers: BTreeMap::new() };
+        let mut settings = ConnectionSettings::default();
+        match Security::read("the Kafka client", "", &cluster.properties) {
+            Ok(security) => security.apply(&mut settings),
+            Err(error) => {
+                tracing::debug!(%error, "no connections of our own");
+                return Self { brokers: BTreeMap::new() };
+            }
         }
-        let settings = ConnectionSettings::default();
         let connect = |broker: &rdkafka::metadata::MetadataBroker| {
             let address = format!("{}:{}", broker.host(), broker.port());
             let opened = Connection::open(&address, &settings).inspect_err(|error| unanswered("a connection", error));

@@ -18,7 +18,7 @@ mod encoding;
 pub(crate) mod format;
 mod input;
 mod json_line;
-mod naming;
+pub(crate) mod naming;
 mod offsets;
 pub(crate) mod plan;
 pub(crate) mod produce;

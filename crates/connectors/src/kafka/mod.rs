@@ -12,6 +12,7 @@
 pub mod client;
 pub mod offsets;
 pub mod limits;
+pub mod security;
 pub mod options;
 pub mod positions;
 pub mod layout;
@@ -53,6 +54,10 @@ pub struct KafkaConnector;
 impl Connector for KafkaConnector {
     fn format(&self) -> &str {
         "kafka"
+    }
+
+    fn secret_options(&self) -> &[&str] {
+        &security::SECRETS
     }
 
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {

@@ -13,7 +13,7 @@
 //! | `groupIdPrefix`, `kafka.group.id` | no effect: there is no consumer group, the checkpoint has the position |
 //! | `kafkaConsumer.pollTimeoutMs` | no effect: `kafka.request.timeout.ms` and `kafka.default.api.timeout.ms` are the limits |
 //!
-//! What has no effect is logged when the table is opened.
+//! What has no effect is logged when the table is opened. TLS and SASL: `security.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use regex::Regex;
 use super::client::cluster::{ClientSettings, TopicPartition};
 use super::limits::PartLimits;
 use super::offsets::{self, PartitionOffsets};
+use super::security::Security;
 
 /// Everything a table's definition says about Kafka.
 #[derive(Debug, Clone)]
@@ -65,7 +66,9 @@ pub struct KafkaOptions {
     pub value_format: Option<ValueFormat>,
     /// `mode`, `timestampFormat` and the like, for the format's decoder.
     pub format: FormatOptions,
-    /// All `kafka.` options, without the prefix.
+    /// How the cluster wants to be spoken to.
+    pub security: Security,
+    /// All `kafka.` options, without the prefix, in the words of the client that writes.
     pub passed_through: Vec<(String, String)>,
     /// Options that were given and change nothing, each with the reason.
     pub without_effect: Vec<(&'static str, &'static str)>,
@@ -149,7 +152,10 @@ impl KafkaOptions {
         let object = format!("table {} (USING kafka)", definition.name);
         let mut reader = definition.options.reader(object.clone());
         let passed_through = reader.with_prefix("kafka.");
-        let client = client_settings(&object, &mut reader, &passed_through)?;
+        let security = Security::read(&object, "kafka.", &passed_through)?;
+        let mut client = client_settings(&object, &mut reader, &passed_through)?;
+        security.apply(&mut client.connection);
+        let passed_through = security.translate(passed_through);
         let options = Self {
             client,
             selection: selection(&object, &mut reader)?,
@@ -193,6 +199,7 @@ impl KafkaOptions {
             format: format_options(&mut reader),
             without_effect: without_effect(&mut reader, &passed_through),
             passed_through,
+            security,
             object: object.clone(),
         };
         reader.finish()?;
@@ -324,14 +331,6 @@ fn client_settings(
     };
     let millis = |key: &str| Ok::<_, EngineError>(number(key)?.map(Duration::from_millis));
     let servers = reader.required("kafka.bootstrap.servers", "localhost:9092")?;
-    if let Some(protocol) = kafka("security.protocol")
-        && !protocol.eq_ignore_ascii_case("PLAINTEXT")
-    {
-        return Err(EngineError::config(format!(
-            "{object}: option 'kafka.security.protocol' is '{protocol}', expected PLAINTEXT"
-        ))
-        .help("TLS and SASL are not supported yet; use a PLAINTEXT listener"));
-    }
     let mut settings = ClientSettings { bootstrap: bootstrap(object, servers)?, ..ClientSettings::default() };
     settings.read_committed = match kafka("isolation.level") {
         None | Some("read_committed") => true,
@@ -384,7 +383,7 @@ pub fn bootstrap(object: &str, servers: &str) -> Result<Vec<String>> {
         .split(',')
         .map(str::trim)
         .filter(|address| !address.is_empty())
-        .map(|address| address.strip_prefix("PLAINTEXT://").unwrap_or(address).to_owned())
+        .map(|address| address.split_once("://").map_or(address, |(_, address)| address).to_owned())
         .collect();
     let has_port = |address: &String| {
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
@@ -554,8 +553,8 @@ mod tests {
                 "table ev (USING kafka): 'minOffsetsPerTrigger' is 9, expected at most 'maxOffsetsPerTrigger', which is 5",
             ),
             (
-                vec![("subscribe", "a"), ("kafka.security.protocol", "SSL")],
-                "table ev (USING kafka): option 'kafka.security.protocol' is 'SSL', expected PLAINTEXT",
+                vec![("subscribe", "a"), ("kafka.security.protocol", "TLS")],
+                "table ev (USING kafka): option 'kafka.security.protocol' is 'TLS', expected PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
             ),
             (
                 vec![("subscribe", "a"), ("kafka.bootstrap.servers", "localhost")],

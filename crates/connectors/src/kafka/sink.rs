@@ -115,7 +115,7 @@ impl KafkaSink {
             if config.get("transaction.timeout.ms").is_none() {
                 config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
             }
-            let mut group = client_config(&servers, "highwater", &[]);
+            let mut group = client_config(&servers, "highwater", &options.security.librdkafka());
             group.set("group.id", &id).set("enable.auto.commit", "false");
             let consumer = create(group, &object, Silent::default)?;
             Some(Transactions {

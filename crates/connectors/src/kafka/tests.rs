@@ -427,6 +427,7 @@ fn in_transactions_it_is_an_exactly_once_sink_like_the_others() {
 #[test]
 fn a_row_that_goes_is_a_tombstone() {
     let broker = TestBroker::start();
+    broker.create_topic("rows", 1);
     let address = broker.address().to_owned();
     let sink = |keys: &str| {
         let options = [("topic", "rows"), ("transactional", "true"), ("key.columns", keys)];
@@ -444,7 +445,10 @@ fn a_row_that_goes_is_a_tombstone() {
     let changes = crate::contract::changes(&[(1, "a", false), (2, "b", false), (1, "a", true)]);
     crate::contract::put(sink.as_mut(), 0, &[changes]);
     let mut source = source(&address, None, &[("subscribe", "rows"), ("startingOffsets", "earliest")]).unwrap();
-    let (start, end) = (source.initial_offset().unwrap(), source.latest_offset().unwrap());
+    let start = source.initial_offset().unwrap();
+    // Three records and the marker of their transaction, which comes a moment after the commit.
+    let end = offset(json!({"rows": {"0": 4}}));
+    crate::contract::settles(|| source.latest_offset().unwrap(), end.clone(), "the transaction ends");
     let text = |array: &ArrayRef, row: usize| {
         array.is_valid(row).then(|| String::from_utf8(array.as_binary::<i32>().value(row).to_vec()).unwrap())
     };
@@ -479,7 +483,11 @@ fn a_transaction_makes_a_batch_and_its_token_visible_together() {
     sink.prepare().unwrap();
     assert_eq!(values_of(&address, &topic), Vec::<String>::new());
     assert_eq!(sink.commit().unwrap().rows, 2);
-    assert_eq!(values_of(&address, &topic), ["a", "b"]);
+    let settles = |expected: &[&str]| {
+        let expected = expected.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+        crate::contract::settles(|| values_of(&address, &topic), expected, "committed batches");
+    };
+    settles(&["a", "b"]);
 
     sink.begin(1).unwrap();
     sink.write(&sink_rows(&["aborted"])).unwrap();
@@ -499,7 +507,7 @@ fn a_transaction_makes_a_batch_and_its_token_visible_together() {
     successor.prepare().unwrap();
     successor.commit().unwrap();
     assert_eq!(successor.last_committed().unwrap(), SinkToken::Committed(1));
-    assert_eq!(values_of(&address, &topic), ["a", "b", "c"]);
+    settles(&["a", "b", "c"]);
 }
 
 /// What `sql` gives over a table `t` of a topic, a row a line.

@@ -17,7 +17,8 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use super::client::cluster::Client;
 use super::client::error::{ClientError, ClientResult};
 
-const METADATA: &str = "highwater batch";
+/// The metadata of such an offset, by which it is told from a position.
+pub const METADATA: &str = "highwater batch";
 const FIND_COORDINATOR_MAX_VERSION: i16 = 3;
 const OFFSET_FETCH_MAX_VERSION: i16 = 7;
 

@@ -208,8 +208,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
 /// A secret that stands in a statement itself would be stored with it and shown with it.
 fn refuse_bare_secret(definition: &TableDefinition, key: &str) -> Result<()> {
     let Some(value) = definition.options.get(key) else { return Ok(()) };
-    let reference = value.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-    if reference.is_some_and(|reference| reference.starts_with("env:") || reference.starts_with("file:")) {
+    if is_reference(value) || has_reference_for_password(value) {
         return Ok(());
     }
     // The value is not repeated: it is the secret.
@@ -217,6 +216,18 @@ fn refuse_bare_secret(definition: &TableDefinition, key: &str) -> Result<()> {
     Err(EngineError::config(message).help(format!(
         "put it into an environment variable or a file, and write '{key}' = '${{env:NAME}}' or '${{file:PATH}}'"
     )))
+}
+
+fn is_reference(value: &str) -> bool {
+    let reference = value.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    reference.is_some_and(|reference| reference.starts_with("env:") || reference.starts_with("file:"))
+}
+
+/// Whether the value is like Java's `Module required username="app" password="${env:NAME}";`.
+fn has_reference_for_password(value: &str) -> bool {
+    let Some((_, rest)) = value.split_once(" password=") else { return false };
+    let rest = rest.strip_prefix('"').unwrap_or(rest);
+    rest.split_once('}').is_some_and(|(reference, _)| is_reference(&format!("{reference}}}")))
 }
 
 /// The definition with `${env:NAME}` and `${file:PATH}` in its options replaced by what they point to. Done just before
@@ -347,6 +358,8 @@ mod tests {
         };
         check("${env:PG_PASSWORD}", true);
         check("${file:/run/secrets/pg}", true);
+        check("some.Module required username=\"app\" password=\"${env:PG_PASSWORD}\";", true);
+        check("some.Module required username=\"${env:USER}\" password=\"hunter2\";", false);
         for bare in ["hunter2", "", "${PG_PASSWORD}", "x${env:PG_PASSWORD}"] {
             check(bare, false);
         }

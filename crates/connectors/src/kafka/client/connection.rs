@@ -7,7 +7,8 @@
 //!
 //! Calls block, with a time limit on every read and write. Several requests may be under way at once: a reader sends
 //! the next one before it looks at the last answer, so that the broker and the network work meanwhile. A connection
-//! that failed once is dropped, never mended.
+//! that failed once is dropped, never mended. What a listener may ask before it serves, TLS and SASL, is done when the
+//! connection is opened.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -16,12 +17,20 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{
     Decodable, HeaderVersion, Message, Request, StrBytes, VersionRange, encode_request_header_into_buffer,
 };
 
 use super::error::{ClientError, ClientResult};
+use super::sasl::{Credentials, Exchange};
+use super::tls::{Stream, TlsSettings};
+
+const SASL_HANDSHAKE_MAX_VERSION: i16 = 1;
+const SASL_AUTHENTICATE_MAX_VERSION: i16 = 2;
 
 /// No answer we ask for is larger: fetches are limited by their request, the rest is small.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
@@ -35,6 +44,10 @@ pub struct ConnectionSettings {
     pub request_timeout: Duration,
     /// Our name in the broker's log and quotas.
     pub client_id: String,
+    /// What is spoken over TLS, if anything.
+    pub tls: Option<TlsSettings>,
+    /// Who we are, where the listener wants to know.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for ConnectionSettings {
@@ -43,13 +56,15 @@ impl Default for ConnectionSettings {
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(30),
             client_id: "highwater".to_owned(),
+            tls: None,
+            credentials: None,
         }
     }
 }
 
 /// A connection that has asked the broker which versions it speaks.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     address: String,
     client_id: StrBytes,
     versions: HashMap<i16, VersionRange>,
@@ -65,10 +80,13 @@ struct UnderWay {
 }
 
 impl Connection {
-    /// Connects to `host:port` and learns its versions.
+    /// Connects to `host:port`, learns its versions, and says who we are.
     pub fn open(address: &str, settings: &ConnectionSettings) -> ClientResult<Self> {
-        let stream = connect(address, settings.connect_timeout)
+        let tcp = connect(address, settings.connect_timeout)
             .map_err(|source| ClientError::Unreachable { address: address.to_owned(), source })?;
+        set_timeouts(&tcp, settings.connect_timeout)
+            .map_err(|source| ClientError::Disconnected { address: address.to_owned(), source })?;
+        let stream = Stream::over(tcp, address, settings.tls.as_ref())?;
         let mut connection = Self {
             stream,
             address: address.to_owned(),
@@ -78,9 +96,12 @@ impl Connection {
             under_way: VecDeque::new(),
             outgoing: BytesMut::new(),
         };
-        connection.set_timeouts(settings.connect_timeout)?;
         connection.learn_versions()?;
-        connection.set_timeouts(settings.request_timeout)?;
+        let set = set_timeouts(connection.stream.tcp(), settings.request_timeout);
+        set.map_err(|source| connection.disconnected(source))?;
+        if let Some(credentials) = &settings.credentials {
+            connection.authenticate(credentials)?;
+        }
         Ok(connection)
     }
 
@@ -154,7 +175,8 @@ impl Connection {
             .map_err(|error| self.protocol(error))?;
         let length = i32::try_from(self.outgoing.len() - 4).map_err(|error| self.protocol(error))?;
         self.outgoing[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&self.outgoing).map_err(|source| self.disconnected(source))?;
+        let sent = self.stream.write_all(&self.outgoing).and_then(|()| self.stream.flush());
+        sent.map_err(|source| self.disconnected(source))?;
         self.under_way.push_back(UnderWay { correlation, version });
         Ok(())
     }
@@ -187,6 +209,34 @@ impl Connection {
         Ok(())
     }
 
+    /// Says who we are, and hears that it is believed.
+    fn authenticate(&mut self, credentials: &Credentials) -> ClientResult<()> {
+        let mechanism = StrBytes::from_static_str(credentials.mechanism.name());
+        let offered =
+            self.call(&SaslHandshakeRequest::default().with_mechanism(mechanism), SASL_HANDSHAKE_MAX_VERSION)?;
+        if offered.error_code != 0 {
+            let offered: Vec<&str> = offered.mechanisms.iter().map(StrBytes::as_str).collect();
+            let (asked, offered) = (credentials.mechanism.name(), offered.join(", "));
+            return Err(self.not_authenticated(format!("it takes {offered}, not {asked}")));
+        }
+        let (mut exchange, first) = Exchange::begin(credentials, uuid::Uuid::new_v4().simple().to_string());
+        let mut next = Some(first);
+        while let Some(message) = next {
+            let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
+            let answer = self.call(&request, SASL_AUTHENTICATE_MAX_VERSION)?;
+            if let Some(code) = ResponseError::try_from_code(answer.error_code) {
+                let words = answer.error_message.map_or_else(|| format!("{code:?}"), |words| words.to_string());
+                return Err(self.not_authenticated(words));
+            }
+            next = exchange.answer(&answer.auth_bytes).map_err(|reason| self.not_authenticated(reason))?;
+        }
+        Ok(())
+    }
+
+    fn not_authenticated(&self, reason: String) -> ClientError {
+        ClientError::NotAuthenticated { address: self.address.clone(), reason }
+    }
+
     fn read_frame(&mut self) -> io::Result<Bytes> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
@@ -200,15 +250,6 @@ impl Connection {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(frame.into())
-    }
-
-    fn set_timeouts(&self, timeout: Duration) -> ClientResult<()> {
-        let set = || {
-            self.stream.set_nodelay(true)?;
-            self.stream.set_read_timeout(Some(timeout))?;
-            self.stream.set_write_timeout(Some(timeout))
-        };
-        set().map_err(|source| self.disconnected(source))
     }
 
     fn disconnected(&self, source: io::Error) -> ClientError {
@@ -225,6 +266,12 @@ impl Connection {
     fn protocol(&self, reason: impl ToString) -> ClientError {
         ClientError::Protocol { address: self.address.clone(), reason: reason.to_string().trim().to_owned() }
     }
+}
+
+fn set_timeouts(tcp: &TcpStream, timeout: Duration) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    tcp.set_read_timeout(Some(timeout))?;
+    tcp.set_write_timeout(Some(timeout))
 }
 
 /// Connects to the first of the host's addresses that answers.

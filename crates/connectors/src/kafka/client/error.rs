@@ -36,6 +36,22 @@ pub enum ClientError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A broker and we do not agree on TLS.
+    #[error("no TLS with Kafka broker {address}: {reason}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What was found.
+        reason: String,
+    },
+    /// A broker does not believe us, or we do not believe it.
+    #[error("Kafka broker {address} does not let this client in: {reason}")]
+    NotAuthenticated {
+        /// Host and port.
+        address: String,
+        /// What it said.
+        reason: String,
+    },
     /// A broker answered a request with an error code.
     #[error("Kafka refused {what}: {code:?}")]
     Refused {
@@ -134,13 +150,18 @@ impl From<ClientError> for EngineError {
             ClientError::Disconnected { source, .. } => {
                 Self::unavailable(message).caused_by(source).help("check the broker's log, then start the query again")
             }
+            ClientError::Tls { .. } => Self::config(message).help(
+                "check that the address is a listener with TLS, that its certificate is for this host, and that \
+                 'kafka.ssl.ca.location' names the authority it comes from",
+            ),
+            ClientError::NotAuthenticated { .. } => Self::config(message)
+                .help("check 'kafka.sasl.mechanism', 'kafka.sasl.username' and 'kafka.sasl.password'"),
             ClientError::Refused { code, .. } => Self::from_code(message, code),
             ClientError::UnknownTopic { topic } => {
                 Self::config(message).help(format!("create it: highwater topic create {topic}"))
             }
-            ClientError::Protocol { .. } => {
-                Self::unavailable(message).help("check that the address is a Kafka listener (PLAINTEXT)")
-            }
+            ClientError::Protocol { .. } => Self::unavailable(message)
+                .help("check that the address is a Kafka listener, and 'kafka.security.protocol' what is spoken there"),
             ClientError::Corrupt { .. } => Self::data(message).help(
                 "check the broker's disk and log; start the query behind the damaged records to go on without them",
             ),

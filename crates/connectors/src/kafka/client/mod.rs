@@ -3,6 +3,7 @@
 //! ```text
 //!   Client ──Metadata, ListOffsets──> leaders, positions
 //!     └─ Connections (one idle pool for all readers) ──> PartitionFetcher ──batches──> records borrowed from the answer
+//!          └─ tls, sasl: when they are opened
 //! ```
 //!
 //! A client library that hands out messages costs more for each than decoding its JSON does; walking the batches
@@ -12,6 +13,8 @@
 pub mod error;
 pub mod compression;
 pub mod record_batch;
+pub mod sasl;
+pub mod tls;
 pub mod connection;
 pub mod cluster;
 pub mod fetch;
