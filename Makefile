@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test crash hdfs-test bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash hdfs-test spark-test bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,17 @@ hdfs-test: setup ## checkpoints on a real HDFS: needs Java and Maven, fetches ni
 	$(BUILD)
 	HIGHWATER_HDFS_JARS=$(abspath $(TARGET)/hdfs-jars) $(CARGO) test --workspace \
 	  --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --test main hdfs -- --ignored --nocapture
+
+# A registry that does not answer says nothing about this project (exit 3): told, and not held against it.
+SPARK_DIR := $(abspath $(TARGET)/spark-cluster)
+spark-test: setup ## projects on a real Spark cluster and here, compared: needs Java, Maven and half a gigabyte once
+	$(BUILD)
+	@scripts/spark-cluster start $(SPARK_DIR); status=$$?; \
+	if [ $$status -eq 3 ]; then exit 0; elif [ $$status -ne 0 ]; then exit $$status; fi; \
+	HIGHWATER_SPARK=sc://127.0.0.1:$${SPARK_CONNECT_PORT:-15202} HIGHWATER_SPARK_WAREHOUSE=$(SPARK_DIR)/warehouse \
+	  $(CARGO) test --workspace --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --test main spark:: -- \
+	  --include-ignored --nocapture --test-threads 1; \
+	status=$$?; scripts/spark-cluster stop $(SPARK_DIR); exit $$status
 
 build: setup     ## the binary, as it is released: target/release/highwater
 	$(CARGO) build --release --bin highwater

@@ -46,7 +46,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A folder with the examples in it: they keep their tables beside themselves.
-fn examples() -> tempfile::TempDir {
+pub(crate) fn examples() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in TESTED {
         // Not the tables of somebody who tried the example out.
@@ -58,7 +58,7 @@ fn examples() -> tempfile::TempDir {
 }
 
 /// Events of a kind: in the topic, and here as they were sent.
-fn generate(folder: &Path, broker: &TestBroker, kind: &str, topic: &str) -> Vec<Value> {
+pub(crate) fn generate(folder: &Path, broker: &TestBroker, kind: &str, topic: &str) -> Vec<Value> {
     let with = |more: &[&str]| {
         let arguments: Vec<&str> = ["datagen", kind].iter().chain(&EVENTS).chain(more).copied().collect();
         succeed(folder, &arguments)

@@ -1,0 +1,159 @@
+//! `CREATE SINK` as a sink of Spark's pipeline, and the queries that write to one.
+//!
+//! A sink of Kafka takes the columns of a record there: where whole rows are written as JSON here, the query is put into
+//! `SELECT to_json(struct(*)) AS value FROM (...)`.
+
+use std::collections::BTreeMap;
+
+use highwater_engine::plan::outline::OutlineTable;
+
+use super::options::{self, is_in};
+use super::sources::quoted;
+use super::{Problem, absolute_path};
+
+/// A sink as Spark knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct SparkSink {
+    /// Spark's name of the format.
+    pub(crate) format: String,
+    /// Its options.
+    pub(crate) options: BTreeMap<String, String>,
+    /// What is put before and behind the query of a flow that writes to it.
+    pub(crate) around: (String, String),
+    /// What is other than here, to be told before a run.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Options of ours that Spark's Kafka sink has no use for.
+const KAFKA_OURS: [&str; 5] = ["value.format", "key.columns", "key.column", "transactional", "visibility"];
+
+/// The sink as Spark writes it.
+pub(super) fn sink(table: &OutlineTable) -> Result<SparkSink, Vec<Problem>> {
+    let format = table.format.as_deref().unwrap_or_default();
+    match format {
+        "kafka" => kafka(table),
+        "json" | "csv" | "text" | "parquet" | "delta" | "console" | "noop" => plain(table, format),
+        _ => {
+            let help = match format {
+                "sqlite" | "postgres" => {
+                    "let Spark write to a topic and Highwater write that into it, exactly once: docs/scaling.md"
+                }
+                _ => "write to kafka, json, csv, text, parquet, delta, console or noop",
+            };
+            Err(vec![Problem::at_format(table, format, help)])
+        }
+    }
+}
+
+fn options_of(table: &OutlineTable, format: &str, ours: &[&str]) -> Result<BTreeMap<String, String>, Vec<Problem>> {
+    let resolved = table.options.resolved(&format!("sink '{}'", table.name));
+    let resolved =
+        resolved.map_err(|error| vec![Problem::of(&table.name, error.to_string(), "set it, then try again")])?;
+    let known = options::known(format);
+    let (mut given, mut problems) = (BTreeMap::new(), Vec::new());
+    for (key, value) in resolved.iter().filter(|(key, _)| !is_in(key, ours)) {
+        let is_known = known.as_ref().is_none_or(|known| is_in(key, known)) || is_in(key, &["path"]);
+        if is_known || (format == "kafka" && key.starts_with("kafka.")) {
+            given.insert(key.to_owned(), value.to_owned());
+        } else {
+            let message = format!("sink '{}': Spark's {format} has no option '{key}'", table.name);
+            problems.push(Problem::at_option(key, message, "leave it out, or write this sink with Highwater"));
+        }
+    }
+    if problems.is_empty() { Ok(given) } else { Err(problems) }
+}
+
+fn plain(table: &OutlineTable, format: &str) -> Result<SparkSink, Vec<Problem>> {
+    let mut options = options_of(table, format, &[])?;
+    for (_, path) in options.iter_mut().filter(|(key, _)| key.eq_ignore_ascii_case("path")) {
+        *path = absolute_path(path);
+    }
+    Ok(SparkSink { format: format.to_owned(), options, ..SparkSink::default() })
+}
+
+fn kafka(table: &OutlineTable) -> Result<SparkSink, Vec<Problem>> {
+    let options = options_of(table, "kafka", &KAFKA_OURS)?;
+    let is_json = match table.options.get("value.format").map(str::to_ascii_lowercase).as_deref() {
+        Some("raw") => false,
+        Some(_) => true,
+        None => table.columns.is_some(),
+    };
+    let keys: Vec<String> = table
+        .options
+        .get("key.columns")
+        .or_else(|| table.options.get("key.column"))
+        .map(|keys| keys.split(',').map(|key| quoted(key.trim())).collect())
+        .unwrap_or_default();
+    let key = match keys.as_slice() {
+        [] => String::new(),
+        [one] => format!(", CAST({one} AS STRING) AS key"),
+        several => format!(", to_json(struct({})) AS key", several.join(", ")),
+    };
+    let around = if is_json {
+        (format!("SELECT to_json(struct(*)) AS value{key} FROM ("), "\n)".to_owned())
+    } else {
+        (String::new(), String::new())
+    };
+    let notes = vec![format!(
+        "sink '{}': Spark writes to Kafka at least once, not exactly once: a batch that is repeated after a failure is \
+         written twice",
+        table.name
+    )];
+    Ok(SparkSink { format: "kafka".to_owned(), options, around, notes })
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_engine::plan::ScriptFile;
+    use highwater_engine::plan::outline::{OutlineKind, outline};
+
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let files = [ScriptFile { name: "a.sql".to_owned(), text: text.to_owned() }];
+        let Ok(mut statements) = outline(&files) else { panic!("{text} is no statement") };
+        let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("{text} is no sink") };
+        let shown = match sink(&table) {
+            Ok(sink) => {
+                let options: Vec<String> = sink.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("{} {} | {}", sink.format, options.join(" "), sink.around.0)
+            }
+            Err(problems) => problems.iter().map(|problem| format!("{} | {}", problem.message, problem.help)).collect(),
+        };
+        assert_eq!(shown, expected, "{text}");
+    }
+
+    #[test]
+    fn sinks_are_sparks_sinks() {
+        let kafka = "USING kafka OPTIONS ('kafka.bootstrap.servers' 'k:1', topic 't'";
+        check(&format!("CREATE SINK s {kafka})"), "kafka kafka.bootstrap.servers=k:1 topic=t | ");
+        check(
+            &format!("CREATE SINK s {kafka}, 'value.format' 'json')"),
+            "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_json(struct(*)) AS value FROM (",
+        );
+        check(
+            &format!("CREATE SINK s {kafka}, 'value.format' 'json', 'key.columns' 'a')"),
+            "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_json(struct(*)) AS value, CAST(`a` AS STRING) AS key FROM (",
+        );
+        check(
+            &format!("CREATE SINK s {kafka}, 'value.format' 'json', 'key.columns' 'a, b')"),
+            "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_json(struct(*)) AS value, to_json(struct(`a`, `b`)) AS \
+             key FROM (",
+        );
+        check("CREATE SINK s USING parquet OPTIONS (path '/x')", "parquet path=/x | ");
+        check("CREATE SINK s USING noop", "noop  | ");
+    }
+
+    #[test]
+    fn sinks_of_ours_alone_have_a_way_out() {
+        check(
+            "CREATE SINK s USING sqlite OPTIONS (path 'x.db', table 't')",
+            "Spark has no format 'sqlite', which table 's' is of | let Spark write to a topic and Highwater write that into \
+             it, exactly once: docs/scaling.md",
+        );
+        check(
+            "CREATE SINK s USING noop OPTIONS (x 'y')",
+            "sink 's': Spark's noop has no option 'x' | leave it out, or write this sink with Highwater",
+        );
+    }
+}
