@@ -274,9 +274,8 @@ fn sensor_readings_become_hours_also_when_files_come_later() {
     );
 }
 
-#[test]
-fn an_access_log_becomes_traffic_errors_and_visits() {
-    let folder = examples();
+/// Four lines of an access log.
+pub(crate) fn access_log() -> String {
     let line = |client: &str, time: &str, request: &str, status: u16, size: &str| {
         format!(
             "{client} - - [17/May/2015:{time} +0000] \"{request} HTTP/1.1\" {status} {size} \"-\" \"Mozilla/5.0\"\n"
@@ -288,7 +287,13 @@ fn an_access_log_becomes_traffic_errors_and_visits() {
         line("10.0.0.1", "10:20:00", "POST /login", 500, "50"),
         line("10.0.0.1", "11:00:00", "GET /a.png", 200, "300"),
     ];
-    fs::write(folder.path().join("access.log"), log.concat()).unwrap();
+    log.concat()
+}
+
+#[test]
+fn an_access_log_becomes_traffic_errors_and_visits() {
+    let folder = examples();
+    fs::write(folder.path().join("access.log"), access_log()).unwrap();
     succeed(folder.path(), &["run", "examples/access-log", "--param", "path=access.log"]);
     let check = |sql: &str, expected: &str| {
         let arguments = ["sql", sql, "--storage", "examples/access-log/data", "--output", "csv"];

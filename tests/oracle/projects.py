@@ -34,15 +34,23 @@ def is_answered(answer):
     return not NOT_IN_JSON.search(kinds) and len({name.lower() for name in names}) == len(names)
 
 
+def known_to_differ():
+    """The cases whose rows are not Spark's, `family / name [mode]`: streams.known says why."""
+    with open(os.path.join(os.path.dirname(streams.HERE), "streams.known"), encoding="utf-8") as file:
+        return {line.split("\t")[0] for line in file if not line.startswith("#")}
+
+
 def chosen():
     """The cases with what they read, by family."""
+    differs = known_to_differ()
     for file in sorted(os.listdir(streams.HERE)):
         if not file.endswith(".txt") or file == "refusals.txt":
             continue
         answers = streams.known(os.path.join(streams.HERE, file[:-4] + ".golden"))
         for case in streams.cases(os.path.join(streams.HERE, file)):
             own = {key for key in case.conf if key != "spark.sql.session.timeZone"}
-            if "append" in case.modes and not own and is_answered(answers.get(f"{case.name} [append]")):
+            title = f"{file[:-4]} / {case.name} [append]"
+            if "append" in case.modes and not own and title not in differs and is_answered(answers.get(f"{case.name} [append]")):
                 yield file[:-4], case
 
 

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::{difference, run_on_both, run_on_spark, server, spark_rows, unique};
 use crate::broker::TestBroker;
-use crate::examples::{examples, generate};
+use crate::examples::{access_log, examples, generate};
 use crate::program::{run, succeed};
 
 /// The rows of a table of an example here.
@@ -85,6 +86,31 @@ fn records_of_a_sink_are_the_same() {
 
 #[test]
 #[ignore = "needs a Spark cluster: make spark-test"]
+fn a_sink_of_ours_alone_is_drained_from_a_topic() {
+    let folder = examples();
+    let broker = TestBroker::start(folder.path());
+    generate(folder.path(), &broker, "clicks", "web.page.viewed");
+    let bootstrap = format!("bootstrap={}", broker.address);
+    let rows = |database: &str| {
+        let sql = "SELECT * FROM page_traffic ORDER BY window_start, page";
+        let found = Command::new("sqlite3").arg(folder.path().join(database)).arg(sql).output().expect("sqlite3 runs");
+        String::from_utf8(found.stdout).unwrap()
+    };
+    let here = ["run", "examples/user-behaviour", "--trigger", "available-now", "--param", &bootstrap];
+    succeed(folder.path(), &[&here[..], &["--param", "sqlite=here.db"]].concat());
+    let expected = rows("here.db");
+    assert!(expected.lines().count() > 10, "{expected}");
+    // A second run finds nothing new on Spark, and nothing to drain.
+    for _ in 0..2 {
+        let routed = ["--param", &bootstrap, "--param", "sqlite=spark.db", "--route-through", &broker.address];
+        let finished = run_on_spark(folder.path(), "examples/user-behaviour", &routed);
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        assert_eq!(rows("spark.db"), expected);
+    }
+}
+
+#[test]
+#[ignore = "needs a Spark cluster: make spark-test"]
 fn tables_that_are_replaced_are_the_same() {
     let folder = examples();
     let readings = folder.path().join("readings");
@@ -93,18 +119,7 @@ fn tables_that_are_replaced_are_the_same() {
     fs::write(readings.join("kitchen.csv"), csv).unwrap();
     fs::write(readings.join("notes.txt"), "2024-01-01 00:10:00,99\n").unwrap();
     check(folder.path(), "sensor-readings", &["hourly"], &["path=readings"]);
-    let line = |client: &str, time: &str, request: &str, status: u16, size: &str| {
-        format!(
-            "{client} - - [17/May/2015:{time} +0000] \"{request} HTTP/1.1\" {status} {size} \"-\" \"Mozilla/5.0\"\n"
-        )
-    };
-    let log = [
-        line("10.0.0.1", "10:05:03", "GET /a.png?x=1", 200, "100"),
-        line("10.0.0.2", "10:05:43", "GET /", 404, "-"),
-        line("10.0.0.1", "10:20:00", "POST /login", 500, "50"),
-        line("10.0.0.1", "11:00:00", "GET /a.png", 200, "300"),
-    ];
-    fs::write(folder.path().join("access.log"), log.concat()).unwrap();
+    fs::write(folder.path().join("access.log"), access_log()).unwrap();
     check(folder.path(), "access-log", &["traffic_per_path", "traffic_per_hour", "visits"], &["path=access.log"]);
 }
 

@@ -16,6 +16,8 @@ fn every_example_is_looked_at() {
     }
     let finished = run(folder.path(), &["validate", "examples/user-behaviour", "--engine", "spark"]);
     assert_eq!(finished.code, 3, "{}", finished.stderr);
+    let routed = ["validate", "examples/user-behaviour", "--engine", "spark", "--route-through", "127.0.0.1:1"];
+    succeed(folder.path(), &routed);
     let expected = "\
 error: Spark has no format 'sqlite', which table 'page_traffic' is of
   --> examples/user-behaviour/transformations/1_tables.sql:23:32

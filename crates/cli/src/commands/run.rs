@@ -152,6 +152,9 @@ pub(crate) struct Arguments {
     /// What runs the queries: highwater, or a Spark Connect server, sc://HOST:PORT[/;token=...;use_ssl=true]
     #[arg(long, env = "HIGHWATER_ENGINE", hide_env_values = true, value_name = "ENGINE", default_value = "highwater")]
     engine: Engine,
+    /// The Kafka through which Spark hands on rows for sinks it does not have (SQLite); they are drained here
+    #[arg(long, value_name = "HOST:PORT")]
+    route_through: Option<String>,
     /// Show no progress
     #[arg(long, short = 'q')]
     quiet: bool,
@@ -207,7 +210,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             .help("add CREATE STREAMING TABLE ... AS SELECT ..., CREATE FLOW ..., or a SELECT"));
     }
     if let Engine::Server(address) = &arguments.engine {
-        let project = SparkProject::new(&project, flows)?;
+        let project = SparkProject::new(&project, flows, arguments.route_through.as_deref())?;
         project.tell_notes();
         return project.run(address, arguments.quiet, &interrupt);
     }

@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// nothing: sc://HOST:PORT
     #[arg(long, env = "HIGHWATER_ENGINE", hide_env_values = true, value_name = "ENGINE", default_value = "highwater")]
     engine: Engine,
+    /// The Kafka through which Spark hands on rows for sinks it does not have (SQLite); they are drained here
+    #[arg(long, value_name = "HOST:PORT")]
+    route_through: Option<String>,
     /// Print the plan of each query, too
     #[arg(long)]
     explain: bool,
@@ -40,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (project, pipeline) = arguments.project.open_with_project()?;
     let flows = pipeline.flows();
     if arguments.engine != Engine::Highwater {
-        let project = SparkProject::new(&project, flows.clone())?;
+        let project = SparkProject::new(&project, flows.clone(), arguments.route_through.as_deref())?;
         project.tell_notes();
         if let Engine::Server(address) = &arguments.engine {
             project.analyse(address)?;

@@ -10,6 +10,7 @@
 //! | `address` | `sc://HOST:PORT/;key=value` |
 //! | `translate` | statements as Spark takes them; what it does not take |
 //! | `messages`, `grpc`, `session` | Spark Connect, as far as it is needed |
+//! | `route` | sinks that Spark does not have, through topics |
 //! | `run`, `progress`, `problems` | a run, its view, its errors at the user's place |
 //!
 //! Nothing is executed here: what runs on Spark is Spark's, with its state, its checkpoints and its tables.
@@ -20,6 +21,7 @@ mod grpc;
 mod messages;
 mod problems;
 mod progress;
+pub(crate) mod route;
 mod run;
 mod session;
 mod translate;
@@ -29,11 +31,13 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use highwater_engine::plan::ScriptFile;
 use highwater_engine::plan::outline::outline;
 use highwater_engine::query::{FlowDescription, Trigger};
 
 use address::{Address, SCHEME};
+use route::{Drain, Route};
 use run::SparkRun;
 use translate::{Finding, FlowMode, Translation};
 
@@ -84,15 +88,20 @@ pub(crate) struct SparkProject {
     catalog: Option<String>,
     database: Option<String>,
     configuration: BTreeMap<String, String>,
+    drain: Option<Drain>,
 }
 
 impl SparkProject {
     /// Translates a project; fails with everything in it that Spark cannot run.
-    pub(crate) fn new(project: &Project, flows: Vec<FlowDescription>) -> Result<Self> {
+    ///
+    /// Sinks that Spark does not have are written through topics of the Kafka at `route_through`, if it is given.
+    pub(crate) fn new(project: &Project, flows: Vec<FlowDescription>, route_through: Option<&str>) -> Result<Self> {
         let files: Vec<ScriptFile> =
             project.files.iter().map(|file| ScriptFile { name: file.name.clone(), text: file.text.clone() }).collect();
+        let route =
+            route_through.map(|bootstrap| Route { bootstrap: bootstrap.to_owned(), project: project.name.clone() });
         let modes: Vec<FlowMode> = flows.iter().map(mode).collect();
-        let mut translation = translate::translate(&files, &outline(&files)?, &modes);
+        let mut translation = translate::translate(&files, &outline(&files)?, &modes, route.as_ref());
         let mut failures =
             std::mem::take(&mut translation.findings).into_iter().map(|finding| failure(&files, finding));
         if let Some(first) = failures.next() {
@@ -105,7 +114,9 @@ impl SparkProject {
         configuration.extend(project.configuration.clone().into_iter().filter(|(key, _)| key.starts_with("spark.")));
         let names = project.spark.clone();
         let (storage, catalog, database) = (names.storage, names.catalog, names.database);
-        Ok(Self { files, translation, flows, storage, catalog, database, configuration })
+        let drain =
+            route.and_then(|route| Drain::new(project, &route, &translation.routed, &columns_of_targets(&flows)));
+        Ok(Self { files, translation, flows, storage, catalog, database, configuration, drain })
     }
 
     /// Says what is other on Spark.
@@ -122,7 +133,11 @@ impl SparkProject {
 
     /// Runs the project until it ends, or Ctrl-C.
     pub(crate) fn run(&self, address: &Address, quiet: bool, interrupt: &Interrupt) -> Result<ExitCode> {
-        run::block_on(self.on(address)?.run(quiet, interrupt))
+        if let Some(drain) = &self.drain {
+            drain.prepare()?;
+        }
+        let drain = || self.drain.as_ref().map_or(Ok(()), |drain| drain.run(interrupt));
+        run::block_on(self.on(address)?.run(quiet, interrupt, &drain))
     }
 
     fn on(&self, address: &Address) -> Result<SparkRun<'_>> {
@@ -146,6 +161,12 @@ impl SparkProject {
 
 fn mode(flow: &FlowDescription) -> FlowMode {
     FlowMode { name: flow.name.clone(), mode: flow.output_mode, has_watermark: !flow.watermarks.is_empty() }
+}
+
+/// The columns of the rows that go into each table, by its name in lower case.
+fn columns_of_targets(flows: &[FlowDescription]) -> BTreeMap<String, SchemaRef> {
+    let of_target = |flow: &FlowDescription| Some((flow.target_table.as_ref()?.to_lowercase(), flow.columns.clone()));
+    flows.iter().filter_map(of_target).collect()
 }
 
 fn failure(files: &[ScriptFile], finding: Finding) -> Failure {

@@ -73,22 +73,32 @@ impl SparkRun<'_> {
         result.map(|_| ())
     }
 
-    /// Runs until the end, or Ctrl-C.
-    pub(crate) async fn run(&self, quiet: bool, interrupt: &Interrupt) -> Result<ExitCode> {
+    /// Runs until the end, or Ctrl-C; `after` is called after each run that went well.
+    pub(crate) async fn run(
+        &self,
+        quiet: bool,
+        interrupt: &Interrupt,
+        after: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<ExitCode> {
         let session = Arc::new(Session::open(&self.address).await?);
-        let result = self.run_in(&session, quiet, interrupt).await;
+        let result = self.run_in(&session, quiet, interrupt, after).await;
         session.release().await;
         result
     }
 
-    async fn run_in(&self, session: &Arc<Session>, quiet: bool, interrupt: &Interrupt) -> Result<ExitCode> {
+    async fn run_in(
+        &self,
+        session: &Arc<Session>,
+        quiet: bool,
+        interrupt: &Interrupt,
+        after: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<ExitCode> {
         let graph = self.define(session).await?;
         let board = Arc::new(Board::of(self.flows.iter().cloned()));
         let listener = listen(session.clone(), board.clone());
         let mut view = LiveView::new(board.clone(), quiet);
         let began = Instant::now();
-        let mut ended = Ok(ExitCode::SUCCESS);
-        loop {
+        let ended = loop {
             let started = Instant::now();
             let mut update = Update::new(self, session, &graph, board.clone());
             let mut attend = |stopping: bool| {
@@ -99,20 +109,20 @@ impl SparkRun<'_> {
                     _ => Attention::GoOn,
                 }
             };
-            match update.follow(false, &mut attend).await {
-                Ok(Ended::Aborted) => ended = Ok(ExitCode::from(ABORTED)),
-                Ok(Ended::Finished) => {}
-                Err(failure) => ended = Err(failure),
-            }
-            let Some(interval) = self.interval.filter(|_| ended.is_ok() && !interrupt.requested()) else { break };
+            let ended = match update.follow(false, &mut attend).await {
+                Ok(Ended::Aborted) => break Ok(ExitCode::from(ABORTED)),
+                Ok(Ended::Finished) => aside(after).map(|()| ExitCode::SUCCESS),
+                Err(failure) => Err(failure),
+            };
+            let Some(interval) = self.interval.filter(|_| ended.is_ok() && !interrupt.requested()) else { break ended };
             while started.elapsed() < interval && !interrupt.requested() {
                 view.refresh(Utc::now());
                 tokio::time::sleep(LOOK).await;
             }
             if interrupt.requested() {
-                break;
+                break ended;
             }
-        }
+        };
         tokio::time::sleep(LAST_PROGRESS).await;
         listener.abort();
         for flow in self.flows.iter().filter(|_| ended.is_ok()) {
@@ -324,6 +334,12 @@ impl<'a> Update<'a> {
             (None, Err(status)) => Err(origins.failure(flow_in(&status.message), &status.message)),
         }
     }
+}
+
+/// Runs what waits in calls of its own on a thread of its own: it may have a runtime of its own, too.
+fn aside(work: &(dyn Fn() -> Result<()> + Sync)) -> Result<()> {
+    let joined = tokio::task::block_in_place(|| std::thread::scope(|scope| scope.spawn(work).join()));
+    joined.unwrap_or_else(|_| Err(Failure::runtime("what runs after the run on Spark has panicked")))
 }
 
 /// Runs something to its end on a runtime of its own.

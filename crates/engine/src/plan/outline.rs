@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::catalog::Options;
 use super::program::{ScriptError, ScriptFile};
+use super::relation::is_alias;
 use super::session;
 use super::statement::{CreateTable, Insert, Statement, StatementKind, TableKind};
 use super::token::{Cursor, TokenStream, is_word, span_of};
@@ -128,6 +129,8 @@ pub struct TableRead {
     pub stream: Option<usize>,
     /// The name's last word, as an index into the statement's words.
     pub word: usize,
+    /// Whether another name follows, or a clause that one would stand behind.
+    pub has_alias: bool,
 }
 
 /// The statements of all files, in their order.
@@ -282,7 +285,9 @@ fn read_at(tokens: &[TokenWithSpan], start: usize) -> Option<(TableRead, usize)>
     if stream.is_none() && opens(at + 1) {
         return None;
     }
-    Some((TableRead { name: word.value.clone(), is_qualified: at > first, stream, word: at }, at + 1))
+    let next = token(at + 1);
+    let has_alias = is_alias(next) || ["WATERMARK", "TABLESAMPLE", "KEYS"].iter().any(|word| is_word(next, word));
+    Some((TableRead { name: word.value.clone(), is_qualified: at > first, stream, word: at, has_alias }, at + 1))
 }
 
 /// The names before `AS (`: those of `WITH`, mostly, and hiding any other name so called is what they do.

@@ -94,49 +94,10 @@ impl Flavours {
             let sent = self.sent_name(&read.name, wanted);
             if sent != read.name {
                 // Columns may be named by the table's own name, unless it has another.
-                let alias =
-                    if has_alias(statement, read) { String::new() } else { format!(" AS {}", quoted(&read.name)) };
+                let alias = if read.has_alias { String::new() } else { format!(" AS {}", quoted(&read.name)) };
                 edits.push(Edit::replace(name.bytes.clone(), format!("{}{alias}", quoted(&sent))));
             }
         }
         edits
-    }
-}
-
-/// Words after a relation that are no alias of it.
-const NO_ALIAS: [&str; 24] = [
-    "WHERE",
-    "GROUP",
-    "HAVING",
-    "ORDER",
-    "LIMIT",
-    "JOIN",
-    "INNER",
-    "LEFT",
-    "RIGHT",
-    "FULL",
-    "CROSS",
-    "SEMI",
-    "ANTI",
-    "NATURAL",
-    "ON",
-    "USING",
-    "UNION",
-    "EXCEPT",
-    "INTERSECT",
-    "LATERAL",
-    "WINDOW",
-    "KEYS",
-    "OFFSET",
-    "QUALIFY",
-];
-
-/// Whether an alias, or a clause it would stand behind, follows the relation.
-fn has_alias(statement: &OutlineStatement, read: &TableRead) -> bool {
-    use highwater_engine::plan::outline::WordKind::{Plain, Quoted};
-    match statement.words.get(read.word + 1) {
-        Some(word) if word.kind == Quoted => true,
-        Some(word) if word.kind == Plain => !NO_ALIAS.contains(&word.text.as_str()),
-        _ => false,
     }
 }

@@ -24,6 +24,7 @@ use highwater_engine::plan::ScriptFile;
 use highwater_engine::plan::outline::{OutlineKind, OutlineStatement, OutlineTable, WordKind};
 use highwater_engine::sink::OutputMode;
 
+use super::route::{Route, RoutedSink};
 use flavour::{Flavour, Flavours};
 pub(crate) use sinks::SparkSink;
 pub(crate) use sources::SourceRelation;
@@ -104,6 +105,8 @@ pub(crate) struct Translation {
     pub(crate) findings: Vec<Finding>,
     /// What is other than here, though it runs.
     pub(crate) notes: Vec<String>,
+    /// Sinks that are drained here.
+    pub(crate) routed: Vec<RoutedSink>,
 }
 
 impl Problem {
@@ -121,11 +124,18 @@ impl Problem {
 }
 
 /// Translates the statements of a project; `flows` is what Highwater's planner says of its queries.
-pub(crate) fn translate(files: &[ScriptFile], statements: &[OutlineStatement], flows: &[FlowMode]) -> Translation {
+/// With a `route`, sinks that Spark does not have are written through topics.
+pub(crate) fn translate(
+    files: &[ScriptFile],
+    statements: &[OutlineStatement],
+    flows: &[FlowMode],
+    route: Option<&Route>,
+) -> Translation {
     let mut translator = Translator {
         files,
         statements,
         flows,
+        route,
         flavours: Flavours::of(statements, |statement| batch_names(statement, flows)),
         names: Vec::new(),
         out: Translation::default(),
@@ -158,6 +168,7 @@ struct Translator<'a> {
     files: &'a [ScriptFile],
     statements: &'a [OutlineStatement],
     flows: &'a [FlowMode],
+    route: Option<&'a Route>,
     flavours: Flavours,
     /// The names of flows so far.
     names: Vec<String>,
@@ -168,13 +179,7 @@ impl Translator<'_> {
     fn statement(&mut self, statement: &OutlineStatement) {
         match &statement.kind {
             OutlineKind::Source(table) => self.source(statement, table),
-            OutlineKind::Sink(table) => match sinks::sink(table) {
-                Ok(mut sink) => {
-                    self.out.notes.append(&mut sink.notes);
-                    self.push(statement, ElementKind::Sink { name: table.name.clone(), sink });
-                }
-                Err(problems) => self.report(statement, problems),
-            },
+            OutlineKind::Sink(table) => self.sink(statement, table),
             OutlineKind::View { name } => self.view(statement, name),
             OutlineKind::StreamingTable(table) | OutlineKind::MaterializedView(table) => self.table(statement, table),
             OutlineKind::Flow { name, target, follows_changes, query } => {
@@ -205,6 +210,20 @@ impl Translator<'_> {
             let name = self.flavours.sent_name(&table.name, flavour);
             let is_streaming = flavour == Flavour::Stream;
             self.push(statement, ElementKind::Source { name, relation: relation.clone(), is_streaming });
+        }
+    }
+
+    fn sink(&mut self, statement: &OutlineStatement, table: &OutlineTable) {
+        match sinks::sink(table, self.route) {
+            Ok(mut sink) => {
+                self.out.notes.append(&mut sink.notes);
+                if let Some(topic) = sink.routed_through.clone() {
+                    let text = &self.files[statement.file].text[statement.bytes.clone()];
+                    self.out.routed.push(RoutedSink { name: table.name.clone(), topic, statement: text.to_owned() });
+                }
+                self.push(statement, ElementKind::Sink { name: table.name.clone(), sink });
+            }
+            Err(problems) => self.report(statement, problems),
         }
     }
 
@@ -309,7 +328,7 @@ impl Translator<'_> {
             return self.report(statement, problems);
         }
         let edits = self.flavours.edits(statement, Flavour::Stream);
-        match sink.map(sinks::sink) {
+        match sink.map(|table| sinks::sink(table, self.route)) {
             Some(Ok(sink)) => {
                 let file = &self.files[statement.file].text;
                 let inside: Vec<Edit> = edits.into_iter().filter(|edit| edit.bytes.start >= query.start).collect();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use highwater_engine::plan::outline::OutlineTable;
 
+use super::super::route::Route;
 use super::options::{self, is_in};
 use super::sources::quoted;
 use super::{Problem, absolute_path};
@@ -22,26 +23,46 @@ pub(crate) struct SparkSink {
     pub(crate) around: (String, String),
     /// What is other than here, to be told before a run.
     pub(crate) notes: Vec<String>,
+    /// The topic that stands for it, if Spark has no such sink.
+    pub(crate) routed_through: Option<String>,
 }
 
 /// Options of ours that Spark's Kafka sink has no use for.
 const KAFKA_OURS: [&str; 5] = ["value.format", "key.columns", "key.column", "transactional", "visibility"];
 
-/// The sink as Spark writes it.
-pub(super) fn sink(table: &OutlineTable) -> Result<SparkSink, Vec<Problem>> {
+/// The sink as Spark writes it; one that it does not have as a topic, if there is a route.
+pub(super) fn sink(table: &OutlineTable, route: Option<&Route>) -> Result<SparkSink, Vec<Problem>> {
     let format = table.format.as_deref().unwrap_or_default();
     match format {
         "kafka" => kafka(table),
         "json" | "csv" | "text" | "parquet" | "delta" | "console" | "noop" => plain(table, format),
+        "sqlite" | "postgres" if let Some(route) = route => Ok(routed(table, route)),
         _ => {
             let help = match format {
                 "sqlite" | "postgres" => {
-                    "let Spark write to a topic and Highwater write that into it, exactly once: docs/scaling.md"
+                    "let Spark write its rows to a topic and Highwater drain that into it: --route-through HOST:PORT"
                 }
                 _ => "write to kafka, json, csv, text, parquet, delta, console or noop",
             };
             Err(vec![Problem::at_format(table, format, help)])
         }
+    }
+}
+
+/// A topic that this process drains into the sink. Times keep their microseconds.
+fn routed(table: &OutlineTable, route: &Route) -> SparkSink {
+    let topic = route.topic(&table.name);
+    let options = [("kafka.bootstrap.servers", route.bootstrap.as_str()), ("topic", topic.as_str())];
+    let times = "map('timestampFormat', \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\")";
+    SparkSink {
+        format: "kafka".to_owned(),
+        options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        around: (format!("SELECT to_json(struct(*), {times}) AS value FROM ("), "\n)".to_owned()),
+        notes: vec![format!(
+            "sink '{}': Spark writes its rows to the topic {topic}, at least once, and Highwater drains that exactly once",
+            table.name
+        )],
+        routed_through: Some(topic),
     }
 }
 
@@ -99,7 +120,7 @@ fn kafka(table: &OutlineTable) -> Result<SparkSink, Vec<Problem>> {
          written twice",
         table.name
     )];
-    Ok(SparkSink { format: "kafka".to_owned(), options, around, notes })
+    Ok(SparkSink { format: "kafka".to_owned(), options, around, notes, routed_through: None })
 }
 
 #[cfg(test)]
@@ -113,7 +134,7 @@ mod tests {
         let files = [ScriptFile { name: "a.sql".to_owned(), text: text.to_owned() }];
         let Ok(mut statements) = outline(&files) else { panic!("{text} is no statement") };
         let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("{text} is no sink") };
-        let shown = match sink(&table) {
+        let shown = match sink(&table, None) {
             Ok(sink) => {
                 let options: Vec<String> = sink.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 format!("{} {} | {}", sink.format, options.join(" "), sink.around.0)
@@ -148,12 +169,26 @@ mod tests {
     fn sinks_of_ours_alone_have_a_way_out() {
         check(
             "CREATE SINK s USING sqlite OPTIONS (path 'x.db', table 't')",
-            "Spark has no format 'sqlite', which table 's' is of | let Spark write to a topic and Highwater write that into \
-             it, exactly once: docs/scaling.md",
+            "Spark has no format 'sqlite', which table 's' is of | let Spark write its rows to a topic and Highwater drain \
+             that into it: --route-through HOST:PORT",
         );
         check(
             "CREATE SINK s USING noop OPTIONS (x 'y')",
             "sink 's': Spark's noop has no option 'x' | leave it out, or write this sink with Highwater",
         );
+    }
+
+    #[test]
+    fn with_a_route_they_are_topics() {
+        let text = "CREATE SINK s USING sqlite OPTIONS (path 'x.db', table 't')".to_owned();
+        let Ok(mut statements) = outline(&[ScriptFile { name: "a.sql".to_owned(), text }]) else {
+            panic!("no statement")
+        };
+        let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("no sink") };
+        let route = Route { bootstrap: "k:1".to_owned(), project: "p".to_owned() };
+        let sink = sink(&table, Some(&route)).unwrap();
+        assert_eq!((sink.format.as_str(), sink.routed_through.as_deref()), ("kafka", Some("p.s.routed")));
+        assert_eq!(sink.options.get("kafka.bootstrap.servers").map(String::as_str), Some("k:1"));
+        assert!(sink.around.0.starts_with("SELECT to_json(struct(*), map('timestampFormat', "), "{}", sink.around.0);
     }
 }

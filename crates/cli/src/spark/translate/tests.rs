@@ -16,7 +16,7 @@ fn translated(text: &str, modes: &[(&str, OutputMode)]) -> Translation {
         .iter()
         .map(|(name, mode)| FlowMode { name: (*name).to_owned(), mode: *mode, has_watermark: true })
         .collect();
-    translate(&files, &statements, &flows)
+    translate(&files, &statements, &flows, None)
 }
 
 fn check(text: &str, modes: &[(&str, OutputMode)], expected: &[&str]) {
@@ -141,8 +141,8 @@ fn what_cannot_run_is_found_where_it_stands() {
         ),
         &[("f", OutputMode::Append)],
         &[
-            "2:21 Spark has no format 'sqlite', which table 'o' is of | let Spark write to a topic and Highwater write that \
-           into it, exactly once: docs/scaling.md",
+            "2:21 Spark has no format 'sqlite', which table 'o' is of | let Spark write its rows to a topic and Highwater \
+           drain that into it: --route-through HOST:PORT",
         ],
     );
     check_findings(
