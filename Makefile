@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test crash hdfs-test cluster-test cluster-test-fast bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash hdfs-test cluster-test kafka-test kafka-test-fast spark-test bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,7 +43,9 @@ hdfs-test: setup ## checkpoints on a real HDFS: needs Java and Maven, fetches ni
 CLUSTER := scripts/kafka-cluster --jars $(TARGET)/kafka-jars run $(TARGET)/kafka-cluster
 CLUSTER_TEST := $(CARGO) test --workspace --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE))
 
-cluster-test: setup ## what is tested against the broker, against three of Apache Kafka: needs Java and Maven, fetches 45 MB once
+cluster-test: kafka-test spark-test ## all that is tested on real clusters of Apache Kafka and Apache Spark
+
+kafka-test: setup ## what is tested against the broker, against three of Apache Kafka: needs Java and Maven, fetches 45 MB once
 	scripts/setup-cluster
 	$(BUILD)
 	$(CLUSTER) sh -c '\
@@ -52,7 +54,7 @@ cluster-test: setup ## what is tested against the broker, against three of Apach
 	  $(CLUSTER_TEST) --test main -- --ignored --nocapture --test-threads 1 cluster::'
 
 # A registry that does not answer says nothing about the product (exit 3): told, and not held against it.
-cluster-test-fast: setup ## the part of it that takes a few minutes; what CI runs
+kafka-test-fast: setup ## the part of it that takes a few minutes; what CI runs
 	scripts/setup-cluster || [ $$? -eq 3 ]
 	$(BUILD)
 	$(CLUSTER) sh -c '\
@@ -60,6 +62,16 @@ cluster-test-fast: setup ## the part of it that takes a few minutes; what CI run
 	  $(CLUSTER_TEST) --test main -- examples:: pipelines::from_ && \
 	  $(CLUSTER_TEST) --test main -- --ignored --nocapture --test-threads 1 the_leader_is_killed cluster::secured' \
 	  || [ $$? -eq 3 ]
+
+SPARK_DIR := $(abspath $(TARGET)/spark-cluster)
+spark-test: setup ## projects on a real Spark cluster and here, compared: needs Java, Maven and half a gigabyte once
+	$(BUILD)
+	@scripts/spark-cluster start $(SPARK_DIR); status=$$?; \
+	if [ $$status -eq 3 ]; then exit 0; elif [ $$status -ne 0 ]; then exit $$status; fi; \
+	HIGHWATER_SPARK=sc://127.0.0.1:$${SPARK_CONNECT_PORT:-15202} HIGHWATER_SPARK_WAREHOUSE=$(SPARK_DIR)/warehouse \
+	  $(CARGO) test --workspace --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --test main spark:: -- \
+	  --include-ignored --nocapture --test-threads 1; \
+	status=$$?; scripts/spark-cluster stop $(SPARK_DIR); exit $$status
 
 # OpenSSL becomes part of the binary, which then runs where no or another OpenSSL is installed.
 build: setup     ## the binary, as it is released: target/release/highwater
@@ -86,7 +98,7 @@ judges-fast: setup ## the part of them that takes minutes, against the binary th
 	$(BUILD)
 	judges/run --fast --binary $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/highwater $(JUDGES) || [ $$? -eq 3 ]
 
-ci: setup fmt clippy deny doc test judges-fast cluster-test-fast ## exactly what CI runs
+ci: setup fmt clippy deny doc test judges-fast kafka-test-fast ## exactly what CI runs
 
 fmt:             ## formatting, checked
 	cargo fmt --all --check

@@ -46,7 +46,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A folder with the examples in it: they keep their tables beside themselves.
-fn examples() -> tempfile::TempDir {
+pub(crate) fn examples() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in TESTED {
         // Not the tables of somebody who tried the example out.
@@ -58,7 +58,7 @@ fn examples() -> tempfile::TempDir {
 }
 
 /// Events of a kind: in the topic, and here as they were sent.
-fn generate(folder: &Path, broker: &TestBroker, kind: &str, topic: &str) -> Vec<Value> {
+pub(crate) fn generate(folder: &Path, broker: &TestBroker, kind: &str, topic: &str) -> Vec<Value> {
     let with = |more: &[&str]| {
         let arguments: Vec<&str> = ["datagen", kind].iter().chain(&EVENTS).chain(more).copied().collect();
         succeed(folder, &arguments)
@@ -274,9 +274,8 @@ fn sensor_readings_become_hours_also_when_files_come_later() {
     );
 }
 
-#[test]
-fn an_access_log_becomes_traffic_errors_and_visits() {
-    let folder = examples();
+/// Four lines of an access log.
+pub(crate) fn access_log() -> String {
     let line = |client: &str, time: &str, request: &str, status: u16, size: &str| {
         format!(
             "{client} - - [17/May/2015:{time} +0000] \"{request} HTTP/1.1\" {status} {size} \"-\" \"Mozilla/5.0\"\n"
@@ -288,7 +287,13 @@ fn an_access_log_becomes_traffic_errors_and_visits() {
         line("10.0.0.1", "10:20:00", "POST /login", 500, "50"),
         line("10.0.0.1", "11:00:00", "GET /a.png", 200, "300"),
     ];
-    fs::write(folder.path().join("access.log"), log.concat()).unwrap();
+    log.concat()
+}
+
+#[test]
+fn an_access_log_becomes_traffic_errors_and_visits() {
+    let folder = examples();
+    fs::write(folder.path().join("access.log"), access_log()).unwrap();
     succeed(folder.path(), &["run", "examples/access-log", "--param", "path=access.log"]);
     let check = |sql: &str, expected: &str| {
         let arguments = ["sql", sql, "--storage", "examples/access-log/data", "--output", "csv"];

@@ -22,5 +22,6 @@ mod program;
 mod random;
 mod real_time;
 mod remote;
+mod spark;
 mod static_tables;
 mod tidy;

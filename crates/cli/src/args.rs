@@ -58,6 +58,9 @@ pub(crate) enum Command {
     /// Look at checkpoints, check them and make them smaller
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::Command),
+    /// Move a query between Spark and Highwater by the offsets in its checkpoint
+    #[command(subcommand)]
+    Migrate(commands::migrate::Command),
     /// Read what the operators of a query keep
     #[command(subcommand)]
     State(commands::state::Command),

@@ -27,6 +27,7 @@ mod rate;
 mod rehearsal;
 mod run;
 mod signals;
+mod spark;
 mod topic;
 
 use std::io::Write;
@@ -74,6 +75,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Topic(command) => commands::topic::run(command)?,
         Command::Datagen(arguments) => datagen::run(&arguments, &Interrupt::listen()?)?,
         Command::Query(command) => commands::query::run(&command)?,
+        Command::Migrate(command) => commands::migrate::run(&command)?,
         Command::State(command) => commands::state::run(&command)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
         Command::Completions(arguments) => commands::completions::run(&arguments)?,

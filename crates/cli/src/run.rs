@@ -214,7 +214,7 @@ fn tell_failures(board: &Board, told: &mut BTreeSet<String>) {
 }
 
 /// One line a query: what went in, what came out, what was left.
-fn summarise(board: &Board, began: Instant) {
+pub(crate) fn summarise(board: &Board, began: Instant) {
     for (query, line) in board.lines() {
         if line.progress.timestamp.is_empty() || matches!(line.ended, Some(Some(_))) {
             continue;
@@ -222,7 +222,7 @@ fn summarise(board: &Board, began: Instant) {
         tracing::info!(
             query,
             rows_in = line.rows_in,
-            rows_out = line.rows_out,
+            rows_out = (!line.hides_rows_out).then_some(line.rows_out),
             late = line.late_rows,
             malformed = line.malformed,
             lag = lag(&line.progress),

@@ -8,6 +8,7 @@ pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod graph;
 pub(crate) mod init;
+pub(crate) mod migrate;
 pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod sql;

@@ -11,6 +11,7 @@ use crate::progress::live::LiveView;
 use crate::project::{Project, Target};
 use crate::run::{self, Overrides, Run};
 use crate::signals::Interrupt;
+use crate::spark::{Engine, SparkProject};
 use crate::topic::client::key_value;
 
 /// What to run, for the verbs that read a project.
@@ -110,6 +111,14 @@ impl Planned {
         self.open_changed(&Changes::default())
     }
 
+    /// Reads the project, plans its queries, and gives both.
+    pub(crate) fn open_with_project(&self) -> Result<(Project, Pipeline)> {
+        let (storage, checkpoints) = (self.storage.clone(), self.checkpoints.clone());
+        let project = self.subject.load()?;
+        let pipeline = run::open(&project, &Overrides { storage, checkpoints, ..Overrides::default() })?;
+        Ok((project, pipeline))
+    }
+
     /// The same, for queries whose state may be changed.
     pub(crate) fn open_changed(&self, changes: &Changes) -> Result<Pipeline> {
         let (storage, checkpoints) = (self.storage.clone(), self.checkpoints.clone());
@@ -140,9 +149,38 @@ pub(crate) struct Arguments {
     parallelism: Option<usize>,
     #[command(flatten)]
     changes: Changes,
+    /// What runs the queries: highwater, or a Spark Connect server, sc://HOST:PORT[/;token=...;use_ssl=true]
+    #[arg(long, env = "HIGHWATER_ENGINE", hide_env_values = true, value_name = "ENGINE", default_value = "highwater")]
+    engine: Engine,
+    /// The Kafka through which Spark hands on rows for sinks it does not have (SQLite); they are drained here
+    #[arg(long, value_name = "HOST:PORT")]
+    route_through: Option<String>,
     /// Show no progress
     #[arg(long, short = 'q')]
     quiet: bool,
+}
+
+impl Arguments {
+    /// Refuses what is said to an engine that has no use for it.
+    fn check_engine(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Highwater => Ok(()),
+            Engine::Spark => Err(Failure::usage("--engine spark does not say which Spark")
+                .help("name its Spark Connect server: --engine sc://HOST:PORT")),
+            Engine::Server(_) => {
+                let rebuilds = !self.changes.rebuild.is_empty() || !self.changes.drop_state.is_empty();
+                let given = [
+                    ("--storage", self.storage.is_some()),
+                    ("--checkpoints", self.checkpoints.is_some()),
+                    ("--parallelism", self.parallelism.is_some()),
+                    ("--rebuild and --drop-state", rebuilds),
+                ];
+                let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
+                Err(Failure::usage(format!("{flag} is for Highwater's own engine, and --engine names Spark"))
+                    .help("leave it out; the storage of spark-pipeline.yml is Spark's too"))
+            }
+        }
+    }
 }
 
 fn parallelism(text: &str) -> Result<usize, String> {
@@ -163,12 +201,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         changes: arguments.changes.of_queries(),
     };
     let interrupt = Interrupt::listen()?;
+    arguments.check_engine()?;
     let pipeline = run::open(&project, &overrides)?;
     let flows = pipeline.flows();
     arguments.changes.check(&flows)?;
     if flows.is_empty() {
         return Err(Failure::invalid(format!("{} has no query to run", project.name))
             .help("add CREATE STREAMING TABLE ... AS SELECT ..., CREATE FLOW ..., or a SELECT"));
+    }
+    if let Engine::Server(address) = &arguments.engine {
+        let project = SparkProject::new(&project, flows, arguments.route_through.as_deref())?;
+        project.tell_notes();
+        return project.run(address, arguments.quiet, &interrupt);
     }
     // Rows on the console and a picture that is drawn over them would spoil each other.
     let to_console = flows.iter().any(|flow| flow.target.contains("console"));

@@ -36,7 +36,8 @@ pub(crate) fn remember_references(value: &str) {
     }
 }
 
-fn remember(value: &str) {
+/// A value that is never shown from now on.
+pub(crate) fn remember(value: &str) {
     if value.len() < MIN_LENGTH {
         return;
     }

@@ -24,6 +24,8 @@ pub(crate) struct QueryLine {
     pub(crate) late_rows: u64,
     /// Records that did not parse since the start of this process.
     pub(crate) malformed: u64,
+    /// Whoever runs the query does not tell how many rows it writes.
+    pub(crate) hides_rows_out: bool,
     /// The query has ended; with its error, if it failed.
     pub(crate) ended: Option<Option<String>>,
 }
@@ -44,6 +46,11 @@ impl Board {
     pub(crate) fn lines(&self) -> Vec<(String, QueryLine)> {
         let queries = self.queries.lock().map(|queries| queries.clone()).unwrap_or_default();
         queries.into_iter().collect()
+    }
+
+    /// Notes that rows written by a query are not known.
+    pub(crate) fn hide_rows_out(&self, name: &str) {
+        self.update(name, |line| line.hides_rows_out = true);
     }
 
     fn update(&self, name: &str, change: impl FnOnce(&mut QueryLine)) {
@@ -111,7 +118,7 @@ fn cells(name: &str, line: &QueryLine, now: DateTime<Utc>) -> [String; 8] {
     [
         name.to_owned(),
         number(progress.input_rows_per_second),
-        number(line.rows_out as f64),
+        if line.hides_rows_out { "-".to_owned() } else { number(line.rows_out as f64) },
         batch,
         watermark(progress.event_time.watermark.as_deref(), now),
         lag(progress).map_or_else(|| "-".to_owned(), |records| number(records as f64)),

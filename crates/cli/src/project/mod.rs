@@ -44,10 +44,23 @@ pub(crate) struct Project {
     pub(crate) storage: Option<PathBuf>,
     /// Where checkpoints are kept, if the project's storage is an object store.
     pub(crate) checkpoints: Option<String>,
+    /// Where Spark is to keep what it writes, and the namespace of the tables there.
+    pub(crate) spark: SparkNames,
     /// `configuration` of the project with `--param` on top.
     pub(crate) configuration: BTreeMap<String, String>,
     /// `highwater.yml`, or its defaults.
     pub(crate) settings: HighwaterYml,
+}
+
+/// What a project says to Spark alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SparkNames {
+    /// `storage`, as a URI.
+    pub(crate) storage: Option<String>,
+    /// The catalog of its tables.
+    pub(crate) catalog: Option<String>,
+    /// Their database, also called schema.
+    pub(crate) database: Option<String>,
 }
 
 /// One SQL file.
@@ -104,6 +117,7 @@ impl Project {
             files,
             storage: None,
             checkpoints: None,
+            spark: SparkNames::default(),
             configuration: params.clone(),
             settings: HighwaterYml::default(),
         }
@@ -119,6 +133,7 @@ impl Project {
         Ok(Self {
             storage: Some(pipeline.storage_path(root)?),
             checkpoints: pipeline.remote_checkpoints(),
+            spark: pipeline.spark_names(root)?,
             name: pipeline.name,
             root: root.to_owned(),
             files: files

@@ -11,7 +11,7 @@ use highwater_connectors::registry::connectors;
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
-use super::DEFAULT_STORAGE;
+use super::{DEFAULT_STORAGE, SparkNames};
 use crate::config::yaml;
 use crate::error::{Failure, Result};
 
@@ -26,6 +26,8 @@ pub(super) struct SparkPipeline {
     /// Values for `${name}`.
     pub(super) configuration: BTreeMap<String, String>,
     storage: String,
+    catalog: Option<String>,
+    database: Option<String>,
     includes: Vec<String>,
     source: Source,
     storage_location: Location,
@@ -103,10 +105,11 @@ impl SparkPipeline {
             let message = "'database' and 'schema' mean the same and both are given".to_owned();
             return Err(source.failure(schema.referenced, message).help("keep one of the two"));
         }
-        // The namespace of the tables: Highwater's catalog has one, so the names are read, checked and not used.
-        let _ = (file.catalog, file.database, file.schema);
         Ok(Self {
             name: file.name,
+            // The namespace of the tables on Spark; Highwater's own catalog has one.
+            catalog: file.catalog,
+            database: file.database.or(file.schema.map(|schema| schema.value)),
             configuration: file.configuration.unwrap_or_default(),
             storage_location: file.storage.referenced,
             storage: file.storage.value,
@@ -142,6 +145,16 @@ impl SparkPipeline {
             return Err(failure.help(format!("use a path, file:///FOLDER, or one of: {}", known.join(", "))));
         }
         Ok(root.join(&self.storage))
+    }
+
+    /// What Spark is told: a storage on this machine as an absolute URI, which is what it takes.
+    pub(super) fn spark_names(&self, root: &Path) -> Result<SparkNames> {
+        let storage = if self.remote_checkpoints().is_some() {
+            self.storage.clone()
+        } else {
+            file_uri(&self.storage_path(root)?)
+        };
+        Ok(SparkNames { storage: Some(storage), catalog: self.catalog.clone(), database: self.database.clone() })
     }
 
     /// Where checkpoints are, if `storage` is an object store.
@@ -193,6 +206,12 @@ impl SparkPipeline {
         Failure::invalid(format!("{} is Python, Highwater runs SQL", path.display()))
             .help("write it as SQL, or narrow the glob in spark-pipeline.yml to *.sql files")
     }
+}
+
+/// A folder of this machine as a URI.
+fn file_uri(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    format!("file://{}", absolute.display().to_string().trim_end_matches('/'))
 }
 
 impl Source {

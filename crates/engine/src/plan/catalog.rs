@@ -179,7 +179,7 @@ impl Options {
     }
 
     /// The same with `${env:NAME}` and `${file:PATH}` replaced by what they point to.
-    pub(crate) fn resolved(&self, object: &str) -> Result<Self> {
+    pub fn resolved(&self, object: &str) -> Result<Self> {
         let mut resolved = Self::default();
         for (key, value) in self.iter() {
             let value = resolve_references(value).map_err(|what| {

@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod functions;
 mod grouping;
 pub mod identifiers;
+pub mod outline;
 pub mod size;
 pub mod window;
 pub(crate) mod analysis;

@@ -301,18 +301,22 @@ impl Rewriter {
 
     /// Gives the placeholder the table's own name, unless the user gave it one.
     fn alias(&mut self, cursor: &Cursor, name: &str, span: Span) {
-        let has_alias = match cursor.peek() {
-            Some(Token::Word(word)) if word.quote_style.is_none() => {
-                !AFTER_RELATION.iter().any(|reserved| word.value.eq_ignore_ascii_case(reserved))
-            }
-            Some(Token::Word(_)) => true,
-            _ => false,
-        };
-        if !has_alias {
+        if !is_alias(cursor.peek()) {
             let at = self.out.tokens.last().cloned().filter(|t| span_of(t).line == span.line);
             self.out.tokens.push(word_at("AS", at.clone()));
             self.out.tokens.push(word_at(name, at));
         }
+    }
+}
+
+/// Whether the token after a relation is another name for it.
+pub(super) fn is_alias(token: Option<&Token>) -> bool {
+    match token {
+        Some(Token::Word(word)) if word.quote_style.is_none() => {
+            !AFTER_RELATION.iter().any(|reserved| word.value.eq_ignore_ascii_case(reserved))
+        }
+        Some(Token::Word(_)) => true,
+        _ => false,
     }
 }
 

@@ -1,0 +1,356 @@
+//! A run on Spark, from the first call to the last event.
+//!
+//! ```text
+//!   define everything ─> StartRun ─┬─ events ─> failures, in the user's files
+//!                                  └─ progress of the session's queries ─> board ─> terminal
+//! ```
+//!
+//! A run of Spark's pipelines takes what is there and ends. Where flows are to run on (`trigger: 1 second`) it is started
+//! again until Ctrl-C; state, offsets and tables stay with Spark.
+
+use std::collections::{BTreeMap, HashMap};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use highwater_engine::plan::ScriptFile;
+use highwater_engine::progress::ProgressListener;
+
+use super::address::Address;
+use super::grpc::Status;
+use super::messages::{
+    DataSource, DefineFlow, DefineOutput, ExecutePlanResponse, Expression, ExpressionText, OutputType, Project, Read,
+    Relation, RelationCommon, RelationFlow, RelationType, SinkDetails, SourceLocation, Sql,
+};
+use super::problems::{Origins, flow_in};
+use super::progress;
+use super::session::Session;
+use super::translate::{Element, ElementKind, SourceRelation, SparkSink};
+use crate::error::{Failure, Result};
+use crate::progress::board::Board;
+use crate::progress::live::LiveView;
+use crate::run::{ABORTED, summarise};
+use crate::signals::Interrupt;
+
+/// How often a run is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long progress that is still on its way is waited for at the end of a run.
+const LAST_PROGRESS: Duration = Duration::from_millis(500);
+
+/// How often queries that were started meanwhile are stopped, too.
+const STOP_AGAIN: Duration = Duration::from_millis(250);
+
+/// What is sent to Spark.
+pub(crate) struct SparkRun<'a> {
+    pub(crate) address: Address,
+    pub(crate) files: &'a [ScriptFile],
+    pub(crate) elements: &'a [Element],
+    /// Names of the flows, for the board.
+    pub(crate) flows: Vec<String>,
+    /// Where Spark keeps checkpoints.
+    pub(crate) storage: String,
+    pub(crate) catalog: Option<String>,
+    pub(crate) database: Option<String>,
+    pub(crate) configuration: BTreeMap<String, String>,
+    /// The time from one run to the next; none for a single one.
+    pub(crate) interval: Option<Duration>,
+}
+
+impl SparkRun<'_> {
+    /// Lets Spark look at everything, and starts nothing.
+    pub(crate) async fn analyse(&self) -> Result<()> {
+        let session = Arc::new(Session::open(&self.address).await?);
+        let board = Arc::new(Board::default());
+        let result = async {
+            let graph = self.define(&session).await?;
+            let mut update = Update::new(self, &session, &graph, board);
+            update.follow(true, &mut |_| Attention::GoOn).await
+        };
+        let result = result.await;
+        session.release().await;
+        result.map(|_| ())
+    }
+
+    /// Runs until the end, or Ctrl-C; `after` is called after each run that went well.
+    pub(crate) async fn run(
+        &self,
+        quiet: bool,
+        interrupt: &Interrupt,
+        after: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<ExitCode> {
+        let session = Arc::new(Session::open(&self.address).await?);
+        let result = self.run_in(&session, quiet, interrupt, after).await;
+        session.release().await;
+        result
+    }
+
+    async fn run_in(
+        &self,
+        session: &Arc<Session>,
+        quiet: bool,
+        interrupt: &Interrupt,
+        after: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<ExitCode> {
+        let graph = self.define(session).await?;
+        let board = Arc::new(Board::of(self.flows.iter().cloned()));
+        let listener = listen(session.clone(), board.clone());
+        let mut view = LiveView::new(board.clone(), quiet);
+        let began = Instant::now();
+        let ended = loop {
+            let started = Instant::now();
+            let mut update = Update::new(self, session, &graph, board.clone());
+            let mut attend = |stopping: bool| {
+                view.refresh(Utc::now());
+                match (interrupt.insisted(), interrupt.requested() && !stopping) {
+                    (true, _) => Attention::Abort,
+                    (false, true) => Attention::Stop,
+                    _ => Attention::GoOn,
+                }
+            };
+            let ended = match update.follow(false, &mut attend).await {
+                Ok(Ended::Aborted) => break Ok(ExitCode::from(ABORTED)),
+                Ok(Ended::Finished) => aside(after).map(|()| ExitCode::SUCCESS),
+                Err(failure) => Err(failure),
+            };
+            let Some(interval) = self.interval.filter(|_| ended.is_ok() && !interrupt.requested()) else { break ended };
+            while started.elapsed() < interval && !interrupt.requested() {
+                view.refresh(Utc::now());
+                tokio::time::sleep(LOOK).await;
+            }
+            if interrupt.requested() {
+                break ended;
+            }
+        };
+        tokio::time::sleep(LAST_PROGRESS).await;
+        listener.abort();
+        for flow in self.flows.iter().filter(|_| ended.is_ok()) {
+            board.on_terminated(flow, None);
+        }
+        view.finish(Utc::now());
+        summarise(&board, began);
+        ended
+    }
+
+    /// Sends everything, and gives the graph's name.
+    async fn define(&self, session: &Session) -> Result<String> {
+        let failed = |status: Status| status.failure(&self.address);
+        session.configure(&self.configuration).await.map_err(failed)?;
+        let (catalog, database) = (self.catalog.as_deref(), self.database.as_deref());
+        let graph = session.create_graph(catalog, database, &self.configuration).await.map_err(failed)?;
+        let origins = Origins::new(self.files, self.elements);
+        for (number, element) in self.elements.iter().enumerate() {
+            let sent = self.send(session, &graph, element, i64::try_from(number).unwrap_or_default()).await;
+            sent.map_err(|status| origins.refusal(element, &status.message))?;
+        }
+        Ok(graph)
+    }
+
+    async fn send(&self, session: &Session, graph: &str, element: &Element, number: i64) -> Result<(), Status> {
+        let file = &self.files[element.file].name;
+        let location = SourceLocation { file: Some(file.clone()), line: i32::try_from(element.span.line).ok() };
+        let output = |name: &str, kind: OutputType, sink| DefineOutput {
+            graph: Some(graph.to_owned()),
+            name: Some(name.to_owned()),
+            kind: Some(kind as i32),
+            location: Some(location.clone()),
+            sink,
+        };
+        let flow = |name: &str, target: &str, relation| DefineFlow {
+            graph: Some(graph.to_owned()),
+            name: Some(name.to_owned()),
+            target: Some(target.to_owned()),
+            location: Some(location.clone()),
+            details: Some(RelationFlow { relation: Some(relation) }),
+        };
+        match &element.kind {
+            ElementKind::Sql { text, .. } => session.define_sql(graph, file, &text.text).await,
+            ElementKind::Source { name, relation, is_streaming } => {
+                session.define_output(output(name, OutputType::TemporaryView, None)).await?;
+                session.define_flow(flow(name, name, reading(relation, *is_streaming, number))).await
+            }
+            ElementKind::Sink { name, sink } => {
+                session.define_output(output(name, OutputType::Sink, Some(details(sink)))).await
+            }
+            ElementKind::SinkFlow { name, target, query } => {
+                let sql = RelationType::Sql(Sql { query: query.text.clone() });
+                session.define_flow(flow(name, target, numbered(number * PLAN_IDS, sql))).await
+            }
+        }
+    }
+}
+
+/// Relations of one element are numbered from its own number on.
+const PLAN_IDS: i64 = 16;
+
+fn numbered(plan_id: i64, relation: RelationType) -> Relation {
+    Relation { common: Some(RelationCommon { plan_id: Some(plan_id) }), relation: Some(relation) }
+}
+
+fn details(sink: &SparkSink) -> SinkDetails {
+    SinkDetails { options: sink.options.clone().into_iter().collect(), format: Some(sink.format.clone()) }
+}
+
+fn reading(source: &SourceRelation, is_streaming: bool, number: i64) -> Relation {
+    let options: HashMap<String, String> = source.options.clone().into_iter().collect();
+    let read = DataSource {
+        format: Some(source.format.clone()),
+        schema: source.schema.clone(),
+        options,
+        paths: source.paths.clone(),
+    };
+    let mut plan_id = number * PLAN_IDS;
+    let mut relation = numbered(plan_id, RelationType::Read(Read { source: Some(read), is_streaming }));
+    for expressions in &source.projections {
+        plan_id += 1;
+        let text = |expression: &String| Expression { text: Some(ExpressionText { expression: expression.clone() }) };
+        let project = Project { input: Some(Box::new(relation)), expressions: expressions.iter().map(text).collect() };
+        relation = numbered(plan_id, RelationType::Project(Box::new(project)));
+    }
+    relation
+}
+
+/// Shows the progress of the session's queries until it is aborted.
+fn listen(session: Arc<Session>, board: Arc<Board>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut answers = match session.listen().await {
+            Ok(answers) => answers,
+            Err(status) => return tracing::warn!("Spark gives no progress: {}", status.message),
+        };
+        while let Ok(Some(answer)) = answers.next().await {
+            for event in answer.listener_events.into_iter().flat_map(|events| events.events) {
+                progress::show(&event.json, &board);
+            }
+        }
+    })
+}
+
+/// What whoever watches wants.
+enum Attention {
+    GoOn,
+    Stop,
+    Abort,
+}
+
+/// How a run has ended.
+enum Ended {
+    Finished,
+    Aborted,
+}
+
+/// One run of the graph.
+struct Update<'a> {
+    run: &'a SparkRun<'a>,
+    session: &'a Arc<Session>,
+    graph: &'a str,
+    board: Arc<Board>,
+    /// The last failure of each flow.
+    failures: BTreeMap<String, String>,
+    is_stopping: bool,
+    /// What stops its queries, once that is wanted.
+    stopper: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl<'a> Update<'a> {
+    fn new(run: &'a SparkRun<'a>, session: &'a Arc<Session>, graph: &'a str, board: Arc<Board>) -> Self {
+        Self { run, session, graph, board, failures: BTreeMap::new(), is_stopping: false, stopper: None }
+    }
+
+    /// Follows the events of a run until it ends; `attend` is asked now and then what to do.
+    async fn follow(&mut self, dry: bool, attend: &mut (dyn FnMut(bool) -> Attention + Send)) -> Result<Ended> {
+        let started = self.session.start_run(self.graph, &self.run.storage, dry).await;
+        let mut answers = match started {
+            Ok(answers) => answers,
+            Err(status) => return self.ended(Err(status)),
+        };
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                answer = answers.next() => match answer {
+                    Ok(Some(answer)) => self.see(&answer),
+                    Ok(None) => return self.ended(Ok(())),
+                    Err(status) => return self.ended(Err(status)),
+                },
+                _ = look.tick() => match attend(self.is_stopping) {
+                    Attention::GoOn => {}
+                    Attention::Abort => {
+                        tracing::warn!("aborting; Spark ends the run when it finds nobody there");
+                        return Ok(Ended::Aborted);
+                    }
+                    Attention::Stop => self.stop(),
+                },
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.is_stopping = true;
+        tracing::info!("stopping the run on Spark; the next one goes on where this one has committed");
+        let session = self.session.clone();
+        // Flows that wait for others are started when these have ended: until the run is over, there may be new ones.
+        self.stopper = Some(tokio::spawn(async move {
+            loop {
+                if let Err(status) = session.stop_queries().await {
+                    tracing::debug!("a query was not stopped: {}", status.message);
+                }
+                tokio::time::sleep(STOP_AGAIN).await;
+            }
+        }));
+    }
+
+    fn see(&mut self, answer: &ExecutePlanResponse) {
+        let event = answer.pipeline_event.as_ref().and_then(|result| result.event.as_ref());
+        let Some(text) = event.and_then(|event| event.message.as_deref()) else { return };
+        tracing::debug!("Spark: {text}");
+        let Some(flow) = flow_in(text) else { return };
+        if text.contains("Error: ") || text.contains("FAILED") {
+            let is_first = self.failures.insert(flow.to_owned(), text.to_owned()).is_none();
+            if is_first && text.contains("FAILED") && !self.is_stopping {
+                tracing::warn!(flow, "failed on Spark, which tries it again");
+            }
+        } else if text.contains("COMPLETED") {
+            self.failures.remove(flow);
+        }
+    }
+
+    fn ended(&mut self, result: Result<(), Status>) -> Result<Ended> {
+        if let Some(stopper) = self.stopper.take() {
+            stopper.abort();
+        }
+        // What fails because it was stopped has not failed.
+        if self.is_stopping {
+            return Ok(Ended::Finished);
+        }
+        let origins = Origins::new(self.run.files, self.run.elements);
+        for (flow, text) in &self.failures {
+            self.board.on_terminated(super::problems::last_part(flow), Some(text));
+        }
+        let mut failures = self.failures.iter().map(|(flow, text)| origins.failure(Some(flow), text));
+        match (failures.next(), result) {
+            (Some(first), _) => Err(first.and(failures)),
+            (None, Ok(())) => Ok(Ended::Finished),
+            (None, Err(status)) if status.is_of_the_connection() => Err(status.failure(&self.run.address)),
+            (None, Err(status)) => Err(origins.failure(flow_in(&status.message), &status.message)),
+        }
+    }
+}
+
+/// Runs what waits in calls of its own on a thread of its own: it may have a runtime of its own, too.
+fn aside(work: &(dyn Fn() -> Result<()> + Sync)) -> Result<()> {
+    let joined = tokio::task::block_in_place(|| std::thread::scope(|scope| scope.spawn(work).join()));
+    joined.unwrap_or_else(|_| Err(Failure::runtime("what runs after the run on Spark has panicked")))
+}
+
+/// Runs something to its end on a runtime of its own.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::runtime(format!("the connection to Spark cannot start: {error}")))?;
+    let result = runtime.block_on(work);
+    // A call that hangs must not keep the process.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,219 @@
+//! A session of a Spark Connect server, and the steps of a pipeline in it.
+//!
+//! ```text
+//!   open ─> configuration ─> graph ─> views, sinks, flows, statements ─> run ─> events ─> release
+//! ```
+//!
+//! Calls are not taken up again after the connection broke: what a run has committed is in its checkpoints, and the next
+//! one goes on there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::address::Address;
+use super::grpc::{Answers, Channel, Status};
+use super::messages::{
+    AnalyzePlanRequest, AnalyzePlanResponse, Command, CommandType, ConfigOperation, ConfigRequest, ConfigResponse,
+    ConfigSet, CreateGraph, DefineFlow, DefineOutput, DefineSql, ExecutePlanRequest, ExecutePlanResponse, KeyValue,
+    ListenerBusCommand, PipelineCommand, PipelineCommandType, Plan, QueriesCommand, QueryCommand,
+    ReleaseSessionRequest, ReleaseSessionResponse, SparkVersionRequest, StartRun, UserContext,
+};
+use crate::error::{Failure, Result};
+
+/// What the server's log calls this client.
+const CLIENT: &str = concat!("highwater/", env!("CARGO_PKG_VERSION"));
+
+/// How long the end of a session may take: who waits for it has seen the result already.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The oldest Spark that reads pipelines with sinks and `AUTO CDC`.
+const OLDEST: (u32, u32) = (4, 2);
+
+/// A session.
+pub(crate) struct Session {
+    channel: Channel,
+    address: Address,
+    id: String,
+    user: UserContext,
+}
+
+impl Session {
+    /// Opens a session; the server must be one that knows pipelines.
+    pub(crate) async fn open(address: &Address) -> Result<Self> {
+        let channel = Channel::open(address).await?;
+        let user = address.user_id.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+        let session = Self {
+            channel,
+            address: address.clone(),
+            id: address.session_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+            user: UserContext { user_id: user.clone(), user_name: user },
+        };
+        let version = session.version().await?;
+        if !is_new_enough(&version) {
+            return Err(Failure::runtime(format!(
+                "{address} is Spark {version}, expected {}.{} or later",
+                OLDEST.0, OLDEST.1
+            ))
+            .help("declarative pipelines with sinks and AUTO CDC came with that version"));
+        }
+        tracing::info!("{address} is Spark {version}");
+        Ok(session)
+    }
+
+    async fn version(&self) -> Result<String> {
+        let request = AnalyzePlanRequest {
+            session_id: self.id.clone(),
+            user_context: Some(self.user.clone()),
+            client_type: Some(CLIENT.to_owned()),
+            spark_version: Some(SparkVersionRequest {}),
+        };
+        let answer = self.channel.unary::<AnalyzePlanResponse>("AnalyzePlan", &request).await;
+        let answer = answer.map_err(|status| status.failure(&self.address))?;
+        Ok(answer.spark_version.unwrap_or_default().version)
+    }
+
+    /// Sets the session's configuration.
+    pub(crate) async fn configure(&self, pairs: &BTreeMap<String, String>) -> Result<(), Status> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let pairs = pairs.iter().map(|(key, value)| KeyValue { key: key.clone(), value: Some(value.clone()) });
+        let request = ConfigRequest {
+            session_id: self.id.clone(),
+            user_context: Some(self.user.clone()),
+            operation: Some(ConfigOperation { set: Some(ConfigSet { pairs: pairs.collect() }) }),
+            client_type: Some(CLIENT.to_owned()),
+        };
+        self.channel.unary::<ConfigResponse>("Config", &request).await.map(|_| ())
+    }
+
+    /// Starts a graph, and gives its name.
+    pub(crate) async fn create_graph(
+        &self,
+        catalog: Option<&str>,
+        database: Option<&str>,
+        configuration: &BTreeMap<String, String>,
+    ) -> Result<String, Status> {
+        let graph = CreateGraph {
+            default_catalog: catalog.map(str::to_owned),
+            default_database: database.map(str::to_owned),
+            sql_conf: configuration.clone().into_iter().collect(),
+        };
+        let mut answers = self.start(PipelineCommandType::CreateGraph(graph)).await?;
+        let mut name = None;
+        while let Some(answer) = answers.next().await? {
+            name = name.or(answer.pipeline_result.and_then(|result| result.created).and_then(|created| created.graph));
+        }
+        name.ok_or_else(|| Status { code: 13, message: "the server named no graph".to_owned() })
+    }
+
+    /// Adds a view or a sink.
+    pub(crate) async fn define_output(&self, output: DefineOutput) -> Result<(), Status> {
+        self.finish(PipelineCommandType::DefineOutput(output)).await
+    }
+
+    /// Adds a flow.
+    pub(crate) async fn define_flow(&self, flow: DefineFlow) -> Result<(), Status> {
+        self.finish(PipelineCommandType::DefineFlow(flow)).await
+    }
+
+    /// Adds what a statement says.
+    pub(crate) async fn define_sql(&self, graph: &str, file: &str, text: &str) -> Result<(), Status> {
+        let sql = DefineSql { graph: Some(graph.to_owned()), file: Some(file.to_owned()), text: Some(text.to_owned()) };
+        self.finish(PipelineCommandType::DefineSql(sql)).await
+    }
+
+    /// Starts an update, or only its analysis, and gives what happens in it.
+    pub(crate) async fn start_run(
+        &self,
+        graph: &str,
+        storage: &str,
+        dry: bool,
+    ) -> Result<Answers<ExecutePlanResponse>, Status> {
+        let run = StartRun { graph: Some(graph.to_owned()), dry: Some(dry), storage: Some(storage.to_owned()) };
+        self.start(PipelineCommandType::StartRun(run)).await
+    }
+
+    /// Stops the streaming queries that run now.
+    pub(crate) async fn stop_queries(&self) -> Result<(), Status> {
+        let mut running = Vec::new();
+        let mut answers = self.execute(CommandType::Queries(QueriesCommand { active: Some(true) })).await?;
+        while let Some(answer) = answers.next().await? {
+            let active = answer.queries.and_then(|queries| queries.active).unwrap_or_default();
+            running.extend(active.queries.into_iter().filter_map(|query| query.id));
+        }
+        for query in running {
+            let stop = QueryCommand { query: Some(query), stop: Some(true) };
+            let mut answers = self.execute(CommandType::Query(stop)).await?;
+            while answers.next().await?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// The progress of the session's queries from now on, for as long as somebody reads it.
+    pub(crate) async fn listen(&self) -> Result<Answers<ExecutePlanResponse>, Status> {
+        self.execute(CommandType::ListenerBus(ListenerBusCommand { add: Some(true), remove: None })).await
+    }
+
+    /// Ends the session; what cannot be told to the server it finds out by itself.
+    pub(crate) async fn release(&self) {
+        let stop = CommandType::ListenerBus(ListenerBusCommand { add: None, remove: Some(true) });
+        let request = ReleaseSessionRequest {
+            session_id: self.id.clone(),
+            user_context: Some(self.user.clone()),
+            client_type: Some(CLIENT.to_owned()),
+        };
+        let farewell = async {
+            if let Ok(mut answers) = self.execute(stop).await {
+                while let Ok(Some(_)) = answers.next().await {}
+            }
+            let _ = self.channel.unary::<ReleaseSessionResponse>("ReleaseSession", &request).await;
+        };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    }
+
+    async fn finish(&self, command: PipelineCommandType) -> Result<(), Status> {
+        let mut answers = self.start(command).await?;
+        while answers.next().await?.is_some() {}
+        Ok(())
+    }
+
+    async fn start(&self, command: PipelineCommandType) -> Result<Answers<ExecutePlanResponse>, Status> {
+        self.execute(CommandType::Pipeline(PipelineCommand { command: Some(command) })).await
+    }
+
+    async fn execute(&self, command: CommandType) -> Result<Answers<ExecutePlanResponse>, Status> {
+        let request = ExecutePlanRequest {
+            session_id: self.id.clone(),
+            user_context: Some(self.user.clone()),
+            plan: Some(Plan { command: Some(Command { command: Some(command) }) }),
+            client_type: Some(CLIENT.to_owned()),
+            operation_id: Some(uuid::Uuid::new_v4().to_string()),
+        };
+        self.channel.stream("ExecutePlan", &request).await
+    }
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_told_apart() {
+        for (version, expected) in [
+            ("4.3.0", true),
+            ("4.2.0-preview1", true),
+            ("5.0.0", true),
+            ("4.1.2", false),
+            ("3.5.6", false),
+            ("", false),
+        ] {
+            assert_eq!(is_new_enough(version), expected, "{version}");
+        }
+    }
+}

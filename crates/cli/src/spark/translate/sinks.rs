@@ -1,0 +1,194 @@
+//! `CREATE SINK` as a sink of Spark's pipeline, and the queries that write to one.
+//!
+//! A sink of Kafka takes the columns of a record there: where whole rows are written as JSON here, the query is put into
+//! `SELECT to_json(struct(*)) AS value FROM (...)`.
+
+use std::collections::BTreeMap;
+
+use highwater_engine::plan::outline::OutlineTable;
+
+use super::super::route::Route;
+use super::options::{self, is_in};
+use super::sources::quoted;
+use super::{Problem, absolute_path};
+
+/// A sink as Spark knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct SparkSink {
+    /// Spark's name of the format.
+    pub(crate) format: String,
+    /// Its options.
+    pub(crate) options: BTreeMap<String, String>,
+    /// What is put before and behind the query of a flow that writes to it.
+    pub(crate) around: (String, String),
+    /// What is other than here, to be told before a run.
+    pub(crate) notes: Vec<String>,
+    /// The topic that stands for it, if Spark has no such sink.
+    pub(crate) routed_through: Option<String>,
+}
+
+/// Options of ours that Spark's Kafka sink has no use for.
+const KAFKA_OURS: [&str; 5] = ["value.format", "key.columns", "key.column", "transactional", "visibility"];
+
+/// The sink as Spark writes it; one that it does not have as a topic, if there is a route.
+pub(super) fn sink(table: &OutlineTable, route: Option<&Route>) -> Result<SparkSink, Vec<Problem>> {
+    let format = table.format.as_deref().unwrap_or_default();
+    match format {
+        "kafka" => kafka(table),
+        "json" | "csv" | "text" | "parquet" | "delta" | "console" | "noop" => plain(table, format),
+        "sqlite" | "postgres" if let Some(route) = route => Ok(routed(table, route)),
+        _ => {
+            let help = match format {
+                "sqlite" | "postgres" => {
+                    "let Spark write its rows to a topic and Highwater drain that into it: --route-through HOST:PORT"
+                }
+                _ => "write to kafka, json, csv, text, parquet, delta, console or noop",
+            };
+            Err(vec![Problem::at_format(table, format, help)])
+        }
+    }
+}
+
+/// A topic that this process drains into the sink. Times keep their microseconds.
+fn routed(table: &OutlineTable, route: &Route) -> SparkSink {
+    let topic = route.topic(&table.name);
+    let options = [("kafka.bootstrap.servers", route.bootstrap.as_str()), ("topic", topic.as_str())];
+    let times = "map('timestampFormat', \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\")";
+    SparkSink {
+        format: "kafka".to_owned(),
+        options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        around: (format!("SELECT to_json(struct(*), {times}) AS value FROM ("), "\n)".to_owned()),
+        notes: vec![format!(
+            "sink '{}': Spark writes its rows to the topic {topic}, at least once, and Highwater drains that exactly once",
+            table.name
+        )],
+        routed_through: Some(topic),
+    }
+}
+
+fn options_of(table: &OutlineTable, format: &str, ours: &[&str]) -> Result<BTreeMap<String, String>, Vec<Problem>> {
+    let resolved = table.options.resolved(&format!("sink '{}'", table.name));
+    let resolved =
+        resolved.map_err(|error| vec![Problem::of(&table.name, error.to_string(), "set it, then try again")])?;
+    let known = options::known(format);
+    let (mut given, mut problems) = (BTreeMap::new(), Vec::new());
+    for (key, value) in resolved.iter().filter(|(key, _)| !is_in(key, ours)) {
+        let is_known = known.as_ref().is_none_or(|known| is_in(key, known)) || is_in(key, &["path"]);
+        if is_known || (format == "kafka" && key.starts_with("kafka.")) {
+            given.insert(key.to_owned(), value.to_owned());
+        } else {
+            let message = format!("sink '{}': Spark's {format} has no option '{key}'", table.name);
+            problems.push(Problem::at_option(key, message, "leave it out, or write this sink with Highwater"));
+        }
+    }
+    if problems.is_empty() { Ok(given) } else { Err(problems) }
+}
+
+fn plain(table: &OutlineTable, format: &str) -> Result<SparkSink, Vec<Problem>> {
+    let mut options = options_of(table, format, &[])?;
+    for (_, path) in options.iter_mut().filter(|(key, _)| key.eq_ignore_ascii_case("path")) {
+        *path = absolute_path(path);
+    }
+    Ok(SparkSink { format: format.to_owned(), options, ..SparkSink::default() })
+}
+
+fn kafka(table: &OutlineTable) -> Result<SparkSink, Vec<Problem>> {
+    let options = options_of(table, "kafka", &KAFKA_OURS)?;
+    let is_json = match table.options.get("value.format").map(str::to_ascii_lowercase).as_deref() {
+        Some("raw") => false,
+        Some(_) => true,
+        None => table.columns.is_some(),
+    };
+    let keys: Vec<String> = table
+        .options
+        .get("key.columns")
+        .or_else(|| table.options.get("key.column"))
+        .map(|keys| keys.split(',').map(|key| quoted(key.trim())).collect())
+        .unwrap_or_default();
+    let key = match keys.as_slice() {
+        [] => String::new(),
+        [one] => format!(", CAST({one} AS STRING) AS key"),
+        several => format!(", to_json(struct({})) AS key", several.join(", ")),
+    };
+    let around = if is_json {
+        (format!("SELECT to_json(struct(*)) AS value{key} FROM ("), "\n)".to_owned())
+    } else {
+        (String::new(), String::new())
+    };
+    let notes = vec![format!(
+        "sink '{}': Spark writes to Kafka at least once, not exactly once: a batch that is repeated after a failure is \
+         written twice",
+        table.name
+    )];
+    Ok(SparkSink { format: "kafka".to_owned(), options, around, notes, routed_through: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_engine::plan::ScriptFile;
+    use highwater_engine::plan::outline::{OutlineKind, outline};
+
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let files = [ScriptFile { name: "a.sql".to_owned(), text: text.to_owned() }];
+        let Ok(mut statements) = outline(&files) else { panic!("{text} is no statement") };
+        let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("{text} is no sink") };
+        let shown = match sink(&table, None) {
+            Ok(sink) => {
+                let options: Vec<String> = sink.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("{} {} | {}", sink.format, options.join(" "), sink.around.0)
+            }
+            Err(problems) => problems.iter().map(|problem| format!("{} | {}", problem.message, problem.help)).collect(),
+        };
+        assert_eq!(shown, expected, "{text}");
+    }
+
+    #[test]
+    fn sinks_are_sparks_sinks() {
+        let kafka = "USING kafka OPTIONS ('kafka.bootstrap.servers' 'k:1', topic 't'";
+        check(&format!("CREATE SINK s {kafka})"), "kafka kafka.bootstrap.servers=k:1 topic=t | ");
+        check(
+            &format!("CREATE SINK s {kafka}, 'value.format' 'json')"),
+            "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_json(struct(*)) AS value FROM (",
+        );
+        check(
+            &format!("CREATE SINK s {kafka}, 'value.format' 'json', 'key.columns' 'a')"),
+            "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_json(struct(*)) AS value, CAST(`a` AS STRING) AS key FROM (",
+        );
+        check(
+            &format!("CREATE SINK s {kafka}, 'value.format' 'json', 'key.columns' 'a, b')"),
+            "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_json(struct(*)) AS value, to_json(struct(`a`, `b`)) AS \
+             key FROM (",
+        );
+        check("CREATE SINK s USING parquet OPTIONS (path '/x')", "parquet path=/x | ");
+        check("CREATE SINK s USING noop", "noop  | ");
+    }
+
+    #[test]
+    fn sinks_of_ours_alone_have_a_way_out() {
+        check(
+            "CREATE SINK s USING sqlite OPTIONS (path 'x.db', table 't')",
+            "Spark has no format 'sqlite', which table 's' is of | let Spark write its rows to a topic and Highwater drain \
+             that into it: --route-through HOST:PORT",
+        );
+        check(
+            "CREATE SINK s USING noop OPTIONS (x 'y')",
+            "sink 's': Spark's noop has no option 'x' | leave it out, or write this sink with Highwater",
+        );
+    }
+
+    #[test]
+    fn with_a_route_they_are_topics() {
+        let text = "CREATE SINK s USING sqlite OPTIONS (path 'x.db', table 't')".to_owned();
+        let Ok(mut statements) = outline(&[ScriptFile { name: "a.sql".to_owned(), text }]) else {
+            panic!("no statement")
+        };
+        let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("no sink") };
+        let route = Route { bootstrap: "k:1".to_owned(), project: "p".to_owned() };
+        let sink = sink(&table, Some(&route)).unwrap();
+        assert_eq!((sink.format.as_str(), sink.routed_through.as_deref()), ("kafka", Some("p.s.routed")));
+        assert_eq!(sink.options.get("kafka.bootstrap.servers").map(String::as_str), Some("k:1"));
+        assert!(sink.around.0.starts_with("SELECT to_json(struct(*), map('timestampFormat', "), "{}", sink.around.0);
+    }
+}
