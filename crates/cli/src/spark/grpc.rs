@@ -295,7 +295,7 @@ fn tls() -> Result<TlsConnector, String> {
     if roots.is_empty() {
         return Err("this system has no certificates to trust; set SSL_CERT_FILE".to_owned());
     }
-    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = builder.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
