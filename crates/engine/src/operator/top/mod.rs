@@ -25,6 +25,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 
+use super::changes::{Tells, marked};
 use super::kept_rows::Expiry;
 use super::keyed::{InputSpec, KeyedBatch, row_converter};
 use super::normal::normalized;
@@ -53,6 +54,8 @@ pub(crate) struct TopSpec {
     /// The last number that is wanted.
     pub(crate) limit: u64,
     pub(crate) output_mode: OutputMode,
+    /// Whether another operator reads the rows, which is told which of them are taken back.
+    pub(crate) tells: Tells,
 }
 
 /// One expression of an order.
@@ -107,6 +110,10 @@ impl OperatorSpec for TopSpec {
         self.output_mode != OutputMode::Append
     }
 
+    fn tells(&self) -> Tells {
+        self.tells
+    }
+
     fn state_tables(&self) -> Result<Vec<StateTable>> {
         Ok(vec![StateTable::new(&self.id, StateLayout::First(TopTable::of(self)))])
     }
@@ -152,6 +159,27 @@ impl Codec {
         self.emit(groups.iter().flat_map(|rows| rows.iter().zip(numbered(rows))), emit)
     }
 
+    /// Takes back the rows of places that have another one now, and emits those that they have.
+    fn emit_taken_back(&self, changed: &[(TopRows, TopRows)], emit: &mut Emit<'_>) -> Result<()> {
+        let ranking = self.spec.ranking;
+        let mut rows = [Vec::new(), Vec::new()];
+        for (before, now) in changed {
+            let (old, new) = (before.places(ranking), now.places(ranking));
+            for at in 0..old.len().max(new.len()) {
+                let was = before.get(at).zip(old.get(at).copied());
+                let is = now.get(at).zip(new.get(at).copied());
+                if was != is {
+                    rows[0].extend(was);
+                    rows[1].extend(is);
+                }
+            }
+        }
+        for (rows, taken_back) in rows.into_iter().zip([true, false]) {
+            self.emit(rows.into_iter(), &mut |rows| emit(marked(&rows, taken_back)?))?;
+        }
+        Ok(())
+    }
+
     /// Emits the rows of places that had another one.
     fn emit_changes(&self, changed: &[(TopRows, TopRows)], emit: &mut Emit<'_>) -> Result<()> {
         let is_new = |before: &TopRows, at: usize, row: &TopRow| before.get(at) != Some(row);
@@ -177,7 +205,10 @@ impl TopOperator {
             return Ok(());
         }
         let changed = self.groups.take_changed();
-        self.codec.emit_changes(&changed, emit)
+        match self.spec.tells {
+            Tells::Rows => self.codec.emit_changes(&changed, emit),
+            _ => self.codec.emit_taken_back(&changed, emit),
+        }
     }
 }
 
