@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::AggregateSpec;
-use super::aging::Aging;
 use super::changing::Changing;
 use super::output::GroupRows;
 use super::states::GroupStates;
@@ -15,6 +14,7 @@ use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
 use crate::operator::layout::History;
 use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
+use crate::operator::ttl::Aging;
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};

@@ -14,6 +14,7 @@
 //! A partition is one state row (`rows.rs`). Memory has those that were in use, up to a budget; all others are in the
 //! store, which has every row once a batch has ended.
 
+mod aging;
 mod groups;
 mod rows;
 pub(crate) mod state_table;
@@ -110,6 +111,11 @@ impl OperatorSpec for TopSpec {
         self.output_mode != OutputMode::Append
     }
 
+    fn takes_ttl(&self) -> bool {
+        // One partition for all rows is no growing state, and what is forgotten cannot be taken back.
+        !self.input.has_watermark && !self.input.keys.is_empty() && self.tells == Tells::Rows
+    }
+
     fn tells(&self) -> Tells {
         self.tells
     }
@@ -120,7 +126,7 @@ impl OperatorSpec for TopSpec {
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
         let codec = Codec::new(&self)?;
-        let groups = Groups::open(&self.id, self.output_mode == OutputMode::Update, place)?;
+        let groups = Groups::open(&self.id, self.output_mode == OutputMode::Update, self.input.has_watermark, place)?;
         Ok(Box::new(TopOperator { spec: self, codec, groups }))
     }
 }
@@ -213,6 +219,10 @@ impl TopOperator {
 }
 
 impl Operator for TopOperator {
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        self.groups.age(time_us)
+    }
+
     fn process(&mut self, _: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
         let (columns, order) = rows.columns.split_at(self.spec.schema.fields().len() - 1);
         let order = self
