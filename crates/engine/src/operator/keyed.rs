@@ -85,6 +85,8 @@ pub(crate) struct KeyedBatch {
     pub(crate) key_bytes: Vec<u8>,
     /// The columns the operator reads.
     pub(crate) columns: Vec<ArrayRef>,
+    /// Whether the rows were given before and hold no more.
+    pub(crate) taken_back: bool,
 }
 
 impl KeyedBatch {

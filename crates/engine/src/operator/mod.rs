@@ -11,6 +11,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod cdc;
+pub(crate) mod changes;
 pub(crate) mod dedup;
 pub(crate) mod expand;
 pub(crate) mod join;
@@ -36,6 +37,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::error::Result;
 use crate::state::{ChangeSet, StateStore, key};
+use changes::Tells;
 use keyed::{InputSpec, KeyedBatch};
 use layout::{History, Layout};
 use state_table::StateTable;
@@ -93,6 +95,16 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
     /// Whether it may take back rows it has given, in output mode update.
     fn revises(&self) -> bool {
         false
+    }
+
+    /// Whether it can be given rows that are taken back later.
+    fn takes_back(&self) -> bool {
+        false
+    }
+
+    /// What of its rows is told.
+    fn tells(&self) -> Tells {
+        Tells::Rows
     }
 
     /// Those of its tables that people can read, and how; none if it keeps that to itself.

@@ -117,7 +117,7 @@ impl Operator for OverOperator {
                 }),
             )?;
             if !whole.is_empty() {
-                self.spec.plan.run(whole)?.into_iter().filter(|rows| rows.num_rows() > 0).try_for_each(emit)?;
+                self.spec.plan.run(vec![whole])?.into_iter().filter(|rows| rows.num_rows() > 0).try_for_each(emit)?;
             }
         }
         self.counts = self.kept.counts();

@@ -52,6 +52,69 @@ impl Ttl {
     }
 }
 
+/// The stamps of one worker's table: that of the batch, which of the others are over, and the keys that rows have left for it.
+///
+/// A key is in one bucket only. Rows that are written move to the bucket of the batch; without a ttl that is the one of rows
+/// without a time, to which rows come back that an earlier ttl has put elsewhere.
+pub(crate) struct Aging {
+    ttl: Option<Ttl>,
+    stamp_us: i64,
+    /// Rows of this stamp and before are gone.
+    gone_us: i64,
+    unstamped: Unstamped,
+    /// Stored keys that rows have left since the last commit.
+    left: Vec<Vec<u8>>,
+}
+
+impl Aging {
+    /// What the first table of a worker needs: without a ttl to remove the note that there was one.
+    pub(crate) fn open(place: &Place) -> Result<Self> {
+        let unstamped = Unstamped::open(place, place.first_table)?;
+        Ok(Self { ttl: place.ttl, stamp_us: NO_EXPIRY, gone_us: i64::MIN, unstamped, left: Vec::new() })
+    }
+
+    /// The bucket of rows that this batch writes.
+    pub(crate) fn stamp_us(&self) -> i64 {
+        self.stamp_us
+    }
+
+    /// The bucket of rows that this batch writes, which would be in bucket `time` without a ttl.
+    pub(crate) fn place_of(&self, time: i64) -> i64 {
+        if self.ttl.is_some() { self.stamp_us } else { time }
+    }
+
+    /// Begins a batch of this processing time; gives the newest stamp whose rows are over, if there is a ttl.
+    pub(crate) fn begin(&mut self, time_us: i64) -> Option<i64> {
+        let ttl = self.ttl?;
+        let bound = ttl.bound(time_us);
+        self.gone_us = self.gone_us.max(bound);
+        // A clock that was set back writes no rows that are gone already.
+        self.stamp_us = ttl.stamp(time_us).max(self.gone_us.saturating_add(1));
+        Some(bound)
+    }
+
+    /// Whether the rows without a stamp, which there are, are over at `bound`.
+    pub(crate) fn unstamped_are_over(&mut self, bound: i64) -> bool {
+        self.unstamped.begin(self.stamp_us, bound)
+    }
+
+    /// Notes that rows have left a stored key.
+    pub(crate) fn leave(&mut self, stored_key: Vec<u8>) {
+        self.left.push(stored_key);
+    }
+
+    /// Writes the changes since the last commit, before those of the rows themselves.
+    pub(crate) fn take_changes(&mut self, place: &Place, changes: &mut ChangeSet) {
+        self.unstamped.take_changes(place, changes);
+        std::mem::take(&mut self.left).iter().for_each(|stored_key| changes.push_delete(stored_key));
+    }
+
+    /// Writes what the store does not know yet.
+    pub(crate) fn take_unflushed(&mut self, place: &Place, changes: &mut ChangeSet) {
+        self.unstamped.take_unflushed(place, changes);
+    }
+}
+
 /// The rows of a table that have no stamp.
 #[derive(Debug, Default)]
 pub(crate) struct Unstamped {

@@ -55,15 +55,13 @@ pub(crate) fn size_of_rows(rows: &RecordBatch) -> u64 {
     rows.columns().iter().map(|column| size(column) as u64).sum()
 }
 
-/// A plan over rows that are not there yet: one of its relations is left open.
+/// A plan over rows that are not there yet: some of its relations are left open.
 pub(crate) struct BatchPlan {
     plan: LogicalPlan,
     session: SessionState,
-    /// The columns of the open relation, by which it is found again.
-    open: DFSchemaRef,
+    /// The columns of each open relation, by which it is found again: no two of them are the same object.
+    open: Vec<DFSchemaRef>,
 }
-
-const ROWS_TABLE: &str = "__rows";
 
 impl BatchPlan {
     /// What stands in a plan for rows with these columns.
@@ -71,40 +69,51 @@ impl BatchPlan {
         LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::clone(schema) })
     }
 
-    /// A plan that contains the open relation of `open`.
-    pub(crate) fn new(plan: LogicalPlan, open: DFSchemaRef, session: SessionState) -> Self {
+    /// A plan that contains the open relations of `open`.
+    pub(crate) fn new(plan: LogicalPlan, open: Vec<DFSchemaRef>, session: SessionState) -> Self {
         Self { plan, session, open }
     }
 
-    /// Runs the plan over `rows`.
-    pub(crate) fn run(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let (schema, rows) = self.by_place(rows)?;
-        let table = provider_as_source(Arc::new(MemTable::try_new(schema, vec![rows])?));
-        let plan = self.plan.clone().transform_down(|node| match &node {
-            LogicalPlan::EmptyRelation(relation) if Arc::ptr_eq(&relation.schema, &self.open) => {
-                let columns = (0..self.open.fields().len()).map(|at| {
-                    let (qualifier, field) = self.open.qualified_field(at);
-                    Expr::Column(Column::new(Some(ROWS_TABLE), place_name(at)))
-                        .alias_qualified(qualifier.cloned(), field.name())
-                });
-                let scan = LogicalPlanBuilder::scan(ROWS_TABLE, Arc::clone(&table), None)?.project(columns)?.build()?;
-                Ok(Transformed::new(scan, true, TreeNodeRecursion::Jump))
-            }
-            _ => Ok(Transformed::no(node)),
+    /// How many relations are open.
+    pub(crate) fn relations(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Runs the plan over the rows of each open relation.
+    pub(crate) fn run(&self, rows: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {
+        let tables = self.open.iter().zip(rows).map(|(open, rows)| {
+            let (schema, rows) = by_place(open, rows)?;
+            Ok(provider_as_source(Arc::new(MemTable::try_new(schema, vec![rows])?)))
+        });
+        let tables = tables.collect::<Result<Vec<_>>>()?;
+        let plan = self.plan.clone().transform_down(|node| {
+            let LogicalPlan::EmptyRelation(relation) = &node else { return Ok(Transformed::no(node)) };
+            let Some(at) = self.open.iter().position(|open| Arc::ptr_eq(&relation.schema, open)) else {
+                return Ok(Transformed::no(node));
+            };
+            let (open, name) = (&self.open[at], format!("__rows{at}"));
+            let columns = (0..open.fields().len()).map(|at| {
+                let (qualifier, field) = open.qualified_field(at);
+                Expr::Column(Column::new(Some(name.as_str()), place_name(at)))
+                    .alias_qualified(qualifier.cloned(), field.name())
+            });
+            let scan =
+                LogicalPlanBuilder::scan(name.as_str(), Arc::clone(&tables[at]), None)?.project(columns)?.build()?;
+            Ok(Transformed::new(scan, true, TreeNodeRecursion::Jump))
         })?;
         collect(&self.session, plan.data)
     }
+}
 
-    /// The rows with their columns named by place: columns of two relations may have one name.
-    fn by_place(&self, rows: Vec<RecordBatch>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let schema = rows.first().map_or_else(|| Arc::new(self.open.as_arrow().clone()), RecordBatch::schema);
-        let fields = schema.fields().iter().enumerate();
-        let fields: Vec<Field> = fields.map(|(at, field)| field.as_ref().clone().with_name(place_name(at))).collect();
-        let schema = Arc::new(Schema::new(fields));
-        let renamed = |rows: RecordBatch| RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec());
-        let rows = rows.into_iter().map(renamed).collect::<Result<_, _>>()?;
-        Ok((schema, rows))
-    }
+/// The rows with their columns named by place: columns of two relations may have one name.
+fn by_place(open: &DFSchemaRef, rows: Vec<RecordBatch>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let schema = rows.first().map_or_else(|| Arc::new(open.as_arrow().clone()), RecordBatch::schema);
+    let fields = schema.fields().iter().enumerate();
+    let fields: Vec<Field> = fields.map(|(at, field)| field.as_ref().clone().with_name(place_name(at))).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let renamed = |rows: RecordBatch| RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec());
+    let rows = rows.into_iter().map(renamed).collect::<Result<_, _>>()?;
+    Ok((schema, rows))
 }
 
 fn place_name(at: usize) -> String {

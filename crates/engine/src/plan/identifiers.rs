@@ -14,6 +14,7 @@
 //! as written, so that the planner's own error names it. Fields inside structs are not resolved here: their access
 //! is case-insensitive when planned.
 
+mod turned;
 mod using;
 
 use std::ops::ControlFlow;
@@ -28,6 +29,7 @@ use super::functions::lower::call;
 use super::functions::naming;
 use super::relations::{STAR, generator};
 use crate::error::{EngineError, Result};
+use turned::{renamed, with_alias};
 use using::{Merged, Visible};
 
 /// Gives the columns of a table by its name as the query writes it, or nothing if they are not known.
@@ -267,6 +269,7 @@ impl Resolver<'_> {
     }
 
     fn table_factor(&mut self, factor: &mut TableFactor, scope: &mut Scope<'_>) -> Result<()> {
+        self.turn(factor, scope)?;
         let (name, columns) = match factor {
             TableFactor::Table { name, alias, args, .. } => {
                 let columns = if args.is_some() { Columns::unknown() } else { self.table(name) };
@@ -403,20 +406,6 @@ fn excluding(mut columns: Columns, options: &mut WildcardAdditionalOptions) -> C
         }
     }
     columns
-}
-
-fn with_alias(name: Option<String>, columns: Columns, alias: Option<&TableAlias>) -> (Option<String>, Columns) {
-    match alias {
-        Some(alias) => (Some(alias.name.value.clone()), renamed(columns, alias)),
-        None => (name, columns),
-    }
-}
-
-fn renamed(columns: Columns, alias: &TableAlias) -> Columns {
-    if alias.columns.is_empty() {
-        return columns;
-    }
-    Columns::known(alias.columns.iter().map(|column| column.name.value.clone()).collect())
 }
 
 /// `VALUES` without names have the columns `col1`, `col2`, ... in Spark.

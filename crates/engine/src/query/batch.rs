@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::error::{EngineError, Result};
 use crate::operator::Operator;
+use crate::operator::changes::{Tells, for_deletes, unmarked};
 use crate::operator::keyed::{KeyedBatch, Keyer};
 use crate::operator::stateless::{EventTimes, Step, run_steps};
 use crate::plan::streaming::{StageOutput, StreamingPlan};
@@ -79,6 +80,10 @@ pub(crate) type Operators = Vec<Vec<Box<dyn Operator>>>;
 /// Rows for one worker of an operator, with the input they come in by.
 type Delivery = (usize, KeyedBatch);
 
+/// Rows that leave the operators, with the relation of the query over the whole result that they belong to; without such
+/// a query there is one.
+pub(crate) type ResultRows = (usize, RecordBatch);
+
 /// Runs the stages over what `jobs` read; `sink` takes the results on the calling thread.
 pub(crate) fn run_batch(
     plan: &StreamingPlan,
@@ -86,7 +91,7 @@ pub(crate) fn run_batch(
     jobs: Vec<ReadJob>,
     settings: BatchSettings<'_>,
     watermarks: BatchWatermarks,
-    sink: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    sink: &mut dyn FnMut(ResultRows) -> Result<()>,
 ) -> Result<BatchOutcome> {
     let BatchSettings { workers, early, time_us, abort } = settings;
     let readers = if jobs.iter().any(|job| job.waits) { jobs.len() } else { workers.min(jobs.len()) };
@@ -106,7 +111,7 @@ pub(crate) fn run_batch(
         }),
         jobs: Mutex::new(jobs.into_iter().rev().collect()),
     };
-    let (to_sink, results) = bounded::<RecordBatch>(QUEUE);
+    let (to_sink, results) = bounded::<ResultRows>(QUEUE);
     std::thread::scope(|scope| {
         let mut inboxes: Vec<Vec<Receiver<Delivery>>> = Vec::new();
         let mut to_workers: Vec<Vec<Sender<Delivery>>> = Vec::new();
@@ -132,8 +137,8 @@ pub(crate) fn run_batch(
         }
         drop(to_workers);
         drop(to_sink);
-        for batch in &results {
-            if let Err(error) = sink(batch) {
+        for rows in &results {
+            if let Err(error) = sink(rows) {
                 run.fail(error);
                 break;
             }
@@ -164,7 +169,7 @@ pub(crate) fn partition_name(source: usize, partition: &str) -> String {
 /// The ways out of a task.
 struct Exits {
     to_workers: Vec<Vec<Sender<Delivery>>>,
-    to_sink: Sender<RecordBatch>,
+    to_sink: Sender<ResultRows>,
 }
 
 /// What the tasks of one batch share.
@@ -210,7 +215,7 @@ impl Run<'_> {
         loop {
             let Some(mut job) = self.jobs.lock().pop() else { break };
             let stage = &self.plan.source_stages[job.stage];
-            let mut exit = Exit::new(self, exits, &stage.steps, stage.output)?;
+            let mut exit = Exit::new(self, exits, (&stage.steps, Tells::Rows), stage.output)?;
             seen.partition = partition_name(job.stage, job.reader.partition());
             while let Some(batch) = job.reader.next_batch()? {
                 if self.is_stopped() {
@@ -234,7 +239,7 @@ impl Run<'_> {
         exits: &Exits,
     ) -> Result<()> {
         let stage = &self.plan.operators[at];
-        let mut exit = Exit::new(self, exits, &stage.steps, stage.output)?;
+        let mut exit = Exit::new(self, exits, (&stage.steps, stage.spec.tells()), stage.output)?;
         // Watermarks are on sources, so that no step behind an operator sees event times.
         let mut seen = EventTimes::default();
         let mut emit = |batch| exit.send(batch, &mut seen);
@@ -260,19 +265,27 @@ struct Exit<'a> {
     run: &'a Run<'a>,
     exits: &'a Exits,
     steps: &'a [Step],
+    /// What the rows say of themselves.
+    tells: Tells,
     next: Next,
 }
 
 /// Where the rows of a stage go.
 enum Next {
-    Sink,
+    Sink { relation: usize },
     Operator { at: usize, input: usize, keyer: Keyer, late_us: Option<i64> },
 }
 
 impl<'a> Exit<'a> {
-    fn new(run: &'a Run<'a>, exits: &'a Exits, steps: &'a [Step], output: StageOutput) -> Result<Self> {
+    fn new(
+        run: &'a Run<'a>,
+        exits: &'a Exits,
+        (steps, tells): (&'a [Step], Tells),
+        output: StageOutput,
+    ) -> Result<Self> {
         let next = match output {
-            StageOutput::Sink => Next::Sink,
+            StageOutput::Sink => Next::Sink { relation: 0 },
+            StageOutput::Whole { relation } => Next::Sink { relation },
             StageOutput::Operator { at, input } => {
                 let stage = &run.plan.operators[at];
                 let spec = stage.spec.inputs().swap_remove(input);
@@ -280,21 +293,26 @@ impl<'a> Exit<'a> {
                 Next::Operator { at, input, keyer: Keyer::new(spec, stage.history.as_deref(), run.workers)?, late_us }
             }
         };
-        Ok(Self { run, exits, steps, next })
+        Ok(Self { run, exits, steps, tells, next })
     }
 
     fn send(&mut self, batch: RecordBatch, seen: &mut EventTimes) -> Result<()> {
+        let (batch, taken_back) = if self.tells.has_mark() { unmarked(batch)? } else { (batch, false) };
         let Some(batch) = run_steps(self.steps, batch, seen)? else { return Ok(()) };
-        let Next::Operator { at, input, keyer, late_us } = &mut self.next else {
-            let delivered = self.exits.to_sink.send(batch).is_ok();
-            return self.delivered(delivered);
+        let (at, input, keyer, late_us) = match &mut self.next {
+            Next::Operator { at, input, keyer, late_us } => (*at, *input, keyer, late_us),
+            Next::Sink { relation } => {
+                let batch = if self.tells == Tells::Gone { for_deletes(&batch, taken_back)? } else { batch };
+                let delivered = self.exits.to_sink.send((*relation, batch)).is_ok();
+                return self.delivered(delivered);
+            }
         };
-        let (at, input) = (*at, *input);
         let keyed = keyer.key(&batch, *late_us)?;
         if keyed.late_rows > 0 {
             self.run.outcome.lock().late_rows[at] += keyed.late_rows;
         }
-        for (inbox, batch) in self.exits.to_workers[at].iter().zip(keyed.batches) {
+        for (inbox, mut batch) in self.exits.to_workers[at].iter().zip(keyed.batches) {
+            batch.taken_back = taken_back;
             if !batch.is_empty() {
                 self.delivered(inbox.send((input, batch)).is_ok())?;
             }

@@ -1,4 +1,5 @@
-//! What an `AUTO CDC` flow asks of its target: that its rows can be replaced and taken away, by nobody else.
+//! What an `AUTO CDC` flow asks of its target, and others whose rows can go: that rows can be replaced and taken away, by
+//! nobody else.
 
 use crate::error::{EngineError, Result};
 use crate::plan::catalog::Table;
@@ -25,6 +26,18 @@ pub(super) fn check_target(flow: &Flow, description: &str, target: &dyn Table, m
         ),
     )
     .help("use USING delta (the default of a streaming table), sqlite, memory or kafka"))
+}
+
+/// Refuses a target that cannot be told that a group is gone.
+pub(super) fn check_takes_deletes(description: &str, target: &dyn Table) -> Result<()> {
+    if target.takes_deletes() {
+        return Ok(());
+    }
+    Err(EngineError::config(format!(
+        "{description} does not take deletes, which output mode update needs here: a group may lose all of its rows, when \
+         these move to another group"
+    ))
+    .help("use delta, sqlite, memory or kafka, or output mode complete"))
 }
 
 /// Refuses other flows into a table that follows changes: each would undo what the others do.

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-
-use super::batch::{BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, partition_name, run_batch};
+use super::batch::{
+    BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, ResultRows, partition_name, run_batch,
+};
 use super::comparison::{ChangePolicy, REBUILDS, Standing, conf_of, other_sources};
 use super::opening::{Start, open_sources, read_note, start, write_note};
 use super::progress::{Timer, progress_of};
@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::operator::Operator;
 use crate::operator::static_side::{REAL_TIME_REFRESH, begin_batch};
+use crate::plan::batch::BatchPlan;
 use crate::plan::catalog::Table;
 use crate::plan::streaming::{OperatorStage, StreamingPlan};
 use crate::progress::{CheckpointProgress, ProgressListener, StaticTableProgress};
@@ -432,15 +433,16 @@ impl StreamingQuery {
             early: write_sink && !mutes && self.sink.is_immediate(),
             abort: &self.control.abort,
         };
-        let mut whole = Vec::new();
-        let (sink, collects) = (&mut self.sink, self.plan.whole_result.is_some());
-        let mut take = |rows: RecordBatch| match (write_sink && !mutes, collects) {
+        let relations = self.plan.whole_result.as_ref().map_or(0, BatchPlan::relations);
+        let mut whole = vec![Vec::new(); relations];
+        let sink = &mut self.sink;
+        let mut take = |(relation, rows): ResultRows| match (write_sink && !mutes, whole.get_mut(relation)) {
             (false, _) => Ok(()),
-            (true, true) => {
-                whole.push(rows);
+            (true, Some(of_relation)) => {
+                of_relation.push(rows);
                 Ok(())
             }
-            (true, false) => sink.write(&rows),
+            (true, None) => sink.write(&rows),
         };
         let outcome = run_batch(&self.plan, &mut self.operators, jobs, settings, watermarks, &mut take);
         let staged = outcome.and_then(|outcome| {

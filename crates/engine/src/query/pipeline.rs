@@ -177,9 +177,12 @@ impl Pipeline {
             changes::check_target(flow, &target_description, target.as_ref(), mode)?;
         }
         let mut plan = match mode {
-            None if self.is_view(flow) => self.incremental(flow, declared.as_ref(), target.output_modes())?,
+            None if self.is_view(flow) => self.incremental(flow, declared.as_ref(), target.as_ref())?,
             mode => self.streaming(flow, planned, declared.as_ref(), mode)?,
         };
+        if plan.deletes && flow.cdc.is_none() {
+            changes::check_takes_deletes(&target_description, target.as_ref())?;
+        }
         give_ttl(&mut plan, &flow.name, &own.ttl, self.settings.ttl)?;
         check_mode(&target_description, target.as_ref(), plan.output_mode)?;
         description.output_mode = plan.output_mode;
@@ -258,15 +261,17 @@ impl Pipeline {
 
     /// The streaming plan of a view that leaves its output mode open: one whose rows are all there after each batch, by
     /// replacing those that changed where that is enough.
-    fn incremental(&self, flow: &Flow, declared: Option<&SchemaRef>, takes: &[OutputMode]) -> Result<StreamingPlan> {
+    fn incremental(&self, flow: &Flow, declared: Option<&SchemaRef>, target: &dyn Table) -> Result<StreamingPlan> {
         let plan = |mode: OutputMode| {
             let mut planned = self.tables.plan(flow)?;
             planned.plan = align(planned.plan, declared.filter(|_| flow.cdc.is_none()), flow.by_name)?;
             streaming_plan(planned, mode)
         };
+        let takes = target.output_modes();
         for mode in [OutputMode::Update, OutputMode::Complete].into_iter().filter(|mode| takes.contains(mode)) {
             match plan(mode) {
-                Ok(plan) if plan.replaces_by_key || mode == OutputMode::Complete => return Ok(plan),
+                Ok(plan) if mode == OutputMode::Complete => return Ok(plan),
+                Ok(plan) if plan.replaces_by_key && (!plan.deletes || target.takes_deletes()) => return Ok(plan),
                 _ => {}
             }
         }

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{EngineError, Result, nearest};
+use crate::operator::StateBound;
 use crate::operator::ttl::Ttl;
 use crate::plan::interval::parse_duration_us;
 use crate::plan::streaming::StreamingPlan;
@@ -60,14 +61,19 @@ pub(super) fn give_ttl(plan: &mut StreamingPlan, flow: &str, own: &TtlSettings, 
         if ttl.0.is_some() && !stage.spec.takes_ttl() {
             let message = format!("flow '{flow}': operator '{id}' has a ttl, and it cannot forget rows by their age");
             return Err(EngineError::config(message).help(
-                "a ttl is for GROUP BY without a window, DISTINCT without event time and joins without bounds on time; \
-                 highwater explain says what bounds the others",
+                "a ttl is for GROUP BY without a window, the first rows of each key, DISTINCT without event time and joins \
+                 without bounds on time; highwater explain says what bounds the others",
             ));
         }
     }
-    for stage in plan.operators.iter_mut().filter(|stage| stage.spec.takes_ttl()) {
-        let ttl = own.operators.get(stage.spec.id()).or(own.all.as_ref()).unwrap_or(&of_all);
-        stage.ttl = ttl.0.map(Ttl::new);
+    for stage in &mut plan.operators {
+        let id = stage.spec.id();
+        let ttl = own.operators.get(id).or(own.all.as_ref()).unwrap_or(&of_all);
+        if stage.spec.takes_ttl() {
+            stage.ttl = ttl.0.map(Ttl::new);
+        } else if ttl.0.is_some() && stage.spec.bound() == StateBound::None {
+            tracing::warn!(flow, operator = id, "the ttl is not for this operator, and nothing else bounds its state");
+        }
     }
     Ok(())
 }

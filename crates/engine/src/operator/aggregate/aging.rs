@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Without a ttl groups without a window are in one bucket, that of rows without a time; those that are there when a ttl is
-//! set stay in it until a row of theirs comes. A key is in one bucket only: whoever looks for it asks those that there are,
-//! at most about sixteen, and those that memory has no room for in the store.
+//! set stay in it until a row of theirs comes, and those that a ttl has put elsewhere come back when there is none any more.
+//! A key is in one bucket only: whoever looks for it asks those that there are, at most about sixteen, and those that memory
+//! has no room for in the store.
 
 use std::collections::BTreeMap;
 
@@ -16,59 +17,24 @@ use hashbrown::HashTable;
 use super::operator::AggregateOperator;
 use super::table::{Bucket, too_many_keys};
 use crate::error::Result;
-use crate::operator::keyed::{KeyedBatch, shard_of_hash};
-use crate::operator::ttl::{Ttl, Unstamped};
-use crate::operator::{NO_EXPIRY, Place};
+use crate::operator::NO_EXPIRY;
+use crate::operator::keyed::{Bucketing, KeyedBatch, shard_of_hash};
+use crate::operator::ttl::Unstamped;
 use crate::state::{ChangeSet, key};
-
-/// What a time to live needs.
-pub(super) struct Aging {
-    ttl: Option<Ttl>,
-    /// The bucket of groups that this batch changes.
-    stamp_us: i64,
-    /// Groups of this stamp and before are gone.
-    gone_us: i64,
-    unstamped: Unstamped,
-    /// Stored keys that groups have left since the last commit.
-    left: Vec<Vec<u8>>,
-}
-
-impl Aging {
-    /// What the table of a worker needs: without a ttl to remove the note that there was one.
-    pub(super) fn open(place: &Place) -> Result<Self> {
-        let unstamped = Unstamped::open(place, place.first_table)?;
-        Ok(Self { ttl: place.ttl, stamp_us: NO_EXPIRY, gone_us: i64::MIN, unstamped, left: Vec::new() })
-    }
-
-    /// Writes the changes since the last commit.
-    pub(super) fn take_changes(&mut self, place: &Place, changes: &mut ChangeSet) {
-        self.unstamped.take_changes(place, changes);
-        std::mem::take(&mut self.left).iter().for_each(|stored_key| changes.push_delete(stored_key));
-    }
-
-    /// Writes what the store does not know yet.
-    pub(super) fn take_unflushed(&mut self, place: &Place, changes: &mut ChangeSet) {
-        self.unstamped.take_unflushed(place, changes);
-    }
-}
 
 impl AggregateOperator {
     /// The bucket of groups that rows of bucket `time` change.
     pub(super) fn place_of(&self, time: i64) -> i64 {
-        if self.aging.ttl.is_some() { self.aging.stamp_us } else { time }
+        self.aging.place_of(time)
     }
 
     /// Begins a batch of this processing time: forgets the groups whose time to live is over.
     pub(super) fn age(&mut self, time_us: i64) -> Result<()> {
-        let Some(ttl) = self.aging.ttl else { return Ok(()) };
-        let bound = ttl.bound(time_us);
-        self.aging.gone_us = self.aging.gone_us.max(bound);
-        // A clock that was set back makes no groups that are gone already.
-        self.aging.stamp_us = ttl.stamp(time_us).max(self.aging.gone_us.saturating_add(1));
+        let Some(bound) = self.aging.begin(time_us) else { return Ok(()) };
         let over: Vec<i64> = self.buckets.range(..=bound).map(|(stamp, _)| *stamp).collect();
         over.into_iter().for_each(|stamp| self.drop_bucket(stamp));
         let has_unstamped = self.buckets.contains_key(&NO_EXPIRY);
-        if has_unstamped && self.aging.unstamped.begin(self.aging.stamp_us, bound) {
+        if has_unstamped && self.aging.unstamped_are_over(bound) {
             self.forget_bucket(NO_EXPIRY);
             self.stored_counts.set(NO_EXPIRY, &BTreeMap::new());
             Unstamped::remove_stored(&self.place, self.place.first_table)?;
@@ -78,9 +44,13 @@ impl AggregateOperator {
 
     /// Moves the groups of a batch's rows from the buckets they are in to that of the batch.
     pub(super) fn bring_forward(&mut self, batch: &KeyedBatch) -> Result<()> {
-        let stamp_us = self.aging.stamp_us;
+        // Windows are buckets of their own. Without a ttl there are others only if there was one before.
+        if !matches!(self.spec.input.bucket, Bucketing::None) {
+            return Ok(());
+        }
+        let stamp_us = self.aging.stamp_us();
         let others: Vec<i64> = self.buckets.keys().rev().filter(|time| **time != stamp_us).copied().collect();
-        if self.aging.ttl.is_none() || others.is_empty() {
+        if others.is_empty() {
             return Ok(());
         }
         let mut left = ChangeSet::new();
@@ -106,7 +76,7 @@ impl AggregateOperator {
 
     /// A row for each key that is not in the batch's bucket in memory.
     fn absent_keys(&self, batch: &KeyedBatch) -> Vec<usize> {
-        let bucket = self.buckets.get(&self.aging.stamp_us);
+        let bucket = self.buckets.get(&self.aging.stamp_us());
         let mut seen: HashTable<usize> = HashTable::new();
         for row in 0..batch.len() {
             let (hash, key) = (batch.hashes[row], batch.key(row));
@@ -153,7 +123,7 @@ impl AggregateOperator {
     /// Puts a group that left bucket `time` into that of the batch.
     fn arrive(&mut self, time: i64, batch: &KeyedBatch, row: usize, slot: u32, left: &mut ChangeSet) -> Result<()> {
         let (hash, key) = (batch.hashes[row], batch.key(row));
-        let bucket: &mut Bucket = self.buckets.entry(self.aging.stamp_us).or_default();
+        let bucket: &mut Bucket = self.buckets.entry(self.aging.stamp_us()).or_default();
         if !bucket.has_room(key.len()) {
             return Err(too_many_keys());
         }
@@ -161,10 +131,10 @@ impl AggregateOperator {
         bucket.keys += 1;
         let shard = shard_of_hash(hash);
         self.stored_counts.remove(time, shard, 1);
-        self.stored_counts.add(self.aging.stamp_us, shard, 1);
+        self.stored_counts.add(self.aging.stamp_us(), shard, 1);
         let stored_key = stored_key(time, batch, row);
         left.push_delete(&stored_key);
-        self.aging.left.push(stored_key);
+        self.aging.leave(stored_key);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@
 
 pub(crate) mod accumulator;
 mod aging;
+mod changing;
 mod operator;
 mod output;
 mod session;
@@ -20,12 +21,14 @@ pub(crate) mod state_table;
 mod states;
 mod table;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
+use super::changes::Tells;
 use super::keyed::{Bucketing, InputSpec};
 use super::layout::{Layout, Part};
 use super::state_table::{StateLayout, StateTable, shown_name};
@@ -57,6 +60,12 @@ pub(crate) struct AggregateSpec {
     pub(crate) output_schema: SchemaRef,
     /// What is emitted, and when.
     pub(crate) output_mode: OutputMode,
+    /// Whether its rows may be taken back, which only output mode update has.
+    pub(crate) takes_back: bool,
+    /// The function that counts the rows of a group, if a group can lose all of them.
+    pub(crate) rows_counted_by: Option<usize>,
+    /// What of its rows is told.
+    pub(crate) tells: Tells,
 }
 
 /// Time as part of the key.
@@ -81,6 +90,8 @@ pub(crate) struct FunctionSpec {
     pub(crate) given_types: Vec<DataType>,
     /// Its `FILTER (WHERE ...)`, as an index into [`InputSpec::columns`].
     pub(crate) filter: Option<usize>,
+    /// Whether rows may be taken back.
+    pub(crate) takes_back: bool,
 }
 
 /// Functions whose states are values of their arguments' types, and sums of them: a wider type holds them as they are.
@@ -117,7 +128,8 @@ impl OperatorSpec for AggregateSpec {
             .iter()
             .map(|FunctionSpec { function, arg_types, .. }| {
                 let more = aggregates::fingerprint(function, arg_types);
-                format!("{}{arg_types:?}{more}", function.fun().name())
+                let taken_back = if self.takes_back { " taken back" } else { "" };
+                format!("{}{arg_types:?}{more}{taken_back}", function.fun().name())
             })
             .collect();
         let window = self.window.as_ref().map(|window| (window.position, window.window));
@@ -174,11 +186,22 @@ impl OperatorSpec for AggregateSpec {
 
     fn takes_ttl(&self) -> bool {
         // Windows and event time are what their groups are kept by; one group for all rows is no growing state.
-        self.session.is_none() && matches!(self.input.bucket, Bucketing::None) && !self.input.keys.is_empty()
+        let forgets =
+            self.session.is_none() && matches!(self.input.bucket, Bucketing::None) && !self.input.keys.is_empty();
+        // What is forgotten cannot be taken back, nor have rows taken from it.
+        forgets && !self.takes_back && self.tells == Tells::Rows
     }
 
     fn revises(&self) -> bool {
         true
+    }
+
+    fn takes_back(&self) -> bool {
+        self.takes_back
+    }
+
+    fn tells(&self) -> Tells {
+        self.tells
     }
 
     fn state_tables(&self) -> Result<Vec<StateTable>> {
@@ -207,6 +230,11 @@ impl AggregateSpec {
         self.functions.iter().map(FunctionSpec::accumulator).collect()
     }
 
+    /// Whether a changed group is told when it leaves memory, and not at the end of the batch.
+    fn is_told_early(&self) -> bool {
+        self.rows_counted_by.is_some() || self.tells.has_mark()
+    }
+
     /// The moment the groups of a bucket are final; never for groups without a watermark.
     fn expires_at(&self, bucket: i64) -> Option<i64> {
         self.input.has_watermark.then(|| bucket.saturating_add(self.input.bucket.size_us()))
@@ -216,7 +244,12 @@ impl AggregateSpec {
 impl FunctionSpec {
     /// An accumulator without groups; fails where the call's constants are none, or out of range.
     pub(crate) fn accumulator(&self) -> Result<Box<dyn Accumulator>> {
-        aggregates::accumulator(&self.function, &self.arg_types)?.ok_or_else(|| {
+        let made = if self.takes_back {
+            aggregates::accumulator_that_takes_back(&self.function, &self.arg_types, self.args.len())?
+        } else {
+            aggregates::accumulator(&self.function, &self.arg_types)?
+        };
+        made.ok_or_else(|| {
             let name = self.function.fun().name();
             EngineError::query(format!("{name} of {:?} cannot be kept from batch to batch", self.arg_types))
                 .help("docs/sql/aggregates.md lists what can")
@@ -226,8 +259,9 @@ impl FunctionSpec {
     /// Its part of a state row; `name` is that of its result.
     fn part(&self, name: &str) -> Result<Part> {
         let function = self.function.fun().name();
-        let call = format!("{function}{}", aggregates::fingerprint(&self.function, &self.arg_types));
-        let keeps_values = !self.function.is_distinct() && KEEP_VALUES.contains(&function);
+        let taken_back = if self.takes_back { " taken back" } else { "" };
+        let call = format!("{function}{}{taken_back}", aggregates::fingerprint(&self.function, &self.arg_types));
+        let keeps_values = !self.takes_back && !self.function.is_distinct() && KEEP_VALUES.contains(&function);
         // What is counted is not kept.
         let given = if function == "count" && !self.function.is_distinct() { &[] } else { self.given_types.as_slice() };
         let state = self.accumulator()?.state_types();
@@ -235,16 +269,23 @@ impl FunctionSpec {
     }
 
     /// Gives the rows of a keyed batch to this function's accumulator.
-    fn update(
-        &self,
-        accumulator: &mut dyn Accumulator,
-        columns: &[arrow::array::ArrayRef],
-        slots: &[u32],
-    ) -> Result<()> {
+    fn update(&self, accumulator: &mut dyn Accumulator, columns: &[ArrayRef], slots: &[u32]) -> Result<()> {
+        let (args, slots) = self.arguments(columns, slots)?;
+        accumulator.update(&args, &slots)
+    }
+
+    /// Takes such rows back.
+    fn retract(&self, accumulator: &mut dyn Accumulator, columns: &[ArrayRef], slots: &[u32]) -> Result<()> {
+        let (args, slots) = self.arguments(columns, slots)?;
+        accumulator.retract(&args, &slots)
+    }
+
+    /// The arguments of those rows that the filter lets through, and their slots.
+    fn arguments<'a>(&self, columns: &[ArrayRef], slots: &'a [u32]) -> Result<(Vec<ArrayRef>, Cow<'a, [u32]>)> {
         let args: Vec<_> = self.args.iter().map(|at| Arc::clone(&columns[*at])).collect();
-        let Some(filter) = self.filter else { return accumulator.update(&args, slots) };
+        let Some(filter) = self.filter else { return Ok((args, Cow::Borrowed(slots))) };
         let filter: &BooleanArray = arrow::array::AsArray::as_boolean(&columns[filter]);
         let (args, slots) = accumulator::filtered(filter, &args, slots)?;
-        accumulator.update(&args, &slots)
+        Ok((args, Cow::Owned(slots)))
     }
 }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::AggregateSpec;
-use super::aging::Aging;
+use super::changing::Changing;
 use super::output::GroupRows;
 use super::states::GroupStates;
 use super::table::{Bucket, Entry, too_many_keys};
 use crate::error::Result;
+use crate::operator::changes::Tells;
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
 use crate::operator::layout::History;
 use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
+use crate::operator::ttl::Aging;
 use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
@@ -40,6 +42,8 @@ pub(crate) struct AggregateOperator {
     expired_unflushed: Option<i64>,
     /// What a time to live needs.
     pub(super) aging: Aging,
+    /// What rows that are taken back need.
+    pub(super) changing: Changing,
     pub(super) counts: OperatorCounts,
 }
 
@@ -57,6 +61,7 @@ impl AggregateOperator {
             place,
             buckets: BTreeMap::new(),
             aging,
+            changing: Changing::default(),
             expired_below: None,
             expired_unflushed: None,
             counts: OperatorCounts::default(),
@@ -72,6 +77,7 @@ impl AggregateOperator {
     /// Finds or makes the group of each row, marks it as changed, and fetches from the store what memory lacks.
     fn resolve(&mut self, batch: &KeyedBatch, slots: &mut Vec<u32>) -> Result<()> {
         let mut missing: Vec<(i64, u32)> = Vec::new();
+        let notes = self.spec.tells == Tells::Changes;
         let mut row = 0;
         while row < batch.len() {
             let of_rows = batch.buckets[row];
@@ -82,7 +88,12 @@ impl AggregateOperator {
             for row in row..row + run {
                 let (hash, key) = (batch.hashes[row], batch.key(row));
                 let entry = match bucket.find(hash, key) {
-                    Some(entry) => entry,
+                    Some(entry) => {
+                        if notes && !bucket.entries[entry as usize].is_dirty {
+                            self.changing.renewed.push((time, entry));
+                        }
+                        entry
+                    }
                     None => {
                         if !bucket.has_room(key.len()) {
                             return Err(too_many_keys());
@@ -119,6 +130,9 @@ impl AggregateOperator {
                 Some(value) => {
                     found_slots.push(bucket.entries[*entry as usize].slot);
                     found.push(value);
+                    if self.spec.tells == Tells::Changes {
+                        self.changing.renewed.push((*time, *entry));
+                    }
                 }
                 None => {
                     bucket.keys += 1;
@@ -130,7 +144,7 @@ impl AggregateOperator {
         self.states.decode(&found, &found_slots)
     }
 
-    fn stored_key(&self, time: i64, entry: u32) -> Vec<u8> {
+    pub(super) fn stored_key(&self, time: i64, entry: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         if let Some(bucket) = self.buckets.get(&time) {
             key::encode(time, shard_of_hash(bucket.entries[entry as usize].hash), bucket.key(entry), &mut bytes);
@@ -139,7 +153,7 @@ impl AggregateOperator {
     }
 
     /// Without grouping columns there is one group from the start, even when no row came.
-    fn touch_global_group(&mut self) -> Result<()> {
+    fn touch_global_group(&mut self, emit: &mut Emit<'_>) -> Result<()> {
         let is_global = self.spec.input.keys.is_empty() && self.spec.window.is_none();
         if !is_global || worker_of(key_hash(&[]), self.place.workers) != self.place.worker {
             return Ok(());
@@ -148,7 +162,8 @@ impl AggregateOperator {
         row.buckets.push(NO_EXPIRY);
         row.hashes.push(key_hash(&[]));
         row.key_ends.push(0);
-        self.resolve(&row, &mut Vec::new())
+        self.resolve(&row, &mut Vec::new())?;
+        self.take_back(emit)
     }
 
     fn expired(&self, watermark_us: Option<i64>) -> Vec<i64> {
@@ -182,10 +197,8 @@ impl AggregateOperator {
 
     fn emit_entries(&mut self, time: i64, entries: &[u32], emit: &mut Emit<'_>) -> Result<()> {
         for entries in entries.chunks(EMIT_ROWS) {
-            let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
-            let results = self.states.evaluate(&bucket.slots(entries))?;
-            let keys = entries.iter().map(|entry| bucket.key(*entry));
-            emit(self.rows.of_bucket(time, keys, results)?)?;
+            let Some(rows) = self.rows_of(time, entries)? else { return Ok(()) };
+            self.tell(rows, emit)?;
         }
         Ok(())
     }
@@ -224,7 +237,8 @@ impl AggregateOperator {
             let dirty = self.buckets.get(&time).map(|bucket| bucket.dirty.clone()).unwrap_or_default();
             self.emit_entries(time, &dirty, emit)?;
         }
-        self.emit_spilled(emit)
+        // Those that are told as changes were told when they left memory.
+        if self.spec.is_told_early() { self.forget_gone() } else { self.emit_spilled(emit) }
     }
 
     /// Emits the groups that the batch changed and then moved to disk, from what was written of them last; those that
@@ -295,10 +309,15 @@ impl AggregateOperator {
     }
 
     /// Moves groups to the store until half of the budget is free, the oldest windows first.
-    fn spill(&mut self) -> Result<()> {
+    fn spill(&mut self, emit: &mut Emit<'_>) -> Result<()> {
         let times: Vec<i64> = self.buckets.keys().copied().collect();
         let mut spilled = std::mem::take(&mut self.spilled);
         for time in times {
+            if self.spec.is_told_early() {
+                let dirty = self.buckets.get(&time).map(|bucket| bucket.dirty.clone()).unwrap_or_default();
+                self.emit_entries(time, &dirty, emit)?;
+                self.forget_gone_of(time)?;
+            }
             self.flush(time, Some(&mut spilled))?;
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
             let slots = bucket.slots(&bucket.all());
@@ -337,19 +356,25 @@ impl Operator for AggregateOperator {
         self.age(time_us)
     }
 
-    fn process(&mut self, _: usize, batch: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
+    fn process(&mut self, _: usize, batch: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
         // Before anything of this batch is in memory, which is not marked as changed until the end.
         if self.is_full(batch.len()) {
-            self.spill()?;
+            self.spill(emit)?;
         }
         self.bring_forward(batch)?;
         let mut slots = Vec::with_capacity(batch.len());
         self.resolve(batch, &mut slots)?;
-        self.states.update(&batch.columns, &slots)
+        self.take_back(emit)?;
+        if batch.taken_back {
+            self.states.retract(&batch.columns, &slots)
+        } else {
+            self.states.update(&batch.columns, &slots)
+        }
     }
 
     fn emit_early(&mut self, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
-        if self.spec.output_mode != OutputMode::Update {
+        // What is taken back is followed by what holds instead.
+        if self.spec.output_mode != OutputMode::Update || self.spec.tells == Tells::Changes || rows.taken_back {
             return Ok(());
         }
         let mut touched: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
@@ -369,7 +394,7 @@ impl Operator for AggregateOperator {
     }
 
     fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
-        self.touch_global_group()?;
+        self.touch_global_group(emit)?;
         let expired: Vec<i64> = self.expired(watermark_us);
         self.counts.rows_updated =
             self.buckets.values().map(|bucket| bucket.dirty.len() as u64).sum::<u64>() + self.spilled.len() as u64;
@@ -414,6 +439,7 @@ impl Operator for AggregateOperator {
                 Ok(())
             })?;
         }
+        self.changing.take_changes(changes);
         Ok(())
     }
 

@@ -44,6 +44,9 @@ struct StoredFunction {
     /// One row: the arguments that are constant, called by their places.
     #[serde(with = "ipc::row")]
     constants: RecordBatch,
+    /// How many arguments are no constants, if rows may be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    takes_back: Option<usize>,
 }
 
 impl GroupTable {
@@ -133,7 +136,8 @@ impl StoredFunction {
             false => RecordBatch::try_new(schema, columns)?,
         };
         let (name, is_distinct) = (spec.function.fun().name().to_owned(), call.is_distinct);
-        Ok(Self { name, is_distinct, arguments: Arc::new(Schema::new(arguments)), constants })
+        let takes_back = spec.takes_back.then_some(spec.args.len());
+        Ok(Self { name, is_distinct, arguments: Arc::new(Schema::new(arguments)), constants, takes_back })
     }
 
     fn accumulator(&self, returns: &DataType) -> Result<Box<dyn Accumulator>> {
@@ -145,7 +149,11 @@ impl StoredFunction {
         let places = types.len().max(self.constants.num_columns());
         let constants = (0..places).map(|at| constant(at).transpose()).collect::<Result<Vec<_>, _>>()?;
         let call = Call::stored(types, constants, self.is_distinct);
-        aggregates::accumulator_by_name(&self.name, &call, returns)?.ok_or_else(|| {
+        let made = match self.takes_back {
+            Some(inputs) => aggregates::accumulator_that_takes_back_by_name(&self.name, call, returns, inputs)?,
+            None => aggregates::accumulator_by_name(&self.name, &call, returns)?,
+        };
+        made.ok_or_else(|| {
             EngineError::data(format!("the state of function {} cannot be shown: this version has none", self.name))
                 .help("use the version of highwater that wrote the checkpoint, or a newer one")
         })

@@ -69,6 +69,14 @@ impl GroupStates {
             .try_for_each(|(function, accumulator)| function.update(accumulator.as_mut(), columns, slots))
     }
 
+    /// Takes rows back that it was given before: row `i` belongs to `slots[i]`.
+    pub(super) fn retract(&mut self, columns: &[ArrayRef], slots: &[u32]) -> Result<()> {
+        let functions = self.spec.functions.iter().zip(&mut self.accumulators);
+        functions
+            .into_iter()
+            .try_for_each(|(function, accumulator)| function.retract(accumulator.as_mut(), columns, slots))
+    }
+
     /// The results of `slots`, a column a function.
     pub(super) fn evaluate(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(slots)).collect()

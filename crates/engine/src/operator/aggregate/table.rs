@@ -201,7 +201,8 @@ impl Bucket {
         all.filter(|entry| !self.entries[*entry as usize].is_gone).collect()
     }
 
-    /// Takes an entry that did not change in this batch out of the bucket; its slot is the caller's now.
+    /// Takes an entry out of the bucket; its slot is the caller's now. If it changed in this batch,
+    /// [`Bucket::forget_taken`] has to follow.
     pub(super) fn take(&mut self, entry: u32) -> u32 {
         let place = &mut self.entries[entry as usize];
         place.is_gone = true;
@@ -212,6 +213,12 @@ impl Bucket {
         self.gone += 1;
         self.keys -= 1;
         slot
+    }
+
+    /// Forgets the changes of entries that were taken out.
+    pub(super) fn forget_taken(&mut self) {
+        let entries = &self.entries;
+        self.dirty.retain(|entry| !entries[*entry as usize].is_gone);
     }
 
     /// Gives the memory of entries back that are gone, if they are most of those there are.

@@ -195,12 +195,7 @@ impl KeptRows {
         self.unstamped.take_unflushed(&self.place, changes);
         self.counts.take_unflushed(changes);
         let unflushed = std::mem::take(&mut self.unflushed);
-        // In pieces: all of memory may be unflushed, and there is no room to have it twice.
-        for rows in unflushed.chunks(EMIT_ROWS) {
-            self.put_rows(rows, changes)?;
-            self.place.store.apply(self.table, changes)?;
-            changes.clear();
-        }
+        self.flush(&unflushed)?;
         unflushed.into_iter().for_each(|(number, sequence)| {
             let row = &mut self.rows[number as usize];
             if row.sequence == Some(sequence) {
@@ -251,6 +246,17 @@ impl KeptRows {
         Ok(())
     }
 
+    /// Writes rows to the store, in pieces: all of memory may be unflushed, and there is no room to have it twice.
+    fn flush(&self, rows: &[RowRef]) -> Result<()> {
+        let mut flushed = ChangeSet::new();
+        for rows in rows.chunks(EMIT_ROWS) {
+            self.put_rows(rows, &mut flushed)?;
+            self.place.store.apply(self.table, &flushed)?;
+            flushed.clear();
+        }
+        Ok(())
+    }
+
     /// Moves rows to the store, the oldest first, until memory is below `goal_bytes`.
     pub(crate) fn spill(&mut self, goal_bytes: usize) -> Result<()> {
         let starts: Vec<i64> = self.buckets.keys().copied().collect();
@@ -266,12 +272,7 @@ impl KeptRows {
             let mut spilled = std::mem::take(&mut self.spilled);
             self.put_rows(&dirty, &mut spilled)?;
             self.spilled = spilled;
-            let mut flushed = ChangeSet::new();
-            for rows in unflushed.chunks(EMIT_ROWS) {
-                self.put_rows(rows, &mut flushed)?;
-                self.place.store.apply(self.table, &flushed)?;
-                flushed.clear();
-            }
+            self.flush(&unflushed)?;
             let count = rows.len() as u64;
             rows.into_iter().for_each(|(number, _)| self.unlink(number));
             if let Some(bucket) = self.buckets.get_mut(&start) {

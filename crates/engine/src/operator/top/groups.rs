@@ -1,7 +1,8 @@
 //! The partitions of one worker: those in use in memory, all others in the store.
 //!
 //! What a batch changes stays in memory until the batch ends or memory is short; then it goes to the store and is noted
-//! for the changelog. The bucket of a partition is its event time, so that what the watermark has passed is one range.
+//! for the changelog. The bucket of a partition is its event time, so that what the watermark has passed is one range; where
+//! it has none, the stamp of the batch that brought it rows last (`aging.rs`).
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use super::rows::{Ranking, TopRow, TopRows};
 use crate::error::{EngineError, Result};
 use crate::operator::keyed::{KeyedBatch, shard_of_hash};
 use crate::operator::row_counts::RowCounts;
+use crate::operator::ttl::Aging;
 use crate::operator::{EMIT_ROWS, OperatorCounts, Place};
 use crate::state::{ChangeSet, key};
 
@@ -19,37 +21,55 @@ const GROUP_BYTES: usize = 128;
 pub(super) struct Groups {
     /// The operator, for messages.
     owner: String,
-    place: Place,
+    pub(super) place: Place,
     /// Whether somebody wants to hear what changed.
     tells: bool,
-    held: BTreeMap<Vec<u8>, Group>,
-    held_bytes: usize,
+    pub(super) held: BTreeMap<Vec<u8>, Group>,
+    pub(super) held_bytes: usize,
     /// Those of `held` that the store has otherwise.
-    dirty: Vec<Vec<u8>>,
+    pub(super) dirty: Vec<Vec<u8>>,
     /// What was moved to the store before the batch ended, for the changelog.
     spilled: ChangeSet,
     /// Rows up to this time went in this batch.
     gone_us: Option<i64>,
-    rows: RowCounts,
+    /// What a time to live needs; none for partitions that are kept by event time.
+    pub(super) aging: Option<Aging>,
+    pub(super) rows: RowCounts,
     /// What the batch has changed so far, and what the one before it had.
-    batch: OperatorCounts,
+    pub(super) batch: OperatorCounts,
     last: OperatorCounts,
 }
 
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     rows: TopRows,
     /// What was last told of it, if it changed since.
     told: Option<TopRows>,
-    is_dirty: bool,
+    pub(super) is_dirty: bool,
+}
+
+impl Group {
+    pub(super) fn of(rows: TopRows) -> Self {
+        Self { rows, ..Self::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        GROUP_BYTES + self.rows.memory_bytes()
+    }
 }
 
 impl Groups {
-    pub(super) fn open(owner: &str, tells: bool, place: Place) -> Result<Self> {
+    /// `by_time`: whether partitions are kept by event time.
+    pub(super) fn open(owner: &str, tells: bool, by_time: bool, place: Place) -> Result<Self> {
         Ok(Self {
             owner: owner.to_owned(),
             rows: RowCounts::open(&place, place.first_table)?,
             spilled: place.change_set(),
+            aging: if by_time { None } else { Some(Aging::open(&place)?) },
             place,
             tells,
             held: BTreeMap::new(),
@@ -63,15 +83,20 @@ impl Groups {
 
     /// Brings into memory the partitions that rows belong to; gives the key of each row's.
     pub(super) fn load(&mut self, batch: &KeyedBatch) -> Result<Vec<Vec<u8>>> {
-        let keys: Vec<Vec<u8>> = (0..batch.len()).map(|row| state_key(batch, row)).collect();
+        let stamp_us = self.aging.as_ref().map(Aging::stamp_us);
+        let keys: Vec<Vec<u8>> = (0..batch.len()).map(|row| state_key(batch, row, stamp_us)).collect();
         let mut missing: Vec<&Vec<u8>> = keys.iter().filter(|key| !self.held.contains_key(*key)).collect();
         missing.sort_unstable();
         missing.dedup();
+        if let Some(stamp_us) = stamp_us {
+            self.bring_forward(stamp_us, &mut missing)?;
+        }
         let stored = self.place.store.multi_get(self.place.first_table, &missing)?;
         for (key, value) in missing.into_iter().zip(stored) {
             let rows = value.map_or_else(|| Ok(TopRows::default()), |value| self.decode(&value))?;
-            self.held_bytes += key.len() + GROUP_BYTES + rows.memory_bytes();
-            self.held.insert(key.clone(), Group { rows, ..Group::default() });
+            let group = Group::of(rows);
+            self.held_bytes += key.len() + group.memory_bytes();
+            self.held.insert(key.clone(), group);
         }
         Ok(keys)
     }
@@ -125,7 +150,10 @@ impl Groups {
         let mut page: Vec<TopRows> =
             self.held.range(from.clone()..to.clone()).map(|(_, group)| group.rows.clone()).collect();
         self.place.store.scan(self.place.first_table, (&from, &to), |bytes, value| {
-            if self.place.owns(key::decode(bytes)?.1) && !self.held.contains_key(bytes) {
+            let (bucket, shard, _) = key::decode(bytes)?;
+            // What went in this batch leaves the store with the next commit.
+            let is_gone = self.gone_us.is_some_and(|gone_us| bucket <= gone_us);
+            if self.place.owns(shard) && !is_gone && !self.held.contains_key(bytes) {
                 page.push(self.decode(value)?);
             }
             if page.len() < EMIT_ROWS { Ok(()) } else { take(std::mem::take(&mut page)) }
@@ -142,7 +170,7 @@ impl Groups {
         let (_, to) = range(Some(bound));
         let kept = self.held.split_off(&to);
         let gone = std::mem::replace(&mut self.held, kept);
-        let bytes = |(key, group): (&Vec<u8>, &Group)| key.len() + GROUP_BYTES + group.rows.memory_bytes();
+        let bytes = |(key, group): (&Vec<u8>, &Group)| key.len() + group.memory_bytes();
         self.held_bytes = self.held_bytes.saturating_sub(gone.iter().map(bytes).sum());
         self.dirty.retain(|key| *key >= to);
         let mut spilled = self.place.change_set();
@@ -180,6 +208,9 @@ impl Groups {
     /// What the batch changed goes to the changelog, and to the store, which has all rows from then on.
     pub(super) fn take_changes(&mut self, changes: &mut ChangeSet) -> Result<()> {
         let mut own = self.take_dirty();
+        if let Some(aging) = &mut self.aging {
+            aging.take_changes(&self.place, changes);
+        }
         if let Some(bound) = self.gone_us.take() {
             let (from, to) = range(Some(bound));
             own.push_range_delete(&from, &to);
@@ -198,6 +229,9 @@ impl Groups {
 
     /// The store knows everything but what the counts note for themselves.
     pub(super) fn take_unflushed(&mut self, changes: &mut ChangeSet) {
+        if let Some(aging) = &mut self.aging {
+            aging.take_unflushed(&self.place, changes);
+        }
         self.rows.take_unflushed(changes);
     }
 
@@ -205,7 +239,7 @@ impl Groups {
         OperatorCounts { rows_total: self.rows.total(), memory_bytes: self.held_bytes as u64, ..self.last }
     }
 
-    fn decode(&self, value: &[u8]) -> Result<TopRows> {
+    pub(super) fn decode(&self, value: &[u8]) -> Result<TopRows> {
         TopRows::decode(value).ok_or_else(|| {
             EngineError::data(format!("the state of {} is damaged: the rows of a partition cannot be read", self.owner))
                 .help("restore the checkpoint from a backup, or give the query a new checkpoint location to start over")
@@ -218,8 +252,9 @@ fn range(bound: Option<i64>) -> (Vec<u8>, Vec<u8>) {
     key::bucket_range(i64::MIN, bound.map_or(key::NEVER, |bound| bound.saturating_add(1)))
 }
 
-fn state_key(batch: &KeyedBatch, row: usize) -> Vec<u8> {
+/// The key of a row's partition, in the bucket of its event time if `stamp_us` is none.
+fn state_key(batch: &KeyedBatch, row: usize, stamp_us: Option<i64>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    key::encode(batch.buckets[row], shard_of_hash(batch.hashes[row]), batch.key(row), &mut bytes);
+    key::encode(stamp_us.unwrap_or(batch.buckets[row]), shard_of_hash(batch.hashes[row]), batch.key(row), &mut bytes);
     bytes
 }

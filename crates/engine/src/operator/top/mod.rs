@@ -14,6 +14,7 @@
 //! A partition is one state row (`rows.rs`). Memory has those that were in use, up to a budget; all others are in the
 //! store, which has every row once a batch has ended.
 
+mod aging;
 mod groups;
 mod rows;
 pub(crate) mod state_table;
@@ -25,6 +26,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 
+use super::changes::{Tells, marked};
 use super::kept_rows::Expiry;
 use super::keyed::{InputSpec, KeyedBatch, row_converter};
 use super::normal::normalized;
@@ -53,6 +55,8 @@ pub(crate) struct TopSpec {
     /// The last number that is wanted.
     pub(crate) limit: u64,
     pub(crate) output_mode: OutputMode,
+    /// Whether another operator reads the rows, which is told which of them are taken back.
+    pub(crate) tells: Tells,
 }
 
 /// One expression of an order.
@@ -107,13 +111,22 @@ impl OperatorSpec for TopSpec {
         self.output_mode != OutputMode::Append
     }
 
+    fn takes_ttl(&self) -> bool {
+        // One partition for all rows is no growing state, and what is forgotten cannot be taken back.
+        !self.input.has_watermark && !self.input.keys.is_empty() && self.tells == Tells::Rows
+    }
+
+    fn tells(&self) -> Tells {
+        self.tells
+    }
+
     fn state_tables(&self) -> Result<Vec<StateTable>> {
         Ok(vec![StateTable::new(&self.id, StateLayout::First(TopTable::of(self)))])
     }
 
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
         let codec = Codec::new(&self)?;
-        let groups = Groups::open(&self.id, self.output_mode == OutputMode::Update, place)?;
+        let groups = Groups::open(&self.id, self.output_mode == OutputMode::Update, self.input.has_watermark, place)?;
         Ok(Box::new(TopOperator { spec: self, codec, groups }))
     }
 }
@@ -152,6 +165,27 @@ impl Codec {
         self.emit(groups.iter().flat_map(|rows| rows.iter().zip(numbered(rows))), emit)
     }
 
+    /// Takes back the rows of places that have another one now, and emits those that they have.
+    fn emit_taken_back(&self, changed: &[(TopRows, TopRows)], emit: &mut Emit<'_>) -> Result<()> {
+        let ranking = self.spec.ranking;
+        let mut rows = [Vec::new(), Vec::new()];
+        for (before, now) in changed {
+            let (old, new) = (before.places(ranking), now.places(ranking));
+            for at in 0..old.len().max(new.len()) {
+                let was = before.get(at).zip(old.get(at).copied());
+                let is = now.get(at).zip(new.get(at).copied());
+                if was != is {
+                    rows[0].extend(was);
+                    rows[1].extend(is);
+                }
+            }
+        }
+        for (rows, taken_back) in rows.into_iter().zip([true, false]) {
+            self.emit(rows.into_iter(), &mut |rows| emit(marked(&rows, taken_back)?))?;
+        }
+        Ok(())
+    }
+
     /// Emits the rows of places that had another one.
     fn emit_changes(&self, changed: &[(TopRows, TopRows)], emit: &mut Emit<'_>) -> Result<()> {
         let is_new = |before: &TopRows, at: usize, row: &TopRow| before.get(at) != Some(row);
@@ -177,11 +211,18 @@ impl TopOperator {
             return Ok(());
         }
         let changed = self.groups.take_changed();
-        self.codec.emit_changes(&changed, emit)
+        match self.spec.tells {
+            Tells::Rows => self.codec.emit_changes(&changed, emit),
+            _ => self.codec.emit_taken_back(&changed, emit),
+        }
     }
 }
 
 impl Operator for TopOperator {
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        self.groups.age(time_us)
+    }
+
     fn process(&mut self, _: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
         let (columns, order) = rows.columns.split_at(self.spec.schema.fields().len() - 1);
         let order = self

@@ -21,13 +21,21 @@ pub(crate) struct TopTable {
     #[serde(with = "ipc::schema")]
     columns: SchemaRef,
     ranking: Ranking,
+    /// Whether partitions are kept until the watermark has passed them; else a bucket is a stamp of their time to live.
+    #[serde(default = "by_time")]
+    by_time: bool,
+}
+
+/// Checkpoints that do not say so are from before there was a time to live.
+fn by_time() -> bool {
+    true
 }
 
 impl TopTable {
     pub(super) fn of(spec: &TopSpec) -> Self {
         let fields = spec.schema.fields();
         let columns: Vec<Arc<Field>> = fields.iter().take(fields.len() - 1).cloned().collect();
-        Self { columns: Arc::new(Schema::new(columns)), ranking: spec.ranking }
+        Self { columns: Arc::new(Schema::new(columns)), ranking: spec.ranking, by_time: spec.input.has_watermark }
     }
 
     /// The columns of a row, and its number.
@@ -44,7 +52,7 @@ impl TopTable {
         for ((value, bucket), shard) in page.values.iter().zip(&page.buckets).zip(&page.shards) {
             let rows = TopRows::decode(value).ok_or_else(|| damaged("a partition"))?;
             numbers.extend(rows.places(self.ranking).into_iter().map(|at| i64::try_from(at).unwrap_or(i64::MAX)));
-            expiry.resize(numbers.len(), Some(*bucket).filter(|bucket| *bucket != NO_EXPIRY));
+            expiry.resize(numbers.len(), Some(*bucket).filter(|bucket| self.by_time && *bucket != NO_EXPIRY));
             of_shard.resize(numbers.len(), *shard);
             partitions.push(rows);
         }

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     WildcardAdditionalOptions,
 };
 
-use super::{generator_named, pipe};
+use super::{generator_named, pipe, pivot};
 use crate::error::{EngineError, Result};
 use crate::plan::functions::lower::plain_call;
 
@@ -52,21 +52,7 @@ impl VisitorMut for Desugar {
 }
 
 fn table_factor(factor: &mut TableFactor) -> Result<()> {
-    match factor {
-        TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
-            return Err(EngineError::query("TABLESAMPLE is not supported")
-                .help("keep a part of the rows with a condition, for example WHERE rand() < 0.1"));
-        }
-        TableFactor::Pivot { .. } => {
-            return Err(EngineError::query("PIVOT is not supported")
-                .help("write a column for each value: sum(v) FILTER (WHERE k = 'a') AS a"));
-        }
-        TableFactor::Unpivot { .. } => {
-            return Err(EngineError::query("UNPIVOT is not supported")
-                .help("use stack: SELECT stack(2, 'a', a, 'b', b) AS (name, value)"));
-        }
-        _ => {}
-    }
+    pivot::sampled(factor)?;
     let (name, args, alias) = match factor {
         TableFactor::Function { name, args, alias, .. } => (name, std::mem::take(args), alias),
         TableFactor::Table { name, args: Some(args), alias, .. } => (name, std::mem::take(&mut args.args), alias),

@@ -12,12 +12,14 @@
 //! only says what is to be done. `UNPIVOT`, which DataFusion refuses, carries it: a relation with expressions.
 //!
 //! ```text
-//!   desugar.rs    before names are resolved: FROM first, pipes, table functions, what is refused
+//!   desugar.rs    before names are resolved: FROM first, pipes, table functions, samples of rows
+//!   pivot.rs      while names are resolved: PIVOT and UNPIVOT, which are over all other columns
 //!   rewrite.rs    after expressions are lowered: the relations above       planner.rs   their plans
 //! ```
 
 mod desugar;
 mod pipe;
+pub(crate) mod pivot;
 pub(crate) mod planner;
 mod rewrite;
 

@@ -121,6 +121,24 @@ impl Rows {
                 }
                 Ok(Self::Plain { from, selection: None })
             }
+            PipeOperator::Pivot { aggregate_functions, value_column, value_source, alias } => {
+                let alias = alias.map(|name| TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+                let value_column = vec![match value_column.as_slice() {
+                    [name] => Expr::Identifier(name.clone()),
+                    _ => Expr::CompoundIdentifier(value_column),
+                }];
+                let table = Box::new(derived(self.into_query()?));
+                let default_on_null = None;
+                let pivot = TableFactor::Pivot {
+                    table,
+                    aggregate_functions,
+                    value_column,
+                    value_source,
+                    default_on_null,
+                    alias,
+                };
+                Ok(Self::Plain { from: vec![alone(pivot)], selection: None })
+            }
             PipeOperator::OrderBy { exprs } => self.ordered(exprs),
             PipeOperator::Limit { expr, offset } => self.limited(expr, offset),
             PipeOperator::Union { set_quantifier, queries } => self.set(SetOperator::Union, set_quantifier, queries),
@@ -132,7 +150,7 @@ impl Rows {
                 let text = other.to_string();
                 let name = text.split_whitespace().next().unwrap_or_default().to_owned();
                 Err(EngineError::query(format!("the pipe operator |> {name} is not supported"))
-                    .help("there are WHERE, SELECT, EXTEND, DROP, AS, AGGREGATE, JOIN, ORDER BY, LIMIT, UNION, INTERSECT and EXCEPT"))
+                    .help("there are WHERE, SELECT, EXTEND, DROP, AS, AGGREGATE, PIVOT, JOIN, ORDER BY, LIMIT, UNION, INTERSECT and EXCEPT"))
             }
         }
     }

@@ -10,12 +10,14 @@ use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use super::compiler::{Compiler, key_name};
+use super::changing;
+use super::compiler::{Compiler, key_name, prepend};
 use super::event_time::{event_times, is_event_time, watermark_delay_us};
 use super::nodes::DeduplicateNode;
 use super::{StageOutput, unqualified};
 use crate::error::{EngineError, Result};
 use crate::operator::aggregate::{AggregateSpec, FunctionSpec, WindowKey};
+use crate::operator::changes::Tells;
 use crate::operator::dedup::DedupSpec;
 use crate::operator::expand::Expand;
 use crate::operator::kept_rows::Expiry;
@@ -49,9 +51,13 @@ impl TimeKey {
 
 impl Compiler {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate, steps: Vec<Step>, output: StageOutput) -> Result<i64> {
+        if self.output_mode == OutputMode::Update && changing::takes_back(aggregate) {
+            return self.aggregate_of_changes(aggregate, steps, output);
+        }
         if let Some(grouping) = Grouping::of(aggregate)? {
             let before = vec![self.expand(aggregate, &grouping)?];
-            let spec = Arc::new(self.aggregate_spec(aggregate, Some(&grouping))?);
+            let spec = self.aggregate_spec(aggregate, Some(&grouping), false)?;
+            let spec = Arc::new(AggregateSpec { tells: self.tells(output), ..spec });
             return self.operator_after(spec, steps, output, &[&aggregate.input], before);
         }
         if self.output_mode == OutputMode::Append && aggregate.aggr_expr.is_empty() {
@@ -60,8 +66,50 @@ impl Compiler {
                 return self.distinct(aggregate, steps, output);
             }
         }
-        let spec = Arc::new(self.aggregate_spec(aggregate, None)?);
-        self.operator(spec, steps, output, &[&aggregate.input])
+        let spec = AggregateSpec { tells: self.tells(output), ..self.aggregate_spec(aggregate, None, false)? };
+        self.operator(Arc::new(spec), steps, output, &[&aggregate.input])
+    }
+
+    /// An aggregate of rows that may be taken back: of groups, or of first rows of partitions.
+    fn aggregate_of_changes(
+        &mut self,
+        aggregate: &Aggregate,
+        mut steps: Vec<Step>,
+        output: StageOutput,
+    ) -> Result<i64> {
+        changing::check(aggregate)?;
+        let (mut tells, mut rows_counted_by) = (self.tells(output), None);
+        let mut counted = aggregate.clone();
+        if changing::may_lose_groups(aggregate) {
+            counted = changing::with_count(aggregate)?;
+            rows_counted_by = Some(counted.aggr_expr.len() - 1);
+            steps = prepend(self.all_but_last(&counted, aggregate)?, steps);
+            if tells == Tells::Rows {
+                self.deletes = true;
+                tells = Tells::Gone;
+            }
+        }
+        let grouping = Grouping::of(&counted)?;
+        let before = grouping.as_ref().map(|grouping| self.expand(&counted, grouping)).transpose()?;
+        let spec = self.aggregate_spec(&counted, grouping.as_ref(), true)?;
+        if spec.session.is_some() || spec.input.has_watermark {
+            return Err(changing::by_event_time());
+        }
+        let spec = Arc::new(AggregateSpec { tells, rows_counted_by, ..spec });
+        self.operator_after(spec, steps, output, &[&aggregate.input], before.into_iter().collect())
+    }
+
+    /// The step that gives the columns of an aggregate out of those of one that has one more.
+    fn all_but_last(&self, of: &Aggregate, as_in: &Aggregate) -> Result<Step> {
+        let mut exprs = self.columns(&of.schema)?;
+        exprs.pop();
+        Ok(Step::Project { exprs, schema: Arc::new(unqualified(&as_in.schema)) })
+    }
+
+    /// What an operator with this output tells of its rows, if it may take them back.
+    pub(super) fn tells(&self, output: StageOutput) -> Tells {
+        let is_read = matches!(output, StageOutput::Operator { .. });
+        if is_read && self.output_mode == OutputMode::Update { Tells::Changes } else { Tells::Rows }
     }
 
     /// `DISTINCT` without event time: each row once, as soon as it comes.
@@ -147,7 +195,12 @@ impl Compiler {
         Ok((0..count).filter(|at| made != Some(*at)).map(key).collect::<Result<Vec<_>>>()?.into_iter().unzip())
     }
 
-    fn aggregate_spec(&mut self, aggregate: &Aggregate, grouping: Option<&Grouping>) -> Result<AggregateSpec> {
+    fn aggregate_spec(
+        &mut self,
+        aggregate: &Aggregate,
+        grouping: Option<&Grouping>,
+        takes_back: bool,
+    ) -> Result<AggregateSpec> {
         let input = aggregate.input.schema();
         let exprs = grouping.map_or(aggregate.group_expr.as_slice(), |grouping| grouping.exprs.as_slice());
         let mut time = self.time_key(exprs, aggregate)?;
@@ -159,8 +212,8 @@ impl Compiler {
         let made = session.or(window.as_ref().map(|window| window.position));
         let (keys, key_types) = self.keys(aggregate, grouping, made)?;
         let mut columns = Columns::default();
-        let functions =
-            aggregate.aggr_expr.iter().map(|expr| self.function(expr, input, &mut columns)).collect::<Result<_>>()?;
+        let function = |expr| self.function(expr, input, &mut columns, takes_back);
+        let functions = aggregate.aggr_expr.iter().map(function).collect::<Result<_>>()?;
         self.check_output_mode(has_watermark, session.is_some())?;
         // In complete mode every row counts, however late, and no group is ever final.
         let has_watermark = has_watermark && self.output_mode != OutputMode::Complete;
@@ -174,6 +227,9 @@ impl Compiler {
             functions,
             output_schema: Arc::new(unqualified(&aggregate.schema)),
             output_mode: self.output_mode,
+            takes_back,
+            rows_counted_by: None,
+            tells: Tells::Rows,
         })
     }
 
@@ -255,7 +311,7 @@ impl Compiler {
         }
     }
 
-    fn function(&self, expr: &Expr, input: &DFSchema, columns: &mut Columns) -> Result<FunctionSpec> {
+    fn function(&self, expr: &Expr, input: &DFSchema, columns: &mut Columns, takes_back: bool) -> Result<FunctionSpec> {
         let planning = PhysicalPlanningContext::default();
         let lowered =
             LoweredAggregateBuilder::new(expr, input, input.as_arrow(), self.session.execution_props(), &planning)
@@ -269,7 +325,7 @@ impl Compiler {
         let inputs = aggregates::inputs(&function, exprs.len());
         let args = exprs.into_iter().take(inputs).map(|expr| columns.add(expr)).collect();
         let filter = filter.map(|filter| columns.add(filter));
-        let spec = FunctionSpec { function, args, arg_types, given_types, filter };
+        let spec = FunctionSpec { function, args, arg_types, given_types, filter, takes_back };
         // What is wrong with the call's constants is said now, not when the first batch comes.
         spec.accumulator()?;
         Ok(spec)

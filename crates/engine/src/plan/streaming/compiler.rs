@@ -15,6 +15,7 @@ use super::refuse::{refuse, unsupported};
 use super::{OperatorStage, SourceStage, StageOutput, WatermarkSpec, unqualified};
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
+use crate::operator::changes::Tells;
 use crate::operator::join::{StaticJoin, StaticJoinKind, StaticNulls};
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::limit::LimitSpec;
@@ -33,6 +34,8 @@ pub(super) struct Compiler {
     pub(super) operators: Vec<OperatorStage>,
     pub(super) watermarks: Vec<WatermarkSpec>,
     pub(super) joins: Vec<Arc<StaticJoin>>,
+    /// Whether rows of the result can also go.
+    pub(super) deletes: bool,
     /// How many operators of each kind have a name.
     names: Vec<&'static str>,
 }
@@ -46,13 +49,20 @@ impl Compiler {
             operators: Vec::new(),
             watermarks: Vec::new(),
             joins: Vec::new(),
+            deletes: false,
             names: Vec::new(),
         }
     }
 
-    /// Compiles a whole plan over so many sources.
-    pub(super) fn compile(&mut self, plan: &LogicalPlan, sources: usize) -> Result<()> {
-        self.node(plan, Vec::new(), StageOutput::Sink)?;
+    /// Compiles whole plans over so many sources, each with the place where its rows go.
+    pub(super) fn compile<'a>(
+        &mut self,
+        plans: impl IntoIterator<Item = (&'a LogicalPlan, StageOutput)>,
+        sources: usize,
+    ) -> Result<()> {
+        for (plan, output) in plans {
+            self.node(plan, Vec::new(), output)?;
+        }
         self.read_in_vain(sources);
         self.renumber();
         self.check_operators()
@@ -306,15 +316,19 @@ impl Compiler {
         self.watermarks.sort_by_key(|watermark| watermark.id);
     }
 
-    /// Operators take rows that are final: one that reads rows another may take back would have to take back its own.
+    /// Most operators take rows that are final: those that read rows another may take back have to take back their own.
     fn check_operators(&self) -> Result<()> {
         if self.output_mode == OutputMode::Append {
             return Ok(());
         }
         for stage in self.operators.iter().filter(|stage| stage.spec.revises()) {
             let StageOutput::Operator { at, .. } = stage.output else { continue };
+            if self.operators[at].spec.takes_back() && stage.spec.tells() == Tells::Changes {
+                continue;
+            }
             return Err(EngineError::query(format!(
-                "output mode {} is not possible with a stateful operator that reads the groups of another ({} reads {})",
+                "output mode {} is not possible with a stateful operator other than GROUP BY that reads the groups of another \
+                 ({} reads {})",
                 self.output_mode,
                 self.operators[at].spec.id(),
                 stage.spec.id()

@@ -10,12 +10,13 @@
 //! ```
 //!
 //! The optimised plan is cut at its stateful operators: what lies between two cuts is a run of stateless steps on
-//! single batches. In complete mode what lies above the last aggregate runs as an ordinary query over the whole
-//! result, so that it may sort and limit.
+//! single batches. In complete mode what lies above the first aggregates runs as an ordinary query over their whole
+//! results, so that it may sort, limit, join and aggregate.
 //!
 //! ```text
 //!   nodes.rs       what the optimiser must not touch     fence.rs       conditions that stay above windows
 //!   compiler.rs    the walk down the plan        aggregate.rs   GROUP BY and DISTINCT
+//!   changing.rs    GROUP BY over rows that may be taken back
 //!   over.rs        functions with OVER (...)            cdc.rs         AUTO CDC
 //!   top.rs         the first rows of each partition event_time.rs  which columns a watermark is on
 //!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
@@ -25,6 +26,7 @@
 //! ```
 
 mod aggregate;
+mod changing;
 pub(crate) mod cdc;
 mod compiler;
 mod event_time;
@@ -59,7 +61,7 @@ use crate::sink::OutputMode;
 use cdc::CdcNode;
 use compiler::Compiler;
 use key_columns::{key_columns, tells_rows_apart};
-use whole::{last_whole, whole_result};
+use whole::{whole_result, wholes};
 
 /// Where the rows of a stage go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub(crate) enum StageOutput {
     Operator { at: usize, input: usize },
     /// Out of the query.
     Sink,
+    /// To the query over the whole result, as the rows of one of its relations.
+    Whole { relation: usize },
 }
 
 /// The rows of one source on their way to the first stateful operator or the sink.
@@ -160,18 +164,22 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
     if output_mode == OutputMode::Update {
         top::check_update(&optimized, &key_columns)?;
     }
-    match last_whole(&optimized) {
-        Some(last) if output_mode == OutputMode::Complete => {
-            compiler.compile(last, query.sources.len())?;
-            whole = Some(whole_result(&optimized, last.schema(), session)?);
-        }
-        None if output_mode == OutputMode::Complete => {
+    if output_mode == OutputMode::Complete {
+        let wholes = wholes(&optimized);
+        if wholes.is_empty() {
             return Err(EngineError::query(
                 "output mode complete is only possible with GROUP BY, or for the first rows of each key (row_number() OVER (...) <= n): without them the result is the whole stream",
             )
             .help("use output mode append"));
         }
-        _ => compiler.compile(&optimized, query.sources.len())?,
+        let outputs = (0..).map(|relation| StageOutput::Whole { relation });
+        compiler.compile(wholes.into_iter().zip(outputs), query.sources.len())?;
+        whole = Some(whole_result(&optimized, session)?);
+    } else {
+        compiler.compile([(&optimized, StageOutput::Sink)], query.sources.len())?;
+    }
+    if compiler.deletes && !replaces_by_key {
+        return Err(changing::cannot_go());
     }
     Ok(StreamingPlan {
         sources: query.sources,
@@ -185,7 +193,7 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
         schema,
         key_columns,
         replaces_by_key,
-        deletes: false,
+        deletes: compiler.deletes,
         explain,
     })
 }

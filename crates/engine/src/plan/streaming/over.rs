@@ -39,7 +39,7 @@ impl Compiler {
             has_watermark: true,
         };
         let opened = Window { input: Arc::new(BatchPlan::open_relation(schema)), ..window.clone() };
-        let plan = BatchPlan::new(LogicalPlan::Window(opened), Arc::clone(schema), self.session.clone());
+        let plan = BatchPlan::new(LogicalPlan::Window(opened), vec![Arc::clone(schema)], self.session.clone());
         let schema = Arc::new(nullable(&unqualified(schema)));
         let spec = OverSpec { id: self.name("over"), input: Arc::new(input), schema, plan };
         self.operator(Arc::new(spec), steps, output, &[&window.input])

@@ -94,8 +94,18 @@ impl<'a> Top<'a> {
         self.limit > 1 || self.partition.is_empty()
     }
 
+    /// Whether a number is a place, which is one row's.
+    pub(super) fn is_by_place(&self) -> bool {
+        self.ranking == Ranking::RowNumber
+    }
+
+    /// Whether a condition is about the number of a row and nothing else.
+    pub(super) fn is_about_number_alone(&self, condition: &Expr) -> bool {
+        condition.column_refs().iter().all(|column| self.number.is_named(&column.name))
+    }
+
     /// The columns that tell its rows apart, by place and name; a partition that is no column is not among them.
-    fn key_names(&self) -> Vec<(usize, String)> {
+    pub(super) fn key_names(&self) -> Vec<(usize, String)> {
         let fields = self.filter.input.schema().fields();
         let is_only_one = |name: &str| fields.iter().filter(|field| field.name() == name).count() == 1;
         let name = |(at, expr): (usize, &Expr)| match expr {
@@ -178,10 +188,13 @@ fn value_of(expr: &Expr) -> Option<u64> {
     Some(u64::try_from(value).unwrap_or(0))
 }
 
-/// The topmost one of a plan, where complete mode begins if there is no aggregate.
-pub(super) fn topmost(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+/// The topmost one of a plan whose rows come out of the query: those that a GROUP BY reads do not.
+fn topmost(plan: &LogicalPlan) -> Option<&LogicalPlan> {
     if Top::of(plan).is_some() {
         return Some(plan);
+    }
+    if let LogicalPlan::Aggregate(_) = plan {
+        return None;
     }
     plan.inputs().into_iter().find_map(topmost)
 }
@@ -195,7 +208,7 @@ pub(super) fn key_names(plan: &LogicalPlan) -> Option<Vec<(usize, String)>> {
 pub(super) fn check_update(plan: &LogicalPlan, keys: &[String]) -> Result<()> {
     let Some(top) = topmost(plan).and_then(Top::of) else { return Ok(()) };
     let mut conditions = split_conjunction(&top.filter.predicate).into_iter();
-    let other = conditions.find(|part| part.column_refs().iter().any(|column| !top.number.is_named(&column.name)));
+    let other = conditions.find(|part| !top.is_about_number_alone(part));
     if let Some(other) = other {
         return Err(EngineError::query(format!(
             "output mode update is not possible with the condition {} beside the one on the number of a row: a row that \
@@ -281,6 +294,7 @@ impl Compiler {
             ranking: top.ranking,
             limit: top.limit,
             output_mode: self.output_mode,
+            tells: self.tells(output),
         };
         self.operator(Arc::new(spec), steps, output, &[top.input])
     }

@@ -1,17 +1,31 @@
-//! Complete mode: what lies above the last aggregate, or else above the first rows of partitions, runs as an ordinary
-//! query over the whole result of that.
+//! Complete mode: what stands on aggregates and on the first rows of partitions runs as an ordinary query over their whole
+//! results.
+//!
+//! ```text
+//!   Sort                       Sort
+//!   └ Union                    └ Union                 one batch query, after each batch
+//!     ├ Aggregate    ──>         ├ (relation 0)
+//!     │ └ stream a               └ (relation 1)
+//!     └ Aggregate              Aggregate └ stream a    operators, each of which gives all its groups
+//!       └ stream b             Aggregate └ stream b
+//! ```
+//!
+//! The cut is below everything that can be recomputed: an aggregate over an aggregate, or a join of two, needs no state
+//! of its own. A stream that comes to the query above without such an operator would have to be kept whole, and is refused.
 
 use std::sync::Arc;
 
+use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchemaRef, internal_err};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Limit, LogicalPlan, lit};
 
-use super::top::{self, Top};
+use super::nodes::{DeduplicateNode, LimitNode};
+use super::refuse::unsupported;
+use super::top::Top;
 use crate::error::{EngineError, Result};
 use crate::plan::batch::BatchPlan;
-use crate::plan::logical::is_streaming;
+use crate::plan::logical::{WatermarkNode, is_streaming};
 
 /// The topmost aggregate.
 pub(super) fn last_aggregate(plan: &LogicalPlan) -> Option<&LogicalPlan> {
@@ -24,14 +38,15 @@ pub(super) fn last_aggregate(plan: &LogicalPlan) -> Option<&LogicalPlan> {
     }
 }
 
-/// What gives the whole result: the topmost aggregate, or else the topmost first rows of partitions.
-pub(super) fn last_whole(plan: &LogicalPlan) -> Option<&LogicalPlan> {
-    last_aggregate(plan).or_else(|| top::topmost(plan))
+/// The nodes that give whole results: aggregates and first rows of partitions that stand on no other of them.
+pub(super) fn wholes(plan: &LogicalPlan) -> Vec<&LogicalPlan> {
+    let below: Vec<&LogicalPlan> =
+        plan.inputs().into_iter().filter(|input| is_streaming(input)).flat_map(wholes).collect();
+    if below.is_empty() && is_whole(plan) { vec![plan] } else { below }
 }
 
-/// Whether a node stands above the last aggregate no more.
-fn is_last(node: &LogicalPlan) -> bool {
-    matches!(node, LogicalPlan::Aggregate(_)) || (Top::of(node).is_some() && last_aggregate(node).is_none())
+fn is_whole(node: &LogicalPlan) -> bool {
+    (matches!(node, LogicalPlan::Aggregate(_)) && is_streaming(node)) || Top::of(node).is_some()
 }
 
 /// The plan with what lies below its last aggregate changed by `change`.
@@ -63,21 +78,45 @@ pub(super) fn below_last_aggregate(
     }
 }
 
-/// The plan above its last aggregate, over that aggregate's rows.
-pub(super) fn whole_result(plan: &LogicalPlan, rows: &DFSchemaRef, session: SessionState) -> Result<BatchPlan> {
-    let mut results = 0;
-    let opened = plan.clone().transform_down(|node| match &node {
-        node if is_last(node) => {
-            results += usize::from(is_streaming(node));
-            Ok(Transformed::new(BatchPlan::open_relation(rows), true, TreeNodeRecursion::Jump))
+/// The plan above [`wholes`], over their rows: a relation for each, in their order.
+pub(super) fn whole_result(plan: &LogicalPlan, session: SessionState) -> Result<BatchPlan> {
+    // What has one schema may stand in several places: each place is a relation of its own.
+    let relations: Vec<_> = wholes(plan).into_iter().map(|whole| Arc::new(whole.schema().as_ref().clone())).collect();
+    let mut left = relations.iter();
+    let opened = plan.clone().transform_down(|node| {
+        if is_whole(&node) && node.inputs().into_iter().all(|input| wholes(input).is_empty()) {
+            let Some(relation) = left.next() else { return internal_err!("more relations than were counted") };
+            return Ok(Transformed::new(BatchPlan::open_relation(relation), true, TreeNodeRecursion::Jump));
         }
-        _ => Ok(Transformed::no(node)),
+        Ok(as_in_a_table(node))
     })?;
-    if results > 1 || is_streaming(&opened.data) {
-        return Err(EngineError::query(
-            "output mode complete is not possible with several GROUP BY (or first rows of partitions) side by side",
-        )
-        .help("use output mode append or update, or write each result to a streaming table of its own"));
+    check_above(&opened.data)?;
+    Ok(BatchPlan::new(opened.data, relations, session))
+}
+
+/// A `LIMIT` above whole results counts the rows of the result, and not those of all batches.
+fn as_in_a_table(node: LogicalPlan) -> Transformed<LogicalPlan> {
+    let LogicalPlan::Extension(extension) = &node else { return Transformed::no(node) };
+    let Some(limit) = extension.node.as_any().downcast_ref::<LimitNode>() else { return Transformed::no(node) };
+    let fetch = Some(Box::new(lit(i64::try_from(limit.limit).unwrap_or(i64::MAX))));
+    Transformed::yes(LogicalPlan::Limit(Limit { skip: None, fetch, input: Arc::new(limit.input.clone()) }))
+}
+
+/// Refuses what stands above whole results and is no ordinary query.
+fn check_above(plan: &LogicalPlan) -> Result<()> {
+    match plan {
+        LogicalPlan::TableScan(scan) if is_streaming(plan) => Err(EngineError::query(format!(
+            "output mode complete is not possible with the rows of stream '{}' as they are, beside groups (or first rows of \
+             partitions): the result would be the whole stream",
+            scan.table_name
+        ))
+        .help("group them too, or write each result to a streaming table of its own")),
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<DeduplicateNode>() => {
+            Err(unsupported("DISTINCT ON over a GROUP BY", "write row_number() OVER (...) = 1 in output mode complete"))
+        }
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<WatermarkNode>() => {
+            Err(unsupported("a WATERMARK on the result of a GROUP BY", "put it on the streams that are read"))
+        }
+        other => other.inputs().into_iter().try_for_each(check_above),
     }
-    Ok(BatchPlan::new(opened.data, Arc::clone(rows), session))
 }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::sink::split_deleted;
 use crate::testing::StreamScript;
 
 /// A script over a stream `s` of changes and a table `t` that follows them.
@@ -17,31 +15,11 @@ fn follow(columns: &str, clauses: &str) -> StreamScript {
     ))
 }
 
-/// The rows of a table after all that was written to it replaced and deleted rows by key, as text and in its order.
+/// The rows of a table that follows changes, as text.
 fn rows_of(script: &StreamScript, table: &str) -> Vec<String> {
-    let Some(request) = script.table(table).request() else { return Vec::new() };
-    assert!(request.deletes && !request.key_columns.is_empty());
-    let mut kept: BTreeMap<String, String> = BTreeMap::new();
-    for batch in script.written(table) {
-        let (rows, deleted) = split_deleted(&batch).unwrap();
-        assert_eq!(rows.schema_ref(), &request.schema);
-        let options = FormatOptions::default().with_null("null");
-        let columns: Vec<_> =
-            rows.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        let places = request.key_columns.iter().map(|key| rows.schema_ref().index_of(key).unwrap());
-        let places: Vec<usize> = places.collect();
-        for row in 0..rows.num_rows() {
-            let text = |at: usize| columns[at].value(row).to_string();
-            let key = places.iter().map(|at| text(*at)).collect::<Vec<_>>().join("|");
-            match deleted.value(row) {
-                true => kept.remove(&key),
-                false => kept.insert(key, (0..columns.len()).map(text).collect::<Vec<_>>().join(" ")),
-            };
-        }
-    }
-    let mut rows: Vec<String> = kept.into_values().collect();
-    rows.sort();
-    rows
+    let request = script.table(table).request();
+    assert!(request.is_none_or(|request| request.deletes && !request.key_columns.is_empty()));
+    super::kept(script, table)
 }
 
 /// One case of `tests/oracle/auto_cdc`.

@@ -1,12 +1,17 @@
 //! Queries from SQL to rows, by script.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sink::OutputMode;
+use arrow::array::BooleanArray;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::sink::{OutputMode, split_deleted};
 use crate::testing::StreamScript;
 
 mod auto_cdc;
 mod changes;
+mod changing;
 mod evolution;
 mod joins;
 mod sessions;
@@ -15,6 +20,7 @@ mod stateful;
 mod static_tables;
 mod top;
 mod ttl;
+mod whole;
 
 const EVENTS: &str = "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
 CREATE SINK out USING test;
@@ -47,6 +53,33 @@ fn row(k: &str, v: i64, second: u32) -> String {
 
 fn rows(rows: &[(&str, i64, u32)]) -> String {
     rows.iter().map(|(k, v, second)| row(k, *v, *second) + "\n").collect()
+}
+
+/// The rows of a table after all that was written to it replaced and deleted rows by key, as text and in its order.
+fn kept(script: &StreamScript, table: &str) -> Vec<String> {
+    let Some(request) = script.table(table).request() else { return Vec::new() };
+    let mut kept: BTreeMap<String, String> = BTreeMap::new();
+    for batch in script.written(table) {
+        let nothing = BooleanArray::from(vec![false; batch.num_rows()]);
+        let (rows, deleted) = if request.deletes { split_deleted(&batch).unwrap() } else { (batch, nothing) };
+        assert_eq!(rows.schema_ref().fields().len(), request.schema.fields().len());
+        let options = FormatOptions::default().with_null("null");
+        let columns: Vec<_> =
+            rows.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        let places = request.key_columns.iter().map(|key| rows.schema_ref().index_of(key).unwrap());
+        let places: Vec<usize> = places.collect();
+        for row in 0..rows.num_rows() {
+            let text = |at: usize| columns[at].value(row).to_string();
+            let key = places.iter().map(|at| text(*at)).collect::<Vec<_>>().join("|");
+            match deleted.value(row) {
+                true => kept.remove(&key),
+                false => kept.insert(key, (0..columns.len()).map(text).collect::<Vec<_>>().join(" ")),
+            };
+        }
+    }
+    let mut rows: Vec<String> = kept.into_values().collect();
+    rows.sort();
+    rows
 }
 
 #[test]

@@ -169,14 +169,7 @@ fn what_no_target_could_follow_is_refused() {
     check("update", one, "tell rows apart: the number; help: select them all");
     check("update", &format!("{FIRST_TWO} AND v > 1"), "with the condition v > 1 beside the one on the number");
     check("update", &FIRST_TWO.replace("row_number", "rank"), "not possible for rank() and dense_rank()");
-    check(
-        "update",
-        &format!("SELECT k, count(*) AS n FROM ({FIRST_TWO}) GROUP BY k"),
-        "nothing but a SELECT list stands above",
-    );
-    check("complete", &format!("SELECT k, count(*) AS n FROM ({FIRST_TWO}) GROUP BY k"), "(aggregate-0 reads top-0)");
     check("complete", "SELECT k FROM STREAM ev", "(row_number() OVER (...) <= n)");
-    check("complete", &format!("SELECT * FROM ({FIRST_TWO}) UNION ALL SELECT * FROM ({FIRST_TWO})"), "side by side");
 }
 
 #[test]

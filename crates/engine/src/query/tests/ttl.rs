@@ -89,6 +89,46 @@ fn a_row_of_a_join_meets_none_that_comes_too_late() {
     }
 }
 
+const FIRST_TWO: &str = "SELECT k, rn, v FROM (
+     SELECT *, row_number() OVER (PARTITION BY k ORDER BY v DESC) AS rn FROM STREAM ev) WHERE rn <= 2";
+
+#[test]
+fn the_first_rows_of_a_key_begin_anew_when_its_last_row_is_too_old() {
+    let first = || update(FIRST_TWO);
+    // A row that is not among the first begins the time anew too.
+    let steps: [Step<'_>; 4] = [
+        (0, &[("a", 9, 0), ("a", 8, 0), ("b", 7, 0)]),
+        (10, &[("a", 1, 0)]),
+        (10, &[("a", 2, 0), ("b", 3, 0)]),
+        (15, &[("a", 10, 0)]),
+    ];
+    check(first, &steps, &["a 1 10", "a 1 9", "a 2 8", "a 2 9", "b 1 3", "b 1 7"]);
+    let steps: [Step<'_>; 3] = [(0, &[("a", 9, 0), ("b", 7, 0)]), (10, &[("a", 1, 0)]), (6, &[("c", 4, 0)])];
+    check(|| complete(FIRST_TWO), &steps, &["a 1 9", "a 2 1", "c 1 4"]);
+    check(|| complete(FIRST_TWO), &[steps[0], (16, &[("b", 1, 0)])], &["b 1 1"]);
+}
+
+#[test]
+fn first_rows_from_before_there_was_a_ttl_count_from_its_first_batch() {
+    for memory in [1, 1 << 28] {
+        let day = Duration::from_secs(86_400);
+        let mut script = complete(FIRST_TWO);
+        script.settings.query.state_memory_bytes = memory;
+        script.settings.query.state.snapshot_every_batches = 2;
+        let script = script.add("ev", &rows(&[("a", 1, 0), ("b", 2, 0)])).process();
+        let script = with_ttl(script.advance(day), TTL).add("ev", &rows(&[("a", 3, 0)])).process();
+        let script = script.check("out", &["a 1 3", "a 2 1", "b 1 2"]).advance(Duration::from_secs(10));
+        let mut script = script.add("ev", &rows(&[("a", 4, 0)])).process().check("out", &["a 1 4", "a 2 3", "b 1 2"]);
+        script.settings.query.parallelism = 3;
+        let script = script.advance(Duration::from_secs(6)).add("ev", &rows(&[("c", 5, 0)])).process();
+        let mut script = script.check("out", &["a 1 4", "a 2 3", "c 1 5"]);
+        // Without one what there is stays, and is found.
+        script.settings.ttl = StateTtl::default();
+        let script = script.advance(day).add("ev", &rows(&[("a", 9, 0), ("d", 1, 0)])).process();
+        script.check("out", &["a 1 9", "a 2 4", "c 1 5", "d 1 1"]);
+    }
+}
+
 #[test]
 fn state_from_before_there_was_a_ttl_counts_from_its_first_batch() {
     for (memory, query) in
@@ -112,6 +152,7 @@ fn state_from_before_there_was_a_ttl_counts_from_its_first_batch() {
         let mut script = script;
         script.settings.ttl = StateTtl::default();
         let script = script.advance(day).add("ev", &rows(&[("b", 1, 0), ("d", 1, 0)])).process();
+        assert!(script.rows("out").iter().any(|row| row.starts_with("b 4")), "{:?}", script.rows("out"));
         let script = with_ttl(script, day).add("ev", &rows(&[("e", 1, 0)])).process();
         let script = script.advance(Duration::from_secs(80_000)).add("ev", &rows(&[("d", 1, 0)])).process();
         assert!(last(&script).starts_with("d 2"), "{}", last(&script));

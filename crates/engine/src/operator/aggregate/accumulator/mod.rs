@@ -13,6 +13,7 @@
 //! | [`moments`], [`covariance`] | `stddev`, `skewness`, `corr`, `regr_*` | up to six doubles |
 //! | [`collect`], [`distinct`] | `collect_list`, `listagg`, `f(DISTINCT ...)` | every value |
 //! | [`frequency`] | `mode`, `percentile`, `median` | every different value, and how often |
+//! | [`taken_back`] | any function, of rows that may be taken back | a number, or every different value |
 //! | [`summary`] and below it | sketches: `approx_count_distinct`, `percentile_approx`, ... | bounded bytes |
 //!
 //! Queries outside of streams run on these too: see `plan/functions/aggregates`.
@@ -29,6 +30,7 @@ mod number;
 mod rows;
 mod sketch;
 mod summary;
+mod taken_back;
 #[cfg(test)]
 mod tests;
 
@@ -48,8 +50,9 @@ pub(crate) use moments::{Moment, Moments};
 pub(crate) use number::try_sum;
 pub(crate) use sketch::{Bitmap, BitmapInput, CountMin, Histogram, HyperLogLog, Quantiles, TopK, precision};
 pub(crate) use summary::Summaries;
+pub(crate) use taken_back::that_takes_back;
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 
 /// The state of one aggregate function for all groups.
 pub(crate) trait Accumulator: Send + Sync {
@@ -58,6 +61,12 @@ pub(crate) trait Accumulator: Send + Sync {
 
     /// Takes rows: row `i` of each argument belongs to `slots[i]`.
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()>;
+
+    /// Takes back rows that it was given before; only accumulators for [`that_takes_back`] can.
+    fn retract(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
+        let _ = (args, slots);
+        Err(EngineError::internal("an aggregate function was asked to take rows back that it cannot take back"))
+    }
 
     /// Adds stored states: row `i` of each state column belongs to `slots[i]`. A state is like a row of its own, if
     /// nothing else is said.

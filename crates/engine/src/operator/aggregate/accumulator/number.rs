@@ -31,6 +31,11 @@ impl Accumulator for Count {
         Ok(())
     }
 
+    fn retract(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
+        for_each_valid(any_null(args).as_ref(), slots, |_, slot| self.counts[slot] -= 1);
+        Ok(())
+    }
+
     fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()> {
         let counts = state[0].as_primitive::<Int64Type>();
         for_each_valid(None, slots, |row, slot| self.counts[slot] += counts.value(row));
@@ -244,7 +249,7 @@ impl<T: ArrowPrimitiveType> Accumulator for TrySum<T> {
 /// The decimal that has most digits.
 const WIDEST: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
 
-fn overflow(data_type: &DataType) -> EngineError {
+pub(super) fn overflow(data_type: &DataType) -> EngineError {
     EngineError::data(sum::overflow(data_type))
         .help("cast the argument to a wider type, for example sum(CAST(x AS DECIMAL(38, 0)))")
 }

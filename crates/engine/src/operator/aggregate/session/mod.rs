@@ -372,9 +372,7 @@ impl SessionOperator {
             Ok(())
         })?;
         self.spilled = spilled;
-        let mut flushed = ChangeSet::default();
-        self.state_rows(&unflushed, &mut |stored_key, _, value| put_or_delete(&mut flushed, stored_key, value))?;
-        self.place.store.apply(self.place.first_table, &flushed)?;
+        self.flush(&unflushed)?;
         let due_dirty = taken(self.keys.due_dirty().to_vec());
         let due_unflushed = taken(self.keys.due_unflushed().to_vec());
         self.spilled_due.extend(self.due_keys(&due_dirty));
@@ -389,6 +387,18 @@ impl SessionOperator {
         }
         self.keys.only(keep);
         self.renumber()
+    }
+
+    /// Writes the state rows of entries to the store, in pieces: all of memory may be unflushed, and there is no room to
+    /// have it twice.
+    fn flush(&mut self, entries: &[u32]) -> Result<()> {
+        let mut flushed = ChangeSet::new();
+        for entries in entries.chunks(EMIT_ROWS) {
+            self.state_rows(entries, &mut |stored_key, _, value| put_or_delete(&mut flushed, stored_key, value))?;
+            self.place.store.apply(self.place.first_table, &flushed)?;
+            flushed.clear();
+        }
+        Ok(())
     }
 
     /// Gives the memory of states back that no session has any more.
@@ -474,7 +484,7 @@ impl Operator for SessionOperator {
         }
         self.stored_counts.take_unflushed(&mut changes[0]);
         let unflushed = self.keys.table.take_unflushed();
-        self.state_rows(&unflushed, &mut |stored_key, _, value| put_or_delete(&mut changes[0], stored_key, value))?;
+        self.flush(&unflushed)?;
         let due = self.keys.take_due_unflushed();
         self.due_keys(&due).iter().for_each(|due| changes[1].push_put(due, &[]));
         Ok(())

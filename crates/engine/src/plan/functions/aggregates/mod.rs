@@ -35,7 +35,7 @@ pub(crate) use call::Call;
 use table::Spec;
 
 use crate::error::Result as EngineResult;
-use crate::operator::aggregate::accumulator::{Accumulator, Distinct, by_hand};
+use crate::operator::aggregate::accumulator::{Accumulator, Distinct, by_hand, that_takes_back};
 
 /// DataFusion's aggregates that mean the same in Spark; the others are not there.
 const KEPT: &[&str] = &["count", "bit_and", "bit_or", "bit_xor", "grouping"];
@@ -65,6 +65,29 @@ pub(crate) fn accumulator(
     }
     let Some(plain) = by_hand(function.fun().name(), types, function.field().data_type()) else { return Ok(None) };
     Ok(Some(if function.is_distinct() { Box::new(Distinct::new(plain, types, false)?) } else { plain }))
+}
+
+/// The same for rows that may be taken back; the first `inputs` arguments are no constants.
+pub(crate) fn accumulator_that_takes_back(
+    function: &AggregateFunctionExpr,
+    types: &[DataType],
+    inputs: usize,
+) -> EngineResult<Option<Box<dyn Accumulator>>> {
+    let call = Call::planned(function, types);
+    accumulator_that_takes_back_by_name(function.fun().name(), call, function.field().data_type(), inputs)
+}
+
+/// The same by the function's lasting name.
+pub(crate) fn accumulator_that_takes_back_by_name(
+    name: &str,
+    call: Call,
+    returns: &DataType,
+    inputs: usize,
+) -> EngineResult<Option<Box<dyn Accumulator>>> {
+    let (types, is_distinct) = (call.types()[..inputs].to_vec(), call.is_distinct);
+    let (lasting, result) = (name.to_owned(), returns.clone());
+    let make = Arc::new(move || accumulator_by_name(&lasting, &call, &result));
+    that_takes_back(name, is_distinct, (&types, returns), make)
 }
 
 /// The accumulator of a function by its lasting name, for state without its query; none if it has none here.
