@@ -339,7 +339,8 @@ def main():
             without += REFUSED["flink"]
         queries = [name for name in given.queries if name not in without]
         agreed = [check(given, database, name, scratch) for name in queries]
-        print(f"{sum(agreed)} of {len(agreed)} queries agree on {given.events:,} events; not written: {', '.join(without)}")
+        left_out = f"; left out: {', '.join(without)}" if without else ""
+        print(f"{sum(agreed)} of {len(agreed)} queries agree on {given.events:,} events{left_out}")
         return 0 if all(agreed) else 1
     finally:
         if given.keep:
