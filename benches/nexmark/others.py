@@ -27,12 +27,14 @@ SPARK_SIDE_INPUT = (
 )
 REFUSED = {
     "flink": {
+        "q6": "it is two queries, the second of which reads the rows of the first",
         "q12": "its source ends, and a window of the clock that is open then is never given",
         "q13": "its files are no source for lookups, and an ordinary join would keep all bids",
     },
     "spark": {
         "q4": "it is two queries, the second of which reads the rows of the first",
         "q5": "it takes no rank over the rows of a stream",
+        "q6": "it is two queries, the second of which reads the rows of the first",
         "q7": "it does not resolve a stream with a watermark that is joined with itself",
         "q9": "it takes no row_number over the rows of a stream",
         "q15": "it takes no DISTINCT aggregates over a stream",

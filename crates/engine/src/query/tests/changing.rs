@@ -259,7 +259,7 @@ fn check_model(case: &Case, all: &[Row], batches: &[usize]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5, ..ProptestConfig::default() })]
 
     #[test]
     fn the_rows_are_those_of_a_batch_query_after_each_batch(
