@@ -15,11 +15,13 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
+use super::rebuild::Part;
 use crate::error::{EngineError, Result};
-use crate::operator::Operator;
 use crate::operator::keyed::{KeyedBatch, Keyer};
 use crate::operator::stateless::{EventTimes, Step, run_steps};
-use crate::plan::streaming::{StageOutput, StreamingPlan};
+use crate::operator::{Operator, Tells};
+use crate::plan::streaming::{OperatorStage, StageOutput, StreamingPlan};
+use crate::sink::OutputMode;
 use crate::source::{DeadLetter, PartitionReader, ReadReport};
 
 /// Batches that may wait between two tasks.
@@ -56,6 +58,8 @@ pub(crate) struct BatchSettings<'a> {
     pub(crate) workers: usize,
     /// Whether the sink shows rows before the batch is committed, so that operators should not hold them back.
     pub(crate) early: bool,
+    /// Which part of a rebuild it is, if it is one.
+    pub(crate) part: Option<Part>,
     /// The batch's processing time, as the offset log has it.
     pub(crate) time_us: i64,
     /// Set to give the batch up.
@@ -88,12 +92,13 @@ pub(crate) fn run_batch(
     watermarks: BatchWatermarks,
     sink: &mut dyn FnMut(RecordBatch) -> Result<()>,
 ) -> Result<BatchOutcome> {
-    let BatchSettings { workers, early, time_us, abort } = settings;
+    let BatchSettings { workers, early, part, time_us, abort } = settings;
     let readers = if jobs.iter().any(|job| job.waits) { jobs.len() } else { workers.min(jobs.len()) };
     let run = Run {
         plan,
         workers,
         early,
+        part,
         time_us,
         watermarks,
         abort,
@@ -172,6 +177,7 @@ struct Run<'a> {
     plan: &'a StreamingPlan,
     workers: usize,
     early: bool,
+    part: Option<Part>,
     time_us: i64,
     watermarks: BatchWatermarks,
     abort: &'a AtomicBool,
@@ -226,6 +232,17 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What the end of the batch tells of an operator: in a rebuild those that take back rows tell what they have when all
+    /// input was read, and nothing before.
+    fn tells(&self, stage: &OperatorStage) -> Tells {
+        let retells = stage.spec.revises() && self.plan.output_mode != OutputMode::Append;
+        match self.part.filter(|_| retells) {
+            None => Tells::Changes,
+            Some(part) if part.has_others() => Tells::Nothing,
+            Some(_) => Tells::Everything,
+        }
+    }
+
     fn operator_task(
         &self,
         at: usize,
@@ -237,13 +254,18 @@ impl Run<'_> {
         let mut exit = Exit::new(self, exits, &stage.steps, stage.output)?;
         // Watermarks are on sources, so that no step behind an operator sees event times.
         let mut seen = EventTimes::default();
+        let tells = self.tells(stage);
+        // What is told whole at the end is not told before.
+        let is_quiet = tells != Tells::Changes;
         let mut emit = |batch| exit.send(batch, &mut seen);
+        let mut keep_back = |_: RecordBatch| Ok(());
+        operator.set_tells(tells);
         operator.begin_batch(self.time_us)?;
         for (input, batch) in inbox {
             if self.is_stopped() {
                 return Ok(());
             }
-            operator.process(input, &batch, &mut emit)?;
+            operator.process(input, &batch, if is_quiet { &mut keep_back } else { &mut emit })?;
             if self.early {
                 operator.emit_early(&batch, &mut emit)?;
             }

@@ -13,6 +13,7 @@
 
 pub(crate) mod accumulator;
 mod aging;
+mod filter;
 mod operator;
 mod output;
 mod session;

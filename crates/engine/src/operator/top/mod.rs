@@ -29,7 +29,7 @@ use super::kept_rows::Expiry;
 use super::keyed::{InputSpec, KeyedBatch, row_converter};
 use super::normal::normalized;
 use super::state_table::{StateLayout, StateTable};
-use super::{EMIT_ROWS, Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
+use super::{EMIT_ROWS, Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound, Tells};
 use crate::error::Result;
 use crate::sink::OutputMode;
 use crate::state::ChangeSet;
@@ -114,7 +114,7 @@ impl OperatorSpec for TopSpec {
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
         let codec = Codec::new(&self)?;
         let groups = Groups::open(&self.id, self.output_mode == OutputMode::Update, place)?;
-        Ok(Box::new(TopOperator { spec: self, codec, groups }))
+        Ok(Box::new(TopOperator { spec: self, codec, groups, tells: Tells::default() }))
     }
 }
 
@@ -168,6 +168,7 @@ struct TopOperator {
     spec: Arc<TopSpec>,
     codec: Codec,
     groups: Groups,
+    tells: Tells,
 }
 
 impl TopOperator {
@@ -177,11 +178,18 @@ impl TopOperator {
             return Ok(());
         }
         let changed = self.groups.take_changed();
+        if self.tells != Tells::Changes {
+            return Ok(());
+        }
         self.codec.emit_changes(&changed, emit)
     }
 }
 
 impl Operator for TopOperator {
+    fn set_tells(&mut self, tells: Tells) {
+        self.tells = tells;
+    }
+
     fn process(&mut self, _: usize, rows: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
         let (columns, order) = rows.columns.split_at(self.spec.schema.fields().len() - 1);
         let order = self
@@ -209,7 +217,8 @@ impl Operator for TopOperator {
     fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
         self.tell(emit)?;
         let codec = &self.codec;
-        if self.spec.output_mode == OutputMode::Complete {
+        let whole = self.spec.output_mode == OutputMode::Complete || self.tells == Tells::Everything;
+        if whole && self.tells != Tells::Nothing {
             self.groups.each(None, &mut |rows| codec.emit_all(&rows, emit))?;
         }
         let watermark_us = watermark_us.filter(|_| self.spec.input.has_watermark);

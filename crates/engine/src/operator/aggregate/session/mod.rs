@@ -36,7 +36,7 @@ use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash};
 use crate::operator::layout::History;
 use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
-use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
+use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place, Tells};
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
 use join::{Round, RowSession, Session};
@@ -67,6 +67,7 @@ pub(super) struct SessionOperator {
     /// Every moment below has come: since the last commit, and since the store heard of it.
     passed: Option<i64>,
     passed_unflushed: Option<i64>,
+    tells: Tells,
     counts: OperatorCounts,
 }
 
@@ -88,6 +89,7 @@ impl SessionOperator {
             stored_due_us: NEVER,
             passed: None,
             passed_unflushed: None,
+            tells: Tells::default(),
             counts: OperatorCounts::default(),
         };
         operator.counts.rows_total = operator.stored_counts.total();
@@ -415,6 +417,10 @@ impl SessionOperator {
 }
 
 impl Operator for SessionOperator {
+    fn set_tells(&mut self, tells: Tells) {
+        self.tells = tells;
+    }
+
     fn process(&mut self, _: usize, rows: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
         self.keys.next_call();
         let entries = self.resolve(rows)?;
@@ -427,6 +433,7 @@ impl Operator for SessionOperator {
         self.counts.rows_updated = self.updated();
         self.counts.rows_removed = 0;
         match (self.spec.output_mode, watermark_us.filter(|_| self.spec.input.has_watermark)) {
+            (OutputMode::Complete, _) if self.tells == Tells::Nothing => {}
             (OutputMode::Complete, _) => self.emit_all(emit)?,
             (OutputMode::Append, Some(watermark_us)) => self.expire(watermark_us, emit)?,
             (OutputMode::Append, None) => {}
