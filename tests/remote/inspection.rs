@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::server::S3Server;
+use super::server::{Fault, S3Server};
 use crate::program::{Finished, highwater};
 
 const SQL: &str = "CREATE TABLE ev (kind STRING) USING json OPTIONS (path 'in', maxFilesPerTrigger '1');
@@ -22,17 +22,59 @@ fn json(finished: &Finished) -> Value {
     serde_json::from_str(&finished.stdout).unwrap()
 }
 
+/// Runs the query over so many files, a batch each.
+fn counted(server: &S3Server, folder: &Path, files: usize) {
+    fs::create_dir(folder.join("in")).unwrap();
+    for number in 0..files {
+        fs::write(folder.join(format!("in/{number}.json")), format!("{{\"kind\":\"k{}\"}}\n", number % 3)).unwrap();
+    }
+    fs::write(folder.join("q.sql"), SQL).unwrap();
+    let ran = run(folder, server, &["run", "q.sql", "--storage", "st", "--trigger", "available-now", "-q"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn state_on_s3_is_read_as_tables() {
+    let server = S3Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    counted(&server, folder.path(), 5);
+    // Calls that fail now and then are tried again by whoever only reads, too.
+    server.fail_every(7, Fault::Unavailable);
+    let runs = server.objects("pipelines/counts/run");
+    let shown = |arguments: &[&str]| {
+        let read = run(folder.path(), &server, arguments);
+        assert_eq!(read.code, 0, "{arguments:?}: {}", read.stderr);
+        read.stdout
+    };
+    let checkpoint = ["state", "read", "--checkpoint", "s3://bucket/pipelines/counts"];
+    let list: Value = serde_json::from_str(&shown(&[&checkpoint[..], &["-o", "json"]].concat())).unwrap();
+    let told = ["operator", "rows", "minBatchId", "maxBatchId"].map(|key| list[key].to_string());
+    assert_eq!(told, ["\"aggregate-0\"", "3", "0", "4"], "{list}");
+    let rows = |more: &[&str]| -> Vec<String> {
+        let text = shown(&[&checkpoint[..], &["--operator", "aggregate-0", "-o", "csv"], more].concat());
+        let mut lines: Vec<String> =
+            text.lines().map(|line| line.split(',').take(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines.remove(0), "kind count(1)");
+        lines.sort();
+        lines
+    };
+    assert_eq!(rows(&[]), ["k0 2", "k1 2", "k2 1"]);
+    assert_eq!(rows(&["--batch", "1"]), ["k0 1", "k1 1"]);
+    assert_eq!(rows(&["--limit", "2"]).len(), 2);
+    // By the query's name, whose checkpoint the storage folder knows.
+    let sql = "SELECT kind, `count(1)` AS n FROM state('counts', 'aggregate-0') WHERE `count(1)` > 1 ORDER BY kind";
+    assert_eq!(shown(&["sql", sql, "--storage", "st", "-o", "csv"]), "kind,n\nk0,2\nk1,2\n");
+    let gone = run(folder.path(), &server, &[&checkpoint[..], &["--operator", "aggregate-0", "--batch", "9"]].concat());
+    assert!(gone.code != 0 && gone.stderr.contains("there is that of batches 0 to 4"), "{}", gone.stderr);
+    assert_eq!(server.objects("pipelines/counts/run"), runs, "no run was begun");
+    assert!(server.faults() > 0);
+}
+
 #[test]
 fn a_checkpoint_on_s3_is_inspected_and_verified_but_not_pruned() {
     let server = S3Server::start();
     let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("in")).unwrap();
-    for number in 0..3 {
-        fs::write(folder.path().join(format!("in/{number}.json")), format!("{{\"kind\":\"k{number}\"}}\n")).unwrap();
-    }
-    fs::write(folder.path().join("q.sql"), SQL).unwrap();
-    let ran = run(folder.path(), &server, &["run", "q.sql", "--storage", "st", "--trigger", "available-now", "-q"]);
-    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    counted(&server, folder.path(), 3);
     let ask = |verb: &str, more: &[&str]| {
         let location = ["checkpoint", verb, "--location", "s3://bucket/pipelines/counts", "-o", "json"];
         run(folder.path(), &server, &[&location[..], more].concat())

@@ -47,6 +47,29 @@ pub struct StreamingQueryProgress {
     /// What is kept to restart from, for a query with state (ours).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointProgress>,
+    /// How far the rebuild of the query's state is, if the batch was part of one (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<RebuildProgress>,
+}
+
+/// How far a rebuild of a query's state is; how fast it is say the rows a second of its batches.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RebuildProgress {
+    /// Its first batch.
+    pub first_batch_id: BatchId,
+    /// Rows read so far, by earlier runs too.
+    pub num_input_rows: u64,
+    /// How much of the input is read, from 0 to 1, where the sources can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_share: Option<f64>,
+}
+
+impl RebuildProgress {
+    /// Whether the state is whole with this batch.
+    pub fn is_whole(&self) -> bool {
+        self.done_share.is_some_and(|share| share >= 1.0)
+    }
 }
 
 /// The state a query has in its checkpoint after a batch.
@@ -136,6 +159,8 @@ pub struct StateOperatorProgress {
     pub commit_time_ms: u64,
     /// Shards the state is divided into.
     pub num_shuffle_partitions: u64,
+    /// Keys of groups that the batch looked for on the disk, because memory has no room for all (ours).
+    pub num_lookups: u64,
 }
 
 /// A source's part of a batch.

@@ -120,6 +120,21 @@ pub trait Source: Send {
     /// Anything the range needs to be read again after a crash (a file list) must be durable when this returns.
     fn plan_batch(&mut self, start: &Offset, until: Option<&Offset>) -> Result<Offset>;
 
+    /// The end of the next part of a range that was read before and is read again, from `start` on and not past `until`:
+    /// as far as the source's limits allow, and about `records` records if it has none and can tell. Plans no batch of
+    /// new rows. Fails if it knows that rows of the range are no longer there.
+    fn plan_again(&mut self, start: &Offset, until: &Offset, records: u64) -> Result<Offset> {
+        let _ = records;
+        self.plan_batch(start, Some(until))
+    }
+
+    /// How much there is in a range, in a measure of the source's own (records, files), where it can tell without
+    /// reading.
+    fn amount(&mut self, range: &OffsetRange) -> Result<Option<u64>> {
+        let _ = range;
+        Ok(None)
+    }
+
     /// Readers that together give each row of `range` exactly once; they are run on several threads.
     fn read(&mut self, range: &OffsetRange) -> Result<Vec<Box<dyn PartitionReader>>>;
 
@@ -142,22 +157,30 @@ pub trait Source: Send {
         Ok(())
     }
 
-    /// The partitions (as [`PartitionReader::partition`] names them) that have rows at or after `from`, where the
-    /// source can tell: they hold the watermark back while a backlog is read.
-    fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {
-        let _ = from;
-        Ok(Vec::new())
+    /// How many records a batch may have of what is followed; none for any number. Of a reader that gives more at once
+    /// than a batch has left, a batch takes nothing if it has records already.
+    fn follow_limit(&self) -> Option<u64> {
+        None
     }
 
-    /// What there is to read from `from` on, where the source can count it. Asked after each batch, for its progress:
-    /// it plans nothing.
-    fn backlog(&mut self, from: &Offset) -> Result<Option<Backlog>> {
+    /// What there is to read from `from` on, where the source can tell. Asked once for each batch: it plans nothing.
+    fn unread(&mut self, from: &Offset) -> Result<Unread> {
         let _ = from;
-        Ok(None)
+        Ok(Unread::default())
     }
 }
 
 /// What a source has and was not read yet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unread {
+    /// The partitions (as [`PartitionReader::partition`] names them) that have rows: they hold the watermark back while a
+    /// backlog is read.
+    pub partitions: Vec<String>,
+    /// How much it is, for the progress, where the source can count it.
+    pub backlog: Option<Backlog>,
+}
+
+/// How much a source has and was not read yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backlog {
     /// The newest position.

@@ -112,6 +112,9 @@ fn cells(name: &str, line: &QueryLine, now: DateTime<Utc>) -> [String; 8] {
         Some(Some(_)) => "failed".to_owned(),
         Some(None) => "stopped".to_owned(),
         None if progress.timestamp.is_empty() => "starting".to_owned(),
+        None if let Some(rebuild) = progress.rebuild.as_ref().filter(|rebuild| !rebuild.is_whole()) => {
+            format!("#{} rebuilds{}", progress.batch_id, rebuild.done_share.map_or_else(String::new, percent))
+        }
         None => format!("#{} {} ms", progress.batch_id, progress.batch_duration),
     };
     let state_rows: u64 = progress.state_operators.iter().map(|operator| operator.num_rows_total).sum();
@@ -148,6 +151,11 @@ fn watermark(text: Option<&str>, now: DateTime<Utc>) -> String {
     }
 }
 
+/// ` 42 %`, never more than there is.
+fn percent(share: f64) -> String {
+    format!(" {:.0} %", (share * 100.0).floor())
+}
+
 /// A whole number with commas.
 pub(crate) fn number(value: f64) -> String {
     let digits = format!("{:.0}", value.max(0.0));
@@ -175,7 +183,7 @@ pub(crate) fn bytes(size: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use highwater_engine::progress::{SourceProgress, StateOperatorProgress};
+    use highwater_engine::progress::{RebuildProgress, SourceProgress, StateOperatorProgress};
 
     use super::*;
 
@@ -214,6 +222,13 @@ fraud_alerts       1,204         36   #42 120 ms   12:00:03 (2 s ago)     0     
         let shown = block(&board.lines(), now).join("\n");
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeeze(&shown), squeeze(expected));
+        let rebuild = |done_share| {
+            let rebuild = Some(RebuildProgress { done_share, ..RebuildProgress::default() });
+            let line = QueryLine { progress: StreamingQueryProgress { rebuild, ..progress() }, ..QueryLine::default() };
+            cells("f", &line, now)[3].clone()
+        };
+        let shown_batches = [Some(0.429), None, Some(1.0)].map(rebuild);
+        assert_eq!(shown_batches, ["#42 rebuilds 42 %", "#42 rebuilds", "#42 120 ms"]);
         let widths: Vec<usize> = shown.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0]), "{shown}");
     }

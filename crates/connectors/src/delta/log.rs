@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -30,6 +31,16 @@ pub(super) struct DataFile {
     pub(super) size: u64,
     pub(super) modified_ms: i64,
     pub(super) partition_values: HashMap<String, Option<String>>,
+    /// As the log has them: JSON.
+    pub(super) stats: Option<String>,
+}
+
+/// Tells one file of a commit from another of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CommitFile {
+    inode: u64,
+    size_bytes: u64,
+    modified_ns: i128,
 }
 
 /// A version of the table.
@@ -111,6 +122,7 @@ impl DeltaLog {
                 size: u64::try_from(view.size()).unwrap_or_default(),
                 modified_ms: view.modification_time(),
                 partition_values: view.partition_values_map(),
+                stats: view.stats(),
             });
         }
         let fields: Vec<Field> = eager
@@ -139,6 +151,13 @@ impl DeltaLog {
         }
         durable::create_dir(&self.folder())?;
         durable::write_new(&self.commit_path(version), &bytes)
+    }
+
+    /// The file of a commit, if it is there.
+    pub(super) fn commit_file(&self, version: u64) -> Option<CommitFile> {
+        let found = std::fs::metadata(self.commit_path(version)).ok()?;
+        let modified_ns = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+        Some(CommitFile { inode: found.ino(), size_bytes: found.len(), modified_ns })
     }
 
     /// The actions of a commit.
@@ -225,6 +244,7 @@ pub(super) fn data_file(add: &Value) -> Option<DataFile> {
         size: add.get("size").and_then(Value::as_u64).unwrap_or_default(),
         modified_ms: add.get("modificationTime").and_then(Value::as_i64).unwrap_or_default(),
         partition_values: partition_values.collect(),
+        stats: add.get("stats").and_then(Value::as_str).map(str::to_owned),
     })
 }
 

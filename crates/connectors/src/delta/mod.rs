@@ -14,6 +14,7 @@ mod log;
 mod merge;
 mod sink;
 mod source;
+mod stats;
 #[cfg(test)]
 mod tests;
 

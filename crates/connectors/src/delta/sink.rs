@@ -37,6 +37,7 @@ use serde_json::{Value, json};
 use super::DeltaOptions;
 use super::log::{DataFile, DeltaLog, Snapshot};
 use super::merge::{DataReader, last_of_each, touches, without};
+use super::stats::Collector;
 use crate::file::durable::{self, Created, io_error};
 use crate::file::listing::partition_values;
 use crate::file::options::{FileFormat, FileOptions};
@@ -398,7 +399,7 @@ struct DataWriter {
     splitter: Splitter,
     options: FileOptions,
     target_rows_check_bytes: u64,
-    open: BTreeMap<String, PartWriter>,
+    open: BTreeMap<String, (PartWriter, Collector)>,
     next_file: usize,
     adds: Vec<Value>,
     paths: Vec<PathBuf>,
@@ -424,10 +425,11 @@ impl DataWriter {
         for (folder, rows) in self.splitter.split(rows)? {
             if !self.open.contains_key(&folder) {
                 let part = self.create(&folder)?;
-                self.open.insert(folder.clone(), part);
+                self.open.insert(folder.clone(), (part, Collector::new(SchemaRef::clone(self.splitter.file_schema()))));
             }
-            let Some(part) = self.open.get_mut(&folder) else { continue };
+            let Some((part, stats)) = self.open.get_mut(&folder) else { continue };
             part.write(&rows)?;
+            stats.add(&rows);
             if part.size_bytes() >= self.target_rows_check_bytes {
                 self.close(&folder)?;
             }
@@ -445,8 +447,7 @@ impl DataWriter {
     }
 
     fn close(&mut self, folder: &str) -> Result<()> {
-        let Some(part) = self.open.remove(folder) else { return Ok(()) };
-        let rows = part.rows();
+        let Some((part, stats)) = self.open.remove(folder) else { return Ok(()) };
         let part = part.finish()?;
         let modified = std::fs::metadata(&part.path).and_then(|metadata| metadata.modified());
         let modified = modified.map_err(|error| io_error("look at", &part.path, error))?;
@@ -458,7 +459,7 @@ impl DataWriter {
             "size": part.size_bytes,
             "modificationTime": i64::try_from(modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX),
             "dataChange": true,
-            "stats": format!("{{\"numRecords\":{rows}}}"),
+            "stats": stats.finish(),
         }}));
         Ok(())
     }

@@ -188,3 +188,83 @@ fn a_stream_reads_the_snapshot_and_then_commits() {
     let mut source = latest.source(all_columns(latest.as_ref(), folder.path())).expect("a source");
     assert_eq!(source.initial_offset().expect("initial"), at);
 }
+
+/// Appends a batch of rows to the table in a folder.
+fn append(sink: &mut dyn highwater_engine::sink::Sink, batch: u64, ids: std::ops::Range<i64>, name: &str) {
+    let values: Vec<(i64, &str)> = ids.map(|id| (id, name)).collect();
+    put(sink, batch, &[rows(&values)]);
+}
+
+#[test]
+fn a_provider_follows_commits_without_reading_the_log_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = path_of(&folder);
+    let log = super::log::DeltaLog::new(std::path::Path::new(&path));
+    let written = table(&definition("delta", Some(id_name()), &[("path", &path)]));
+    let mut sink = written.sink(request("q", id_name(), OutputMode::Append, &[])).expect("a sink");
+    append(sink.as_mut(), 0, 0..10, "a");
+    let mut known = super::batch::Version::read(&log).expect("a version");
+    let mut check = |reads: usize| {
+        known.advance(&log).expect("the newest version");
+        assert_eq!(known.reads, reads);
+        let mut files: Vec<String> =
+            log.snapshot(None).expect("read").expect("a table").files.into_iter().map(|file| file.path).collect();
+        files.sort();
+        assert_eq!(known.paths(), files);
+    };
+    check(1);
+    append(sink.as_mut(), 1, 10..20, "a");
+    append(sink.as_mut(), 2, 20..30, "b");
+    check(1);
+    // Files that go as well as those that come.
+    let mut update = written.sink(request("u", id_name(), OutputMode::Update, &["id"])).expect("a sink");
+    put(update.as_mut(), 0, &[rows(&[(5, "changed"), (25, "changed")])]);
+    check(1);
+    // What is more than files is read from the log.
+    let actions = [serde_json::json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}})];
+    log.commit(4, &actions).expect("committed");
+    check(2);
+    // A table that was made anew has commits of the same numbers.
+    drop((sink, update));
+    fs::remove_dir_all(&path).expect("removed");
+    let mut sink = written.sink(request("q", id_name(), OutputMode::Append, &[])).expect("a sink");
+    for batch in 0..5 {
+        append(sink.as_mut(), batch, 0..3, "new");
+    }
+    check(3);
+    check(3);
+}
+
+#[test]
+fn files_that_a_filter_excludes_are_not_opened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (partitions, filters) in [
+        (vec![], ["id = 15", "id IN (13, 14) AND name > 'a'", "name = 'b'", "id BETWEEN 10 AND 12"]),
+        (vec!["name".to_owned()], ["name = 'b'", "name IN ('b', 'x')", "id = 15", "name > 'a' AND name < 'c'"]),
+    ] {
+        let path = format!("{}{}", path_of(&folder), partitions.len());
+        let mut definition = definition("delta", Some(id_name()), &[("path", &path)]);
+        definition.partition_columns = partitions;
+        let written = table(&definition);
+        let mut sink = written.sink(request("q", id_name(), OutputMode::Append, &[])).expect("a sink");
+        for (batch, name) in (0..).zip(["a", "b", "c"]) {
+            let from = i64::try_from(batch).expect("a number") * 10;
+            append(sink.as_mut(), batch, from..from + 10, name);
+        }
+        let count = |filter: &str| select(written.as_ref(), &format!("SELECT id FROM t WHERE {filter} ORDER BY id"));
+        let expected: Vec<Vec<String>> = filters.iter().map(|filter| count(filter)).collect();
+        assert!(expected.iter().all(|rows| !rows.is_empty()), "{expected:?}");
+        let many: Vec<String> = (10..20).chain(100..200).map(|id| id.to_string()).collect();
+        let many = format!("id IN ({})", many.join(", "));
+        // Whoever opened one of the other files would find nothing there.
+        let log = super::log::DeltaLog::new(std::path::Path::new(&path));
+        let files = log.snapshot(None).expect("read").expect("a table").files;
+        for file in files.iter().filter(|file| !file.stats.as_deref().unwrap_or_default().contains("\"id\":10")) {
+            fs::remove_file(std::path::Path::new(&path).join(&file.path)).expect("removed");
+        }
+        for (filter, expected) in filters.iter().zip(&expected) {
+            assert_eq!(&count(filter), expected, "{filter}");
+        }
+        assert_eq!(count(&many).len(), 10);
+    }
+}

@@ -217,8 +217,10 @@ impl FileTable {
     fn parquet_provider(&self) -> Result<Arc<dyn TableProvider>> {
         let (options, schema) = (Arc::clone(&self.options), SchemaRef::clone(&self.schema));
         let partitions = self.partition_columns.clone();
-        let list =
-            move || listing::list(&options)?.into_iter().map(|file| table_file(file, &schema, &partitions)).collect();
+        let list = move || {
+            let files = listing::list(&options)?.into_iter().map(|file| table_file(file, &schema, &partitions));
+            files.collect::<Result<_>>().map(Arc::new)
+        };
         let schema = SchemaRef::clone(&self.schema);
         Ok(Arc::new(ParquetTable::new(&self.name, schema, &self.partition_columns, list)?))
     }
@@ -232,5 +234,5 @@ fn table_file(file: InputFile, schema: &Schema, partitions: &[String]) -> Result
             partition_scalar(value.as_deref(), schema.field_with_name(column)?.data_type())
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(TableFile { path: file.path, size: file.size, partition_values: values })
+    Ok(TableFile { path: file.path, size: file.size, partition_values: values, bounds: None })
 }

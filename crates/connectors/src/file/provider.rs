@@ -7,16 +7,17 @@
 //!
 //! Both look at their files when a query is planned, so that a table registered once is never stale.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DataFusionError;
-use datafusion::common::{DFSchema, Result as PlanResult, ScalarValue};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as PlanResult, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -25,6 +26,8 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -163,9 +166,27 @@ pub(crate) struct TableFile {
     pub(crate) size: u64,
     /// One value for each partition column, in their order.
     pub(crate) partition_values: Vec<ScalarValue>,
+    /// What is known of its rows without opening it.
+    pub(crate) bounds: Option<Arc<Bounds>>,
 }
 
-type ListFiles = dyn Fn() -> Result<Vec<TableFile>> + Send + Sync;
+/// What the rows of a file lie between.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Bounds {
+    pub(crate) rows: Option<u64>,
+    /// By name.
+    pub(crate) columns: HashMap<String, ColumnBounds>,
+}
+
+/// What the values of a column lie between; none where it is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ColumnBounds {
+    pub(crate) least: Option<ScalarValue>,
+    pub(crate) greatest: Option<ScalarValue>,
+    pub(crate) nulls: Option<u64>,
+}
+
+type ListFiles = dyn Fn() -> Result<Arc<Vec<TableFile>>> + Send + Sync;
 
 /// A table of Parquet files.
 pub(crate) struct ParquetTable {
@@ -184,7 +205,7 @@ impl ParquetTable {
         name: impl Into<String>,
         schema: SchemaRef,
         partition_columns: &[String],
-        list: impl Fn() -> Result<Vec<TableFile>> + Send + Sync + 'static,
+        list: impl Fn() -> Result<Arc<Vec<TableFile>>> + Send + Sync + 'static,
     ) -> Result<Self> {
         let partition =
             partition_columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<usize>, _>>()?;
@@ -227,12 +248,16 @@ impl TableProvider for ParquetTable {
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         let files = (self.list)().map_err(external)?;
-        let files = files.into_iter().map(partitioned_file).collect::<PlanResult<Vec<_>>>()?;
         let mut source = ParquetSource::new(self.table_schema.clone());
+        let mut keep = vec![true; files.len()];
         if let Some(filter) = conjunction(filters.iter().cloned()) {
             let columns = DFSchema::try_from(Arc::clone(self.table_schema.table_schema()))?;
-            source = source.with_predicate(state.create_physical_expr(with_ranges(filter)?, &columns)?);
+            let predicate = state.create_physical_expr(with_ranges(filter)?, &columns)?;
+            keep = self.may_match(&files, &predicate)?;
+            source = source.with_predicate(predicate);
         }
+        let wanted = files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone());
+        let files = wanted.map(partitioned_file).collect::<PlanResult<Vec<_>>>()?;
         let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let positions = wanted.iter().filter_map(|column| self.order.iter().position(|at| at == column)).collect();
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
@@ -242,6 +267,66 @@ impl TableProvider for ParquetTable {
             .with_limit(limit.filter(|_| filters.is_empty()))
             .build();
         Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+impl ParquetTable {
+    /// Which files may have rows that a filter lets through, as far as it is known without opening them.
+    fn may_match(&self, files: &[TableFile], predicate: &Arc<dyn PhysicalExpr>) -> PlanResult<Vec<bool>> {
+        let schema = self.table_schema.table_schema();
+        let pruning = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema));
+        let Some(pruning) = pruning.build(Arc::clone(predicate)) else { return Ok(vec![true; files.len()]) };
+        let partitions = self.table_schema.table_partition_cols();
+        pruning.prune(&FileStatistics { files, schema, partitions })
+    }
+}
+
+/// What is known of files, as DataFusion asks for it.
+struct FileStatistics<'a> {
+    files: &'a [TableFile],
+    schema: &'a Schema,
+    partitions: &'a Fields,
+}
+
+impl FileStatistics<'_> {
+    /// A value of each file; null where it is not known.
+    fn values(&self, column: &Column, of_bounds: impl Fn(&ColumnBounds) -> Option<&ScalarValue>) -> Option<ArrayRef> {
+        let data_type = self.schema.field_with_name(column.name()).ok()?.data_type();
+        let unknown = ScalarValue::try_from(data_type).ok()?;
+        let partition = self.partitions.iter().position(|field| field.name() == column.name());
+        let value = |file: &TableFile| match partition {
+            Some(at) => file.partition_values.get(at).cloned(),
+            None => file.bounds.as_ref()?.columns.get(column.name()).and_then(&of_bounds).cloned(),
+        };
+        ScalarValue::iter_to_array(self.files.iter().map(|file| value(file).unwrap_or_else(|| unknown.clone()))).ok()
+    }
+}
+
+impl PruningStatistics for FileStatistics<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |bounds| bounds.least.as_ref())
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |bounds| bounds.greatest.as_ref())
+    }
+
+    fn num_containers(&self) -> usize {
+        self.files.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let nulls = |file: &TableFile| file.bounds.as_ref()?.columns.get(column.name())?.nulls;
+        Some(Arc::new(self.files.iter().map(nulls).collect::<UInt64Array>()))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let rows = |file: &TableFile| file.bounds.as_ref()?.rows;
+        Some(Arc::new(self.files.iter().map(rows).collect::<UInt64Array>()))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
     }
 }
 

@@ -24,6 +24,10 @@ use super::log::{FileEntry, SourceLog};
 use super::options::{CleanSource, FileOptions};
 use super::read::{self, ReadPlan};
 
+/// How many files, and bytes of them, one batch reads again if the table sets no limit.
+const AGAIN_FILES: usize = 1000;
+const AGAIN_BYTES: u64 = 256 << 20;
+
 /// A folder of files as a stream.
 pub(crate) struct FileSource {
     plan: ReadPlan,
@@ -145,6 +149,26 @@ impl Source for FileSource {
             None => Ok(start.clone()),
             Some(files) => Ok(offset(self.record(files)?)),
         }
+    }
+
+    /// Groups that were planned are read again several at a time, where they are small.
+    fn plan_again(&mut self, start: &Offset, until: &Offset, _: u64) -> Result<Offset> {
+        let (start, until) = (log_offset(start)?, log_offset(until)?);
+        let max_files = self.options.max_files_per_trigger.unwrap_or(AGAIN_FILES);
+        let max_bytes = self.options.max_bytes_per_trigger.unwrap_or(AGAIN_BYTES);
+        let (mut end, mut files, mut bytes) = (start, 0, 0u64);
+        for group in self.log.range(start, until)?.chunk_by(|a, b| a.batch_id == b.batch_id) {
+            let size = group.iter().map(|entry| entry.size).sum();
+            if end > start && (files + group.len() > max_files || bytes.saturating_add(size) > max_bytes) {
+                return Ok(offset(end));
+            }
+            (end, files, bytes) = (group[0].batch_id, files + group.len(), bytes.saturating_add(size));
+        }
+        Ok(offset(until))
+    }
+
+    fn amount(&mut self, range: &OffsetRange) -> Result<Option<u64>> {
+        Ok(u64::try_from(log_offset(&range.end)? - log_offset(&range.start)?).ok())
     }
 
     fn read(&mut self, range: &OffsetRange) -> Result<Vec<Box<dyn PartitionReader>>> {

@@ -43,6 +43,8 @@ struct Rows {
     columns: RecordColumns,
     report: ReadReport,
     dead_letters: Vec<DeadLetter>,
+    /// How many rows make a batch full.
+    batch_rows: usize,
 }
 
 /// Why reading stopped.
@@ -72,6 +74,7 @@ impl KafkaPartitionReader {
             columns: RecordColumns::new(layout, partition.clone()),
             report: ReadReport::default(),
             dead_letters: Vec::new(),
+            batch_rows: BATCH_ROWS,
         };
         Self { name: partition.to_string(), fetcher, fail_on_data_loss, rows }
     }
@@ -86,6 +89,12 @@ impl KafkaPartitionReader {
     ) -> Result<Self> {
         let fetcher = PartitionFetcher::following(client, partition, start);
         Ok(Self::new(fetcher, decoding.layout().clone(), decoding.decoder()?, fail_on_data_loss))
+    }
+
+    /// The same, in batches of no more than so many rows.
+    pub fn with_batches_of(mut self, rows: usize) -> Self {
+        self.rows.batch_rows = rows.min(BATCH_ROWS);
+        self
     }
 
     /// Goes on behind records that are gone, or gives the error back where that is not allowed.
@@ -190,7 +199,7 @@ impl Rows {
             self.report.dropped += 1;
         }
         let dead_rows = self.dead_letters.len();
-        let full = self.columns.rows() + dead_rows >= BATCH_ROWS || self.columns.size_bytes() >= BATCH_BYTES;
+        let full = self.columns.rows() + dead_rows >= self.batch_rows || self.columns.size_bytes() >= BATCH_BYTES;
         Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 

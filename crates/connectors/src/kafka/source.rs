@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::source::{Backlog, Offset, OffsetRange, PartitionReader, Source, TailReader};
+use highwater_engine::source::{Backlog, Offset, OffsetRange, PartitionReader, Source, TailReader, Unread};
 
 use super::client::cluster::{Client, Position, TopicPartition};
 use super::client::error::LOST_HELP;
@@ -43,13 +43,6 @@ impl KafkaSource {
         Ok(self.client.positions(partitions, Position::Latest)?)
     }
 
-    /// `from` with the partitions that are new since, and where the topics end now.
-    fn up_to_latest(&self, from: &Offset) -> Result<(PartitionOffsets, PartitionOffsets)> {
-        let latest = self.latest()?;
-        let from = self.with_new_partitions(&from_offset(from, &self.options.object)?, &latest)?;
-        Ok((from, latest))
-    }
-
     /// Adds the partitions of `end` that are new: they are read from their first record on.
     fn with_new_partitions(&self, start: &PartitionOffsets, end: &PartitionOffsets) -> Result<PartitionOffsets> {
         let new: Vec<_> = end.keys().filter(|partition| !start.contains_key(partition)).cloned().collect();
@@ -72,6 +65,17 @@ impl KafkaSource {
         }
         tracing::warn!(table = self.options.object, "{what}; going on, as failOnDataLoss = false asks");
         Ok(())
+    }
+
+    /// In real time a batch begins with its first record: what would hold it back cannot be heeded.
+    fn refuse_minimum(&self) -> Result<()> {
+        let Some(min) = self.options.min_offsets_per_trigger else { return Ok(()) };
+        let message = format!(
+            "{}: option 'minOffsetsPerTrigger' is {min}, and the trigger real-time holds no batch back",
+            self.options.object
+        );
+        Err(EngineError::config(message)
+            .help("take the option out, or use a trigger of micro-batches: --trigger '1 second'"))
     }
 
     /// Whether too little waits for a batch, and not for too long yet. The first batch is never held back, as in Spark.
@@ -124,6 +128,27 @@ impl Source for KafkaSource {
         }))
     }
 
+    fn plan_again(&mut self, start: &Offset, until: &Offset, records: u64) -> Result<Offset> {
+        let (from, until) = (from_offset(start, &self.options.object)?, from_offset(until, &self.options.object)?);
+        let from = self.with_new_partitions(&from, &until)?;
+        let unread = from.iter().filter(|(partition, from)| until.get(*partition).is_some_and(|end| end > from));
+        let earliest = self.client.positions(unread.map(|(partition, _)| partition.clone()), Position::Earliest)?;
+        if let Some((partition, first)) = earliest.iter().find(|(partition, first)| from[*partition] < **first) {
+            let read = from[partition];
+            self.lost(&format!("partition {partition} begins at offset {first}, it is to be read from {read} on"))?;
+        }
+        let records = self.options.max_offsets_per_trigger.unwrap_or(records);
+        Ok(to_offset(&share_limit(&from, &until, records)))
+    }
+
+    fn amount(&mut self, range: &OffsetRange) -> Result<Option<u64>> {
+        let mut start = from_offset(&range.start, &self.options.object)?;
+        let end = from_offset(&range.end, &self.options.object)?;
+        // A partition that is new since was read from its first record on.
+        end.keys().for_each(|partition| _ = start.entry(partition.clone()).or_insert(0));
+        Ok(Some(records_between(&start, &end)))
+    }
+
     fn read(&mut self, range: &OffsetRange) -> Result<Vec<Box<dyn PartitionReader>>> {
         let start = from_offset(&range.start, &self.options.object)?;
         let end = from_offset(&range.end, &self.options.object)?;
@@ -132,17 +157,21 @@ impl Source for KafkaSource {
     }
 
     fn follow(&mut self, start: &Offset, known: &BTreeSet<String>) -> Result<Option<Vec<Box<dyn TailReader>>>> {
+        self.refuse_minimum()?;
         let latest = self.latest()?;
         let from = from_offset(start, &self.options.object)?;
         if let Some(what) = positions::losses(&from, &latest) {
             self.lost(&what)?;
         }
         let from = self.with_new_partitions(&from, &latest)?;
+        // So much at once that no batch gets more than it may have.
+        let share = self.follow_limit().map_or(u64::MAX, |max| max / from.len().max(1) as u64);
+        let share = usize::try_from(share.max(1)).unwrap_or(usize::MAX);
         let new = from.into_iter().filter(|(partition, _)| !known.contains(&partition.to_string()));
         let reader = |(partition, offset)| {
             let (client, fails) = (self.client.clone(), self.options.fail_on_data_loss);
             let reader = KafkaPartitionReader::following(client, partition, offset, &self.decoding, fails)?;
-            Ok(Box::new(reader) as Box<dyn TailReader>)
+            Ok(Box::new(reader.with_batches_of(share)) as Box<dyn TailReader>)
         };
         new.map(reader).collect::<Result<_>>().map(Some)
     }
@@ -158,15 +187,17 @@ impl Source for KafkaSource {
         Ok(to_offset(&at))
     }
 
-    fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {
-        let (from, latest) = self.up_to_latest(from)?;
-        let has_rows = |(partition, end): &(&_, &i64)| from.get(*partition).is_some_and(|from| from < *end);
-        Ok(latest.iter().filter(has_rows).map(|(partition, _)| partition.to_string()).collect())
+    fn follow_limit(&self) -> Option<u64> {
+        self.options.max_offsets_per_trigger
     }
 
-    fn backlog(&mut self, from: &Offset) -> Result<Option<Backlog>> {
-        let (from, latest) = self.up_to_latest(from)?;
-        Ok(Some(Backlog { records: records_between(&from, &latest), latest: to_offset(&latest) }))
+    fn unread(&mut self, from: &Offset) -> Result<Unread> {
+        let latest = self.latest()?;
+        let from = self.with_new_partitions(&from_offset(from, &self.options.object)?, &latest)?;
+        let has_rows = |(partition, end): &(&_, &i64)| from.get(*partition).is_some_and(|from| from < *end);
+        let partitions = latest.iter().filter(has_rows).map(|(partition, _)| partition.to_string()).collect();
+        let backlog = Backlog { records: records_between(&from, &latest), latest: to_offset(&latest) };
+        Ok(Unread { partitions, backlog: Some(backlog) })
     }
 }
 

@@ -105,10 +105,11 @@ fn each_codec_is_read_in_exact_ranges() {
             assert_eq!(rows(&batches), expected, "{codec} {from} to {to}");
             assert_eq!(report.records, expected.len() as u64);
         }
-        let backlog = source.backlog(&offset(json!({ &topic: {"0": 400} }))).unwrap().unwrap();
+        let mut unread = |from: i64| source.unread(&offset(json!({ &topic: {"0": from} }))).unwrap();
+        let backlog = unread(400).backlog.unwrap();
         assert_eq!((backlog.records, backlog.latest.0), (600, json!({ &topic: {"0": 1000} })));
-        assert_eq!(source.partitions_behind(&offset(json!({ &topic: {"0": 999} }))).unwrap(), [format!("{topic}-0")]);
-        assert!(source.partitions_behind(&offset(json!({ &topic: {"0": 1000} }))).unwrap().is_empty());
+        assert_eq!(unread(999).partitions, [format!("{topic}-0")]);
+        assert!(unread(1000).partitions.is_empty());
     }
 }
 
@@ -629,6 +630,73 @@ fn a_topic_is_followed_partition_by_partition() {
     let mut new = source.follow(&offset(json!({"followed": {"0": 11}})), &known).unwrap().unwrap();
     assert_eq!(new.len(), 1);
     assert_eq!(follow(&mut *new[0], 1), (vec![(0, "other".to_owned())], 1));
+}
+
+#[test]
+fn limits_of_a_topic_that_is_followed_are_heeded_or_refused() {
+    let broker = TestBroker::start();
+    broker.create_topic("bounded", 2);
+    let producer = producer(broker.address(), "none");
+    produce(&producer, "bounded", 0, (0..100).map(|i| i.to_string()));
+    let start = offset(json!({"bounded": {"0": 0, "1": 0}}));
+    let open = |option: (&str, &str)| {
+        let options = [("subscribe", "bounded"), ("startingOffsets", "earliest"), option];
+        source(broker.address(), None, &options).unwrap()
+    };
+    let mut limited = open(("maxOffsetsPerTrigger", "60"));
+    assert_eq!(limited.follow_limit(), Some(60));
+    let mut tails = limited.follow(&start, &BTreeSet::new()).unwrap().unwrap();
+    // Half of it at once, so that both partitions together give no more.
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < 100 {
+        sizes.extend(tails[0].next().unwrap().map(|next| next.rows.num_rows()));
+    }
+    assert!(sizes.iter().all(|size| *size <= 30), "{sizes:?}");
+    let error = open(("minOffsetsPerTrigger", "60")).follow(&start, &BTreeSet::new()).err().unwrap();
+    let expected =
+        "table t (USING kafka): option 'minOffsetsPerTrigger' is 60, and the trigger real-time holds no batch back";
+    assert_eq!(error.to_string(), expected);
+    assert!(error.next_step().unwrap().contains("--trigger '1 second'"), "{error:?}");
+}
+
+#[test]
+fn a_range_is_read_again_in_parts() {
+    let broker = TestBroker::start_embedded();
+    broker.create_topic("again", 2);
+    let producer = producer(broker.address(), "none");
+    produce(&producer, "again", 0, (0..100).map(|i| i.to_string()));
+    produce(&producer, "again", 1, (0..300).map(|i| i.to_string()));
+    let options = [("subscribe", "again"), ("startingOffsets", "earliest")];
+    let mut unlimited = source(broker.address(), None, &options).unwrap();
+    let options = [&options[..], &[("maxOffsetsPerTrigger", "40")]].concat();
+    let mut limited = source(broker.address(), None, &options).unwrap();
+    // The second partition was not there yet when the query began.
+    let (start, until) = (offset(json!({"again": {"0": 0}})), offset(json!({"again": {"0": 50, "1": 150}})));
+    assert_eq!(limited.plan_again(&start, &until, 1000).unwrap().0, json!({"again": {"0": 10, "1": 30}}));
+    assert_eq!(unlimited.plan_again(&start, &until, 1000).unwrap(), until);
+    let mut at = start.clone();
+    let mut parts = 0;
+    while at != until {
+        let end = unlimited.plan_again(&at, &until, 80).unwrap();
+        let records = read(&mut *unlimited, &at, &end).unwrap().1.records;
+        assert!((1..=80).contains(&records), "{records}");
+        let left = OffsetRange { start: end.clone(), end: until.clone() };
+        parts += 1;
+        assert_eq!(unlimited.amount(&left).unwrap(), Some(200 - 80 * parts.min(2) - 40 * (parts / 3)));
+        at = end;
+    }
+    assert_eq!(parts, 3);
+    // What is gone cannot be read again, and that is known before anything is.
+    broker.create_topic_with("short", 1, &[("segment.bytes", "4096"), ("retention.bytes", "8192")]);
+    for round in 0..20 {
+        produce(&producer, "short", 0, (0..10).map(|i| format!("{round} {i} {}", "x".repeat(90))));
+    }
+    broker.enforce_retention();
+    let (start, until) = (offset(json!({"short": {"0": 0}})), offset(json!({"short": {"0": 200}})));
+    let mut short = source(broker.address(), None, &[("subscribe", "short")]).unwrap();
+    let error = short.plan_again(&start, &until, 80).unwrap_err().to_string();
+    let expected = "table t (USING kafka): partition short-0 begins at offset ";
+    assert!(error.starts_with(expected) && error.ends_with(", it is to be read from 0 on"), "{error}");
 }
 
 #[test]

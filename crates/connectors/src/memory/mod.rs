@@ -174,7 +174,7 @@ mod tests {
         let (found, end) = read(source.as_mut(), 0);
         assert_eq!(found, [("p1".to_owned(), 1), ("q".to_owned(), 2)]);
         store.add("t", "p1", rows(&[(4, "d")]));
-        assert_eq!(source.partitions_behind(&Offset(end.into())).unwrap(), ["p1"]);
+        assert_eq!(source.unread(&Offset(end.into())).unwrap().partitions, ["p1"]);
         assert_eq!(read(source.as_mut(), end), (vec![("p1".to_owned(), 1)], 3));
     }
 

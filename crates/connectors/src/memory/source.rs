@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use highwater_engine::error::{EngineError, Result};
-use highwater_engine::source::{Offset, OffsetRange, PartitionReader, ReadReport, Source};
+use highwater_engine::source::{Offset, OffsetRange, PartitionReader, ReadReport, Source, Unread};
 
 use super::store::{MemoryStore, Part};
 
@@ -85,14 +85,14 @@ impl Source for MemorySource {
         Ok(readers.into_iter().map(MemoryReader::boxed).collect())
     }
 
-    fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {
+    fn unread(&mut self, from: &Offset) -> Result<Unread> {
         let mut names: Vec<String> = Vec::new();
         for part in self.parts()?.into_iter().skip(position(from)) {
             if !names.contains(&part.partition) {
                 names.push(part.partition);
             }
         }
-        Ok(names)
+        Ok(Unread { partitions: names, backlog: None })
     }
 }
 

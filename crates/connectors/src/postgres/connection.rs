@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use super::PostgresOptions;
 use super::columns::ServerColumn;
+use super::tls::{self, MODES, TlsMode, TlsSettings};
 
 /// After so long without a word a machine is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -112,8 +113,9 @@ impl Database {
                 return Ok(client);
             }
         }
-        let config = self.config()?;
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| self.failed(&error))?;
+        let (config, tls) = self.config()?;
+        let tls = tls.connector(&self.object)?;
+        let (client, connection) = config.connect(tls).await.map_err(|error| self.failed(&error))?;
         let object = self.object.clone();
         // It ends with its client; an error of it reaches whoever waits for an answer, and nobody else needs it.
         runtime()?.spawn(async move {
@@ -136,23 +138,29 @@ impl Database {
         }
     }
 
-    fn config(&self) -> Result<Config> {
+    fn config(&self) -> Result<(Config, TlsSettings)> {
         let options = &self.options;
         let url = options.url.strip_prefix("jdbc:").unwrap_or(&options.url);
+        let (url, in_url) = without_tls(url);
         let expected = "expected postgresql://host:5432/database";
         let wrong = |what: &str| EngineError::config(format!("{}: option 'url' {what}, {expected}", self.object));
         if !url.starts_with("postgresql://") && !url.starts_with("postgres://") {
             return Err(wrong("does not begin with postgresql://"));
         }
         // The text is not repeated: it may hold a password.
-        let mut config = Config::from_str(url).map_err(|error| wrong("cannot be read").caused_by(error))?;
+        let mut config = Config::from_str(&url).map_err(|error| wrong("cannot be read").caused_by(error))?;
         if config.get_password().is_some() || config.get_user().is_some() {
             return Err(wrong("holds a user or a password").help(
                 "use the options 'user' and 'password': OPTIONS ('user' = 'app', 'password' = '${env:PG_PASSWORD}')",
             ));
         }
-        self.check_tls(&config, url)?;
-        config.ssl_mode(SslMode::Disable).application_name("highwater").connect_timeout(options.connect_timeout);
+        let tls = self.tls(&config, in_url)?;
+        config.ssl_mode(match tls.mode {
+            TlsMode::Disable => SslMode::Disable,
+            mode if mode.is_required() => SslMode::Require,
+            _ => SslMode::Prefer,
+        });
+        config.application_name("highwater").connect_timeout(options.connect_timeout);
         config.keepalives_idle(KEEPALIVE).tcp_user_timeout(SILENCE);
         let timeout_ms = options.query_timeout.map_or(0, |timeout| timeout.as_millis());
         config.options(format!("-c default_transaction_read_only=on -c statement_timeout={timeout_ms}"));
@@ -162,38 +170,38 @@ impl Database {
         if let Some(password) = &options.password {
             config.password(password);
         }
-        Ok(config)
+        Ok((config, tls))
     }
 
-    /// Refuses what would need TLS, and plain connections to elsewhere that nobody has asked for.
-    fn check_tls(&self, config: &Config, url: &str) -> Result<()> {
-        let tunnel = "use a tunnel (ssh -L 5432:localhost:5432 host), or sslmode=disable where the network is safe";
-        if config.get_ssl_mode() == SslMode::Require {
-            let message = format!("{}: option 'url' asks for TLS, which is not built in", self.object);
-            return Err(EngineError::config(message).help(tunnel));
-        }
-        let is_here = |host: &Host| match host {
-            Host::Tcp(name) => {
-                name.eq_ignore_ascii_case("localhost")
-                    || name
-                        .trim_matches(['[', ']'])
-                        .parse::<std::net::IpAddr>()
-                        .is_ok_and(|address| address.is_loopback())
+    /// What options and url say of TLS; what neither says is no TLS to this machine, and all of it to another.
+    fn tls(&self, config: &Config, in_url: TlsWords) -> Result<TlsSettings> {
+        let object = &self.object;
+        let of_options = TlsWords { mode: self.options.ssl_mode.clone(), root: self.options.ssl_root_cert.clone() };
+        let either = |key: &str, option: Option<String>, in_url: Option<String>| match (option, in_url) {
+            (Some(option), Some(in_url)) if option != in_url => {
+                Err(EngineError::config(format!("{object}: option '{key}' is '{option}', and the url says '{in_url}'"))
+                    .help("say it in one of them"))
             }
-            Host::Unix(_) => true,
+            (option, in_url) => Ok(option.or(in_url)),
         };
-        if url.contains("sslmode=disable") || config.get_hosts().iter().all(is_here) {
-            return Ok(());
-        }
-        Err(EngineError::config(format!(
-            "{}: option 'url' names another machine, and the connection would not be encrypted",
-            self.object
-        ))
-        .help(tunnel))
+        let root_cert = either("sslrootcert", of_options.root, in_url.root)?;
+        let mode = match either("sslmode", of_options.mode, in_url.mode)? {
+            Some(word) => {
+                let known = MODES.iter().find(|(name, _)| *name == word).map(|(_, mode)| *mode);
+                known.ok_or_else(|| {
+                    let names: Vec<&str> = MODES.iter().map(|(name, _)| *name).collect();
+                    EngineError::config(format!("{object}: option 'sslmode' is '{word}'"))
+                        .help(format!("expected one of {}", names.join(", ")))
+                })?
+            }
+            None if root_cert.is_none() && config.get_hosts().iter().all(is_here) => TlsMode::Disable,
+            None => TlsMode::VerifyFull,
+        };
+        Ok(TlsSettings { mode, root_cert })
     }
 
     fn place(&self) -> String {
-        let config = self.config().ok();
+        let config = self.config().ok().map(|(config, _)| config);
         let host = config.as_ref().and_then(|config| match config.get_hosts().first()? {
             Host::Tcp(name) => Some(name.clone()),
             Host::Unix(path) => Some(path.display().to_string()),
@@ -212,6 +220,9 @@ impl Database {
             if cause.contains("password missing") {
                 let message = format!("{object}: PostgreSQL at {place} asks user '{user}' for a password");
                 return EngineError::config(message).help("add 'password' = '${env:NAME}' to the table's options");
+            }
+            if let Some((what, help)) = tls::refusal(error) {
+                return EngineError::config(format!("{object}: PostgreSQL at {place} {what}")).help(help);
             }
             let message = format!("{object}: PostgreSQL at {place} does not answer: {cause}");
             return EngineError::unavailable(message)
@@ -238,5 +249,39 @@ impl Database {
         } else {
             EngineError::data(format!("{object}: PostgreSQL cannot give the rows of {}: {said}", self.options.relation))
         }
+    }
+}
+
+/// The words about TLS in a place.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TlsWords {
+    mode: Option<String>,
+    root: Option<String>,
+}
+
+/// The url without what it says of TLS, half of which the client does not know.
+fn without_tls(url: &str) -> (String, TlsWords) {
+    let Some((place, query)) = url.split_once('?') else { return (url.to_owned(), TlsWords::default()) };
+    let mut words = TlsWords::default();
+    let mut others = Vec::new();
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some(("sslmode", mode)) => words.mode = Some(mode.to_owned()),
+            Some(("sslrootcert", path)) => words.root = Some(crate::file::listing::unescape(path)),
+            _ => others.push(pair),
+        }
+    }
+    let separator = if others.is_empty() { "" } else { "?" };
+    (format!("{place}{separator}{}", others.join("&")), words)
+}
+
+/// Whether a host is this machine.
+fn is_here(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            name.eq_ignore_ascii_case("localhost")
+                || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Host::Unix(_) => true,
     }
 }

@@ -11,9 +11,9 @@
 //! | `dbtable` | a table, `schema.table`, or `(SELECT ...) AS name` |
 //! | `query` | instead of `dbtable`: a query |
 //! | `connectTimeout`, `queryTimeout` | seconds: 10 to connect; a query may take any time unless it is told |
+//! | `sslmode`, `sslrootcert` | how connections are encrypted, and whose certificate is taken: `tls.rs` |
 //!
-//! Connections are not encrypted: TLS is not built in. To this machine that is how they are made; to another one only
-//! where the url says `sslmode=disable`. Sessions are read-only. Streams over PostgreSQL and writing to it are refused.
+//! Sessions are read-only. Streams over PostgreSQL and writing to it are refused.
 
 mod columns;
 mod connection;
@@ -23,6 +23,9 @@ mod read;
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
+#[cfg(test)]
+mod tls_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +54,9 @@ struct PostgresOptions {
     password: Option<String>,
     /// What stands behind `FROM`.
     relation: String,
+    /// As the options have them; the url may have them too.
+    ssl_mode: Option<String>,
+    ssl_root_cert: Option<String>,
     connect_timeout: Duration,
     query_timeout: Option<Duration>,
 }
@@ -76,6 +82,8 @@ impl Connector for PostgresConnector {
             user: reader.text("user").map(str::to_owned),
             password: reader.text("password").map(str::to_owned),
             relation: relation(&object, &definition.name, &mut reader)?,
+            ssl_mode: reader.text("sslmode").map(str::to_owned),
+            ssl_root_cert: reader.text("sslrootcert").map(str::to_owned),
             connect_timeout: Duration::from_secs(reader.parsed("connectTimeout", "whole seconds")?.unwrap_or(10)),
             query_timeout: reader.parsed("queryTimeout", "whole seconds")?.map(Duration::from_secs),
         };

@@ -24,6 +24,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server; none where PostgreSQL is not installed, and then it says so.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that encrypts, with a certificate and its key in PEM, and lets nobody in who does not.
+    #[allow(dead_code, reason = "the tests of the binary take this file too, and leave TLS to those here")]
+    pub(crate) fn start_with_tls(certificate: &str, key: &str) -> Option<Self> {
+        Self::start_with(Some((certificate, key)))
+    }
+
+    fn start_with(tls: Option<(&str, &str)>) -> Option<Self> {
         let Some(programs) = programs() else {
             #[expect(clippy::print_stderr, reason = "a test that did not run says why")]
             {
@@ -43,6 +53,9 @@ impl Server {
         init.arg("--pwfile").arg(&password).arg("--pgdata").arg(folder.path().join("data"));
         let made = init.output().expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        if let Some((certificate, key)) = tls {
+            turn_tls_on(&folder.path().join("data"), certificate, key);
+        }
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let child = run(&programs, folder.path(), port);
         Some(Self { programs, folder, port, child })
@@ -84,6 +97,19 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Has the server encrypt, and demand it.
+fn turn_tls_on(data: &Path, certificate: &str, key: &str) {
+    for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+        std::fs::write(data.join(name), text).expect("written");
+        give(&data.join(name));
+    }
+    let logins = std::fs::read_to_string(data.join("pg_hba.conf")).expect("its logins");
+    std::fs::write(data.join("pg_hba.conf"), logins.replace("\nhost ", "\nhostssl ")).expect("written");
+    let mut settings =
+        std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).expect("its settings");
+    writeln!(settings, "ssl = on").expect("written");
 }
 
 fn run(programs: &Path, folder: &Path, port: u16) -> Child {

@@ -112,6 +112,8 @@ fn database(server: &Server, table: &str) -> Arc<super::connection::Database> {
         user: Some(USER.to_owned()),
         password: Some(PASSWORD.to_owned()),
         relation: super::quoted_path(table),
+        ssl_mode: None,
+        ssl_root_cert: None,
         connect_timeout: std::time::Duration::from_secs(10),
         query_timeout: None,
     };
@@ -253,16 +255,13 @@ fn addresses_that_are_not_taken() {
         "table t (USING postgres): option 'url' holds a user or a password, expected postgresql://host:5432/database; use the \
          options 'user' and 'password': OPTIONS ('user' = 'app', 'password' = '${env:PG_PASSWORD}')",
     );
-    let tunnel = "use a tunnel (ssh -L 5432:localhost:5432 host), or sslmode=disable where the network is safe";
     check(
-        &[("url", "jdbc:postgresql://db.example.com/shop")],
-        &format!(
-            "table t (USING postgres): option 'url' names another machine, and the connection would not be encrypted; {tunnel}"
-        ),
+        &[("url", "postgresql://localhost/shop?sslmode=allow")],
+        "table t (USING postgres): option 'sslmode' is 'allow'; expected one of disable, prefer, require, verify-ca, verify-full",
     );
     check(
-        &[("url", "postgresql://localhost/shop?sslmode=require")],
-        &format!("table t (USING postgres): option 'url' asks for TLS, which is not built in; {tunnel}"),
+        &[("url", "postgresql://localhost/shop?sslmode=require"), ("sslmode", "disable")],
+        "table t (USING postgres): option 'sslmode' is 'disable', and the url says 'require'; say it in one of them",
     );
     check(
         &[("url", "postgresql://localhost/shop"), ("dbtable", "a"), ("query", "SELECT 1")],

@@ -7,7 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use highwater_engine::clock::Clock;
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::source::{
-    Backlog, Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceMetadata, SourceRequest,
+    Backlog, Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceMetadata, SourceRequest, Unread,
 };
 use serde_json::json;
 
@@ -115,10 +115,11 @@ impl Source for RateSource {
         Ok(readers(first, end, self.partitions, times, &self.projection, &self.schema))
     }
 
-    fn backlog(&mut self, from: &Offset) -> Result<Option<Backlog>> {
+    fn unread(&mut self, from: &Offset) -> Result<Unread> {
         let now = self.seconds_now();
         let behind = self.speed.first(now) - self.speed.first(seconds(from)?);
-        Ok(u64::try_from(behind).ok().map(|records| Backlog { latest: Offset(json!(now)), records }))
+        let backlog = u64::try_from(behind).ok().map(|records| Backlog { latest: Offset(json!(now)), records });
+        Ok(Unread { backlog, ..Unread::default() })
     }
 }
 
@@ -373,7 +374,7 @@ mod tests {
             parts.extend(rows(&mut again, Offset(json!(second)), Offset(json!(second + 1))));
         }
         assert_eq!(parts, whole);
-        assert_eq!(again.backlog(&start).expect("behind").map(|backlog| backlog.records), Some(55));
+        assert_eq!(again.unread(&start).expect("behind").backlog.map(|backlog| backlog.records), Some(55));
     }
 
     #[test]

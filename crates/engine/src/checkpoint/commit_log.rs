@@ -1,7 +1,7 @@
 //! The commit log: batch N is done, sink and state and all.
 //!
 //! ```text
-//!   commits/N:  v1 · {"batchId":N,"nextBatchWatermarkMs":..,"watermarks":{..}} · crc32c
+//!   commits/N:  v1 · {"batchId":N,"nextBatchWatermarkMs":..,"watermarks":{..},"rebuiltRows":..} · crc32c
 //! ```
 //!
 //! It is the last thing a batch writes. The sink's own token, not this log, says whether the rows are visible; this
@@ -23,6 +23,8 @@ pub struct CommitLogEntry {
     pub next_batch_watermark_ms: i64,
     /// The watermark tracker after the batch.
     pub watermarks: serde_json::Map<String, serde_json::Value>,
+    /// Rows that a rebuild of the state has read so far, if the batch was part of one.
+    pub rebuilt_rows: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -32,6 +34,8 @@ struct Body {
     next_batch_watermark_ms: i64,
     #[serde(default)]
     watermarks: serde_json::Map<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rebuilt_rows: Option<u64>,
 }
 
 impl LogEntry for CommitLogEntry {
@@ -42,6 +46,7 @@ impl LogEntry for CommitLogEntry {
             batch_id,
             next_batch_watermark_ms: self.next_batch_watermark_ms,
             watermarks: self.watermarks.clone(),
+            rebuilt_rows: self.rebuilt_rows,
         };
         Ok(vec![serde_json::to_string(&body)?])
     }
@@ -52,7 +57,8 @@ impl LogEntry for CommitLogEntry {
         if body.batch_id != batch_id {
             return Err(format!("it is the entry of batch {}, expected batch {batch_id}", body.batch_id));
         }
-        Ok(Self { next_batch_watermark_ms: body.next_batch_watermark_ms, watermarks: body.watermarks })
+        let Body { next_batch_watermark_ms, watermarks, rebuilt_rows, .. } = body;
+        Ok(Self { next_batch_watermark_ms, watermarks, rebuilt_rows })
     }
 }
 
@@ -66,6 +72,10 @@ mod tests {
         let lines = entry.to_lines(2).unwrap();
         assert_eq!(lines, [r#"{"batchId":2,"nextBatchWatermarkMs":7,"watermarks":{}}"#]);
         assert_eq!(CommitLogEntry::from_lines(2, &lines).unwrap(), entry);
+        let part = CommitLogEntry { rebuilt_rows: Some(9), ..entry };
+        let of_part = part.to_lines(3).unwrap();
+        assert_eq!(of_part, [r#"{"batchId":3,"nextBatchWatermarkMs":7,"watermarks":{},"rebuiltRows":9}"#]);
+        assert_eq!(CommitLogEntry::from_lines(3, &of_part).unwrap(), part);
         assert!(CommitLogEntry::from_lines(3, &lines).is_err());
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{CheckpointDir, text};
 use crate::error::{EngineError, Result};
 use crate::operator::layout::{History, Layout, Note};
+use crate::sink::BatchId;
 use crate::source::Offset;
 
 const FILE: &str = "metadata";
@@ -52,6 +53,9 @@ pub struct Metadata {
     /// All layouts that rows of the operators may be in.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) layouts: BTreeMap<String, History>,
+    /// A batch after which the state is no query's: a part of a rebuild that was given up, and another one has to begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) void_batch: Option<BatchId>,
     /// Whether the file says something else.
     #[serde(skip)]
     is_stale: bool,
@@ -106,6 +110,7 @@ impl Metadata {
             operators: identity.operators.clone(),
             first_offsets: None,
             layouts: histories_of(identity, &BTreeMap::new()),
+            void_batch: None,
             is_stale: false,
         };
         if !checkpoint.writable()?.create(FILE, &made.encode()?)? {
@@ -140,6 +145,13 @@ impl Metadata {
     /// Writes down where the first batch begins.
     pub fn record_first_offsets(&mut self, checkpoint: &CheckpointDir, offsets: &[Offset]) -> Result<()> {
         self.first_offsets = Some(offsets.to_vec());
+        checkpoint.writable()?.replace(FILE, &self.encode()?)?;
+        Ok(())
+    }
+
+    /// Writes down that the state after a batch is no query's.
+    pub(crate) fn record_void(&mut self, checkpoint: &CheckpointDir, batch: BatchId) -> Result<()> {
+        self.void_batch = Some(batch);
         checkpoint.writable()?.replace(FILE, &self.encode()?)?;
         Ok(())
     }

@@ -84,6 +84,14 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The batch it is about.
+    pub fn batch(self) -> BatchId {
+        let (Self::RunNew { batch } | Self::Replay { batch, .. } | Self::FinishCommit { batch }) = self;
+        batch
+    }
+}
+
 /// Why a start is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryError {

@@ -167,12 +167,29 @@ impl Place {
 /// Which part of the memory for state a set of changes may take beside it.
 pub(crate) const CHANGES_PART: usize = 16;
 
+/// What the end of a batch tells, of an operator whose rows may be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum AtEnd {
+    /// What the output mode asks for.
+    #[default]
+    Changes,
+    /// All rows there are, in output modes update and complete.
+    Everything,
+    /// Nothing: all of it is told at the end of a later batch.
+    Nothing,
+}
+
 /// One worker's share of a stateful operator.
 pub(crate) trait Operator: Send {
     /// Begins a batch of this processing time, the offset log's: forgets what is over by then.
     fn begin_batch(&mut self, time_us: i64) -> Result<()> {
         let _ = time_us;
         Ok(())
+    }
+
+    /// Says what the end of the batch that begins now is to tell; asked of operators that take back rows alone.
+    fn set_at_end(&mut self, at_end: AtEnd) {
+        let _ = at_end;
     }
 
     /// Takes rows of one input; what is final at once is emitted.
@@ -209,6 +226,8 @@ pub(crate) struct OperatorCounts {
     pub(crate) rows_removed: u64,
     /// Memory of the state rows, in bytes.
     pub(crate) memory_bytes: u64,
+    /// Keys of groups that were looked for in the store.
+    pub(crate) lookups: u64,
 }
 
 impl OperatorCounts {
@@ -219,6 +238,7 @@ impl OperatorCounts {
             rows_updated: self.rows_updated + other.rows_updated,
             rows_removed: self.rows_removed + other.rows_removed,
             memory_bytes: self.memory_bytes + other.memory_bytes,
+            lookups: self.lookups + other.lookups,
         }
     }
 }

@@ -15,12 +15,14 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
+use super::rebuild::Part;
 use crate::error::{EngineError, Result};
-use crate::operator::Operator;
 use crate::operator::changes::{Tells, for_deletes, unmarked};
 use crate::operator::keyed::{KeyedBatch, Keyer};
 use crate::operator::stateless::{EventTimes, Step, run_steps};
-use crate::plan::streaming::{StageOutput, StreamingPlan};
+use crate::operator::{AtEnd, Operator};
+use crate::plan::streaming::{OperatorStage, StageOutput, StreamingPlan};
+use crate::sink::OutputMode;
 use crate::source::{DeadLetter, PartitionReader, ReadReport};
 
 /// Batches that may wait between two tasks.
@@ -57,6 +59,8 @@ pub(crate) struct BatchSettings<'a> {
     pub(crate) workers: usize,
     /// Whether the sink shows rows before the batch is committed, so that operators should not hold them back.
     pub(crate) early: bool,
+    /// Which part of a rebuild it is, if it is one.
+    pub(crate) part: Option<Part>,
     /// The batch's processing time, as the offset log has it.
     pub(crate) time_us: i64,
     /// Set to give the batch up.
@@ -93,12 +97,13 @@ pub(crate) fn run_batch(
     watermarks: BatchWatermarks,
     sink: &mut dyn FnMut(ResultRows) -> Result<()>,
 ) -> Result<BatchOutcome> {
-    let BatchSettings { workers, early, time_us, abort } = settings;
+    let BatchSettings { workers, early, part, time_us, abort } = settings;
     let readers = if jobs.iter().any(|job| job.waits) { jobs.len() } else { workers.min(jobs.len()) };
     let run = Run {
         plan,
         workers,
         early,
+        part,
         time_us,
         watermarks,
         abort,
@@ -177,6 +182,7 @@ struct Run<'a> {
     plan: &'a StreamingPlan,
     workers: usize,
     early: bool,
+    part: Option<Part>,
     time_us: i64,
     watermarks: BatchWatermarks,
     abort: &'a AtomicBool,
@@ -231,6 +237,17 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What the end of the batch tells of an operator: in a rebuild those that take back rows tell what they have when all
+    /// input was read, and nothing before, unless another operator reads it.
+    fn at_end(&self, stage: &OperatorStage) -> AtEnd {
+        let takes_back = stage.spec.revises() && self.plan.output_mode != OutputMode::Append;
+        match self.part.filter(|_| takes_back && stage.spec.tells() != Tells::Changes) {
+            None => AtEnd::Changes,
+            Some(part) if part.has_others() => AtEnd::Nothing,
+            Some(_) => AtEnd::Everything,
+        }
+    }
+
     fn operator_task(
         &self,
         at: usize,
@@ -242,13 +259,18 @@ impl Run<'_> {
         let mut exit = Exit::new(self, exits, (&stage.steps, stage.spec.tells()), stage.output)?;
         // Watermarks are on sources, so that no step behind an operator sees event times.
         let mut seen = EventTimes::default();
+        let at_end = self.at_end(stage);
+        // What is told whole at the end is not told before.
+        let is_quiet = at_end != AtEnd::Changes;
         let mut emit = |batch| exit.send(batch, &mut seen);
+        let mut keep_back = |_: RecordBatch| Ok(());
+        operator.set_at_end(at_end);
         operator.begin_batch(self.time_us)?;
         for (input, batch) in inbox {
             if self.is_stopped() {
                 return Ok(());
             }
-            operator.process(input, &batch, &mut emit)?;
+            operator.process(input, &batch, if is_quiet { &mut keep_back } else { &mut emit })?;
             if self.early {
                 operator.emit_early(&batch, &mut emit)?;
             }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::execution::QuerySpec;
+use super::rebuild::{Part, Rebuild, RebuildStep};
 use super::state_reader::write_tables;
 use crate::checkpoint::metadata::histories_of;
 use crate::checkpoint::{CheckpointDir, IdentityChanges, Metadata, OffsetLogEntry, QueryIdentity, Step};
@@ -28,7 +29,8 @@ use crate::plan::streaming::{OperatorStage, StreamingPlan};
 use crate::sink::BatchId;
 use crate::source::Offset;
 
-/// The key of an entry's `conf` that says the batch builds all state anew; its value are the operators, as JSON.
+/// The key of an entry's `conf` that says the batch is part of a rebuild of all state; its value are the operators, as
+/// JSON.
 pub(super) const REBUILDS: &str = "rebuilds state of";
 
 /// The key of such an entry's `conf` that has the layouts of the operators' rows, as JSON.
@@ -81,11 +83,20 @@ pub(super) struct Comparison {
     pub(super) metadata: Metadata,
     pub(super) identity: QueryIdentity,
     pub(super) changes: IdentityChanges,
-    /// Whether the newest batch, done or under way, is one that builds all state anew.
-    pub(super) is_rebuild: bool,
+    /// The rebuild that the newest batch is part of, if it is not known to be whole.
+    under_way: Option<UnderWay>,
     /// Whether all state is to be built anew now.
-    pub(super) wants_rebuild: bool,
+    wants_rebuild: bool,
     policy: ChangePolicy,
+}
+
+/// A rebuild that was begun.
+struct UnderWay {
+    rebuild: Rebuild,
+    /// Whether nothing but the end of its last batch is missing.
+    is_last: bool,
+    /// Whether it makes the state of the query of now, and all of it so far.
+    is_ours: bool,
 }
 
 impl Comparison {
@@ -94,25 +105,40 @@ impl Comparison {
     pub(super) fn of(
         spec: &QuerySpec,
         mut metadata: Metadata,
-        last: Option<&OffsetLogEntry>,
+        last: Option<&(BatchId, OffsetLogEntry)>,
         last_commit: Option<BatchId>,
     ) -> Result<Self> {
         let identity = identity_of(spec)?;
-        let rebuilt = last.filter(|entry| entry.conf.contains_key(REBUILDS));
-        if let Some(entry) = rebuilt {
+        let void = metadata.void_batch;
+        if let Some((_, entry)) = last.filter(|(_, entry)| entry.conf.contains_key(REBUILDS)) {
             metadata.take_rebuilt(rebuilt_part(entry, REBUILDS)?, rebuilt_part(entry, REBUILT_LAYOUTS)?);
         }
         let changes = metadata.changes(&identity);
         let wants_rebuild = spec.change.rebuild && !spec.plan.operators.is_empty() && last_commit.is_some();
-        let is_rebuild = rebuilt.is_some();
-        Ok(Self { metadata, identity, changes, is_rebuild, wants_rebuild, policy: spec.change })
+        let mut under_way = None;
+        if let Some((batch, entry)) = last
+            && let Some(rebuild) = Rebuild::of(*batch, entry)?
+        {
+            let is_last = rebuild.part(entry) == Part::Last;
+            let is_void = void == Some(*batch);
+            let is_ours = changes.is_empty() && rebuild.is_of(&spec.plan) && !is_void;
+            let is_whole = is_last && Some(*batch) <= last_commit && !is_void;
+            under_way = Some(UnderWay { rebuild, is_last: is_last && !is_void, is_ours }).filter(|_| !is_whole);
+        }
+        Ok(Self { metadata, identity, changes, under_way, wants_rebuild, policy: spec.change })
     }
 
     /// Why the operators of now may not go on from the state there is.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        if self.policy.rebuild {
-            return None;
-        }
+        if self.is_rebuilt() { None } else { self.misfit() }
+    }
+
+    /// Whether the state there is will not be gone on from; what is under way is certain only with the next step.
+    pub(super) fn is_rebuilt(&self) -> bool {
+        self.policy.rebuild || self.under_way.is_some()
+    }
+
+    fn misfit(&self) -> Option<Refusal> {
         if let Some((id, why)) = self.changes.changed.first() {
             let message = format!("the state of operator '{id}' does not fit: {why}");
             let help = "run with --rebuild QUERY, which computes all its state anew from the input since its start, or \
@@ -127,31 +153,39 @@ impl Comparison {
         ))
     }
 
-    /// Whether the next step is a rebuild that a killed process was in.
-    pub(super) fn finishes_rebuild(&self, next: Step) -> bool {
-        self.is_rebuild && matches!(next, Step::Replay { .. })
-    }
-
-    /// Why the query has to be finished as it was first. A rebuild that is asked for reads what is done, and not the
-    /// batch that a killed process was in; one that was begun is written down with the layouts it was begun with.
-    pub(super) fn is_under_way(&self, next: Step) -> Option<Refusal> {
-        let replays_other = matches!(next, Step::Replay { .. }) && !self.is_rebuild;
-        if self.wants_rebuild && replays_other {
+    /// What a start that does `next` first does about rebuilds, or why it has to wait. A rebuild that was begun goes on, and
+    /// begins anew for a query that is another one by now; one that is asked for reads what is done, and not the batch that a
+    /// killed process was in.
+    pub(super) fn rebuild(&self, next: Step) -> Result<RebuildStep, Refusal> {
+        let replays = matches!(next, Step::Replay { .. });
+        if let Some(under_way) = self.under_way.as_ref().filter(|under_way| replays || !under_way.is_last) {
+            if self.identity.operators.is_empty() {
+                let message = "it keeps no state any more, while a rebuild of its state is under way".to_owned();
+                return Err(Refusal::new(message, START_OVER));
+            }
+            return Ok(if under_way.is_ours {
+                RebuildStep::GoOn(under_way.rebuild.clone())
+            } else {
+                RebuildStep::Begin { until: Some(under_way.rebuild.until.clone()), gives_up: replays }
+            });
+        }
+        if !self.wants_rebuild {
+            let misfit = if self.policy.rebuild { None } else { self.misfit() };
+            return misfit.map_or(Ok(RebuildStep::None), Err);
+        }
+        if replays {
             let message = "it cannot be rebuilt while a batch of it is under way".to_owned();
             let help = "start it once as it was before the change, with --trigger once, so that the batch is finished";
-            return Some(Refusal::new(message, help));
+            return Err(Refusal::new(message, help));
         }
-        let id = self.changes.evolved.keys().next().filter(|_| self.finishes_rebuild(next) && !self.policy.rebuild)?;
-        let message = format!("operator '{id}' was changed again while the rebuild of its state is under way");
-        let help = "start it once as it was when the rebuild was asked for, or run with --rebuild QUERY again";
-        Some(Refusal::new(message, help))
+        Ok(RebuildStep::Begin { until: None, gives_up: false })
     }
 
     /// What the query goes on with. `is_emptied` says that no state is kept.
-    pub(super) fn standing(self, is_emptied: bool) -> Standing {
+    pub(super) fn standing(self, is_emptied: bool, rebuild: RebuildStep) -> Standing {
         let kept = if is_emptied { BTreeMap::new() } else { self.changes.histories };
-        let Self { metadata, identity, wants_rebuild, .. } = self;
-        Standing { metadata, identity, kept, wants_rebuild }
+        let Self { metadata, identity, .. } = self;
+        Standing { metadata, identity, kept, rebuild }
     }
 }
 
@@ -169,7 +203,7 @@ pub(super) struct Standing {
     identity: QueryIdentity,
     /// The layouts of operators whose state is kept.
     kept: BTreeMap<String, History>,
-    wants_rebuild: bool,
+    rebuild: RebuildStep,
 }
 
 impl Standing {
@@ -178,9 +212,19 @@ impl Standing {
         &self.metadata.id
     }
 
-    /// Whether all state is to be built anew before anything else.
-    pub(super) fn wants_rebuild(&self) -> bool {
-        self.wants_rebuild
+    /// What is to be done about rebuilds before anything else; done once.
+    pub(super) fn take_rebuild(&mut self) -> RebuildStep {
+        std::mem::replace(&mut self.rebuild, RebuildStep::None)
+    }
+
+    /// Whether the batch under way is part of a rebuild that nobody wants any more.
+    pub(super) fn gives_up(&self) -> bool {
+        matches!(self.rebuild, RebuildStep::Begin { gives_up: true, .. })
+    }
+
+    /// Writes down that the state after the batch under way is no query's, if it is given up.
+    pub(super) fn give_up(&mut self, checkpoint: &CheckpointDir, batch: BatchId) -> Result<()> {
+        if self.gives_up() { self.metadata.record_void(checkpoint, batch) } else { Ok(()) }
     }
 
     /// The layouts that rows of an operator may be in.
@@ -204,10 +248,21 @@ impl Standing {
     /// Writes down what the state is of from now on: before the first row of it, or with the end of a rebuild.
     pub(super) fn record(&mut self, stages: &[OperatorStage], checkpoint: &CheckpointDir) -> Result<()> {
         self.metadata.record_operators(checkpoint, &self.identity, &self.kept)?;
-        if stages.is_empty() { Ok(()) } else { write_tables(stages, checkpoint) }
+        self.describe(stages, None, checkpoint)
     }
 
-    /// Says in an entry of the offset log that its batch builds all state anew.
+    /// Writes down what the tables of the state mean, from a batch on or as it was.
+    pub(super) fn describe(
+        &self,
+        stages: &[OperatorStage],
+        since: Option<BatchId>,
+        checkpoint: &CheckpointDir,
+    ) -> Result<()> {
+        let histories = histories_of(&self.identity, &self.kept);
+        if stages.is_empty() { Ok(()) } else { write_tables(stages, &histories, since, checkpoint) }
+    }
+
+    /// Says in an entry of the offset log that its batch is part of a rebuild of all state.
     pub(super) fn mark_rebuild(&self, entry: &mut OffsetLogEntry) -> Result<()> {
         let written = |error| EngineError::internal("operators as JSON").caused_by(error);
         let operators = serde_json::to_string(&self.identity.operators).map_err(written)?;

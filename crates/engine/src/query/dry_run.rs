@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use super::comparison::{Comparison, START_OVER, identity_of, other_sources};
 use super::execution::QuerySpec;
+use super::rebuild::RebuildStep;
 use super::view::Upkeep;
 use crate::checkpoint::inspect::numbers_of_logs;
-use crate::checkpoint::{Facts, IdentityChanges, Metadata, OffsetLog, Step, plan_recovery};
+use crate::checkpoint::{Facts, IdentityChanges, Metadata, OffsetLog, plan_recovery};
 use crate::error::Result;
 use crate::plan::catalog::Role;
 use crate::sink::{BatchId, SinkToken};
@@ -102,7 +103,7 @@ pub(super) fn checkpoint_outlook(spec: &QuerySpec) -> Result<CheckpointOutlook> 
     };
     let Some(metadata) = Metadata::read(checkpoint)? else { return Ok(outlook) };
     let (last_offsets, last_commit) = numbers_of_logs(checkpoint)?;
-    let last = OffsetLog::open(checkpoint)?.latest()?.map(|(_, entry)| entry);
+    let last = OffsetLog::open(checkpoint)?.latest()?;
     outlook.last_commit = last_commit;
     let comparison = Comparison::of(spec, metadata, last.as_ref(), last_commit)?;
     let keeps_state = !now.operators.is_empty() && !comparison.metadata.operators.is_empty();
@@ -114,18 +115,25 @@ pub(super) fn checkpoint_outlook(spec: &QuerySpec) -> Result<CheckpointOutlook> 
     };
     let plan = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, checkpoint.location()))?;
     outlook.next = plan.describe();
-    let finishes_rebuild = comparison.finishes_rebuild(plan.next);
-    if finishes_rebuild {
-        outlook.next.push_str(", which computes its state anew");
+    let rebuild = comparison.rebuild(plan.next);
+    match &rebuild {
+        Ok(step @ RebuildStep::GoOn(_)) if step.empties(plan.next) => {
+            outlook.next.push_str(", which computes its state anew");
+        }
+        Ok(RebuildStep::GoOn(_)) => outlook.next.push_str(", which goes on computing its state anew"),
+        Ok(RebuildStep::Begin { gives_up: true, .. }) => {
+            outlook.next = format!("gives up batch {} and computes its state anew", plan.next.batch());
+        }
+        _ => {}
     }
-    let (Step::RunNew { batch } | Step::Replay { batch, .. } | Step::FinishCommit { batch }) = plan.next;
-    outlook.operators = operator_fates(&comparison.changes, spec.change.rebuild, finishes_rebuild, batch);
+    let rebuilds = spec.change.rebuild || !matches!(rebuild, Ok(RebuildStep::None) | Err(_));
+    outlook.operators = operator_fates(&comparison.changes, rebuilds, plan.next.batch());
     if let Err(error) = comparison.metadata.refuse_another(checkpoint, &now) {
         outlook.refusal = Some((error.to_string(), error.next_step().unwrap_or(START_OVER).to_owned()));
         return Ok(outlook);
     }
-    let refusal = last.as_ref().and_then(|last| other_sources(&spec.plan, last));
-    let refusal = refusal.or_else(|| comparison.refusal()).or_else(|| comparison.is_under_way(plan.next));
+    let refusal = last.as_ref().and_then(|(_, last)| other_sources(&spec.plan, last));
+    let refusal = refusal.or_else(|| comparison.refusal()).or_else(|| rebuild.err());
     outlook.refusal = refusal.map(|refusal| (refusal.message, refusal.help));
     Ok(outlook)
 }
@@ -135,16 +143,10 @@ fn fate(id: &str, fate: OperatorFate) -> OperatorOutlook {
 }
 
 /// The fate of each operator of the query and of the checkpoint, when `batch` is the next.
-fn operator_fates(
-    changes: &IdentityChanges,
-    rebuilds: bool,
-    finishes_rebuild: bool,
-    batch: BatchId,
-) -> Vec<OperatorOutlook> {
+fn operator_fates(changes: &IdentityChanges, rebuilds: bool, batch: BatchId) -> Vec<OperatorOutlook> {
     let of_now = |fate: OperatorFate| if rebuilds { OperatorFate::Rebuilt } else { fate };
     let each = |ids: &[String], what: OperatorFate| ids.iter().map(|id| fate(id, what)).collect::<Vec<_>>();
-    let kept = if finishes_rebuild { OperatorFate::Rebuilt } else { of_now(OperatorFate::Kept) };
-    let mut fates = each(&changes.kept, kept);
+    let mut fates = each(&changes.kept, of_now(OperatorFate::Kept));
     for (id, notes) in &changes.evolved {
         let notes = notes.iter().filter(|_| !rebuilds).map(|note| note.describe(batch)).collect();
         fates.push(OperatorOutlook { notes, ..fate(id, of_now(OperatorFate::Migrated)) });

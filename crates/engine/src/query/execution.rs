@@ -16,9 +16,10 @@ use std::time::Duration;
 use super::batch::{
     BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, ResultRows, partition_name, run_batch,
 };
-use super::comparison::{ChangePolicy, REBUILDS, Standing, conf_of, other_sources};
+use super::comparison::{ChangePolicy, Standing, conf_of, other_sources};
 use super::opening::{Start, open_sources, read_note, start, write_note};
 use super::progress::{Timer, progress_of};
+use super::rebuild::{Part, Rebuild};
 use super::state::QueryState;
 use super::trigger::Trigger;
 use super::watermark::{WatermarkPolicy, WatermarkTracker};
@@ -28,13 +29,13 @@ use crate::checkpoint::{
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::operator::Operator;
-use crate::operator::static_side::{REAL_TIME_REFRESH, begin_batch};
+use crate::operator::static_side::{REAL_TIME_REFRESH, Refreshes};
 use crate::plan::batch::BatchPlan;
 use crate::plan::catalog::Table;
 use crate::plan::streaming::{OperatorStage, StreamingPlan};
 use crate::progress::{CheckpointProgress, ProgressListener, StaticTableProgress};
 use crate::sink::{BatchId, OutputMode, Sink};
-use crate::source::{Offset, Source};
+use crate::source::{Offset, Source, Unread};
 use crate::state::StateSettings;
 
 /// How a query runs; nothing of it changes a result.
@@ -129,12 +130,18 @@ pub(crate) struct StreamingQuery {
     pub(super) state: Option<QueryState>,
     pub(super) operators: Operators,
     pub(super) tracker: WatermarkTracker,
+    /// Static tables that are read beside the batches.
+    pub(super) refreshes: Refreshes,
     /// Where the next batch starts, by source.
     pub(super) position: Vec<Offset>,
     pub(super) next_batch: BatchId,
     /// The watermark of the batch before.
     pub(super) last_watermark_ms: i64,
     pub(super) first_step: Step,
+    /// The part of a rebuild that the batch under way is, if it is one.
+    pub(super) part: Option<Part>,
+    /// Rows read by the parts so far of the rebuild that is under way.
+    pub(super) rebuilt_rows: u64,
     pub(super) last_start_ms: i64,
     /// When the last batch of this run began, by the monotonic clock.
     pub(super) last_start_ns: Option<u64>,
@@ -161,8 +168,10 @@ impl StreamingQuery {
             spec.settings.watermark_policy,
             spec.settings.idle_timeout,
         );
+        let mut rebuilt_rows = 0;
         if let Some((_, commit)) = commits.latest()? {
             tracker.restore(&commit.watermarks, commit.next_batch_watermark_ms);
+            rebuilt_rows = commit.rebuilt_rows.unwrap_or(0);
         }
         let (state, operators, note) = match from {
             Some(from) => {
@@ -189,10 +198,13 @@ impl StreamingQuery {
             state,
             operators,
             tracker,
+            refreshes: Refreshes::default(),
             position: Vec::new(),
             next_batch: 0,
             last_watermark_ms: 0,
             first_step: next,
+            part: None,
+            rebuilt_rows,
             last_start_ms: clock.now_ms(),
             last_start_ns: None,
             clock,
@@ -212,9 +224,10 @@ impl StreamingQuery {
             let entry = if self.state.is_some() { read_note(note)? } else { CommitLogEntry::default() };
             self.commits.add(batch, &entry)?;
             self.tracker.restore(&entry.watermarks, entry.next_batch_watermark_ms);
+            self.rebuilt_rows = entry.rebuilt_rows.unwrap_or(0);
             self.first_step = Step::RunNew { batch: batch + 1 };
         }
-        let (Step::RunNew { batch } | Step::Replay { batch, .. } | Step::FinishCommit { batch }) = self.first_step;
+        let batch = self.first_step.batch();
         self.next_batch = batch;
         let Some(last) = batch.checked_sub(1) else {
             self.position = match (self.offsets.get(0)?, self.standing.first_offsets()) {
@@ -241,11 +254,14 @@ impl StreamingQuery {
         if let Step::Replay { batch, write_sink } = self.first_step {
             let entry = self.offsets.get(batch)?.ok_or_else(|| EngineError::internal("a replay without offsets"))?;
             tracing::info!(query = self.name, batch, "replaying the batch that was under way");
-            let timer = Timer::start(&self.clock);
-            self.run_entry(batch, &entry, write_sink, timer)?;
-        } else if self.standing.wants_rebuild() {
-            self.rebuild()?;
+            if self.standing.gives_up() {
+                self.give_up_part(batch, &entry, write_sink)?;
+            } else {
+                let timer = Timer::start(&self.clock);
+                self.run_entry(batch, &entry, write_sink, timer)?;
+            }
         }
+        self.rebuild()?;
         let until = match self.settings.trigger {
             Trigger::AvailableNow => {
                 Some(self.sources.iter_mut().map(|source| source.latest_offset()).collect::<Result<Vec<_>>>()?)
@@ -333,6 +349,7 @@ impl StreamingQuery {
         mut timer: Timer,
     ) -> Result<()> {
         let jobs = self.open_readers(entry)?;
+        self.part = Rebuild::of(batch, entry)?.map(|rebuild| rebuild.part(entry));
         let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, entry, jobs, write_sink))?;
         self.conclude(batch, entry, &outcome, write_sink, timer)
     }
@@ -346,14 +363,25 @@ impl StreamingQuery {
         write_sink: bool,
         mut timer: Timer,
     ) -> Result<()> {
-        let behind = self.behind(entry)?;
-        let rebuilds = entry.conf.contains_key(REBUILDS);
-        if !rebuilds {
+        // Asked ahead of the commit only where the watermark needs it, since whoever reads the sink waits for that.
+        let unread = if self.tracker.is_active() { Some(self.unread(entry)?) } else { None };
+        let behind = unread.as_deref().map(partitions_of).unwrap_or_default();
+        let part = self.part.take();
+        let rebuilds = part.is_some();
+        if rebuilds {
+            self.rebuilt_rows += outcome.reads.iter().map(|reads| reads.records).sum::<u64>();
+            // Ahead of the first rows: whoever reads the state of earlier batches finds what it meant.
+            let first = Rebuild::of(batch, entry)?.filter(|_| part != Some(Part::GivenUp)).map(|rebuild| rebuild.first);
+            self.standing.describe(&self.plan.operators, first.or(Some(batch)), &self.checkpoint)?;
+        } else {
             self.dead_letters.write(batch, &outcome.dead_letters)?;
         }
         self.tracker.observe(&outcome.event_times, &behind, entry.batch_timestamp_ms);
-        let commit =
-            CommitLogEntry { next_batch_watermark_ms: self.tracker.watermark_ms(), watermarks: self.tracker.save() };
+        let commit = CommitLogEntry {
+            next_batch_watermark_ms: self.tracker.watermark_ms(),
+            watermarks: self.tracker.save(),
+            rebuilt_rows: rebuilds.then_some(self.rebuilt_rows),
+        };
         if let Some(state) = &mut self.state {
             let note = write_note(&commit)?;
             timer.phase(|d| &mut d.state_commit, || state.commit(batch, &mut self.operators, note))?;
@@ -371,7 +399,8 @@ impl StreamingQuery {
         self.last_watermark_ms = entry.batch_watermark_ms;
         self.next_batch = batch + 1;
         self.maintain(batch, &mut timer)?;
-        let progress = progress_of(self, batch, entry, outcome, report, timer)?;
+        let unread = unread.map_or_else(|| self.unread(entry), Ok)?;
+        let progress = progress_of(self, batch, entry, outcome, report, timer, unread)?;
         self.listener.on_progress(&progress);
         Ok(())
     }
@@ -386,16 +415,14 @@ impl StreamingQuery {
         Ok(jobs)
     }
 
-    /// The partitions that have rows after this batch.
-    fn behind(&mut self, entry: &OffsetLogEntry) -> Result<BTreeSet<String>> {
-        let mut behind = BTreeSet::new();
-        if !self.tracker.is_active() {
-            return Ok(behind);
-        }
-        for (index, (source, end)) in self.sources.iter_mut().zip(entry.ends.iter().flatten()).enumerate() {
-            behind.extend(source.partitions_behind(end)?.iter().map(|partition| partition_name(index, partition)));
-        }
-        Ok(behind)
+    /// What there is to read after this batch, by source.
+    fn unread(&mut self, entry: &OffsetLogEntry) -> Result<Vec<Unread>> {
+        let ends = entry.ends.iter().map(Option::as_ref);
+        let unread = |(source, end): (&mut Box<dyn Source>, Option<&Offset>)| match end {
+            Some(end) => source.unread(end),
+            None => Ok(Unread::default()),
+        };
+        self.sources.iter_mut().zip(ends).map(unread).collect()
     }
 
     /// Reads and computes the batch and stages its rows in the sink.
@@ -406,20 +433,25 @@ impl StreamingQuery {
         jobs: Vec<ReadJob>,
         write_sink: bool,
     ) -> Result<BatchOutcome> {
-        let rebuilds = entry.conf.contains_key(REBUILDS);
-        // Rows that never change have been written already; others are written anew, as they are now.
-        let mutes = rebuilds && self.plan.output_mode == OutputMode::Append;
+        let part = self.part;
+        // Rows that never change have been written already; others are written anew, as they are when all is read.
+        let mutes = match self.plan.output_mode {
+            OutputMode::Append => part.is_some(),
+            OutputMode::Update => false,
+            OutputMode::Complete => part.is_some_and(Part::has_others),
+        };
         self.plan.batch_time.set(entry.batch_timestamp_ms);
         let unless_told = match self.settings.trigger {
             Trigger::RealTime(_) => REAL_TIME_REFRESH,
             _ => Duration::ZERO,
         };
-        begin_batch(&self.plan.joins, self.clock.now_ms(), unless_told)?;
+        self.refreshes.begin_batch(&self.plan.joins, self.clock.now_ms(), unless_told)?;
         let watermarks = if self.tracker.is_active() {
             BatchWatermarks {
                 // Rows that are read once more are all on time.
-                late_us: Some(self.last_watermark_ms.saturating_mul(1000)).filter(|_| !rebuilds),
-                evict_us: Some(entry.batch_watermark_ms.saturating_mul(1000)),
+                late_us: Some(self.last_watermark_ms.saturating_mul(1000)).filter(|_| part.is_none()),
+                evict_us: Some(entry.batch_watermark_ms.saturating_mul(1000))
+                    .filter(|_| !part.is_some_and(Part::has_others)),
             }
         } else {
             BatchWatermarks { late_us: None, evict_us: None }
@@ -430,7 +462,8 @@ impl StreamingQuery {
         let settings = BatchSettings {
             workers: self.settings.parallelism.max(1),
             time_us: entry.batch_timestamp_ms.saturating_mul(1000),
-            early: write_sink && !mutes && self.sink.is_immediate(),
+            early: write_sink && part.is_none() && self.sink.is_immediate(),
+            part,
             abort: &self.control.abort,
         };
         let relations = self.plan.whole_result.as_ref().map_or(0, BatchPlan::relations);
@@ -446,7 +479,7 @@ impl StreamingQuery {
         };
         let outcome = run_batch(&self.plan, &mut self.operators, jobs, settings, watermarks, &mut take);
         let staged = outcome.and_then(|outcome| {
-            if let (true, Some(query)) = (write_sink, &self.plan.whole_result) {
+            if let (true, Some(query)) = (write_sink && !mutes, &self.plan.whole_result) {
                 query.run(whole)?.iter().try_for_each(|rows| self.sink.write(rows))?;
             }
             if write_sink {
@@ -476,6 +509,14 @@ impl StreamingQuery {
         }
         Ok(())
     }
+}
+
+/// The partitions that have rows, of all sources.
+fn partitions_of(unread: &[Unread]) -> BTreeSet<String> {
+    let of_source = |(index, unread): (usize, &Unread)| {
+        unread.partitions.iter().map(|partition| partition_name(index, partition)).collect::<Vec<_>>()
+    };
+    unread.iter().enumerate().flat_map(of_source).collect()
 }
 
 /// The ends of the next batch.

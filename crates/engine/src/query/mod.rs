@@ -16,6 +16,7 @@ mod outlook;
 mod pipeline;
 mod progress;
 mod real_time;
+mod rebuild;
 mod settings;
 mod state;
 mod state_reader;
@@ -29,6 +30,8 @@ mod watermark;
 mod aggregate_tests;
 #[cfg(test)]
 mod oracle_tests;
+#[cfg(test)]
+mod real_time_tests;
 #[cfg(test)]
 mod remote_tests;
 #[cfg(test)]

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use super::comparison::{Comparison, START_OVER, Standing, identity_of};
-use super::execution::{QuerySpec, StreamingQuery};
-use super::progress::Timer;
+use super::comparison::{Comparison, Refusal, Standing, identity_of};
+use super::execution::QuerySpec;
 use super::state::StateFrom;
 use crate::checkpoint::{
     CheckpointDir, CommitLog, CommitLogEntry, Facts, Metadata, OffsetLog, OffsetLogEntry, Step, plan_recovery,
@@ -33,8 +32,7 @@ pub(super) struct Start {
 pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
     let checkpoint = spec.checkpoint.start_run(&spec.name, clock.as_ref())?;
     let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
-    let last = offsets.latest()?.map(|(_, entry)| entry);
-    let (comparison, is_new) = compare(spec, &checkpoint, last.as_ref(), commits.latest_id())?;
+    let (comparison, is_new) = compare(spec, &checkpoint, offsets.latest()?.as_ref(), commits.latest_id())?;
     let mut sink = open_sink(spec, &comparison.metadata)?;
     let is_stateful = !spec.plan.operators.is_empty();
     let had_state = !is_new && !comparison.metadata.operators.is_empty();
@@ -45,11 +43,8 @@ pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
         state: if is_stateful && had_state { Some(StateVersions::read(&checkpoint)?) } else { None },
     };
     let recovery = plan_recovery(&facts).map_err(|error| error.explain(&spec.name, checkpoint.location()))?;
-    if let Some(refusal) = comparison.is_under_way(recovery.next) {
-        return Err(EngineError::config(format!("query '{}': {}", spec.name, refusal.message)).help(refusal.help));
-    }
-    // What is replayed may be a rebuild, which begins with no state.
-    let is_emptied = comparison.finishes_rebuild(recovery.next) || comparison.wants_rebuild;
+    let rebuild = comparison.rebuild(recovery.next).map_err(|refusal| refused(spec, refusal))?;
+    let is_emptied = rebuild.empties(recovery.next);
     if let Some(note) = &recovery.note {
         tracing::warn!(query = spec.name, note, "recovery");
     }
@@ -59,7 +54,10 @@ pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
         exists: had_state,
         is_emptied,
     });
-    let standing = comparison.standing(is_emptied);
+    let mut standing = comparison.standing(is_emptied, rebuild);
+    if let Step::Replay { batch, .. } = recovery.next {
+        standing.give_up(&checkpoint, batch)?;
+    }
     Ok(Start { checkpoint, offsets, commits, sink, standing, next: recovery.next, state })
 }
 
@@ -67,7 +65,7 @@ pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
 fn compare(
     spec: &QuerySpec,
     checkpoint: &CheckpointDir,
-    last: Option<&OffsetLogEntry>,
+    last: Option<&(BatchId, OffsetLogEntry)>,
     last_commit: Option<BatchId>,
 ) -> Result<(Comparison, bool)> {
     let is_new = Metadata::read(checkpoint)?.is_none();
@@ -81,7 +79,10 @@ fn compare(
         let message = format!("query '{name}' was changed: {} (checkpoint '{location}')", refusal.message);
         return Err(EngineError::config(message).help(refusal.help));
     }
-    for (id, notes) in comparison.changes.evolved.iter().filter(|_| !spec.change.rebuild) {
+    if comparison.is_rebuilt() {
+        return Ok((comparison, false));
+    }
+    for (id, notes) in &comparison.changes.evolved {
         let notes: Vec<String> =
             notes.iter().map(|note| note.describe(last_commit.map_or(0, |batch| batch + 1))).collect();
         tracing::info!(query = spec.name, operator = id, changes = notes.join("; "), "its state is migrated");
@@ -89,10 +90,15 @@ fn compare(
     for id in &comparison.changes.added {
         tracing::info!(query = spec.name, operator = id, "a new operator begins without state");
     }
-    for id in comparison.changes.removed.iter().filter(|_| !spec.change.rebuild) {
+    for id in &comparison.changes.removed {
         tracing::warn!(query = spec.name, operator = id, "its state is dropped, as --drop-state asks");
     }
     Ok((comparison, false))
+}
+
+/// A start that has to wait for something else.
+fn refused(spec: &QuerySpec, refusal: Refusal) -> EngineError {
+    EngineError::config(format!("query '{}': {}", spec.name, refusal.message)).help(refusal.help)
 }
 
 fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
@@ -118,7 +124,12 @@ pub(super) fn open_sources(plan: &StreamingPlan, checkpoint: &CheckpointDir) -> 
 
 /// The commit entry travels with the state, so that a commit that was all but done can be finished from it.
 pub(super) fn write_note(entry: &CommitLogEntry) -> Result<serde_json::Value> {
-    Ok(serde_json::json!({ "nextBatchWatermarkMs": entry.next_batch_watermark_ms, "watermarks": entry.watermarks }))
+    let mut note =
+        serde_json::json!({ "nextBatchWatermarkMs": entry.next_batch_watermark_ms, "watermarks": entry.watermarks });
+    if let Some(rows) = entry.rebuilt_rows {
+        note["rebuiltRows"] = rows.into();
+    }
+    Ok(note)
 }
 
 pub(super) fn read_note(note: &serde_json::Value) -> Result<CommitLogEntry> {
@@ -127,32 +138,6 @@ pub(super) fn read_note(note: &serde_json::Value) -> Result<CommitLogEntry> {
         note.get("nextBatchWatermarkMs").and_then(serde_json::Value::as_i64).ok_or_else(|| {
             EngineError::data("the state has no note of its batch").help("restore the checkpoint from a backup")
         })?;
-    Ok(CommitLogEntry { next_batch_watermark_ms, watermarks })
-}
-
-impl StreamingQuery {
-    /// Builds all state anew: one batch that reads again what was read since the query's first offsets.
-    pub(super) fn rebuild(&mut self) -> Result<()> {
-        let first = match (self.standing.first_offsets(), self.offsets.get(0)?) {
-            (Some(first), _) => first.clone(),
-            (None, Some(entry)) => entry.starts.into_iter().flatten().collect(),
-            (None, None) => {
-                let message = format!("query '{}': its checkpoint does not say where its first batch began", self.name);
-                return Err(EngineError::config(message).help(START_OVER));
-            }
-        };
-        let timer = Timer::start(&self.clock);
-        let mut entry = self.new_entry();
-        entry.starts = first.into_iter().map(Some).collect();
-        entry.ends = self.position.iter().cloned().map(Some).collect();
-        self.standing.mark_rebuild(&mut entry)?;
-        let batch = self.next_batch;
-        tracing::info!(
-            query = self.name,
-            batch,
-            "reading the input again from the query's start, to rebuild its state"
-        );
-        self.offsets.add(batch, &entry)?;
-        self.run_entry(batch, &entry, true, timer)
-    }
+    let rebuilt_rows = note.get("rebuiltRows").and_then(serde_json::Value::as_u64);
+    Ok(CommitLogEntry { next_batch_watermark_ms, watermarks, rebuilt_rows })
 }

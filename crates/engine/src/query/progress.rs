@@ -14,6 +14,7 @@ use crate::progress::{
     DurationMs, EventTimeStats, SinkProgress, SourceProgress, StateOperatorProgress, StreamingQueryProgress,
 };
 use crate::sink::{BatchId, CommitReport};
+use crate::source::Unread;
 
 /// Measures the phases of a batch.
 pub(crate) struct Timer {
@@ -61,6 +62,7 @@ pub(crate) fn progress_of(
     outcome: &BatchOutcome,
     report: CommitReport,
     timer: Timer,
+    unread: Vec<Unread>,
 ) -> Result<StreamingQueryProgress> {
     let start_ns = timer.start_ns;
     let (duration_ms, seconds) = timer.finish();
@@ -72,10 +74,7 @@ pub(crate) fn progress_of(
     for (index, reads) in outcome.reads.iter().enumerate() {
         let end = entry.ends.get(index).cloned().flatten();
         let source = query.source_mut(index);
-        let backlog = match &end {
-            Some(end) => source.backlog(end)?,
-            None => None,
-        };
+        let backlog = unread.get(index).and_then(|unread| unread.backlog.clone());
         let end = end.map(|offset| offset.0).unwrap_or_default();
         sources.push(SourceProgress {
             description: source.description(),
@@ -90,6 +89,7 @@ pub(crate) fn progress_of(
             records_behind: backlog.map(|backlog| backlog.records),
         });
     }
+    let rebuild = query.rebuild_progress(batch, entry)?;
     let rows = outcome.reads.iter().map(|reads| reads.records).sum();
     let (id, run_id, name) = query.identity();
     Ok(StreamingQueryProgress {
@@ -109,6 +109,7 @@ pub(crate) fn progress_of(
         static_tables: query.static_tables(),
         sink: SinkProgress { description: query.sink_description(), num_output_rows: report.rows },
         checkpoint: query.checkpoint_progress(),
+        rebuild,
     })
 }
 
@@ -141,6 +142,7 @@ fn state_operators(query: &StreamingQuery, outcome: &BatchOutcome, commit_time_m
             total.num_rows_updated += counts.rows_updated;
             total.num_rows_removed += counts.rows_removed;
             total.memory_used_bytes += counts.memory_bytes;
+            total.num_lookups += counts.lookups;
         }
         operators.push(total);
     }

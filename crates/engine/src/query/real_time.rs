@@ -14,12 +14,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 
 use super::batch::ReadJob;
 use super::execution::{Control, StreamingQuery};
@@ -32,8 +33,9 @@ use crate::source::{DeadLetter, Offset, PartitionReader, ReadReport, Source, Tai
 const READ_AHEAD: usize = 2;
 /// How long is waited at a stretch before somebody looks whether the query should stop.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How often new partitions are looked for.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often new partitions are looked for, between two batches: with those that are open for so long at most, one is found
+/// within ten seconds.
+pub(super) const LOOK: Duration = Duration::from_secs(5);
 /// After so many waits in vain a batch is made of positions that moved without rows.
 const SETTLE_WAITS: u32 = 20;
 
@@ -53,7 +55,8 @@ impl StreamingQuery {
             }
             let mut timer = Timer::start(&self.clock);
             let mut entry = self.new_entry();
-            let (batch, jobs) = (self.next_batch, tails.jobs(open_for, &self.clock, &self.control));
+            let limits: Vec<Option<u64>> = self.sources.iter().map(|source| source.follow_limit()).collect();
+            let (batch, jobs) = (self.next_batch, tails.jobs(open_for, &limits, &self.clock, &self.control));
             let outcome = timer.phase(|d| &mut d.add_batch, || self.compute(batch, &entry, jobs, true))?;
             entry.ends = tails.ends(&mut self.sources, &self.position)?.into_iter().map(Some).collect();
             timer.phase(|d| &mut d.wal_commit, || self.offsets.add(batch, &entry))?;
@@ -75,6 +78,8 @@ pub(super) struct Tails {
 /// One partition, being read.
 struct Tail {
     rows: Receiver<Result<TailRows>>,
+    /// What a batch had no room for; first in the next one.
+    left: Arc<Mutex<Option<TailRows>>>,
     /// How many of them make a batch by themselves: they have rows, or an error.
     waiting: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -129,7 +134,7 @@ impl Tails {
             let _ = self.bell.1.recv_timeout(PATIENCE);
         }
         self.waits_in_vain += 1;
-        let has_moved = || self.all().any(|tail| !tail.rows.is_empty());
+        let has_moved = || self.all().any(|tail| !tail.rows.is_empty() || tail.left.lock().is_some());
         let ready = self.has_rows() || (self.waits_in_vain > SETTLE_WAITS && has_moved());
         if ready {
             self.waits_in_vain = 0;
@@ -146,14 +151,23 @@ impl Tails {
     }
 
     /// Readers of one batch, which ends when it was open for so long.
-    pub(super) fn jobs(&self, open_for: Duration, clock: &Arc<dyn Clock>, control: &Arc<Control>) -> Vec<ReadJob> {
+    pub(super) fn jobs(
+        &self,
+        open_for: Duration,
+        limits: &[Option<u64>],
+        clock: &Arc<dyn Clock>,
+        control: &Arc<Control>,
+    ) -> Vec<ReadJob> {
         let closes_ns = clock.monotonic_ns() + u64::try_from(open_for.as_nanos()).unwrap_or(u64::MAX);
         let mut jobs = Vec::new();
         for (stage, tails) in self.sources.iter().enumerate() {
+            let room = Arc::new(Room::new(limits.get(stage).copied().flatten()));
             jobs.extend(tails.iter().map(|(partition, tail)| {
                 let reader = TailJob {
                     partition: partition.clone(),
                     rows: tail.rows.clone(),
+                    left_over: Arc::clone(&tail.left),
+                    room: Arc::clone(&room),
                     waiting: Arc::clone(&tail.waiting),
                     end: Arc::clone(&tail.end),
                     closes_ns,
@@ -218,7 +232,7 @@ impl Tail {
         let thread = thread.map_err(|error| {
             EngineError::unavailable("a thread for reading a partition could not be started").caused_by(error)
         })?;
-        Ok(Self { rows, waiting, stop, end: Arc::new(AtomicI64::new(-1)), thread })
+        Ok(Self { rows, left: Arc::default(), waiting, stop, end: Arc::new(AtomicI64::new(-1)), thread })
     }
 }
 
@@ -226,10 +240,36 @@ fn makes_a_batch(next: &Result<TailRows>) -> bool {
     next.as_ref().map_or(true, |next| next.rows.num_rows() > 0)
 }
 
+/// How many records of one source a batch has room for; those of a single answer of a partition it always has.
+struct Room {
+    /// None for any number.
+    limit: Option<u64>,
+    taken: AtomicU64,
+}
+
+impl Room {
+    fn new(limit: Option<u64>) -> Self {
+        Self { limit, taken: AtomicU64::new(0) }
+    }
+
+    /// Takes room for so many records, if there is. The first always have, or a batch would never be anything.
+    fn take(&self, records: u64) -> bool {
+        let fits = |taken: u64| taken == 0 || self.limit.is_none_or(|limit| taken.saturating_add(records) <= limit);
+        let more = |taken: u64| fits(taken).then(|| taken.saturating_add(records));
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.taken.load(Ordering::Acquire) >= limit)
+    }
+}
+
 /// One partition's part in one batch.
 struct TailJob {
     partition: String,
     rows: Receiver<Result<TailRows>>,
+    left_over: Arc<Mutex<Option<TailRows>>>,
+    room: Arc<Room>,
     waiting: Arc<AtomicUsize>,
     end: Arc<AtomicI64>,
     closes_ns: u64,
@@ -242,14 +282,29 @@ struct TailJob {
 }
 
 impl TailJob {
-    fn take(&mut self, next: Result<TailRows>) -> Result<Option<RecordBatch>> {
+    /// What comes next, unless the batch has no room for it: then it waits for the next one, and nothing overtakes it.
+    fn take(&mut self, next: Result<TailRows>) -> Result<Taken> {
+        if let Ok(next) = &next
+            && !self.room.take(next.report.records)
+        {
+            *self.left_over.lock() = Some(next.clone());
+            return Ok(Taken::NoRoom);
+        }
         self.waiting.fetch_sub(usize::from(makes_a_batch(&next)), Ordering::AcqRel);
         let TailRows { rows, end, report, dead_letters } = next?;
         self.end.store(end, Ordering::Release);
         self.report.add(&report);
         self.dead_letters.extend(dead_letters);
-        Ok(Some(rows).filter(|rows| rows.num_rows() > 0))
+        Ok(if rows.num_rows() > 0 { Taken::Rows(rows) } else { Taken::Nothing })
     }
+}
+
+/// What became of the next rows of a partition.
+enum Taken {
+    Rows(RecordBatch),
+    /// Only the position moved.
+    Nothing,
+    NoRoom,
 }
 
 impl PartitionReader for TailJob {
@@ -258,18 +313,23 @@ impl PartitionReader for TailJob {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let left_over = self.left_over.lock().take();
+        let mut next = left_over.map(Ok);
         loop {
+            if let Some(next) = next.take() {
+                match self.take(next)? {
+                    Taken::Rows(rows) => return Ok(Some(rows)),
+                    Taken::NoRoom => return Ok(None),
+                    Taken::Nothing => {}
+                }
+            }
             let until_close = Duration::from_nanos(self.closes_ns.saturating_sub(self.clock.monotonic_ns()));
             let wait = until_close.min(self.left).min(PATIENCE);
-            if wait.is_zero() || self.control.should_stop() {
+            if wait.is_zero() || self.room.is_full() || self.control.should_stop() {
                 return Ok(None);
             }
             match self.rows.recv_timeout(wait) {
-                Ok(next) => {
-                    if let Some(rows) = self.take(next)? {
-                        return Ok(Some(rows));
-                    }
-                }
+                Ok(rows) => next = Some(rows),
                 Err(RecvTimeoutError::Timeout) => self.left = self.left.saturating_sub(wait),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(EngineError::internal(format!("the thread that read {} has ended", self.partition)));

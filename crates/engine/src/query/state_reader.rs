@@ -7,8 +7,13 @@
 //!
 //! Only what is committed can be seen: the reader takes the newest committed batch unless it is told another. It takes
 //! no lock and writes nothing into the checkpoint. A running query may remove, while it is being read, what it needs no
-//! more; then reading begins again with what is the newest by then.
+//! more, and a query that is changed and started says that its tables mean something else; then reading begins again with
+//! what is the newest by then.
+//!
+//! What the tables mean is one file, so that columns and the layouts of rows are always of one query. A rebuild makes
+//! tables of another meaning: they are described as from its first batch on, and the older description stays beside.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{CheckpointDir, CommitLog, Metadata, STATE, text};
 use crate::error::{EngineError, Result, nearest};
+use crate::operator::layout::History;
 use crate::operator::row_counts::rows_of_table;
 use crate::operator::state_table::{StateLayout, StateTable};
 use crate::plan::streaming::OperatorStage;
@@ -45,37 +51,104 @@ struct StoredOperator {
     id: String,
     operator_name: String,
     tables: Vec<StateTable>,
+    /// The first batch whose state this is; later lines of the file are of later batches.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    since_batch: BatchId,
+    /// The layouts its rows may be in, if there are several kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layouts: Option<History>,
 }
 
-/// Writes down what the tables of a query's operators mean, if the checkpoint does not say so yet.
-pub(super) fn write_tables(stages: &[OperatorStage], checkpoint: &CheckpointDir) -> Result<()> {
-    let mut lines = Vec::new();
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(batch: &BatchId) -> bool {
+    *batch == 0
+}
+
+/// Writes down what the tables of a query's operators mean, if the checkpoint does not say so yet: from a batch on, or in
+/// place of what the newest description says.
+pub(super) fn write_tables(
+    stages: &[OperatorStage],
+    histories: &BTreeMap<String, History>,
+    since: Option<BatchId>,
+    checkpoint: &CheckpointDir,
+) -> Result<()> {
+    let name = file_name();
+    let known = checkpoint.store().read(&name)?;
+    let mut operators = match &known {
+        Some(bytes) => parse_tables(&checkpoint.store().address(&name), bytes)?,
+        None => Vec::new(),
+    };
+    let newest = operators.last().map_or(0, |operator| operator.since_batch);
+    let since_batch = since.unwrap_or(newest);
+    operators.retain(|operator| operator.since_batch < since_batch);
+    keep_newest(&mut operators);
     for stage in stages {
-        let tables = stage.spec.state_tables()?;
-        let operator_name = stage.spec.spark_name().to_owned();
-        let operator = StoredOperator { id: stage.spec.id().to_owned(), operator_name, tables };
-        let line = serde_json::to_string(&operator);
-        lines.push(line.map_err(|error| EngineError::internal("the tables of the state").caused_by(error))?);
+        let (id, tables) = (stage.spec.id().to_owned(), stage.spec.state_tables()?);
+        let (operator_name, layouts) = (stage.spec.spark_name().to_owned(), histories.get(&id).cloned());
+        operators.push(StoredOperator { id, operator_name, tables, since_batch, layouts });
     }
-    let (name, bytes) = (file_name(), text::encode(&lines));
-    if checkpoint.store().read(&name)?.is_some_and(|known| known == bytes) {
+    let lines = operators.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
+    let lines = lines.map_err(|error| EngineError::internal("the tables of the state").caused_by(error))?;
+    let bytes = text::encode(&lines);
+    if known.is_some_and(|known| known == bytes) {
         return Ok(());
     }
     checkpoint.writable()?.replace(&name, &bytes)
 }
 
-fn read_tables(checkpoint: &CheckpointDir, query: &str) -> Result<Vec<StoredOperator>> {
-    let address = checkpoint.store().address(&file_name());
-    let Some(bytes) = checkpoint.store().read(&file_name())? else {
-        return Err(EngineError::config(format!(
-            "query '{query}' has no state in checkpoint '{}'",
-            checkpoint.location()
-        ))
-        .help("only queries that group, join, deduplicate or limit keep state; see highwater explain"));
-    };
+/// Leaves what the newest few descriptions say: of older batches there is no state any more.
+fn keep_newest(operators: &mut Vec<StoredOperator>) {
+    const DESCRIPTIONS: usize = 4;
+    let since: BTreeSet<BatchId> = operators.iter().map(|operator| operator.since_batch).collect();
+    let oldest = since.iter().rev().nth(DESCRIPTIONS - 1).copied().unwrap_or(0);
+    operators.retain(|operator| operator.since_batch >= oldest);
+}
+
+fn parse_tables(address: &str, bytes: &[u8]) -> Result<Vec<StoredOperator>> {
     let operator =
-        |line: &String| serde_json::from_str(line).map_err(|error| text::damaged(&address, &error.to_string()));
-    text::decode(&address, &bytes)?.iter().map(operator).collect()
+        |line: &String| serde_json::from_str(line).map_err(|error| text::damaged(address, &error.to_string()));
+    text::decode(address, bytes)?.iter().map(operator).collect()
+}
+
+/// What a checkpoint says of its tables; compared, to see whether it is still the same.
+#[derive(PartialEq, Eq)]
+struct Description(Option<Vec<u8>>);
+
+impl Description {
+    fn read(checkpoint: &CheckpointDir) -> Result<Self> {
+        checkpoint.store().read(&file_name()).map(Self)
+    }
+
+    fn none(checkpoint: &CheckpointDir, query: &str) -> EngineError {
+        EngineError::config(format!("query '{query}' has no state in checkpoint '{}'", checkpoint.location()))
+            .help("only queries that group, join, deduplicate or limit keep state; see highwater explain")
+    }
+
+    /// The operators whose state there is after a batch.
+    fn operators(&self, checkpoint: &CheckpointDir, query: &str, batch: BatchId) -> Result<Vec<StoredOperator>> {
+        let Some(bytes) = &self.0 else { return Err(Self::none(checkpoint, query)) };
+        let mut operators = parse_tables(&checkpoint.store().address(&file_name()), bytes)?;
+        let since = operators.iter().map(|operator| operator.since_batch).filter(|since| *since <= batch).max();
+        let Some(since) = since else {
+            let message = format!("the state of query '{query}' after batch {batch} is that of an earlier query");
+            return Err(EngineError::config(message).help("read that of a later batch"));
+        };
+        operators.retain(|operator| operator.since_batch == since);
+        // Earlier versions wrote the layouts down elsewhere only.
+        if operators.iter().any(|operator| operator.layouts.is_none()) {
+            let known = Metadata::read(checkpoint)?.map(|metadata| metadata.layouts).unwrap_or_default();
+            for operator in operators.iter_mut().filter(|operator| operator.layouts.is_none()) {
+                operator.layouts = known.get(&operator.id).cloned();
+            }
+        }
+        for operator in &mut operators {
+            let history = operator.layouts.clone().map(Arc::new);
+            for (at, table) in operator.tables.iter_mut().enumerate() {
+                table.history = history.clone().map(|history| (history, at));
+            }
+        }
+        Ok(operators)
+    }
 }
 
 fn file_name() -> String {
@@ -130,25 +203,42 @@ impl Drop for Folder {
 impl StateReader {
     /// The state of `query` after `batch`, or after its newest committed batch.
     pub fn open(checkpoint: &CheckpointDir, query: &str, batch: Option<BatchId>) -> Result<Self> {
+        Self::open_while(checkpoint, query, batch, &mut || {})
+    }
+
+    /// The same; `meanwhile` is what others do after the tables were described and before their rows are there.
+    pub(super) fn open_while(
+        checkpoint: &CheckpointDir,
+        query: &str,
+        batch: Option<BatchId>,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Self> {
         let mut attempt = 1;
         loop {
-            match Self::restore(checkpoint, query, batch) {
-                Err(EngineError::Data(_)) if attempt < ATTEMPTS && batch.is_none() => attempt += 1,
-                result => return result,
+            let description = Description::read(checkpoint)?;
+            meanwhile();
+            let read = Self::restore(checkpoint, query, batch, &description);
+            let is_moved = matches!(read, Err(EngineError::Data(_))) && batch.is_none();
+            // What was read is of the query that was described only if that is still the one.
+            if attempt < ATTEMPTS && (is_moved || Description::read(checkpoint)? != description) {
+                attempt += 1;
+                continue;
             }
+            return read;
         }
     }
 
-    fn restore(checkpoint: &CheckpointDir, query: &str, batch: Option<BatchId>) -> Result<Self> {
-        let mut operators = read_tables(checkpoint, query)?;
-        let layouts = Metadata::read(checkpoint)?.map(|metadata| metadata.layouts).unwrap_or_default();
-        for operator in &mut operators {
-            let history = layouts.get(&operator.id).map(|history| Arc::new(history.clone()));
-            for (at, table) in operator.tables.iter_mut().enumerate() {
-                table.history = history.clone().map(|history| (history, at));
-            }
+    fn restore(
+        checkpoint: &CheckpointDir,
+        query: &str,
+        batch: Option<BatchId>,
+        description: &Description,
+    ) -> Result<Self> {
+        if description.0.is_none() {
+            return Err(Description::none(checkpoint, query));
         }
         let (batch, readable) = choose(checkpoint, query, batch)?;
+        let operators = description.operators(checkpoint, query, batch)?;
         let folder = Folder(std::env::temp_dir().join(format!("highwater-state-{}", uuid::Uuid::new_v4().simple())));
         let tables = operators.iter().flat_map(|operator| &operator.tables).map(|table| table.store.clone());
         let tables: Vec<String> = tables.collect();
@@ -274,7 +364,7 @@ fn choose(checkpoint: &CheckpointDir, query: &str, batch: Option<BatchId>) -> Re
     let committed = CommitLog::open(checkpoint)?.latest_id();
     let known = versions.changelogs.keys().chain(versions.snapshots.keys());
     let is_readable = |version: &BatchId| Some(*version) <= committed && versions.restore_path(*version).is_ok();
-    let readable: std::collections::BTreeSet<BatchId> = known.copied().filter(is_readable).collect();
+    let readable: BTreeSet<BatchId> = known.copied().filter(is_readable).collect();
     let (Some(first), Some(last)) = (readable.first().copied(), readable.last().copied()) else {
         let location = checkpoint.location();
         return Err(EngineError::config(format!("query '{query}' has committed no batch in checkpoint '{location}'"))

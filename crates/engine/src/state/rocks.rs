@@ -144,12 +144,16 @@ impl Rocks {
         Ok(SortedWriter { writer, folder: folder.to_owned(), files: Vec::new(), open: None, to_files })
     }
 
-    /// Drops the files that have rows of this range alone: the caller writes all of its rows again, and has never deleted
-    /// one by its key. Rows of the range that are in other files stay until then. Without this, what replaces most of a
-    /// table is merged with what it replaces.
-    pub(crate) fn drop_files(&self, operator: usize, (from, to): (&[u8], &[u8])) -> Result<()> {
+    /// Forgets the rows of this range, which the caller writes again as far as they are there. Files that have such rows
+    /// alone are dropped; without that, what replaces most of a table is merged with what it replaces. Rows may be left in
+    /// others, and their deletes were perhaps in those that are gone: a tombstone hides them.
+    pub(crate) fn clear_range(&self, operator: usize, (from, to): (&[u8], &[u8])) -> Result<()> {
         let family = self.family(operator)?;
-        self.db.delete_file_in_range_cf(family, from, to).map_err(|error| failed("replace rows of", error))
+        self.db.delete_file_in_range_cf(family, from, to).map_err(|error| failed("replace rows of", error))?;
+        match self.first_key(operator, (from, to))? {
+            None => Ok(()),
+            Some(_) => self.delete_range(family, from, to),
+        }
     }
 
     /// Range deletes come before the other changes, so they are written at once, and before the files go: whatever is

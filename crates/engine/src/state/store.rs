@@ -250,9 +250,9 @@ impl StateStore {
         self.rocks.sorted_writer(operator, &self.local_dir, rows)
     }
 
-    /// Makes room for rows that are all written again; see [`Rocks::drop_files`].
-    pub(crate) fn drop_files(&self, operator: usize, range: (&[u8], &[u8])) -> Result<()> {
-        self.rocks.drop_files(operator, range)
+    /// Forgets rows that are written again as far as they are there; see [`Rocks::clear_range`].
+    pub(crate) fn clear_range(&self, operator: usize, range: (&[u8], &[u8])) -> Result<()> {
+        self.rocks.clear_range(operator, range)
     }
 
     /// A set for the changes of a batch that keeps about `memory_bytes` of each kind in memory and the rest in the local

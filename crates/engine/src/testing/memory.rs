@@ -17,7 +17,9 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{EngineError, Result};
 use crate::plan::catalog::{Connector, Table, TableDefinition};
 use crate::sink::{BatchId, CommitReport, OutputMode, Sink, SinkRequest, SinkToken};
-use crate::source::{Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceRequest, TailReader, TailRows};
+use crate::source::{
+    Offset, OffsetRange, PartitionReader, ReadReport, Source, SourceRequest, TailReader, TailRows, Unread,
+};
 
 /// The connector `test`: one table for each name, shared by all that ask for it.
 #[derive(Debug, Default, Clone)]
@@ -34,6 +36,8 @@ pub struct MemoryTable {
     added: Arc<Condvar>,
     /// Batches of the source in one micro-batch; all there are if none.
     batches_per_trigger: Option<usize>,
+    /// Rows of the source in one batch in real time; any number if none.
+    rows_in_real_time: Option<u64>,
     reading: StaticReading,
 }
 
@@ -46,6 +50,8 @@ struct StaticReading {
     fails: Vec<usize>,
     /// Whether filters are heeded, as by a database.
     filters: bool,
+    /// Which reads wait, counted from 1: until the next one has begun, or the table is told to release them.
+    held: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +65,10 @@ struct Content {
     request: Option<SinkRequest>,
     /// How often it was read as a static table.
     reads: usize,
+    /// How often it was asked for what there is to read.
+    asked: usize,
+    /// Whether reads that wait may go on.
+    is_released: bool,
     /// The filters of these reads.
     filters: Vec<String>,
 }
@@ -78,24 +88,53 @@ impl Connector for MemoryConnector {
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
         let mut reader = definition.options.reader(format!("table {} (USING test)", definition.name));
         let batches_per_trigger = reader.parsed("batchesPerTrigger", "a whole number")?;
-        let fails = reader.text("failingReads").unwrap_or_default();
+        let rows_in_real_time = reader.parsed("rowsInRealTime", "a whole number")?;
         let reading = StaticReading {
             grows: reader.flag("growsOnRead", false)?,
-            fails: fails.split(',').filter_map(|number| number.trim().parse().ok()).collect(),
+            fails: numbers(reader.text("failingReads")),
             filters: reader.flag("filters", false)?,
+            held: numbers(reader.text("heldReads")),
         };
         reader.finish()?;
         let mut tables = self.tables.lock();
-        let content = tables.get(&definition.name).map(|table| Arc::clone(&table.content)).unwrap_or_default();
+        let known = tables.get(&definition.name);
+        let content = known.map(|table| Arc::clone(&table.content)).unwrap_or_default();
+        // Whoever has the table from before wakes those that wait on it now.
+        let added = known.map(|table| Arc::clone(&table.added)).unwrap_or_default();
         let schema = definition.schema.clone().unwrap_or_else(|| Arc::new(Schema::empty()));
-        let added = Arc::new(Condvar::new());
-        let table = MemoryTable { schema, content, added, batches_per_trigger, reading };
+        let table = MemoryTable { schema, content, added, batches_per_trigger, rows_in_real_time, reading };
         tables.insert(definition.name.clone(), table.clone());
         Ok(Arc::new(table))
     }
 }
 
+/// Whole numbers between commas.
+fn numbers(text: Option<&str>) -> Vec<usize> {
+    text.unwrap_or_default().split(',').filter_map(|number| number.trim().parse().ok()).collect()
+}
+
+/// How long a read is held before it says that nothing happened.
+const HELD: Duration = Duration::from_secs(30);
+
 impl MemoryTable {
+    /// Lets go the reads that wait.
+    pub fn release(&self) {
+        self.content.lock().is_released = true;
+        self.added.notify_all();
+    }
+
+    /// Waits if the read of this number is held; an error if nothing ends that.
+    fn hold(&self, number: usize) -> DfResult<()> {
+        let mut content = self.content.lock();
+        while self.reading.held.contains(&number) && content.reads == number && !content.is_released {
+            if self.added.wait_for(&mut content, HELD).timed_out() {
+                let error = EngineError::unavailable("a read was held, and nothing else went on meanwhile");
+                return Err(DataFusionError::External(Box::new(error)));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds rows to the source.
     pub fn add(&self, partition: &str, rows: RecordBatch) {
         self.content.lock().input.push((partition.to_owned(), rows));
@@ -125,6 +164,11 @@ impl MemoryTable {
     /// How often it was read as a static table.
     pub fn reads(&self) -> usize {
         self.content.lock().reads
+    }
+
+    /// How often it was asked for what there is to read.
+    pub fn asked(&self) -> usize {
+        self.content.lock().asked
     }
 
     /// The filters that the reads as a static table came with.
@@ -195,17 +239,19 @@ impl TableProvider for StaticMemory {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let rows = {
+        let (number, rows): (usize, Vec<RecordBatch>) = {
             let mut content = self.0.content.lock();
             content.reads += 1;
+            self.0.added.notify_all();
             content.filters.extend(filters.iter().map(|filter| filter.human_display().to_string()));
             if self.0.reading.fails.contains(&content.reads) {
                 let error = EngineError::unavailable("the table does not answer");
                 return Err(DataFusionError::External(Box::new(error)));
             }
             let seen = if self.0.reading.grows { content.reads } else { usize::MAX };
-            content.input.iter().take(seen).map(|(_, rows)| rows.clone()).collect()
+            (content.reads, content.input.iter().take(seen).map(|(_, rows)| rows.clone()).collect())
         };
+        self.0.hold(number)?;
         let table = MemTable::try_new(Arc::clone(&self.0.schema), vec![rows])?;
         table.scan(state, projection, &[], limit).await
     }
@@ -243,6 +289,10 @@ impl Source for MemorySource {
         Ok(offset(end.min(limit)))
     }
 
+    fn amount(&mut self, range: &OffsetRange) -> Result<Option<u64>> {
+        Ok(Some((position(&range.end) - position(&range.start)) as u64))
+    }
+
     fn read(&mut self, range: &OffsetRange) -> Result<Vec<Box<dyn PartitionReader>>> {
         let content = self.table.content.lock();
         let rows = content.input.get(position(&range.start)..position(&range.end)).ok_or_else(|| {
@@ -265,13 +315,19 @@ impl Source for MemorySource {
         Ok(Some(if known.is_empty() { vec![Box::new(tail)] } else { Vec::new() }))
     }
 
+    fn follow_limit(&self) -> Option<u64> {
+        self.table.rows_in_real_time
+    }
+
     fn followed(&mut self, start: &Offset, ends: &BTreeMap<String, i64>) -> Result<Offset> {
         Ok(ends.get(TAIL).map_or_else(|| start.clone(), |end| Offset(serde_json::json!(end))))
     }
 
-    fn partitions_behind(&mut self, from: &Offset) -> Result<Vec<String>> {
-        let content = self.table.content.lock();
-        Ok(content.input.iter().skip(position(from)).map(|(partition, _)| partition.clone()).collect())
+    fn unread(&mut self, from: &Offset) -> Result<Unread> {
+        let mut content = self.table.content.lock();
+        content.asked += 1;
+        let partitions = content.input.iter().skip(position(from)).map(|(partition, _)| partition.clone()).collect();
+        Ok(Unread { partitions, backlog: None })
     }
 }
 

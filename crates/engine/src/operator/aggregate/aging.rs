@@ -8,19 +8,25 @@
 //! Without a ttl groups without a window are in one bucket, that of rows without a time; those that are there when a ttl is
 //! set stay in it until a row of theirs comes, and those that a ttl has put elsewhere come back when there is none any more.
 //! A key is in one bucket only: whoever looks for it asks those that there are, at most about sixteen, and those that memory
-//! has no room for in the store.
+//! has no room for in the store. A filter of each says which it need not ask there (`filter.rs`), so that a new key costs
+//! hardly any look. Filters are made when a bucket is moved to the disk; after a restart, once as many keys were looked for
+//! in a bucket as it has. They take a part of the memory and no more.
 
 use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
 
+use super::filter::{BYTES_PER_KEY, KeyFilter};
 use super::operator::AggregateOperator;
 use super::table::{Bucket, too_many_keys};
 use crate::error::Result;
 use crate::operator::NO_EXPIRY;
-use crate::operator::keyed::{Bucketing, KeyedBatch, shard_of_hash};
+use crate::operator::keyed::{Bucketing, KeyedBatch, key_hash, shard_of_hash};
 use crate::operator::ttl::Unstamped;
 use crate::state::{ChangeSet, key};
+
+/// Which part of the memory for state the filters of all buckets may take.
+const FILTERS_PART: usize = 8;
 
 impl AggregateOperator {
     /// The bucket of groups that rows of bucket `time` change.
@@ -95,13 +101,17 @@ impl AggregateOperator {
         let mut missing = rows;
         let (mut slots, mut found) = (Vec::new(), Vec::new());
         for time in times {
-            if missing.is_empty() || !self.buckets.get(time).is_some_and(|bucket| bucket.on_disk) {
-                continue;
+            if missing.is_empty() {
+                break;
             }
-            let keys: Vec<Vec<u8>> = missing.iter().map(|row| stored_key(*time, batch, *row)).collect();
+            self.make_filter(*time, missing.len() as u64)?;
+            let Some(bucket) = self.buckets.get(time) else { continue };
+            let (asked, mut others): (Vec<usize>, Vec<usize>) =
+                missing.into_iter().partition(|row| bucket.may_be_on_disk(batch.hashes[*row]));
+            let keys: Vec<Vec<u8>> = asked.iter().map(|row| stored_key(*time, batch, *row)).collect();
+            self.counts.lookups += keys.len() as u64;
             let values = self.place.store.multi_get(self.place.first_table, &keys)?;
-            let mut others = Vec::new();
-            for (row, value) in missing.into_iter().zip(values) {
+            for (row, value) in asked.into_iter().zip(values) {
                 let Some(value) = value else {
                     others.push(row);
                     continue;
@@ -118,6 +128,34 @@ impl AggregateOperator {
         }
         self.states.grow();
         self.states.decode(&found, &slots)
+    }
+
+    /// Whether memory has room for the filters of all groups there are.
+    pub(super) fn has_room_for_filters(&self) -> bool {
+        let bytes = self.counts.rows_total.saturating_mul(BYTES_PER_KEY);
+        self.place.ttl.is_some() && bytes <= (self.place.budget_bytes / FILTERS_PART) as u64
+    }
+
+    /// Makes the filter of a bucket from the keys it has, if there is none and about as many were looked for there.
+    fn make_filter(&mut self, time: i64, looked_for: u64) -> Result<()> {
+        let has_room = self.has_room_for_filters();
+        let Some(bucket) = self.buckets.get_mut(&time).filter(|bucket| bucket.on_disk) else { return Ok(()) };
+        bucket.looked_for = bucket.looked_for.saturating_add(looked_for);
+        if bucket.filter.is_some() || bucket.looked_for < bucket.keys || !has_room {
+            return Ok(());
+        }
+        let mut filter = KeyFilter::default();
+        let (from, to) = key::bucket_range(time, time + 1);
+        let place = &self.place;
+        place.store.scan(place.first_table, (&from, &to), |stored_key, _| {
+            let (_, shard, group_key) = key::decode(stored_key)?;
+            if place.owns(shard) {
+                filter.add(key_hash(group_key));
+            }
+            Ok(())
+        })?;
+        bucket.filter = Some(filter);
+        Ok(())
     }
 
     /// Puts a group that left bucket `time` into that of the batch.

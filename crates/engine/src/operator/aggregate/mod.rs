@@ -14,6 +14,7 @@
 pub(crate) mod accumulator;
 mod aging;
 mod changing;
+mod filter;
 mod operator;
 mod output;
 mod session;

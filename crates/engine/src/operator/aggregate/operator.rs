@@ -15,7 +15,7 @@ use crate::operator::layout::History;
 use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
 use crate::operator::ttl::Aging;
-use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
+use crate::operator::{AtEnd, EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
 
@@ -44,6 +44,7 @@ pub(crate) struct AggregateOperator {
     pub(super) aging: Aging,
     /// What rows that are taken back need.
     pub(super) changing: Changing,
+    at_end: AtEnd,
     pub(super) counts: OperatorCounts,
 }
 
@@ -62,6 +63,7 @@ impl AggregateOperator {
             buckets: BTreeMap::new(),
             aging,
             changing: Changing::default(),
+            at_end: AtEnd::default(),
             expired_below: None,
             expired_unflushed: None,
             counts: OperatorCounts::default(),
@@ -69,7 +71,7 @@ impl AggregateOperator {
         // Known from the start, so that they expire in time even if no row comes for them.
         for (bucket, keys) in operator.stored_counts.buckets() {
             operator.counts.rows_total += keys;
-            operator.buckets.insert(bucket, Bucket::stored(keys));
+            operator.buckets.insert(bucket, Bucket::stored(keys, None));
         }
         Ok(operator)
     }
@@ -99,7 +101,7 @@ impl AggregateOperator {
                             return Err(too_many_keys());
                         }
                         let entry = bucket.insert(hash, key, self.states.take_slot());
-                        if bucket.on_disk {
+                        if bucket.may_be_on_disk(hash) {
                             missing.push((time, entry));
                         } else {
                             bucket.keys += 1;
@@ -121,6 +123,7 @@ impl AggregateOperator {
     /// Reads the states of entries that are new in memory but may be in the store.
     fn fetch(&mut self, missing: &[(i64, u32)]) -> Result<()> {
         let keys: Vec<Vec<u8>> = missing.iter().map(|(time, entry)| self.stored_key(*time, *entry)).collect();
+        self.counts.lookups += keys.len() as u64;
         let values = self.place.store.multi_get(self.place.first_table, &keys)?;
         let mut found_slots = Vec::new();
         let mut found = Vec::new();
@@ -290,11 +293,10 @@ impl AggregateOperator {
         let Some(bucket) = self.buckets.get_mut(&time) else { return Ok(()) };
         let mut unflushed = bucket.take_unflushed();
         let store = Arc::clone(&self.place.store);
-        // With a time to live groups leave their bucket, each by its key.
-        if unflushed.len() > REPLACE_FROM && bucket.is_mostly(&unflushed) && self.place.ttl.is_none() {
+        if unflushed.len() > REPLACE_FROM && bucket.is_mostly(&unflushed) {
             let (first, last) = self.place.shards();
             let (from, to) = key::shards_range(time, first, last);
-            store.drop_files(self.place.first_table, (&from, &to))?;
+            store.clear_range(self.place.first_table, (&from, &to))?;
             unflushed = bucket.all();
         }
         bucket.sort_as_stored(&mut unflushed);
@@ -311,6 +313,7 @@ impl AggregateOperator {
     /// Moves groups to the store until half of the budget is free, the oldest windows first.
     fn spill(&mut self, emit: &mut Emit<'_>) -> Result<()> {
         let times: Vec<i64> = self.buckets.keys().copied().collect();
+        let keeps_filters = self.has_room_for_filters();
         let mut spilled = std::mem::take(&mut self.spilled);
         for time in times {
             if self.spec.is_told_early() {
@@ -321,7 +324,8 @@ impl AggregateOperator {
             self.flush(time, Some(&mut spilled))?;
             let Some(bucket) = self.buckets.get_mut(&time) else { continue };
             let slots = bucket.slots(&bucket.all());
-            *bucket = Bucket::stored(bucket.keys);
+            let filter = if keeps_filters { bucket.filter_with_entries() } else { None };
+            *bucket = Bucket::stored(bucket.keys, filter);
             self.states.free(&slots);
             if self.memory_bytes() < self.place.budget_bytes / 2 {
                 break;
@@ -352,8 +356,12 @@ impl AggregateOperator {
 
 impl Operator for AggregateOperator {
     fn begin_batch(&mut self, time_us: i64) -> Result<()> {
-        self.counts.rows_removed = 0;
+        (self.counts.rows_removed, self.counts.lookups) = (0, 0);
         self.age(time_us)
+    }
+
+    fn set_at_end(&mut self, at_end: AtEnd) {
+        self.at_end = at_end;
     }
 
     fn process(&mut self, _: usize, batch: &KeyedBatch, emit: &mut Emit<'_>) -> Result<()> {
@@ -398,13 +406,14 @@ impl Operator for AggregateOperator {
         let expired: Vec<i64> = self.expired(watermark_us);
         self.counts.rows_updated =
             self.buckets.values().map(|bucket| bucket.dirty.len() as u64).sum::<u64>() + self.spilled.len() as u64;
-        match self.spec.output_mode {
-            OutputMode::Append => expired.iter().try_for_each(|time| self.emit_bucket(*time, emit))?,
-            OutputMode::Complete => {
+        match (self.spec.output_mode, self.at_end) {
+            (_, AtEnd::Nothing) => {}
+            (OutputMode::Append, _) => expired.iter().try_for_each(|time| self.emit_bucket(*time, emit))?,
+            (OutputMode::Update, AtEnd::Changes) => self.emit_dirty(emit)?,
+            (OutputMode::Complete, _) | (OutputMode::Update, AtEnd::Everything) => {
                 let all: Vec<i64> = self.buckets.keys().copied().collect();
                 all.iter().try_for_each(|time| self.emit_bucket(*time, emit))?;
             }
-            OutputMode::Update => self.emit_dirty(emit)?,
         }
         if self.spec.output_mode != OutputMode::Complete {
             expired.into_iter().for_each(|time| self.drop_bucket(time));

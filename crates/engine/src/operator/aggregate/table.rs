@@ -12,6 +12,7 @@
 
 use hashbrown::HashTable;
 
+use super::filter::KeyFilter;
 use crate::error::EngineError;
 use crate::operator::keyed::shard_of_hash;
 use crate::state::key::SHARDS;
@@ -51,6 +52,10 @@ pub(super) struct Bucket {
     pub(super) unflushed: Vec<u32>,
     /// Whether the state store may have keys that are not here.
     pub(super) on_disk: bool,
+    /// Which keys it may have there; none if nobody knows, and each has to be looked for.
+    pub(super) filter: Option<KeyFilter>,
+    /// Keys that were looked for there while nobody knew.
+    pub(super) looked_for: u64,
     /// Keys of this bucket, here and in the state store.
     pub(super) keys: u64,
     /// Entries whose groups are in another bucket now.
@@ -58,9 +63,23 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A bucket whose keys are all in the state store.
-    pub(super) fn stored(keys: u64) -> Self {
-        Self { on_disk: true, keys, ..Self::default() }
+    /// A bucket whose keys are all in the state store, and known to a filter or not.
+    pub(super) fn stored(keys: u64, filter: Option<KeyFilter>) -> Self {
+        Self { on_disk: true, keys, filter, ..Self::default() }
+    }
+
+    /// Whether the state store may have a key that is not here.
+    #[inline]
+    pub(super) fn may_be_on_disk(&self, hash: u64) -> bool {
+        self.on_disk && self.filter.as_ref().is_none_or(|filter| filter.may_have(hash))
+    }
+
+    /// What the filter has to know when all entries are moved to the disk; none if it cannot know all that is there.
+    pub(super) fn filter_with_entries(&mut self) -> Option<KeyFilter> {
+        let known = self.filter.take();
+        let mut filter = if self.on_disk { known? } else { KeyFilter::default() };
+        self.entries.iter().filter(|entry| !entry.is_gone).for_each(|entry| filter.add(entry.hash));
+        Some(filter)
     }
 
     /// The entry of a key.
@@ -226,7 +245,8 @@ impl Bucket {
         if self.gone <= 1024 || self.gone * 2 <= self.entries.len() {
             return;
         }
-        let mut live = Self { on_disk: self.on_disk, keys: self.keys, ..Self::default() };
+        let (filter, looked_for) = (self.filter.take(), self.looked_for);
+        let mut live = Self { on_disk: self.on_disk, filter, looked_for, keys: self.keys, ..Self::default() };
         for entry in self.all() {
             let from = self.entries[entry as usize];
             let to = live.insert(from.hash, self.key(entry), from.slot);
@@ -240,6 +260,7 @@ impl Bucket {
         self.index.allocation_size()
             + self.entries.capacity() * size_of::<Entry>()
             + self.key_bytes.capacity()
+            + self.filter.as_ref().map_or(0, KeyFilter::size_bytes)
             + (self.dirty.capacity() + self.unflushed.capacity()) * size_of::<u32>()
     }
 

@@ -407,6 +407,7 @@ impl KeptRows {
             rows_updated: self.updated,
             rows_removed: self.removed,
             memory_bytes: self.memory_bytes() as u64,
+            ..OperatorCounts::default()
         }
     }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Chunks leave oldest first, when they are too old or memory is short. A key is asked for once in a batch, as long as
-//! memory has room for the batch's keys.
+//! memory has room for the batch's keys: who wants one that another thread has asked for waits for that answer. Nothing
+//! here asks: whoever does gives the lock on the cache back meanwhile, so that others go on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(super) struct LookupCache {
     /// Oldest first.
     chunks: VecDeque<Arc<Chunk>>,
     next_chunk: u64,
+    /// Keys whose answers are under way.
+    asking: HashSet<Box<[u8]>>,
     size_bytes: u64,
     num_rows: u64,
     /// Keys that were asked for in the batch under way.
@@ -55,7 +58,7 @@ struct Chunk {
 
 /// The rows of a key: none if it is known that there are none.
 #[derive(Clone)]
-struct Entry {
+pub(super) struct Entry {
     chunk: Arc<Chunk>,
     rows: Vec<u32>,
 }
@@ -91,12 +94,17 @@ impl Wanted {
         Self { columns, keys, rows }
     }
 
+    /// All its keys.
+    pub(super) fn rows(&self) -> Vec<u32> {
+        self.rows.clone()
+    }
+
     fn key(&self, row: u32) -> &[u8] {
         self.keys.row(row as usize).data()
     }
 
     /// The values of some keys, column by column, each once.
-    fn values(&self, rows: &[u32]) -> Result<Vec<Vec<ScalarValue>>> {
+    pub(super) fn values(&self, rows: &[u32]) -> Result<Vec<Vec<ScalarValue>>> {
         let rows = UInt32Array::from(rows.to_vec());
         let of_column = |column: &ArrayRef| -> Result<Vec<ScalarValue>> {
             let column = take(column, &rows, None)?;
@@ -107,6 +115,16 @@ impl Wanted {
         };
         self.columns.iter().map(of_column).collect()
     }
+}
+
+/// What is known of the keys of a batch, and what to do about the others.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) found: Vec<Entry>,
+    /// Keys to ask for now, by one query; nobody else asks for them until [`LookupCache::answered`].
+    pub(super) ask: Vec<u32>,
+    /// Whether others have asked for some.
+    pub(super) waits: bool,
 }
 
 /// The rows a query gave, with their keys.
@@ -132,35 +150,44 @@ impl LookupCache {
         }
     }
 
-    /// The rows of the keys of a batch. `ask` gives rows for the values of key columns, maybe more than those with
-    /// these keys; `None` uses what there is.
-    pub(super) fn rows(
-        &mut self,
-        wanted: &Wanted,
-        ages: Ages,
-        schema: &SchemaRef,
-        limit_bytes: u64,
-        ask: Option<&dyn Fn(&[Vec<ScalarValue>]) -> Result<Answer>>,
-    ) -> Result<RecordBatch> {
-        let (mut found, mut missing) = (Vec::new(), Vec::new());
-        for row in &wanted.rows {
-            match self.entries.get(wanted.key(*row)) {
-                Some(entry) if ask.is_none() || entry.chunk.read_ms >= ages.fresh_from_ms => found.push(entry.clone()),
-                _ => missing.push(*row),
+    /// Takes the keys out of `left` that are known or that the caller is to ask for.
+    pub(super) fn look(&mut self, wanted: &Wanted, left: &mut Vec<u32>, ages: Ages) -> Known {
+        let mut known = Known::default();
+        left.retain(|row| {
+            let key = wanted.key(*row);
+            match self.entries.get(key) {
+                Some(entry) if entry.chunk.read_ms >= ages.fresh_from_ms => known.found.push(entry.clone()),
+                _ if self.asking.contains(key) => {
+                    known.waits = true;
+                    return true;
+                }
+                _ if known.ask.len() == KEYS_AT_ONCE => return true,
+                _ => known.ask.push(*row),
             }
+            false
+        });
+        self.asking.extend(known.ask.iter().map(|row| Box::from(wanted.key(*row))));
+        self.asked += known.ask.len() as u64;
+        known
+    }
+
+    /// Says that keys are asked for no more, whatever came of it.
+    pub(super) fn answered(&mut self, wanted: &Wanted, asked: &[u32]) {
+        for row in asked {
+            self.asking.remove(wanted.key(*row));
         }
-        for rows in missing.chunks(KEYS_AT_ONCE) {
-            let Some(ask) = ask else { break };
-            self.asked += rows.len() as u64;
-            let answer = ask(&wanted.values(rows)?)?;
-            found.extend(self.add(wanted, rows, &answer, ages.now_ms)?);
-            while self.size_bytes > limit_bytes && !self.chunks.is_empty() {
-                self.forget_oldest();
-            }
-        }
+    }
+
+    /// What there is of keys that are all known, however old.
+    pub(super) fn known(&self, wanted: &Wanted) -> Vec<Entry> {
+        wanted.rows.iter().filter_map(|row| self.entries.get(wanted.key(*row)).cloned()).collect()
+    }
+
+    /// The rows of some keys, as the batch under way sees them.
+    pub(super) fn rows(&mut self, found: &[Entry], schema: &SchemaRef) -> Result<RecordBatch> {
         let oldest = found.iter().map(|entry| entry.chunk.read_ms).min();
         self.oldest_ms = self.oldest_ms.into_iter().chain(oldest).min();
-        together(&found, schema)
+        together(found, schema)
     }
 
     /// Whether there is something for each of the keys that can stand in while the table does not answer.
@@ -168,7 +195,15 @@ impl LookupCache {
         wanted.rows.iter().all(|row| self.entries.contains_key(wanted.key(*row)))
     }
 
-    fn add(&mut self, wanted: &Wanted, asked: &[u32], answer: &Answer, now_ms: i64) -> Result<Vec<Entry>> {
+    /// Keeps what was answered, as far as there is room; gives all of it.
+    pub(super) fn add(
+        &mut self,
+        wanted: &Wanted,
+        asked: &[u32],
+        answer: &Answer,
+        now_ms: i64,
+        limit_bytes: u64,
+    ) -> Result<Vec<Entry>> {
         let mut by_key: HashMap<&[u8], Vec<u32>> = asked.iter().map(|row| (wanted.key(*row), Vec::new())).collect();
         let mut kept = Vec::new();
         for row in 0..answer.keys.num_rows() {
@@ -192,10 +227,14 @@ impl LookupCache {
         self.num_rows += kept.len() as u64;
         self.chunks.push_back(Arc::clone(&chunk));
         let entries = by_key.into_iter().map(|(key, rows)| (key, Entry { chunk: Arc::clone(&chunk), rows }));
-        Ok(entries
+        let found = entries
             .inspect(|(key, entry)| drop(self.entries.insert(Box::from(*key), entry.clone())))
             .map(|(_, entry)| entry)
-            .collect())
+            .collect();
+        while self.size_bytes > limit_bytes && !self.chunks.is_empty() {
+            self.forget_oldest();
+        }
+        Ok(found)
     }
 
     fn forget_oldest(&mut self) {
@@ -271,7 +310,19 @@ mod tests {
             let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(rows.clone()))];
             Ok(Answer { rows: RecordBatch::try_new(Arc::clone(&schema), columns)?, keys: key_columns(&rows).keys })
         };
-        let rows = cache.rows(&Wanted::new(key_columns(keys)), ages, &schema, 1 << 20, Some(&ask)).unwrap();
+        let wanted = Wanted::new(key_columns(keys));
+        let (mut left, mut found) = (wanted.rows(), Vec::new());
+        loop {
+            let known = cache.look(&wanted, &mut left, ages);
+            found.extend(known.found);
+            if known.ask.is_empty() {
+                break;
+            }
+            let answer: Result<Answer> = ask(&wanted.values(&known.ask).unwrap());
+            cache.answered(&wanted, &known.ask);
+            found.extend(cache.add(&wanted, &known.ask, &answer.unwrap(), now_ms, 1 << 20).unwrap());
+        }
+        let rows = cache.rows(&found, &schema).unwrap();
         (rows.num_rows(), cache.asked())
     }
 
@@ -296,6 +347,23 @@ mod tests {
         let mut cache = LookupCache::default();
         assert_eq!(found(&mut cache, 1000, &[Some(2)]), (1, 1));
         assert_eq!(found(&mut cache, 400, &[Some(2)]), (1, 1));
+    }
+
+    #[test]
+    fn keys_that_others_have_asked_for_are_waited_for() {
+        let mut cache = LookupCache::default();
+        let ages = Ages { now_ms: 1000, fresh_from_ms: 990, usable_from_ms: 900 };
+        let of = |keys: &[Option<i64>]| Wanted::new(key_columns(keys));
+        let (ours, theirs) = (of(&[Some(2), Some(3)]), of(&[Some(3), Some(4)]));
+        let (mut our_left, mut their_left) = (ours.rows(), theirs.rows());
+        assert_eq!(cache.look(&ours, &mut our_left, ages).ask.len(), 2);
+        let known = cache.look(&theirs, &mut their_left, ages);
+        assert!(known.ask.len() == 1 && known.waits && their_left.len() == 1, "{:?}", known.ask);
+        // What failed is for whoever still wants it.
+        cache.answered(&ours, &ours.rows());
+        let known = cache.look(&theirs, &mut their_left, ages);
+        assert!(known.ask.len() == 1 && !known.waits && their_left.is_empty(), "{:?}", known.ask);
+        assert_eq!(cache.asked(), 4);
     }
 
     #[test]

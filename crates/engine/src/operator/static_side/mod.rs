@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   begin_batch(now) ─> due? ─> read whole ─> StaticTable (rows, index) ─> kept for `cache.refresh` ─> read again
+//!                         ╰ soon: read beside the batches, on a thread of its own                     refresh.rs
 //!                                  ├ fails: the old rows, until they are `cache.maxAge` old
 //!                                  └ too large: keys are looked up, here and from now on     lookup.rs, asking.rs
 //! ```
@@ -12,8 +13,10 @@
 
 mod asking;
 mod lookup;
+mod refresh;
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +27,11 @@ use datafusion::common::ScalarValue;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::lookup::{Ages, Answer, LookupCache, Wanted};
-use super::join::{KeyColumns, StaticJoin, StaticNulls, StaticTable};
+pub(crate) use self::refresh::Refreshes;
+use super::join::{KeyColumns, StaticNulls, StaticTable};
 use crate::error::{EngineError, Result};
 use crate::plan::batch::collect_up_to;
 use crate::plan::cache::{CacheSettings, LookupMode, names};
@@ -36,6 +40,9 @@ use crate::progress::{LookupProgress, StaticTableProgress};
 
 /// How long the real-time trigger keeps the rows of tables that do not say.
 pub(crate) const REAL_TIME_REFRESH: Duration = Duration::from_secs(1);
+
+/// The last part of `cache.refresh`, in which rows are read beside the batches: one in so many.
+const SOON: u32 = 10;
 
 /// The shortest and the longest wait after reading failed.
 const RETRY_MS: std::ops::RangeInclusive<i64> = 1_000..=60_000;
@@ -56,6 +63,8 @@ pub(crate) struct StaticSide {
     tables: BTreeSet<String>,
     settings: CacheSettings,
     kept: Mutex<Kept>,
+    /// Rung when keys were answered.
+    answered: Condvar,
 }
 
 /// What is kept of the static side between batches, and what the batch under way is to see of it.
@@ -95,7 +104,8 @@ impl StaticSide {
         let may_be_missing = found.iter().any(|table| table.may_be_missing());
         let schema = Arc::new(plan.schema().as_arrow().clone());
         let (kept, logical_keys, keys) = (Mutex::default(), keys, physical_keys);
-        let side = Self { plan, keys, logical_keys, schema, nulls, session, tables, settings, kept };
+        let answered = Condvar::new();
+        let side = Self { plan, keys, logical_keys, schema, nulls, session, tables, settings, kept, answered };
         // A table that is not there yet cannot be asked what it can do.
         if side.settings.lookup == LookupMode::Always && !may_be_missing && !side.can_look_up()? {
             return Err(asking::impossible(&names(&side.tables)));
@@ -124,6 +134,7 @@ impl StaticSide {
             }
         }
         let rows = self.look_up(&mut kept, &Wanted::new(KeyColumns::new(stream_keys, rows)?))?;
+        drop(kept);
         Ok(Arc::new(StaticTable::new(rows, &self.keys, self.nulls)?))
     }
 
@@ -169,28 +180,44 @@ impl StaticSide {
             .help("raise the table's option 'cache.maxBytes', or read fewer of its rows and columns"))
     }
 
-    /// The rows with some keys.
-    fn look_up(&self, kept: &mut Kept, wanted: &Wanted) -> Result<RecordBatch> {
+    /// The rows with some keys. Others may use what is kept while the tables are asked.
+    fn look_up(&self, kept: &mut MutexGuard<'_, Kept>, wanted: &Wanted) -> Result<RecordBatch> {
         let ages = kept.ages(&self.settings);
         let limit = self.settings.lookup_limit();
-        let waits = kept.now_ms < kept.retry_ms;
-        let no_cache = || EngineError::internal("keys are looked up without a cache");
-        let cache = kept.lookup.as_mut().ok_or_else(no_cache)?;
-        let ask = |values: &[Vec<ScalarValue>]| self.ask(values, limit);
-        let stands_in = cache.knows_all(wanted);
-        if !(waits && stands_in) {
-            match cache.rows(wanted, ages, &self.schema, limit, Some(&ask)) {
-                Err(error) if stands_in && ages.usable_from_ms < ages.fresh_from_ms => kept.note(&error, self),
-                rows => {
-                    if cache.asked() > 0 && rows.is_ok() {
-                        kept.failure = None;
-                    }
-                    return rows;
+        let (mut left, mut found) = (wanted.rows(), Vec::new());
+        if kept.now_ms < kept.retry_ms && kept.cache()?.knows_all(wanted) {
+            left.clear();
+            found = kept.cache()?.known(wanted);
+        }
+        loop {
+            let known = kept.cache()?.look(wanted, &mut left, ages);
+            found.extend(known.found);
+            if known.ask.is_empty() {
+                if !known.waits {
+                    break;
                 }
+                self.answered.wait(kept);
+                continue;
+            }
+            let values = wanted.values(&known.ask);
+            let asked = MutexGuard::unlocked(kept, || catch_unwind(AssertUnwindSafe(|| self.ask(&values?, limit))));
+            // Whatever came of it, whoever waits for these keys must go on.
+            kept.cache()?.answered(wanted, &known.ask);
+            self.answered.notify_all();
+            match asked.unwrap_or_else(|panic| resume_unwind(panic)) {
+                Ok(answer) => {
+                    found.extend(kept.cache()?.add(wanted, &known.ask, &answer, ages.now_ms, limit)?);
+                    kept.failure = None;
+                }
+                Err(error) if ages.usable_from_ms < ages.fresh_from_ms && kept.cache()?.knows_all(wanted) => {
+                    kept.note(&error, self);
+                    left.clear();
+                    found = kept.cache()?.known(wanted);
+                }
+                Err(error) => return Err(error),
             }
         }
-        let cache = kept.lookup.as_mut().ok_or_else(no_cache)?;
-        cache.rows(wanted, ages, &self.schema, limit, None)
+        kept.cache()?.rows(&found, &self.schema)
     }
 
     /// Asks the tables for the rows with some values in their key columns.
@@ -238,11 +265,22 @@ impl Kept {
     }
 
     fn install(&mut self, table: StaticTable) -> Arc<StaticTable> {
-        let table = Arc::new(table);
         let now_ms = self.now_ms;
-        *self =
-            Self { now_ms, refresh: self.refresh, table: Some(Arc::clone(&table)), read_ms: now_ms, ..Self::default() };
+        self.install_read(table, now_ms)
+    }
+
+    /// Takes rows that were read for a batch, or beside one that began at `read_ms`.
+    fn install_read(&mut self, table: StaticTable, read_ms: i64) -> Arc<StaticTable> {
+        let table = Arc::new(table);
+        let (now_ms, refresh) = (self.now_ms, self.refresh);
+        *self = Self { now_ms, refresh, table: Some(Arc::clone(&table)), read_ms, ..Self::default() };
         table
+    }
+
+    /// Whether the rows are good for the batch that began now, and not for much longer.
+    fn is_due_soon(&self) -> bool {
+        let lead = self.refresh / SOON;
+        self.table.is_some() && !self.is_due && self.failure.is_none() && !self.is_younger_than(self.refresh - lead)
     }
 
     fn look_up_from_now_on(&mut self, side: &StaticSide) {
@@ -252,6 +290,11 @@ impl Kept {
         );
         self.table = None;
         self.lookup = Some(LookupCache::default());
+    }
+
+    /// What is known of single keys.
+    fn cache(&mut self) -> Result<&mut LookupCache> {
+        self.lookup.as_mut().ok_or_else(|| EngineError::internal("keys are looked up without a cache"))
     }
 
     /// How old rows of single keys may be. Where nothing is kept, those of the batch under way are good.
@@ -280,55 +323,5 @@ impl Kept {
         self.retry_ms = self.now_ms.saturating_add(retry_in.clamp(*RETRY_MS.start(), *RETRY_MS.end()));
         self.failure = Some(error.to_string());
         tracing::warn!(tables = names(&side.tables), %error, "reading static rows anew failed, older ones are used");
-    }
-}
-
-/// Decides what a batch that begins now is to see of the static sides of its query. `unless_told` is how long rows are
-/// kept of tables without `cache.refresh`.
-pub(crate) fn begin_batch(joins: &[Arc<StaticJoin>], now_ms: i64, unless_told: Duration) -> Result<()> {
-    let sides: Vec<&StaticSide> = joins.iter().map(|join| join.side()).collect();
-    sides.iter().try_for_each(|side| side.begin(now_ms, unless_told))?;
-    let keeps = |side: &&StaticSide| {
-        let kept = side.kept.lock();
-        !kept.refresh.is_zero() && kept.lookup.is_none()
-    };
-    let keeping: Vec<&StaticSide> = sides.into_iter().filter(keeps).collect();
-    for group in together(keeping) {
-        if group.len() > 1 && group.iter().any(|side| side.kept.lock().is_due) {
-            read_together(&group)?;
-        }
-    }
-    Ok(())
-}
-
-/// The sides in groups that have tables in common.
-fn together(sides: Vec<&StaticSide>) -> Vec<Vec<&StaticSide>> {
-    let mut groups: Vec<Vec<&StaticSide>> = Vec::new();
-    for side in sides {
-        let shares = |group: &Vec<&StaticSide>| group.iter().any(|other| !other.tables.is_disjoint(&side.tables));
-        let (linked, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(shares);
-        groups = others;
-        groups.push(linked.into_iter().flatten().chain([side]).collect());
-    }
-    groups
-}
-
-/// Reads sides that have tables in common; all of them or none have new rows then.
-fn read_together(group: &[&StaticSide]) -> Result<()> {
-    match group.iter().map(|side| side.read()).collect::<Result<Vec<_>>>() {
-        Ok(tables) => {
-            for (side, table) in group.iter().zip(tables) {
-                let mut kept = side.kept.lock();
-                match table {
-                    Some(table) => drop(kept.install(table)),
-                    None => kept.look_up_from_now_on(side),
-                }
-            }
-            Ok(())
-        }
-        Err(error) => {
-            let kept = group.iter().all(|side| side.kept.lock().keep_old(&error, side).is_some());
-            if kept { Ok(()) } else { Err(error) }
-        }
     }
 }

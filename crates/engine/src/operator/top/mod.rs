@@ -31,7 +31,7 @@ use super::kept_rows::Expiry;
 use super::keyed::{InputSpec, KeyedBatch, row_converter};
 use super::normal::normalized;
 use super::state_table::{StateLayout, StateTable};
-use super::{EMIT_ROWS, Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
+use super::{AtEnd, EMIT_ROWS, Emit, Operator, OperatorCounts, OperatorSpec, Place, StateBound};
 use crate::error::Result;
 use crate::sink::OutputMode;
 use crate::state::ChangeSet;
@@ -127,7 +127,7 @@ impl OperatorSpec for TopSpec {
     fn open(self: Arc<Self>, place: Place) -> Result<Box<dyn Operator>> {
         let codec = Codec::new(&self)?;
         let groups = Groups::open(&self.id, self.output_mode == OutputMode::Update, self.input.has_watermark, place)?;
-        Ok(Box::new(TopOperator { spec: self, codec, groups }))
+        Ok(Box::new(TopOperator { spec: self, codec, groups, at_end: AtEnd::default() }))
     }
 }
 
@@ -202,6 +202,7 @@ struct TopOperator {
     spec: Arc<TopSpec>,
     codec: Codec,
     groups: Groups,
+    at_end: AtEnd,
 }
 
 impl TopOperator {
@@ -211,14 +212,19 @@ impl TopOperator {
             return Ok(());
         }
         let changed = self.groups.take_changed();
-        match self.spec.tells {
-            Tells::Rows => self.codec.emit_changes(&changed, emit),
-            _ => self.codec.emit_taken_back(&changed, emit),
+        match (self.at_end, self.spec.tells) {
+            (AtEnd::Changes, Tells::Rows) => self.codec.emit_changes(&changed, emit),
+            (AtEnd::Changes, _) => self.codec.emit_taken_back(&changed, emit),
+            (AtEnd::Everything | AtEnd::Nothing, _) => Ok(()),
         }
     }
 }
 
 impl Operator for TopOperator {
+    fn set_at_end(&mut self, at_end: AtEnd) {
+        self.at_end = at_end;
+    }
+
     fn begin_batch(&mut self, time_us: i64) -> Result<()> {
         self.groups.age(time_us)
     }
@@ -250,7 +256,8 @@ impl Operator for TopOperator {
     fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
         self.tell(emit)?;
         let codec = &self.codec;
-        if self.spec.output_mode == OutputMode::Complete {
+        let whole = self.spec.output_mode == OutputMode::Complete || self.at_end == AtEnd::Everything;
+        if whole && self.at_end != AtEnd::Nothing {
             self.groups.each(None, &mut |rows| codec.emit_all(&rows, emit))?;
         }
         let watermark_us = watermark_us.filter(|_| self.spec.input.has_watermark);

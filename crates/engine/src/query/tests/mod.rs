@@ -14,6 +14,7 @@ mod changes;
 mod changing;
 mod evolution;
 mod joins;
+mod rebuild;
 mod sessions;
 mod state;
 mod stateful;
@@ -31,11 +32,15 @@ fn flow(query: &str) -> StreamScript {
 }
 
 fn update(query: &str) -> StreamScript {
-    StreamScript::new(&format!(
+    StreamScript::new(&update_sql(query))
+}
+
+fn update_sql(query: &str) -> String {
+    format!(
         "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
          CREATE SINK out USING test OPTIONS (outputMode 'update');
          CREATE FLOW f AS INSERT INTO out {query}"
-    ))
+    )
 }
 
 fn complete(query: &str) -> StreamScript {

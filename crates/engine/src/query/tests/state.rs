@@ -1,6 +1,8 @@
 //! State as tables: what operators keep, at a batch, after restarts, spilled or not.
 
-use super::{complete, flow, rows, update};
+use super::{complete, flow, rows, update, update_sql};
+use crate::checkpoint::{CheckpointDir, Durability};
+use crate::query::StateReader;
 use crate::testing::StreamScript;
 
 fn check(script: &StreamScript, sql: &str, expected: &[&str]) {
@@ -123,6 +125,52 @@ fn what_cannot_be_read_is_told_with_a_way_out() {
          CREATE FLOW f AS INSERT INTO out SELECT ev.k FROM STREAM ev JOIN state('g', 'aggregate-0') s ON s.k = ev.k",
     );
     assert!(refusal.is_some_and(|refusal| refusal.contains("help: state(...) is for highwater sql")));
+}
+
+#[test]
+fn a_query_that_starts_changed_while_its_state_is_read_is_read_as_it_is_then() {
+    let before = "SELECT k, count(*) AS n FROM STREAM ev GROUP BY k";
+    // Migrated, and rebuilt.
+    for (after, rebuilds, columns) in [
+        (
+            "SELECT k, sum(v) AS s, count(*) AS n FROM STREAM ev GROUP BY k",
+            false,
+            "k, sum(v), count(1), _expiry, _shard",
+        ),
+        ("SELECT v, count(*) AS n FROM STREAM ev GROUP BY v", true, "v, count(1), _expiry, _shard"),
+    ] {
+        let script = update(before).add("ev", &rows(&[("a", 1, 0), ("b", 2, 0)])).process();
+        let folder = script.storage().join("checkpoints/f").display().to_string();
+        let checkpoint = CheckpointDir::open(&folder, Durability::None).unwrap();
+        let (mut before, mut changed) = (Some(script), None);
+        let mut starts_changed = || {
+            let Some(mut script) = before.take() else { return };
+            script.settings.changes.rebuild.extend(rebuilds.then(|| "f".to_owned()));
+            changed = Some(script.change(&update_sql(after)).add("ev", &rows(&[("a", 5, 0)])).process());
+        };
+        let reader = StateReader::open_while(&checkpoint, "f", None, &mut starts_changed).unwrap();
+        let (schema, found) = reader.read("aggregate-0", None).unwrap();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names.join(", "), columns);
+        assert_eq!(found.iter().map(|rows| rows.num_rows()).sum::<usize>(), if rebuilds { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn state_from_before_a_rebuild_is_read_as_what_it_was() {
+    let script = update("SELECT k, count(*) AS n FROM STREAM ev GROUP BY k");
+    let script = script.add("ev", &rows(&[("a", 1, 0), ("b", 2, 0)])).process();
+    let mut script = script.add("ev", &rows(&[("a", 3, 0)])).process();
+    script.settings.changes.rebuild.insert("f".to_owned());
+    let script = script.change(&update_sql("SELECT v, max(k) AS m, count(*) AS n FROM STREAM ev GROUP BY v")).process();
+    let read = |columns: &str, batch: u64| {
+        script.select(&format!("SELECT {columns} FROM state('f', 'aggregate-0', {batch})")).unwrap()
+    };
+    assert_eq!(read("k, `count(1)`", 0), ["a 1", "b 1"]);
+    assert_eq!(read("k, `count(1)`", 1), ["a 2", "b 1"]);
+    // The parts of the rebuild.
+    assert_eq!(read("v, `max(k)`, `count(1)`", 2), ["1 a 1", "2 b 1"]);
+    assert_eq!(read("v, `max(k)`, `count(1)`", 3), ["1 a 1", "2 b 1", "3 a 1"]);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Static sides of joins: when they are read, and what a batch sees of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rows;
+use crate::checkpoint::RemoteSettings;
 use crate::progress::StreamingQueryProgress;
 use crate::query::Trigger;
-use crate::testing::StreamScript;
+use crate::testing::{Fault, FaultyStore, StreamScript};
 
 /// A stream joined with a table whose reads each see one row more: `a0`, `a1`, ... of key `a`.
 fn growing(options: &str) -> StreamScript {
@@ -57,6 +59,66 @@ fn rows_are_kept_until_they_are_due() {
     assert_eq!(script.table("names").reads(), 2);
     let names = script.progress()[4].static_tables[0].tables.clone();
     assert_eq!(names, ["names"]);
+}
+
+#[test]
+fn rows_are_read_beside_a_batch_before_they_are_due() {
+    // The batch at 100 s begins in the last tenth of the time; it ends while the table still keeps its reader waiting.
+    let mut script = growing("'cache.refresh' = '110 seconds', 'heldReads' = '2'");
+    for batch in 0..5 {
+        script = script.add("ev", &rows(&[("a", batch, 0)]));
+    }
+    let names = script.table("names");
+    let release = |progress: &[StreamingQueryProgress]| {
+        if progress.len() >= 3 {
+            names.release();
+        }
+        progress.len() >= 5
+    };
+    script.process_until(release).unwrap();
+    // The batch at 160 s has what was read beside the one at 100 s, and that is how old it is.
+    assert_eq!(seen(&script), [1, 1, 1, 2, 3]);
+    assert_eq!(ages_s(&script.progress()), [0, 40, 100, 60, 0]);
+    assert_eq!(names.reads(), 3);
+}
+
+#[test]
+fn what_was_read_beside_a_batch_is_not_used_when_it_is_too_old() {
+    let mut script = growing("'cache.refresh' = '42 seconds'");
+    for batch in 0..3 {
+        script = script.add("ev", &rows(&[("a", batch, 0)]));
+    }
+    script.process_until(|progress| progress.len() >= 3).unwrap();
+    // Read for the batches at 0 s and 100 s; what was read beside the one at 40 s is 60 s old by then.
+    assert_eq!(ages_s(&script.progress()), [0, 40, 0]);
+}
+
+#[test]
+fn a_read_beside_a_batch_that_fails_leaves_the_old_rows_for_a_while() {
+    let script = run(growing("'cache.refresh' = '110 seconds', 'failingReads' = '2'"), 5);
+    let failures: Vec<bool> =
+        script.progress().iter().map(|progress| progress.static_tables[0].failure.is_some()).collect();
+    assert_eq!(failures, [false, false, false, true, false]);
+    assert_eq!(ages_s(&script.progress()), [0, 40, 100, 160, 0]);
+}
+
+#[test]
+fn keys_are_asked_for_by_several_threads_at_once() {
+    let options = format!("{LOOKED_UP}, 'cache.refresh' = '1 day', 'heldReads' = '1'");
+    let mut script = names(&options, LEFT).change(
+        &"CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '2');
+          CREATE TABLE names (id STRING, name STRING, n BIGINT) USING test OPTIONS ({options});
+          CREATE SINK out USING test; CREATE FLOW f AS INSERT INTO out {LEFT}"
+            .replace("{options}", &options)
+            .replace("{LEFT}", LEFT),
+    );
+    script.settings.query.parallelism = 2;
+    script.settings.query.trigger = Trigger::AvailableNow;
+    // The first to ask is answered only when another thread asks as well, for keys of its own.
+    let script = script.add_to("ev", "0", &rows(&[("a", 0, 0), ("c", 0, 0)]));
+    let script = script.add_to("ev", "1", &rows(&[("b", 0, 0), ("c", 0, 0), ("d", 0, 0)])).process();
+    assert_eq!(asked(&script), [4]);
+    script.check("out", &["a Anna", "a Anton", "b Bert", "c Cleo", "c Cleo", "d Dora"]);
 }
 
 #[test]
@@ -147,6 +209,45 @@ fn joins_of_the_same_table_see_the_same_rows() {
     assert_eq!(failures, [0, 0, 0, 2, 0]);
     assert_eq!(script.table("names").reads(), 6);
     script.check("out", &["1 x"]);
+}
+
+/// Whatever call a process is cut off at: a batch sees one state of the table, that of the attempt that was committed, and
+/// is there once.
+#[test]
+fn a_batch_that_was_cut_off_sees_one_state_of_the_table() {
+    const EVENTS: i64 = 3;
+    let run = |options: &str, objects: &FaultyStore, fault: Option<(usize, Fault)>| {
+        let mut script = growing(options);
+        script.settings.query.trigger = Trigger::AvailableNow;
+        script.settings.checkpoints.remote = RemoteSettings { request_timeout_ms: 200, ..RemoteSettings::default() };
+        let mut script = script.checkpoints_in("memory://bucket/checkpoints", Arc::new(objects.clone()));
+        for v in 0..EVENTS {
+            script = script.add("ev", &rows(&[("a", v, 0), ("a", v + 100, 0)]));
+        }
+        objects.heal();
+        if let Some((call, fault)) = fault {
+            objects.fail_at(call, fault);
+        }
+        let script = script.process_if_it_can();
+        let calls = objects.heal();
+        (script.process().rows("out"), calls)
+    };
+    for options in ["'lookup' = 'auto'", "'cache.refresh' = '1 day'", "'filters' = 'true', 'lookup' = 'always'"] {
+        let (undisturbed, calls) = run(options, &FaultyStore::default(), None);
+        assert!(undisturbed.len() >= 6 && calls > 20, "{calls}: {undisturbed:?}");
+        for call in (0..calls).step_by(3) {
+            let (found, _) = run(options, &FaultyStore::default(), Some((call, Fault::CutOff)));
+            for v in 0..EVENTS {
+                let of = |v: i64| -> Vec<&str> {
+                    found.iter().filter_map(|row| row.strip_prefix(&format!("{v} "))).collect()
+                };
+                let (one, other) = (of(v), of(v + 100));
+                assert!(!one.is_empty() && one == other, "{options}, cut off at {call}: {found:?}");
+                let expected: Vec<String> = (0..one.len()).map(|name| format!("a{name}")).collect();
+                assert_eq!(one, expected, "{options}, cut off at {call}: each row once");
+            }
+        }
+    }
 }
 
 /// What is said of a table with these options, which is joined to a stream.

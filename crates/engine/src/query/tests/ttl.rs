@@ -201,6 +201,46 @@ fn the_real_time_way_forgets_by_the_time_of_its_batches() {
 }
 
 #[test]
+fn a_new_key_is_hardly_looked_for_where_old_ones_are() {
+    const KEYS: u32 = 2000;
+    let names =
+        |batch: u32| -> Vec<String> { (0..KEYS).map(|key| format!("a rather long key {batch:02} {key}")).collect() };
+    let add = |script: StreamScript, batch: u32| {
+        let names = names(batch);
+        let batch: Vec<(&str, i64, u32)> = names.iter().map(|name| (name.as_str(), 1, 0)).collect();
+        script.advance(Duration::from_secs(1)).add("ev", &rows(&batch)).process()
+    };
+    let lookups = |script: &StreamScript| {
+        let last = script.progress().last().map(|last| last.state_operators[0].clone()).unwrap_or_default();
+        (last.num_lookups, last.num_rows_total)
+    };
+    let in_one_run = |script: StreamScript, batches: std::ops::Range<u32>| {
+        let script = batches.fold(script, |script, batch| {
+            let names = names(batch);
+            let batch: Vec<(&str, i64, u32)> = names.iter().map(|name| (name.as_str(), 1, 0)).collect();
+            script.add("ev", &rows(&batch))
+        });
+        script.process()
+    };
+    let mut script = with_ttl(update(COUNT), TTL);
+    script.settings.query.parallelism = 1;
+    script.settings.query.state_memory_bytes = 3 << 20;
+    script = script.advance_with_each_batch(Duration::from_secs(1));
+    // Fourteen buckets of keys that nobody writes again, most of them on the disk.
+    script = in_one_run(script, 0..14);
+    let (_, rows_total) = lookups(&script);
+    assert_eq!(rows_total, u64::from(14 * KEYS));
+    // In the same run, new keys.
+    let told: Vec<u64> = script.progress().iter().map(|batch| batch.state_operators[0].num_lookups).collect();
+    assert!(told.iter().all(|lookups| *lookups < u64::from(KEYS / 2)), "{told:?}");
+    assert!(told.iter().sum::<u64>() > 0 || script.progress()[13].state_operators[0].memory_used_bytes < 2 << 20);
+    // After a restart nobody knows, until as many were looked for as there are.
+    script = add(script, 20);
+    let (first, _) = lookups(&script);
+    assert!(first <= u64::from(KEYS) * 17, "{first}");
+}
+
+#[test]
 fn a_ttl_is_for_what_nothing_else_bounds() {
     let own = |query: &str, operator: &str| {
         let mut script = update(query);

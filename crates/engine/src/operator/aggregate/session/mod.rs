@@ -36,7 +36,7 @@ use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash};
 use crate::operator::layout::History;
 use crate::operator::layout::codec::KeyCodec;
 use crate::operator::row_counts::RowCounts;
-use crate::operator::{EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
+use crate::operator::{AtEnd, EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
 use join::{Round, RowSession, Session};
@@ -67,6 +67,7 @@ pub(super) struct SessionOperator {
     /// Every moment below has come: since the last commit, and since the store heard of it.
     passed: Option<i64>,
     passed_unflushed: Option<i64>,
+    at_end: AtEnd,
     counts: OperatorCounts,
 }
 
@@ -88,6 +89,7 @@ impl SessionOperator {
             stored_due_us: NEVER,
             passed: None,
             passed_unflushed: None,
+            at_end: AtEnd::default(),
             counts: OperatorCounts::default(),
         };
         operator.counts.rows_total = operator.stored_counts.total();
@@ -425,6 +427,10 @@ impl SessionOperator {
 }
 
 impl Operator for SessionOperator {
+    fn set_at_end(&mut self, at_end: AtEnd) {
+        self.at_end = at_end;
+    }
+
     fn process(&mut self, _: usize, rows: &KeyedBatch, _: &mut Emit<'_>) -> Result<()> {
         self.keys.next_call();
         let entries = self.resolve(rows)?;
@@ -437,6 +443,7 @@ impl Operator for SessionOperator {
         self.counts.rows_updated = self.updated();
         self.counts.rows_removed = 0;
         match (self.spec.output_mode, watermark_us.filter(|_| self.spec.input.has_watermark)) {
+            (OutputMode::Complete, _) if self.at_end == AtEnd::Nothing => {}
             (OutputMode::Complete, _) => self.emit_all(emit)?,
             (OutputMode::Append, Some(watermark_us)) => self.expire(watermark_us, emit)?,
             (OutputMode::Append, None) => {}
