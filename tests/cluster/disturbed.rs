@@ -117,7 +117,7 @@ fn difference(found: &[String], expected: &[String]) -> String {
 }
 
 #[test]
-#[ignore = "needs a Kafka cluster: make cluster-test"]
+#[ignore = "needs a Kafka cluster: make kafka-test"]
 fn the_leader_is_killed() {
     nothing_is_lost("kill -9 of leaders", |cluster, recovers, folder| {
         for topic in TOPICS {
@@ -130,7 +130,7 @@ fn the_leader_is_killed() {
 }
 
 #[test]
-#[ignore = "needs a Kafka cluster: make cluster-test"]
+#[ignore = "needs a Kafka cluster: make kafka-test"]
 fn brokers_are_restarted_in_turn() {
     nothing_is_lost("a rolling restart", |cluster, recovers, folder| {
         for broker in BROKERS {
@@ -141,7 +141,7 @@ fn brokers_are_restarted_in_turn() {
 }
 
 #[test]
-#[ignore = "needs a Kafka cluster: make cluster-test"]
+#[ignore = "needs a Kafka cluster: make kafka-test"]
 fn the_leader_is_cut_off_and_comes_back() {
     nothing_is_lost("a broker that is cut off", |cluster, recovers, folder| {
         let leader = cluster.leader(folder, TOPICS[1]);

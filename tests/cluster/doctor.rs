@@ -30,7 +30,7 @@ fn broken<'r>(report: &'r Value, object: &str) -> Vec<(&'r str, &'r Value)> {
 }
 
 #[test]
-#[ignore = "needs a Kafka cluster: make cluster-test"]
+#[ignore = "needs a Kafka cluster: make kafka-test"]
 fn what_the_doctor_finds_its_commands_mend() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -65,7 +65,7 @@ fn what_the_doctor_finds_its_commands_mend() {
 }
 
 #[test]
-#[ignore = "needs a Kafka cluster: make cluster-test"]
+#[ignore = "needs a Kafka cluster: make kafka-test"]
 fn the_doctor_sees_that_a_broker_is_gone_and_who_is_behind() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

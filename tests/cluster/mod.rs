@@ -1,5 +1,5 @@
 //! Apache Kafka itself, three brokers with three copies of everything: disturbed, over TLS with passwords, and looked at
-//! by the doctor. `make cluster-test` starts the cluster and says where it is; there the tests of examples, pipelines and
+//! by the doctor. `make kafka-test` starts the cluster and says where it is; there the tests of examples, pipelines and
 //! connectors, which otherwise use the embedded broker, run against it as well.
 
 mod disturbed;
@@ -39,10 +39,10 @@ impl Drop for Cluster {
 impl Cluster {
     /// The one the environment names.
     fn take(folder: &Path) -> Self {
-        let state = std::env::var_os("HIGHWATER_TEST_CLUSTER").expect("HIGHWATER_TEST_CLUSTER: use make cluster-test");
+        let state = std::env::var_os("HIGHWATER_TEST_CLUSTER").expect("HIGHWATER_TEST_CLUSTER: use make kafka-test");
         let state = PathBuf::from(state);
         let known = std::fs::read_to_string(state.join("cluster.json")).expect("a cluster runs");
-        let address = cluster_address().expect("HIGHWATER_TEST_KAFKA: use make cluster-test");
+        let address = cluster_address().expect("HIGHWATER_TEST_KAFKA: use make kafka-test");
         let turn = take_turn(folder, &address);
         let cluster = Self { address, folder: state, known: serde_json::from_str(&known).expect("JSON"), _turn: turn };
         for topic in ["__consumer_offsets", "__transaction_state"] {

@@ -21,7 +21,7 @@ fn run_as_alice(folder: &Path, arguments: &[&str], password: &str) -> Finished {
 }
 
 #[test]
-#[ignore = "needs a Kafka cluster: make cluster-test"]
+#[ignore = "needs a Kafka cluster: make kafka-test"]
 fn tables_are_read_and_written_over_tls_with_each_mechanism() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -75,7 +75,7 @@ fn consumed(folder: &Path, cluster: &Cluster, mechanism: &str, topic: &str) -> V
 }
 
 #[test]
-#[ignore = "needs a Kafka cluster: make cluster-test"]
+#[ignore = "needs a Kafka cluster: make kafka-test"]
 fn a_broker_that_is_not_known_is_not_spoken_to() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -101,6 +101,8 @@ pub fn without_deleted(batch: &RecordBatch) -> Result<RecordBatch> {
 pub enum SinkToken {
     /// The sink keeps tokens and has none of this query yet.
     None,
+    /// The sink keeps tokens for a time, and has none of this query: it has none yet, or the query rested for longer.
+    NoneLeft,
     /// The newest batch of this query that is visible in the sink.
     Committed(BatchId),
     /// The sink keeps no tokens (console, memory of a process that is gone): the commit log decides, and a replayed

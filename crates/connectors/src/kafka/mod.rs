@@ -28,6 +28,8 @@ pub mod admin;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
+mod secure_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

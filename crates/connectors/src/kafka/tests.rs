@@ -477,7 +477,7 @@ fn a_transaction_makes_a_batch_and_its_token_visible_together() {
     request.query_id = topic.clone();
     let table = table(&address, None, &[("topic", &topic), ("transactional", "true")]).unwrap();
     let mut sink = table.sink(request.clone()).unwrap();
-    assert_eq!(sink.last_committed().unwrap(), SinkToken::None);
+    assert_eq!(sink.last_committed().unwrap(), SinkToken::NoneLeft);
 
     sink.begin(0).unwrap();
     sink.write(&rows).unwrap();

@@ -1,8 +1,8 @@
 //! A sink's token: the id of the newest committed batch, kept as an offset of a group nobody joins.
 //!
 //! The offset of partition 0 is the batch id, and its metadata says so. Groups keep their offsets for a time after
-//! the last commit (`offsets.retention.minutes`, a week by default): a query that rests longer finds no token and
-//! trusts its own commit log.
+//! the last commit (`offsets.retention.minutes`, a week by default): a query that rests longer finds no token, and trusts
+//! its own commit log unless a batch was only begun.
 
 use highwater_engine::error::Result;
 use highwater_engine::sink::{BatchId, SinkToken};
@@ -37,7 +37,7 @@ pub fn read(client: &Client, group: &str) -> Result<SinkToken> {
     let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
     let ours = partitions.filter(|partition| partition.metadata.as_ref().is_some_and(|text| text.as_str() == METADATA));
     let newest = ours.filter_map(|partition| BatchId::try_from(partition.committed_offset).ok()).max();
-    Ok(newest.map_or(SinkToken::None, SinkToken::Committed))
+    Ok(newest.map_or(SinkToken::NoneLeft, SinkToken::Committed))
 }
 
 /// Asks the group's coordinator for all its offsets, but not before open transactions are decided.

@@ -220,7 +220,9 @@ fn check_logs(offsets: Option<BatchId>, commits: Option<BatchId>) -> Result<(), 
 fn check_sink(offsets: Option<BatchId>, commits: Option<BatchId>, sink: SinkToken) -> Result<(), RecoveryError> {
     let token = match sink {
         SinkToken::Unsupported => return Ok(()),
-        SinkToken::None => None,
+        // A batch is in the sink before it is in the commit log; of one that was only begun nobody knows.
+        SinkToken::NoneLeft if offsets == commits => return Ok(()),
+        SinkToken::None | SinkToken::NoneLeft => None,
         SinkToken::Committed(batch) => Some(batch),
     };
     match (token, commits) {
@@ -284,7 +286,7 @@ mod tests {
         assert_eq!(found, expected, "{facts:?}");
     }
 
-    use SinkToken::{Committed, None as Nothing, Unsupported};
+    use SinkToken::{Committed, None as Nothing, NoneLeft, Unsupported};
 
     #[test]
     fn a_fresh_checkpoint() {
@@ -293,6 +295,15 @@ mod tests {
         check(None, None, Nothing, Some((&[], &[])), "run 0 from -");
         check(None, None, Committed(4), NO_STATE, "the sink has batch 4 of this query, but the offset log is empty");
         check(None, None, Nothing, Some((&[], &[0])), "there is state of batch 0, but the offset log is empty");
+    }
+
+    /// After a week of rest a Kafka sink has forgotten what the commit log still knows.
+    #[test]
+    fn a_token_that_has_expired() {
+        check(None, None, NoneLeft, NO_STATE, "run 0 from -");
+        check(0, None, NoneLeft, NO_STATE, "replay 0 from -");
+        check(7, 7, NoneLeft, Some((&[6], &[7])), "run 8 from 7");
+        check(8, 7, NoneLeft, NO_STATE, "batch 7 is committed, but the sink has no batch of this query");
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl WholeQuery {
         })?;
         let next = match sink.last_committed()? {
             SinkToken::Committed(last) => last + 1,
-            SinkToken::None | SinkToken::Unsupported => 0,
+            SinkToken::None | SinkToken::NoneLeft | SinkToken::Unsupported => 0,
         };
         Ok((sink, next))
     }
