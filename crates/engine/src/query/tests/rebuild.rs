@@ -80,8 +80,8 @@ fn a_rebuild_of_the_query_as_it_is_changes_nothing() {
         ),
         (
             "update",
-            "SELECT concat(k, '-', rn) AS place, v, k, rn FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY v DESC, ts) AS rn
-             FROM STREAM ev) WHERE rn <= 2"
+            "SELECT k, rn, v FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY v DESC, ts) AS rn
+             FROM STREAM ev) WHERE rn <= 1"
                 .to_owned(),
         ),
         (
