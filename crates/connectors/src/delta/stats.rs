@@ -212,7 +212,7 @@ mod tests {
         let long = "x".repeat(LONGEST + 1);
         collector.add(&rows([None, None], [Some(&long), Some("a")], [1, 2]));
         collector.add(&rows([None, None], [Some("a"), Some("a")], [1, 2]));
-        assert!(!bounds(&collector.finish(), &schema).unwrap().columns["name"].least.is_some());
+        assert!(bounds(&collector.finish(), &schema).unwrap().columns["name"].least.is_none());
     }
 
     #[test]

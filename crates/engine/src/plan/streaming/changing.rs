@@ -38,7 +38,8 @@ pub(super) fn takes_back(aggregate: &Aggregate) -> bool {
 pub(super) fn may_lose_groups(aggregate: &Aggregate) -> bool {
     let standing = standing(&aggregate.input);
     let last = |expr: &Expr| is_lasting(expr, &aggregate.input, &standing);
-    !aggregate.group_expr.is_empty() && !(standing.rows_stay && aggregate.group_expr.iter().all(last))
+    let stays = standing.rows_stay && aggregate.group_expr.iter().all(last);
+    !(stays || aggregate.group_expr.is_empty())
 }
 
 /// The aggregate with one more function, the last, that counts the rows of a group.
