@@ -16,6 +16,7 @@ mod outlook;
 mod pipeline;
 mod progress;
 mod real_time;
+mod session;
 mod settings;
 mod state;
 mod state_reader;
@@ -39,6 +40,7 @@ pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook,
 pub use execution::QuerySettings;
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
 pub use pipeline::{FlowDescription, Pipeline, QueryFailure, RunningPipeline};
+pub use session::{SessionQuery, SessionScope, SessionStatement};
 pub use settings::{CheckpointSettings, FlowSettings, PipelineSettings};
 pub use state_reader::{StateReader, StateTableSummary};
 pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};
