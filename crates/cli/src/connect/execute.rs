@@ -11,8 +11,8 @@ use arrow::ipc::writer::StreamWriter;
 use highwater_engine::query::SessionStatement;
 
 use super::messages::{
-    Answer, ArrowBatch, Command, CommandKind, Plan, PlanKind, Relation, RelationKind, ShowString, Sql, SqlCommand,
-    SqlResult,
+    Answer, ArrowBatch, Command, CommandKind, Count, Plan, PlanKind, Relation, RelationKind, ShowString, Sql,
+    SqlCommand, SqlResult,
 };
 use super::operations::Operation;
 use super::problem::{Problem, Result};
@@ -82,10 +82,11 @@ fn collected(session: &Session, query: &str) -> Result<(SchemaRef, Vec<RecordBat
 
 fn shown(session: &Session, show: &ShowString) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let asked = usize::try_from(show.rows).unwrap_or(0);
-    let query = sql::query(input(show.input.as_deref())?, session)?;
     // One more, to know whether there are more.
-    let (schema, batches) =
-        collected(session, &format!("SELECT * FROM ({query}) AS __shown LIMIT {}", asked.saturating_add(1)))?;
+    let rows = show.rows.saturating_add(1);
+    let limit = RelationKind::Limit(Box::new(Count { input: show.input.clone(), rows }));
+    let query = sql::query(&Relation { common: None, kind: Some(limit) }, session)?;
+    let (schema, batches) = collected(session, &query)?;
     let truncate = usize::try_from(show.truncate).unwrap_or(0);
     let text = Show { rows: asked, truncate, vertical: show.vertical }.text(&schema, &batches);
     let column: ArrayRef = Arc::new(StringArray::from(vec![text]));

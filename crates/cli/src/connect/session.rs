@@ -203,6 +203,10 @@ impl Names for Session {
         Ok(self.plan(query)?.columns().fields().iter().map(|field| field.name().clone()).collect())
     }
 
+    fn is_streaming(&self, query: &str) -> Result<bool> {
+        Ok(self.plan(query)?.is_streaming())
+    }
+
     fn define(&self, definition: &str) -> Result<String> {
         let name = format!("__read_{:016x}", hash(definition.as_bytes()));
         self.define_once(&name, definition)?;

@@ -33,7 +33,7 @@ impl Show {
             text.push_str("(0 rows)\n");
         } else if has_more {
             let rows = if self.rows == 1 { "row" } else { "rows" };
-            text.push_str(&format!("only showing top {} {rows}\n", self.rows));
+            text.push_str(&format!("only showing top {} {rows}", self.rows));
         }
         text
     }
@@ -126,7 +126,7 @@ mod tests {
         );
         check(
             Show { rows: 1, truncate: 0, vertical: false },
-            "+---+--------+\n|n  |text    |\n+---+--------+\n|1  |abcdefgh|\n+---+--------+\nonly showing top 1 row\n",
+            "+---+--------+\n|n  |text    |\n+---+--------+\n|1  |abcdefgh|\n+---+--------+\nonly showing top 1 row",
         );
     }
 }

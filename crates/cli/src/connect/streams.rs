@@ -391,8 +391,35 @@ fn status(query: &StreamingQuery) -> StatusResult {
 fn progress(query: &StreamingQuery, count: usize) -> Result<QueryResultKind> {
     let seen = query.watch.seen.lock();
     let newest = seen.recent.iter().skip(seen.recent.len().saturating_sub(count));
-    let json = newest.map(serde_json::to_string).collect::<Result<_, _>>();
+    let json = newest.map(|progress| spark_json(query, progress)).collect::<Result<_, _>>();
     Ok(QueryResultKind::Progress(ProgressResult { json: json.map_err(|error| Problem::runtime(error.to_string()))? }))
+}
+
+/// What clients of Spark ask of a stateful operator and what is not measured apart here: it is in the times of the batch.
+const NOT_MEASURED: [&str; 5] =
+    ["allUpdatesTimeMs", "allRemovalsTimeMs", "commitTimeMs", "numShufflePartitions", "numStateStoreInstances"];
+
+/// Progress with the keys that clients of Spark cannot do without, under the names the client knows the query by.
+fn spark_json(query: &StreamingQuery, progress: &StreamingQueryProgress) -> serde_json::Result<String> {
+    let mut value = serde_json::to_value(progress)?;
+    value["id"] = query.id.id.clone().into();
+    value["runId"] = query.id.run_id.clone().into();
+    value["name"] = query.name.clone().into();
+    for operator in value["stateOperators"].as_array_mut().into_iter().flatten() {
+        if let Some(fields) = operator.as_object_mut() {
+            for key in NOT_MEASURED {
+                fields.entry(key).or_insert(0.into());
+            }
+        }
+    }
+    for source in value["sources"].as_array_mut().into_iter().flatten() {
+        if let Some(fields) = source.as_object_mut() {
+            for key in ["startOffset", "endOffset", "latestOffset"] {
+                fields.entry(key).or_insert(serde_json::Value::Null);
+            }
+        }
+    }
+    serde_json::to_string(&value)
 }
 
 fn exception(query: &StreamingQuery) -> ExceptionResult {
@@ -408,19 +435,24 @@ fn failed(query: &StreamingQuery) -> Result<()> {
     }
 }
 
-/// Waits until two looks in a row find nothing left to read, or the query has ended.
+/// Waits until no batch has come for a while, or the query has ended: batches come as long as there is input.
 fn process_all(query: &StreamingQuery) -> Result<()> {
-    let start = query.watch.seen.lock().batches;
+    // The first batch may take its time; a query that has no input at all makes none.
+    let mut patience = FIRST_BATCH;
     loop {
         let before = query.watch.seen.lock().batches;
-        // Batches come as long as there is input: when none comes for a while, all that there was is processed.
-        let more = query.watch.wait(QUIET, |seen| seen.batches > before || seen.ended.is_some());
+        let wait = if before == 0 { patience } else { QUIET };
+        let more = query.watch.wait(wait, |seen| seen.batches > before || seen.ended.is_some());
         failed(query)?;
-        if !query.is_active() || (!more && before > start) || (!more && before > 0) {
+        if !more || !query.is_active() {
             return Ok(());
         }
+        patience = QUIET;
     }
 }
+
+/// How long the first batch may take to come.
+const FIRST_BATCH: Duration = Duration::from_secs(10);
 
 /// How long no batch must come until all input counts as processed.
 const QUIET: Duration = Duration::from_millis(500);

@@ -75,6 +75,12 @@ impl Tables {
         plan_query(&flow.query, names, &self.session)
     }
 
+    /// The same tables for queries whose subqueries keep their order.
+    pub(super) fn keeping_subquery_order(mut self) -> Self {
+        self.session.keeps_subquery_order = true;
+        self
+    }
+
     pub(super) fn file_of(&self, table: &str) -> usize {
         self.program.tables.get(&table.to_lowercase()).map_or(0, |(_, file)| *file)
     }
@@ -175,7 +181,10 @@ fn refuse_twins(flow: &Flow, columns: &SchemaRef) -> Result<()> {
 
 fn session_settings(configuration: &BTreeMap<String, String>) -> SessionSettings {
     let time_zone = configuration.get("spark.sql.session.timeZone");
-    time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings { time_zone: zone.clone() })
+    time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings {
+        time_zone: zone.clone(),
+        ..SessionSettings::default()
+    })
 }
 
 pub(super) fn nullable(schema: &arrow::datatypes::Schema) -> SchemaRef {

@@ -4,7 +4,8 @@
 //! plan, which says the side of a join that is meant.
 
 use super::super::messages::{
-    Boundary, BoundaryKind, Cast, CastTo, Expression, ExpressionKind, Extract, Function, SortOrder, Window,
+    Boundary, BoundaryKind, Cast, CastTo, Expression, ExpressionKind, Extract, Function, Literal, LiteralKind,
+    SortOrder, Window,
 };
 use super::super::problem::{Problem, Result};
 use super::super::types::type_text;
@@ -181,19 +182,33 @@ impl Expressions<'_> {
         Ok(match boundary.and_then(|boundary| boundary.kind.as_ref()) {
             Some(BoundaryKind::CurrentRow(_)) => "CURRENT ROW".to_owned(),
             Some(BoundaryKind::Unbounded(_)) | None => format!("UNBOUNDED {side}"),
-            Some(BoundaryKind::Value(value)) => {
-                let text = self.text(value)?;
-                // PySpark counts rows before the current one as negative.
-                match text.trim_start_matches('(').trim_end_matches(')').strip_prefix('-') {
-                    Some(before) => format!("{before} PRECEDING"),
-                    None => format!("{text} FOLLOWING"),
-                }
-            }
+            // PySpark counts rows before the current one as negative.
+            Some(BoundaryKind::Value(value)) => match whole_number(value) {
+                Some(rows) if rows < 0 => format!("{} PRECEDING", rows.unsigned_abs()),
+                _ => format!("{} FOLLOWING", self.text(value)?),
+            },
         })
     }
 
+    /// A field of a struct is a name after a point, which a map takes too.
     fn extract(&self, extract: &Extract) -> Result<String> {
-        Ok(format!("{}[{}]", self.inner(extract.child.as_deref())?, self.inner(extract.key.as_deref())?))
+        let child = self.inner(extract.child.as_deref())?;
+        let key = extract.key.as_deref();
+        let name = match key.and_then(|key| key.kind.as_ref()) {
+            Some(ExpressionKind::Literal(Literal { kind: Some(LiteralKind::String(name)) })) => name,
+            _ => return Ok(format!("{child}[{}]", self.inner(key)?)),
+        };
+        let is_name = child.ends_with('`');
+        Ok(if is_name { format!("{child}.{}", quoted(name)) } else { format!("({child}).{}", quoted(name)) })
+    }
+}
+
+fn whole_number(expression: &Expression) -> Option<i64> {
+    let Some(ExpressionKind::Literal(literal)) = &expression.kind else { return None };
+    match literal.kind {
+        Some(LiteralKind::Integer(number)) => Some(i64::from(number)),
+        Some(LiteralKind::Long(number)) => Some(number),
+        _ => None,
     }
 }
 

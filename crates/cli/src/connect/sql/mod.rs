@@ -14,6 +14,8 @@ mod expression;
 mod literal;
 mod read;
 mod relation;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use literal::quoted_text;
 pub(crate) use read::{columns_ddl, options_text};
@@ -25,6 +27,9 @@ use super::problem::Result;
 pub(crate) trait Names {
     /// The columns of a query.
     fn columns(&self, query: &str) -> Result<Vec<String>>;
+
+    /// Whether a query reads a stream.
+    fn is_streaming(&self, query: &str) -> Result<bool>;
 
     /// Defines a table that only this session knows, by the rest of `CREATE TABLE name`; gives its name.
     fn define(&self, definition: &str) -> Result<String>;

@@ -164,7 +164,9 @@ impl<'a> Writer<'a> {
             return Ok(self.nested(&Block { select: Some(items.join(", ")), ..Block::default() }));
         };
         let mut block = self.open(Some(input))?;
-        block.select = Some(items(&block, &project.expressions)?.join(", "));
+        // SQL has no rows without columns, which `isEmpty` asks for: one that nobody reads stands for none.
+        let items = items(&block, &project.expressions)?;
+        block.select = Some(if items.is_empty() { "NULL AS `__none`".to_owned() } else { items.join(", ") });
         Ok(block)
     }
 
@@ -220,11 +222,30 @@ impl<'a> Writer<'a> {
         if operation.by_name == Some(true) {
             right = self.in_order_of(&left, right, operation.allow_missing == Some(true))?;
         }
+        if operation.kind != 2 && operation.is_all == Some(true) {
+            return self.counted_set_operation(word, &left, &right);
+        }
         let all = if operation.is_all == Some(true) { " ALL" } else { "" };
         let both = |block: &Block| {
             if block.rest.is_empty() { block.text() } else { self.nested(block).text() }
         };
         Ok(self.relation(&format!("({} {word}{all} {})", both(&left), both(&right)), Vec::new()))
+    }
+
+    /// `INTERSECT ALL` and `EXCEPT ALL` count how often a row is there: its copies are numbered, which makes each of them
+    /// another row.
+    fn counted_set_operation(&self, word: &str, left: &Block, right: &Block) -> Result<Block> {
+        let columns = |block: &Block| -> Result<String> {
+            let names = self.names.columns(&block.text())?;
+            Ok(names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "))
+        };
+        let numbered = |block: &Block, columns: &str| {
+            let number = format!("row_number() OVER (PARTITION BY {columns} ORDER BY {columns}) AS __row");
+            Block { select: Some(format!("{columns}, {number}")), ..self.nested(block) }.text()
+        };
+        let (left_columns, right_columns) = (columns(left)?, columns(right)?);
+        let both = format!("({} {word} {})", numbered(left, &left_columns), numbered(right, &right_columns));
+        Ok(Block { select: Some(left_columns), ..self.relation(&both, Vec::new()) })
     }
 
     /// The columns of `right` in the order of those of `left`.
@@ -276,12 +297,24 @@ impl<'a> Writer<'a> {
 
     fn deduplicate(&self, deduplicate: &Deduplicate) -> Result<Block> {
         let mut block = self.open(deduplicate.input.as_deref())?;
+        if deduplicate.columns.is_empty() {
+            block.select = Some("DISTINCT *".to_owned());
+            return Ok(block);
+        }
         let keys: Vec<String> = deduplicate.columns.iter().map(|name| quoted(name)).collect();
-        block.select = Some(match keys.as_slice() {
-            [] => "DISTINCT *".to_owned(),
-            keys => format!("DISTINCT ON ({}) *", keys.join(", ")),
-        });
-        Ok(block)
+        let keys = keys.join(", ");
+        let text = block.text();
+        if self.names.is_streaming(&text)? {
+            block.select = Some(format!("DISTINCT ON ({keys}) *"));
+            return Ok(block);
+        }
+        // Of a table any row of the keys may stay; in a stream it is the first.
+        let columns: Vec<String> = self.names.columns(&text)?.iter().map(|name| quoted(name)).collect();
+        block.select = Some(format!("*, row_number() OVER (PARTITION BY {keys} ORDER BY {keys}) AS __row"));
+        let mut first = self.nested(&block);
+        first.filters.push("__row = 1".to_owned());
+        first.select = Some(columns.join(", "));
+        Ok(first)
     }
 
     fn watermark(&self, watermark: &WithWatermark) -> Result<Block> {
