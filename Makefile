@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test crash hdfs-test cluster-test kafka-test kafka-test-fast spark-test bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash hdfs-test cluster-test kafka-test kafka-test-fast spark-test connect-test bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -76,6 +76,15 @@ spark-test: setup ## projects on a real Spark cluster and here, compared: needs 
 # OpenSSL becomes part of the binary, which then runs where no or another OpenSSL is installed.
 build: setup     ## the binary, as it is released: target/release/highwater
 	OPENSSL_STATIC=1 $(CARGO) build --release --bin highwater
+
+CONNECT_VENV := $(abspath $(TARGET)/connect-client)
+connect-test: setup ## PySpark programs on `highwater connect`, compared with Spark: its client from PyPI
+	$(BUILD)
+	@scripts/setup-connect $(CONNECT_VENV); status=$$?; \
+	if [ $$status -eq 3 ]; then exit 0; elif [ $$status -ne 0 ]; then exit $$status; fi; \
+	HIGHWATER_PYSPARK=$(CONNECT_VENV)/bin/python \
+	  $(CARGO) test --workspace --profile $(if $(filter dev,$(PROFILE)),test,$(PROFILE)) --test main connect:: -- \
+	  --include-ignored --nocapture --test-threads 1
 
 bench: build     ## Highwater, Apache Flink and Spark side by side; BENCH="--engines highwater --work b" chooses
 	python3 benches/run.py --binary $(TARGET)/release/highwater $(BENCH)

@@ -5,6 +5,7 @@
 mod broker;
 mod cli;
 mod cluster;
+mod connect;
 mod crash;
 mod damage;
 mod demo;

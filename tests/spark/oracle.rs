@@ -20,6 +20,7 @@ fn projects() -> usize {
 
 #[test]
 #[ignore = "needs a Spark cluster: make spark-test"]
+#[expect(clippy::print_stdout, reason = "how much was compared is told to whoever asked for it")]
 fn oracle_cases_give_the_same_rows_on_both_engines() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = unique("case");

@@ -66,6 +66,8 @@ pub(crate) enum Command {
     State(commands::state::Command),
     /// Compare a Kafka cluster with good practice and say what to change and why
     Doctor(commands::doctor::Arguments),
+    /// Serve Spark Connect, so that unmodified PySpark programs run on this engine
+    Connect(commands::connect::Arguments),
     /// Print the completion script of a shell
     Completions(commands::completions::Arguments),
 }

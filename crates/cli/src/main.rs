@@ -12,6 +12,7 @@ mod args;
 mod broker;
 mod commands;
 mod config;
+mod connect;
 mod datagen;
 mod demo;
 mod doctor;
@@ -78,6 +79,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Migrate(command) => commands::migrate::run(&command)?,
         Command::State(command) => commands::state::run(&command)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
+        Command::Connect(arguments) => commands::connect::run(&arguments)?,
         Command::Completions(arguments) => commands::completions::run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

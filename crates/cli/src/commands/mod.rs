@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
+pub(crate) mod connect;
 pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod explain;

@@ -33,9 +33,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(20);
 
 /// The largest answer that is read: Spark's own limit for a message.
-const MAX_MESSAGE_BYTES: usize = 128 << 20;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 128 << 20;
 
-const SERVICE: &str = "/spark.connect.SparkConnectService/";
+pub(crate) const SERVICE: &str = "/spark.connect.SparkConnectService/";
 
 /// Codes of gRPC that are told apart here.
 const OK: u32 = 0;
@@ -175,7 +175,8 @@ impl<A: Message + Default> Answers<A> {
     }
 }
 
-fn framed(message: &impl Message) -> Bytes {
+/// A message as it is sent: not compressed, its length in front.
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     let encoded = message.encode_to_vec();
     let mut frame = BytesMut::with_capacity(encoded.len() + 5);
     frame.put_u8(0);
@@ -186,7 +187,7 @@ fn framed(message: &impl Message) -> Bytes {
 }
 
 /// The first whole message in `buffer`, taken out.
-fn take_message(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Status> {
+pub(crate) fn take_message(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Status> {
     let Some(head) = buffer.first_chunk::<5>() else { return Ok(None) };
     if head[0] != 0 {
         return Err(Status::unavailable("an answer is compressed, which was not asked for"));

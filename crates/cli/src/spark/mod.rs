@@ -17,8 +17,8 @@
 
 pub(crate) mod address;
 pub(crate) mod checkpoint;
-mod grpc;
-mod messages;
+pub(crate) mod grpc;
+pub(crate) mod messages;
 mod problems;
 mod progress;
 pub(crate) mod route;

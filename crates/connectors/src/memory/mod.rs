@@ -48,8 +48,22 @@ impl Connector for MemoryConnector {
     }
 
     fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
+        StoreConnector(PROCESS.clone()).table(definition)
+    }
+}
+
+/// `USING memory` in a store of its own: the session that has it ends with its rows.
+#[derive(Debug, Clone)]
+pub struct StoreConnector(pub MemoryStore);
+
+impl Connector for StoreConnector {
+    fn format(&self) -> &str {
+        "memory"
+    }
+
+    fn table(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
         definition.options.reader(format!("table {} (USING memory)", definition.name)).finish()?;
-        Ok(Arc::new(MemoryTable::new(&PROCESS, &definition.name, definition.schema.clone())))
+        Ok(Arc::new(MemoryTable::new(&self.0, &definition.name, definition.schema.clone())))
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Flow {
 }
 
 /// The statements of a project.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Program {
     pub(crate) files: Vec<ScriptFile>,
     /// By name in lower case, with the file.

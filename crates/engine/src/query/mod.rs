@@ -17,6 +17,7 @@ mod pipeline;
 mod progress;
 mod real_time;
 mod rebuild;
+mod session;
 mod settings;
 mod state;
 mod state_reader;
@@ -42,6 +43,7 @@ pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook,
 pub use execution::QuerySettings;
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
 pub use pipeline::{FlowDescription, Pipeline, QueryFailure, RunningPipeline};
+pub use session::{SessionQuery, SessionScope, SessionStatement};
 pub use settings::{CheckpointSettings, FlowSettings, PipelineSettings};
 pub use state_reader::{StateReader, StateTableSummary};
 pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};

@@ -61,13 +61,24 @@ impl Tables {
     }
 
     pub(super) fn plan(&self, flow: &Flow) -> Result<PlannedQuery> {
-        let mut planned = plan_query(&flow.query, self, &self.session)?;
+        let mut planned = self.plan_among(flow, self)?;
         if let Some(cdc) = &flow.cdc {
             let target = flow.target.as_ref().and_then(|target| self.program.tables.get(&target.to_lowercase()));
             let declared = target.and_then(|(table, _)| table.columns.as_ref());
             planned.plan = cdc_plan(planned.plan, cdc, declared)?;
         }
         Ok(planned)
+    }
+
+    /// Plans the flow's query where names stand for what `names` says.
+    pub(super) fn plan_among(&self, flow: &Flow, names: &dyn Lookup) -> Result<PlannedQuery> {
+        plan_query(&flow.query, names, &self.session)
+    }
+
+    /// The same tables for queries whose subqueries keep their order.
+    pub(super) fn keeping_subquery_order(mut self) -> Self {
+        self.session.keeps_subquery_order = true;
+        self
     }
 
     pub(super) fn file_of(&self, table: &str) -> usize {
@@ -170,7 +181,10 @@ fn refuse_twins(flow: &Flow, columns: &SchemaRef) -> Result<()> {
 
 fn session_settings(configuration: &BTreeMap<String, String>) -> SessionSettings {
     let time_zone = configuration.get("spark.sql.session.timeZone");
-    time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings { time_zone: zone.clone() })
+    time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings {
+        time_zone: zone.clone(),
+        ..SessionSettings::default()
+    })
 }
 
 pub(super) fn nullable(schema: &arrow::datatypes::Schema) -> SchemaRef {

@@ -75,11 +75,13 @@ use crate::error::{EngineError, Result};
 pub struct SessionSettings {
     /// `spark.sql.session.timeZone`: a region or an offset.
     pub time_zone: String,
+    /// Whether a subquery's order is also that of what is selected from it: SQL does not say so, but Spark does it.
+    pub keeps_subquery_order: bool,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { time_zone: "UTC".to_owned() }
+        Self { time_zone: "UTC".to_owned(), keeps_subquery_order: false }
     }
 }
 
@@ -121,6 +123,7 @@ fn config(settings: &SessionSettings) -> SessionConfig {
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.default_null_ordering = "nulls_min".to_owned();
+    options.sql_parser.enable_subquery_sort_elimination = !settings.keeps_subquery_order;
     options.execution.parquet.schema_force_view_types = false;
     // As in Spark rows whose key is null do not reach a join that they cannot pass.
     options.optimizer.filter_null_join_keys = true;

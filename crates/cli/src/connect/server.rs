@@ -1,0 +1,133 @@
+//! The sockets: connections, and each call in a task of its own.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use super::grpc;
+use super::service::Service;
+use crate::error::{Failure, Result};
+
+/// How many connections are served at once.
+const MAX_CONNECTIONS: usize = 256;
+
+/// How often a connection is looked after.
+const PING: Duration = Duration::from_secs(30);
+
+/// How often idle sessions are looked for.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// What a server is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Where tables and checkpoints are kept.
+    pub(crate) storage: PathBuf,
+    /// Statements that every session begins with.
+    pub(crate) statements: Vec<String>,
+    /// The configuration that every session begins with.
+    pub(crate) configuration: std::collections::BTreeMap<String, String>,
+}
+
+/// A server that runs.
+pub(crate) struct Server {
+    runtime: Runtime,
+    service: Arc<Service>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Listens.
+    pub(crate) fn start(settings: Settings) -> Result<Self> {
+        if !settings.listen.ip().is_loopback() {
+            return Err(Failure::usage(format!("{} is not an address of this machine alone", settings.listen))
+                .help("listen on 127.0.0.1, and let other machines come through a tunnel, such as ssh -L"));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("connect")
+            .build()
+            .map_err(|error| Failure::runtime(format!("the server's threads cannot start: {error}")))?;
+        let listen = settings.listen;
+        let listener = runtime.block_on(TcpListener::bind(listen)).map_err(|error| {
+            Failure::runtime(format!("{listen} cannot be listened on: {error}")).help("choose another with --listen")
+        })?;
+        let address = listener.local_addr().map_err(|error| Failure::runtime(error.to_string()))?;
+        let service = Arc::new(Service::new(settings));
+        runtime.spawn(accept(listener, Arc::clone(&service)));
+        runtime.spawn(tidy(Arc::clone(&service)));
+        Ok(Self { runtime, service, address })
+    }
+
+    /// Where clients find it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets streaming queries finish their batch, and ends.
+    pub(crate) fn shutdown(self) {
+        self.service.end_sessions();
+        self.runtime.shutdown_background();
+    }
+}
+
+async fn accept(listener: TcpListener, service: Arc<Service>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let service = Arc::clone(&service);
+                tokio::spawn(async move {
+                    serve(stream, service).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("a connection was not accepted: {error}");
+                // Out of file descriptors, for example: at once would be the same.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, service: Arc<Service>) {
+    let _ = stream.set_nodelay(true);
+    let call = service_fn(move |request| {
+        let service = Arc::clone(&service);
+        async move {
+            let answers = match grpc::read(request).await {
+                Ok((method, message)) => service.call(&method, message).await,
+                Err(problem) => Err(problem),
+            };
+            if let Err(problem) = &answers {
+                tracing::debug!("a call failed: {}", problem.message());
+            }
+            Ok::<_, Infallible>(grpc::response(answers))
+        }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING).max_concurrent_streams(256);
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), call).await {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+async fn tidy(service: Arc<Service>) {
+    let mut ticks = tokio::time::interval(TIDY);
+    loop {
+        ticks.tick().await;
+        service.end_idle_sessions();
+    }
+}

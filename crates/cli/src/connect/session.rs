@@ -1,0 +1,278 @@
+//! A session of a client: its configuration, its tables and views, its rows, its executions and its streaming queries.
+//!
+//! Tables that a program reads by format have names of their own, made from what defines them, so that the same read is one
+//! table however often its plan is sent. All of it goes with the session, and everything in it has a limit.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Cursor;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamReader;
+use highwater_connectors::memory::{MemoryStore, StoreConnector};
+use highwater_connectors::registry::connectors;
+use highwater_engine::plan::catalog::ConnectorRegistry;
+use highwater_engine::plan::ddl;
+use highwater_engine::query::{SessionQuery, SessionScope};
+use parking_lot::Mutex;
+
+use super::config::Config;
+use super::messages::LocalRelation;
+use super::operations::Operation;
+use super::problem::{Problem, Result};
+use super::sql::{Names, columns_ddl, quoted};
+use super::streams::Streams;
+
+/// How many tables and views a session may define.
+const MAX_STATEMENTS: usize = 4096;
+
+/// What the rows that came with plans may take.
+const MAX_ROWS_BYTES: usize = 1 << 30;
+
+/// How many executions a session may have whose answers are not released.
+const MAX_OPERATIONS: usize = 256;
+
+/// A session.
+pub(crate) struct Session {
+    /// The client's name for it.
+    pub(crate) id: String,
+    /// Ours: a client sees by it that the server was started anew.
+    pub(crate) server_side_id: String,
+    /// Its configuration.
+    pub(crate) config: Mutex<Config>,
+    /// Its streaming queries.
+    pub(crate) streams: Streams,
+    /// Where tables and checkpoints are kept.
+    pub(crate) storage: PathBuf,
+    /// The connectors, with the session's own memory.
+    pub(crate) connectors: ConnectorRegistry,
+    /// Statements by the lower-case name of what they define.
+    statements: Mutex<BTreeMap<String, String>>,
+    store: MemoryStore,
+    rows_bytes: Mutex<usize>,
+    operations: Mutex<BTreeMap<String, Arc<Operation>>>,
+    used: Mutex<Instant>,
+}
+
+impl Session {
+    /// A new session.
+    pub(crate) fn new(id: &str, storage: PathBuf, config: Config, given: &[(String, String)]) -> Self {
+        let store = MemoryStore::default();
+        let mut registry = connectors();
+        registry.register(Arc::new(StoreConnector(store.clone())));
+        Self {
+            id: id.to_owned(),
+            server_side_id: uuid::Uuid::new_v4().to_string(),
+            config: Mutex::new(config),
+            streams: Streams::default(),
+            storage,
+            connectors: registry,
+            statements: Mutex::new(given.iter().cloned().collect()),
+            store,
+            rows_bytes: Mutex::default(),
+            operations: Mutex::default(),
+            used: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Notes that the client is there.
+    pub(crate) fn touch(&self) {
+        *self.used.lock() = Instant::now();
+    }
+
+    /// When the client was last heard of; nobody waits for one whose queries or executions run.
+    pub(crate) fn is_idle_since(&self, moment: Instant) -> bool {
+        *self.used.lock() < moment
+            && !self.streams.any_active()
+            && self.operations.lock().values().all(|operation| operation.is_ended())
+    }
+
+    /// Plans a query.
+    pub(crate) fn plan(&self, query: &str) -> Result<SessionQuery> {
+        let scope = SessionScope {
+            statements: self.statements_for(query),
+            storage: self.storage.clone(),
+            configuration: self.config.lock().given(),
+            connectors: self.connectors.clone(),
+        };
+        Ok(scope.plan(query)?)
+    }
+
+    /// The statements that a query needs: those whose names it, or they, contain.
+    pub(crate) fn statements_for(&self, query: &str) -> Vec<String> {
+        let statements = self.statements.lock();
+        let mut texts = vec![query.to_lowercase()];
+        let mut found: BTreeMap<&String, &String> = BTreeMap::new();
+        while let Some(text) = texts.pop() {
+            for (name, statement) in statements.iter() {
+                if !found.contains_key(name) && text.contains(name.as_str()) {
+                    found.insert(name, statement);
+                    texts.push(statement.to_lowercase());
+                }
+            }
+        }
+        found.into_values().cloned().collect()
+    }
+
+    /// Defines a table or view by name; what had the name is gone.
+    pub(crate) fn define_named(&self, name: &str, statement: &str) -> Result<Option<String>> {
+        let mut statements = self.statements.lock();
+        if statements.len() >= MAX_STATEMENTS {
+            return Err(Problem::exhausted(format!("a session has at most {MAX_STATEMENTS} tables and views")));
+        }
+        Ok(statements.insert(name.to_lowercase(), statement.to_owned()))
+    }
+
+    /// Forgets a definition, or takes an earlier one back.
+    pub(crate) fn restore(&self, name: &str, statement: Option<String>) {
+        let mut statements = self.statements.lock();
+        match statement {
+            Some(statement) => drop(statements.insert(name.to_lowercase(), statement)),
+            None => drop(statements.remove(&name.to_lowercase())),
+        }
+    }
+
+    /// Whether a table or view of that name is defined.
+    pub(crate) fn defines(&self, name: &str) -> bool {
+        self.statements.lock().contains_key(&name.to_lowercase())
+    }
+
+    /// Adds an execution.
+    pub(crate) fn add_operation(&self, operation: Arc<Operation>) -> Result<()> {
+        let mut operations = self.operations.lock();
+        if operations.contains_key(&operation.id) {
+            return Err(Problem::handle(
+                "INVALID_HANDLE.OPERATION_ALREADY_EXISTS",
+                format!("operation {} exists", operation.id),
+            ));
+        }
+        if operations.len() >= MAX_OPERATIONS {
+            // What has ended and was not released was given up by its client.
+            operations.retain(|_, operation| !operation.is_ended());
+        }
+        if operations.len() >= MAX_OPERATIONS {
+            return Err(Problem::exhausted(format!("a session has at most {MAX_OPERATIONS} executions at once")));
+        }
+        operations.insert(operation.id.clone(), operation);
+        Ok(())
+    }
+
+    /// An execution.
+    pub(crate) fn operation(&self, id: &str) -> Result<Arc<Operation>> {
+        self.operations.lock().get(id).cloned().ok_or_else(|| {
+            Problem::handle(
+                "INVALID_HANDLE.OPERATION_NOT_FOUND",
+                format!("The handle {id} is invalid. Operation not found."),
+            )
+        })
+    }
+
+    /// Forgets an execution.
+    pub(crate) fn release_operation(&self, id: &str) -> Option<Arc<Operation>> {
+        self.operations.lock().remove(id)
+    }
+
+    /// Interrupts the executions that are meant, and gives their names.
+    pub(crate) fn interrupt(&self, is_meant: impl Fn(&Operation) -> bool) -> Vec<String> {
+        let operations = self.operations.lock();
+        let meant = operations.values().filter(|operation| is_meant(operation));
+        meant.filter(|operation| operation.interrupt()).map(|operation| operation.id.clone()).collect()
+    }
+
+    /// Ends everything in it.
+    pub(crate) fn end(&self) {
+        self.interrupt(|_| true);
+        self.operations.lock().clear();
+        self.streams.stop_all();
+    }
+
+    fn define_once(&self, name: &str, definition: &str) -> Result<()> {
+        if !self.defines(name) {
+            self.define_named(name, &format!("CREATE TABLE {} {definition}", quoted(name)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Names for Session {
+    fn columns(&self, query: &str) -> Result<Vec<String>> {
+        Ok(self.plan(query)?.columns().fields().iter().map(|field| field.name().clone()).collect())
+    }
+
+    fn is_streaming(&self, query: &str) -> Result<bool> {
+        Ok(self.plan(query)?.is_streaming())
+    }
+
+    fn define(&self, definition: &str) -> Result<String> {
+        let name = format!("__read_{:016x}", hash(definition.as_bytes()));
+        self.define_once(&name, definition)?;
+        Ok(name)
+    }
+
+    fn keep_rows(&self, rows: &LocalRelation) -> Result<String> {
+        let (data, schema) = (rows.data.as_deref().unwrap_or_default(), rows.schema.as_deref().unwrap_or_default());
+        let name = format!("__rows_{:016x}{:016x}", hash(data), hash(schema.as_bytes()));
+        if self.defines(&name) {
+            return Ok(name);
+        }
+        let (columns, batches) = read_rows(data)?;
+        let ddl = match columns {
+            Some(columns) if schema.is_empty() => ddl::schema_ddl(&columns),
+            _ => columns_ddl(schema)?,
+        };
+        let declared = ddl::parse_schema(&ddl).map_err(|error| Problem::analysis(error.to_string()))?;
+        let declared: SchemaRef = Arc::new(declared);
+        let size: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        let mut held = self.rows_bytes.lock();
+        if *held + size > MAX_ROWS_BYTES {
+            return Err(Problem::exhausted(format!(
+                "the rows of a session's createDataFrame take more than {MAX_ROWS_BYTES} bytes\nwrite them to a file and read that"
+            )));
+        }
+        for batch in batches {
+            self.store.add(&name, "0", as_declared(&declared, &batch)?);
+        }
+        *held += size;
+        self.define_once(&name, &format!("({ddl}) USING memory"))?;
+        Ok(name)
+    }
+}
+
+/// The rows with the columns that are declared: PySpark names and types them itself.
+fn as_declared(declared: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    if declared.fields().len() != batch.num_columns() {
+        return Err(Problem::argument(format!(
+            "local rows have {} columns, expected the {} of their schema",
+            batch.num_columns(),
+            declared.fields().len()
+        )));
+    }
+    let pairs = declared.fields().iter().zip(batch.columns());
+    let columns = pairs.map(|(field, column)| arrow::compute::cast(column, field.data_type()));
+    let columns = columns.collect::<Result<Vec<_>, _>>();
+    let columns = columns.map_err(|error| Problem::argument(format!("local rows are not of their schema: {error}")))?;
+    RecordBatch::try_new(Arc::clone(declared), columns).map_err(|error| Problem::argument(error.to_string()))
+}
+
+fn read_rows(data: &[u8]) -> Result<(Option<SchemaRef>, Vec<RecordBatch>)> {
+    if data.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let unreadable =
+        |error: arrow::error::ArrowError| Problem::argument(format!("local rows are not Arrow's: {error}"));
+    let reader = StreamReader::try_new(Cursor::new(data), None).map_err(unreadable)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    Ok((Some(schema), batches))
+}
+
+/// Two texts of one session that share it are as good as impossible.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,274 @@
+//! Expressions as SQL.
+//!
+//! PySpark sends operators as functions of their names. Names of columns that belong to a DataFrame carry the number of its
+//! plan, which says the side of a join that is meant.
+
+use super::super::messages::{
+    Boundary, BoundaryKind, Cast, CastTo, Expression, ExpressionKind, Extract, Function, Literal, LiteralKind,
+    SortOrder, Window,
+};
+use super::super::problem::{Problem, Result};
+use super::super::types::type_text;
+use super::block::Scope;
+use super::literal::literal;
+use super::quoted;
+
+/// Where the names of an expression are looked for.
+pub(super) struct Expressions<'a> {
+    pub(super) scopes: &'a [Scope],
+}
+
+/// Operators between two operands: PySpark's name and SQL's.
+const BINARY: [(&str, &str); 18] = [
+    ("==", "="),
+    ("=", "="),
+    ("!=", "<>"),
+    ("<=>", "<=>"),
+    ("<", "<"),
+    (">", ">"),
+    ("<=", "<="),
+    (">=", ">="),
+    ("and", "AND"),
+    ("or", "OR"),
+    ("+", "+"),
+    ("-", "-"),
+    ("*", "*"),
+    ("/", "/"),
+    ("%", "%"),
+    ("&", "&"),
+    ("|", "|"),
+    ("^", "^"),
+];
+
+const PYTHON: &str = "write it with the functions of pyspark.sql.functions or with expr(...)";
+
+impl Expressions<'_> {
+    /// What stands between commas after `SELECT`.
+    pub(super) fn item(&self, expression: &Expression) -> Result<String> {
+        match &expression.kind {
+            Some(ExpressionKind::Alias(alias)) => {
+                let [name] = alias.names.as_slice() else {
+                    return Err(Problem::unsupported("an alias of several names", "give each column its own alias"));
+                };
+                Ok(format!("{} AS {}", self.inner(alias.expression.as_deref())?, quoted(name)))
+            }
+            Some(ExpressionKind::Text(text)) => Ok(text.text.clone()),
+            _ => self.text(expression),
+        }
+    }
+
+    /// An expression inside another one.
+    pub(super) fn text(&self, expression: &Expression) -> Result<String> {
+        let Some(kind) = &expression.kind else {
+            return Err(Problem::unsupported("an expression of this kind", PYTHON));
+        };
+        match kind {
+            ExpressionKind::Literal(value) => literal(value),
+            ExpressionKind::Attribute(attribute) => self.column(&attribute.name, attribute.plan_id),
+            ExpressionKind::Function(function) | ExpressionKind::Call(function) => self.function(function),
+            ExpressionKind::Text(text) => Ok(format!("({})", text.text)),
+            ExpressionKind::Star(star) => match (&star.target, star.plan_id) {
+                (Some(target), _) => Ok(format!("{}.*", parts(target.trim_end_matches(".*")).join("."))),
+                (None, Some(plan)) if self.scopes.len() > 1 => Ok(format!("{}*", self.qualifier(Some(plan)))),
+                (None, _) => Ok("*".to_owned()),
+            },
+            ExpressionKind::Alias(alias) => self.inner(alias.expression.as_deref()),
+            ExpressionKind::Cast(cast) => self.cast(cast),
+            ExpressionKind::SortOrder(order) => self.order(order),
+            ExpressionKind::Window(window) => self.window(window),
+            ExpressionKind::Extract(extract) => self.extract(extract),
+            ExpressionKind::UserFunction(function) => {
+                Err(Problem::unsupported(format!("the Python function '{}' (a UDF)", function.text), PYTHON))
+            }
+            other => Err(Problem::unsupported(name_of(other), PYTHON)),
+        }
+    }
+
+    /// A key of `ORDER BY`.
+    pub(super) fn order(&self, order: &SortOrder) -> Result<String> {
+        let direction = if order.direction == 2 { "DESC" } else { "ASC" };
+        let nulls = match (order.nulls, order.direction) {
+            (1, _) => " NULLS FIRST",
+            (2, _) => " NULLS LAST",
+            _ => "",
+        };
+        Ok(format!("{} {direction}{nulls}", self.inner(order.child.as_deref())?))
+    }
+
+    /// What an expression is without its alias.
+    pub(super) fn unnamed(&self, expression: &Expression) -> Result<String> {
+        match &expression.kind {
+            Some(ExpressionKind::Alias(alias)) => self.inner(alias.expression.as_deref()),
+            _ => self.text(expression),
+        }
+    }
+
+    pub(super) fn list(&self, expressions: &[Expression]) -> Result<Vec<String>> {
+        expressions.iter().map(|expression| self.text(expression)).collect()
+    }
+
+    fn inner(&self, expression: Option<&Expression>) -> Result<String> {
+        self.text(expression.ok_or_else(|| Problem::argument("an expression is missing in the plan"))?)
+    }
+
+    fn column(&self, name: &str, plan: Option<i64>) -> Result<String> {
+        Ok(format!("{}{}", self.qualifier(plan), parts(name).join(".")))
+    }
+
+    /// The side of a join that a plan is on, with a point; nothing where there is one relation, or where both are meant.
+    fn qualifier(&self, plan: Option<i64>) -> String {
+        let Some(plan) = plan.filter(|_| self.scopes.len() > 1) else { return String::new() };
+        let mut among = self.scopes.iter().filter(|scope| scope.plan_ids.contains(&plan));
+        match (among.next(), among.next()) {
+            (Some(scope), None) => format!("{}.", scope.alias),
+            _ => String::new(),
+        }
+    }
+
+    fn function(&self, function: &Function) -> Result<String> {
+        let arguments = self.list(&function.arguments)?;
+        let name = function.name.as_str();
+        let operator = BINARY.iter().find(|(python, _)| python.eq_ignore_ascii_case(name));
+        if let (Some((_, operator)), [first, second]) = (operator, arguments.as_slice()) {
+            return Ok(format!("({first} {operator} {second})"));
+        }
+        Ok(match (name.to_ascii_lowercase().as_str(), arguments.as_slice()) {
+            ("not" | "!", [value]) => format!("(NOT {value})"),
+            ("negative", [value]) => format!("(- {value})"),
+            ("~", [value]) => format!("(~ {value})"),
+            ("isnull", [value]) => format!("({value} IS NULL)"),
+            ("isnotnull", [value]) => format!("({value} IS NOT NULL)"),
+            ("in", [value, choices @ ..]) => format!("({value} IN ({}))", choices.join(", ")),
+            ("like", [value, pattern]) => format!("({value} LIKE {pattern})"),
+            ("ilike", [value, pattern]) => format!("({value} ILIKE {pattern})"),
+            ("when", cases) => case(cases),
+            (plain, _) => {
+                let distinct = if function.is_distinct { "DISTINCT " } else { "" };
+                format!("{}({distinct}{})", function_name(plain)?, arguments.join(", "))
+            }
+        })
+    }
+
+    fn cast(&self, cast: &Cast) -> Result<String> {
+        let to = match &cast.to {
+            Some(CastTo::Text(text)) => type_word(text)?,
+            Some(CastTo::Type(data_type)) => type_text(data_type)?,
+            None => return Err(Problem::argument("a cast says no type")),
+        };
+        // The third mode is Spark's try_cast.
+        let word = if cast.mode == 3 { "TRY_CAST" } else { "CAST" };
+        Ok(format!("{word}({} AS {to})", self.inner(cast.expression.as_deref())?))
+    }
+
+    fn window(&self, window: &Window) -> Result<String> {
+        let mut over = Vec::new();
+        if !window.partitions.is_empty() {
+            over.push(format!("PARTITION BY {}", self.list(&window.partitions)?.join(", ")));
+        }
+        if !window.orders.is_empty() {
+            let orders = window.orders.iter().map(|order| self.order(order)).collect::<Result<Vec<_>>>()?;
+            over.push(format!("ORDER BY {}", orders.join(", ")));
+        }
+        if let Some(frame) = &window.frame {
+            let unit = if frame.kind == 1 { "ROWS" } else { "RANGE" };
+            let lower = self.boundary(frame.lower.as_deref(), "PRECEDING")?;
+            let upper = self.boundary(frame.upper.as_deref(), "FOLLOWING")?;
+            over.push(format!("{unit} BETWEEN {lower} AND {upper}"));
+        }
+        Ok(format!("{} OVER ({})", self.inner(window.function.as_deref())?, over.join(" ")))
+    }
+
+    fn boundary(&self, boundary: Option<&Boundary>, side: &str) -> Result<String> {
+        Ok(match boundary.and_then(|boundary| boundary.kind.as_ref()) {
+            Some(BoundaryKind::CurrentRow(_)) => "CURRENT ROW".to_owned(),
+            Some(BoundaryKind::Unbounded(_)) | None => format!("UNBOUNDED {side}"),
+            // PySpark counts rows before the current one as negative.
+            Some(BoundaryKind::Value(value)) => match whole_number(value) {
+                Some(rows) if rows < 0 => format!("{} PRECEDING", rows.unsigned_abs()),
+                _ => format!("{} FOLLOWING", self.text(value)?),
+            },
+        })
+    }
+
+    /// A field of a struct is a name after a point, which a map takes too.
+    fn extract(&self, extract: &Extract) -> Result<String> {
+        let child = self.inner(extract.child.as_deref())?;
+        let key = extract.key.as_deref();
+        let name = match key.and_then(|key| key.kind.as_ref()) {
+            Some(ExpressionKind::Literal(Literal { kind: Some(LiteralKind::String(name)) })) => name,
+            _ => return Ok(format!("{child}[{}]", self.inner(key)?)),
+        };
+        let is_name = child.ends_with('`');
+        Ok(if is_name { format!("{child}.{}", quoted(name)) } else { format!("({child}).{}", quoted(name)) })
+    }
+}
+
+fn whole_number(expression: &Expression) -> Option<i64> {
+    let Some(ExpressionKind::Literal(literal)) = &expression.kind else { return None };
+    match literal.kind {
+        Some(LiteralKind::Integer(number)) => Some(i64::from(number)),
+        Some(LiteralKind::Long(number)) => Some(number),
+        _ => None,
+    }
+}
+
+fn case(cases: &[String]) -> String {
+    let mut text = "CASE".to_owned();
+    for pair in cases.chunks(2) {
+        match pair {
+            [condition, value] => text.push_str(&format!(" WHEN {condition} THEN {value}")),
+            [value] => text.push_str(&format!(" ELSE {value}")),
+            _ => {}
+        }
+    }
+    text + " END"
+}
+
+/// The parts of a name, each in quotes: points within backticks belong to a part.
+pub(super) fn parts(name: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut is_quoted = false;
+    for letter in name.chars() {
+        match letter {
+            '`' => is_quoted = !is_quoted,
+            '.' if !is_quoted => parts.push(String::new()),
+            other => {
+                if let Some(part) = parts.last_mut() {
+                    part.push(other);
+                }
+            }
+        }
+    }
+    parts.iter().map(|part| if part == "*" { part.clone() } else { quoted(part) }).collect()
+}
+
+/// The name of a function: letters, for it stands in the query as it is.
+fn function_name(name: &str) -> Result<&str> {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !name.is_empty() && name.bytes().all(is_word) {
+        return Ok(name);
+    }
+    Err(Problem::unsupported(format!("the function '{name}'"), PYTHON))
+}
+
+/// A type's text, which stands in the query as it is.
+fn type_word(text: &str) -> Result<String> {
+    match highwater_engine::plan::ddl::parse_type(text) {
+        Ok(data_type) => Ok(highwater_engine::plan::ddl::type_name(&data_type)),
+        Err(error) => Err(Problem::analysis(error.to_string())),
+    }
+}
+
+fn name_of(kind: &ExpressionKind) -> &'static str {
+    match kind {
+        ExpressionKind::Lambda(_) | ExpressionKind::LambdaVariable(_) => {
+            "a Python lambda over the elements of a column"
+        }
+        ExpressionKind::Regex(_) => "colRegex",
+        ExpressionKind::UpdateFields(_) => "withField and dropFields",
+        ExpressionKind::NamedArgument(_) => "an argument by name",
+        ExpressionKind::TypedAggregate(_) => "a typed aggregate",
+        ExpressionKind::Subquery(_) => "a DataFrame as a subquery",
+        _ => "an expression of this kind",
+    }
+}
