@@ -130,7 +130,7 @@ mod tests {
     fn keys_are_set_told_and_forgotten() {
         let mut config = Config::default();
         let keys = |key: &str| ConfigKeys { keys: vec![key.to_owned()] };
-        let mut get = |config: &mut Config, key: &str| {
+        let get = |config: &mut Config, key: &str| {
             config.answer(&ConfigKind::Get(keys(key))).map(|pairs| pairs[0].value.clone()).ok().flatten()
         };
         assert_eq!(get(&mut config, "spark.sql.session.timeZone").as_deref(), Some("UTC"));

@@ -331,7 +331,7 @@ mod tests {
             pairs.iter().for_each(|(name, value)| drop(trailers.insert(*name, HeaderValue::from_static(value))));
             let found = status_of(&trailers);
             let found =
-                found.as_ref().map(|result| result.as_ref().map(|()| ()).map_err(|s| (s.code, s.message.as_str())));
+                found.as_ref().map(|result| result.as_ref().copied().map_err(|s| (s.code, s.message.as_str())));
             assert_eq!(found, expected);
         };
         check(&[("content-type", "application/grpc")], None);
