@@ -14,7 +14,7 @@ const MAX_KEYS: usize = 4096;
 const MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// Defaults that clients ask for.
-const DEFAULTS: [(&str, &str); 25] = [
+const DEFAULTS: [(&str, &str); 27] = [
     ("spark.connect.session.planCompression.defaultAlgorithm", "NONE"),
     ("spark.connect.session.planCompression.threshold", "-1"),
     ("spark.sql.ansi.enabled", "true"),
@@ -26,6 +26,8 @@ const DEFAULTS: [(&str, &str); 25] = [
     ("spark.sql.execution.pandas.inferPandasDictAsMap", "false"),
     ("spark.sql.execution.pandas.structHandlingMode", "legacy"),
     ("spark.sql.execution.pyspark.binaryAsBytes", "true"),
+    ("spark.sql.execution.pythonUDF.arrow.enabled", "true"),
+    ("spark.sql.execution.pythonUDTF.arrow.enabled", "false"),
     ("spark.sql.pyspark.inferNestedDictAsStruct.enabled", "false"),
     ("spark.sql.pyspark.jvmStacktrace.enabled", "false"),
     ("spark.sql.pyspark.legacy.inferArrayTypeFromFirstElement.enabled", "false"),
