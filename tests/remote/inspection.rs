@@ -61,7 +61,7 @@ fn state_on_s3_is_read_as_tables() {
     assert_eq!(rows(&[]), ["k0 2", "k1 2", "k2 1"]);
     assert_eq!(rows(&["--batch", "1"]), ["k0 1", "k1 1"]);
     assert_eq!(rows(&["--limit", "2"]).len(), 2);
-    // By the query's name, whose checkpoint the storage folder knows.
+    // By the query's name, where the environment says that checkpoints are.
     let sql = "SELECT kind, `count(1)` AS n FROM state('counts', 'aggregate-0') WHERE `count(1)` > 1 ORDER BY kind";
     assert_eq!(shown(&["sql", sql, "--storage", "st", "-o", "csv"]), "kind,n\nk0,2\nk1,2\n");
     let gone = run(folder.path(), &server, &[&checkpoint[..], &["--operator", "aggregate-0", "--batch", "9"]].concat());

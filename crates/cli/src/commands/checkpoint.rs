@@ -170,12 +170,14 @@ impl Which {
     }
 }
 
-/// The checkpoint of a query of a storage folder, or of the project in the current folder that keeps them elsewhere.
+/// The checkpoint of a query of a storage folder, or elsewhere: where the environment says that runs keep them, or the
+/// project in the current folder.
 pub(crate) fn of_query(storage: &Path, query: &str) -> highwater_engine::error::Result<CheckpointDir> {
     let known = stored_checkpoints(storage)?;
     let elsewhere = || {
-        let yml = HighwaterYml::load(&Project::around(Path::new("."))?).ok()?;
-        let location = yml.checkpoints.location?;
+        let of_project = || HighwaterYml::load(&Project::around(Path::new("."))?).ok()?.checkpoints.location;
+        let location = std::env::var("HIGHWATER_CHECKPOINTS").ok().filter(|location| !location.is_empty());
+        let location = location.or_else(of_project)?;
         Some(StoredCheckpoint { query: query.to_owned(), location: location::below(&location, query) })
     };
     let found = known.iter().find(|checkpoint| checkpoint.query.eq_ignore_ascii_case(query)).cloned();
