@@ -330,8 +330,7 @@ mod tests {
             let mut trailers = HeaderMap::new();
             pairs.iter().for_each(|(name, value)| drop(trailers.insert(*name, HeaderValue::from_static(value))));
             let found = status_of(&trailers);
-            let found =
-                found.as_ref().map(|result| result.as_ref().copied().map_err(|s| (s.code, s.message.as_str())));
+            let found = found.as_ref().map(|result| result.as_ref().copied().map_err(|s| (s.code, s.message.as_str())));
             assert_eq!(found, expected);
         };
         check(&[("content-type", "application/grpc")], None);
