@@ -106,10 +106,14 @@ pub struct SinceSnapshot {
     pub snapshot_bytes: u64,
 }
 
-/// Whether the next snapshot is due: when reading the changelogs would cost more than reading a snapshot, and at the
+/// Changelogs may become so many times as large as the snapshot before them. Of a state that is changed everywhere a row
+/// pays for 1 / this of a snapshot, and a restart reads up to this much more than one.
+const CHANGELOGS_OF_A_SNAPSHOT: u64 = 2;
+
+/// Whether the next snapshot is due: when reading the changelogs would cost far more than reading a snapshot, and at the
 /// latest after a number of batches, so that old changelogs can go.
 pub fn snapshot_due(settings: &StateSettings, since: SinceSnapshot) -> bool {
-    let enough_bytes = settings.snapshot_min_bytes.max(since.snapshot_bytes);
+    let enough_bytes = settings.snapshot_min_bytes.max(since.snapshot_bytes.saturating_mul(CHANGELOGS_OF_A_SNAPSHOT));
     since.batches > 0 && (since.batches >= settings.snapshot_every_batches || since.changelog_bytes > enough_bytes)
 }
 
@@ -165,7 +169,7 @@ mod tests {
             snapshot_due(&settings, SinceSnapshot { batches, changelog_bytes, snapshot_bytes })
         };
         assert_eq!([due(0, 0, 0), due(1, 64, 0), due(1, 65, 0)], [false, false, true]);
-        assert_eq!([due(1, 65, 100), due(1, 101, 100)], [false, true]);
+        assert_eq!([due(1, 65, 100), due(1, 200, 100), due(1, 201, 100)], [false, false, true]);
         assert_eq!([due(49, 0, 100), due(50, 0, 100)], [false, true]);
     }
 }

@@ -7,7 +7,7 @@ use super::AggregateSpec;
 use super::changing::Changing;
 use super::output::GroupRows;
 use super::states::GroupStates;
-use super::table::{Bucket, Entry, too_many_keys};
+use super::table::{Bucket, Entry, FETCH_KEYS, too_many_keys};
 use crate::error::Result;
 use crate::operator::changes::Tells;
 use crate::operator::keyed::{KeyedBatch, key_hash, shard_of_hash, worker_of};
@@ -18,9 +18,6 @@ use crate::operator::ttl::Aging;
 use crate::operator::{AtEnd, EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
-
-/// How many keys are brought into the cache at a time.
-const FETCH_KEYS: usize = 256;
 
 /// A bucket that has changed in more groups than this, and in half of those it has, is written as a whole.
 const REPLACE_FROM: usize = 1 << 15;

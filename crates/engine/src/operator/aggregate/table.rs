@@ -26,6 +26,9 @@ pub(super) fn too_many_keys() -> EngineError {
 /// Tables of fewer entries are in the cache as they are.
 const FETCH_FROM: usize = 1 << 18;
 
+/// How many keys are brought into the cache at a time.
+pub(super) const FETCH_KEYS: usize = 256;
+
 /// The entry of one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -198,7 +201,10 @@ impl Bucket {
 
     fn sort_by_key(&self, entries: &mut [u32], with_keys: &mut Vec<(u128, u32)>) {
         with_keys.clear();
-        with_keys.extend(entries.iter().map(|entry| (first_bytes(self.key(*entry)), *entry)));
+        for entries in entries.chunks(FETCH_KEYS) {
+            self.fetch(entries);
+            with_keys.extend(entries.iter().map(|entry| (first_bytes(self.key(*entry)), *entry)));
+        }
         with_keys.sort_unstable_by(|(a_first, a), (b_first, b)| {
             a_first.cmp(b_first).then_with(|| self.key(*a).cmp(self.key(*b)))
         });
