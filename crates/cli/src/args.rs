@@ -203,4 +203,21 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    /// The environment variables of a command and of those below it.
+    fn variables(command: &clap::Command) -> Vec<String> {
+        let of_arguments = command.get_arguments().filter_map(clap::Arg::get_env);
+        let own = of_arguments.map(|name| name.to_string_lossy().into_owned());
+        own.chain(command.get_subcommands().flat_map(variables)).collect()
+    }
+
+    #[test]
+    fn every_variable_is_documented() {
+        let page = include_str!("../../../docs/configuration.md");
+        let found = variables(&Cli::command());
+        assert!(found.iter().any(|name| name == "HIGHWATER_TRIGGER"), "{found:?}");
+        for name in found {
+            assert!(page.contains(&format!("| `{name}` |")), "docs/configuration.md has no row of {name}");
+        }
+    }
 }

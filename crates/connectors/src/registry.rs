@@ -35,3 +35,42 @@ pub fn connectors() -> ConnectorRegistry {
     object_store::register(&mut registry.object_stores);
     registry
 }
+
+#[cfg(test)]
+mod tests {
+    use highwater_engine::error::EngineError;
+    use highwater_engine::plan::catalog::{Options, TableDefinition};
+
+    use super::*;
+
+    /// A table of the format that says what it must, and has an option whose name is near to none.
+    fn with_a_strange_option(format: &str) -> TableDefinition {
+        let required: &[(&str, &str)] = match format {
+            "kafka" => &[("kafka.bootstrap.servers", "localhost:9092"), ("subscribe", "t")],
+            "json" | "csv" | "parquet" | "text" | "delta" | "sqlite" => &[("path", "/data")],
+            "postgres" => &[("url", "postgresql://localhost:5432/shop")],
+            "rate-micro-batch" => &[("rowsPerBatch", "1")],
+            _ => &[],
+        };
+        let options: Options = required.iter().copied().chain([("zzzzzzzz", "")]).collect();
+        let (name, format) = ("t".to_owned(), format.to_owned());
+        TableDefinition { name, format, schema: None, options, partition_columns: Vec::new() }
+    }
+
+    #[test]
+    fn every_option_is_documented() {
+        let pages =
+            [include_str!("../../../docs/sql/sources-and-sinks.md"), include_str!("../../../docs/sql/postgres.md")];
+        for connector in connectors().all() {
+            let format = connector.format();
+            let refusal = connector.table(&with_a_strange_option(format)).err();
+            let help = refusal.as_ref().and_then(EngineError::next_step).unwrap_or_default();
+            let known = help.strip_prefix("known options: ").unwrap_or_else(|| panic!("USING {format} says: {help}"));
+            assert_eq!(known.is_empty(), ["memory", "noop"].contains(&format), "USING {format}: {known}");
+            for option in known.split(", ").filter(|option| !option.is_empty()) {
+                let cell = format!("`{option}`");
+                assert!(pages.iter().any(|page| page.contains(&cell)), "docs: {cell} of USING {format} is missing");
+            }
+        }
+    }
+}

@@ -344,6 +344,27 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../../../docs/configuration.md");
+        let check = |text: &str, path: &str| {
+            let shown = mistake(text);
+            let known = shown.lines().find_map(|line| line.strip_prefix("help: known keys here: "));
+            for key in known.unwrap_or_else(|| panic!("{shown}")).split(", ") {
+                assert!(page.contains(&format!("| `{path}{key}")), "docs/configuration.md has no row of {path}{key}");
+            }
+        };
+        check("zzzzzzzz: 1\n", "");
+        check("checkpoints:\n  zzzzzzzz: 1\n", "checkpoints.");
+        check("state:\n  zzzzzzzz: 1\n", "state.");
+        check("flows:\n  a:\n    zzzzzzzz: 1\n", "flows: NAME: ");
+        check("flows:\n  a:\n    state:\n      zzzzzzzz: 1\n", "flows: NAME: state: ");
+        check(
+            "flows:\n  a:\n    state:\n      operators:\n        b:\n          zzzzzzzz: 1\n",
+            "flows: NAME: state: operators: ID: ",
+        );
+    }
+
+    #[test]
     fn a_value_the_engine_refuses_is_shown_in_its_line() {
         assert_eq!(
             mistake("flows:\n  a:\n    output_mode: upsert\n"),
