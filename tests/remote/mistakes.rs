@@ -104,6 +104,10 @@ fn options_of_a_project_are_used_and_its_secrets_are_not_shown() {
     assert!(!finished.stderr.contains(SECRET_KEY), "{}", finished.stderr);
     assert_eq!(server.objects("of-the-project/checkpoints/copy/commits"), ["0"]);
     assert!(project.join("highwater-data/tables/copy").is_dir(), "tables stay beside the project");
+    let bare = run(SECRET_KEY);
+    assert_eq!(bare.code, 3, "{}", bare.stderr);
+    assert!(bare.stderr.contains("option 'secret_access_key' holds the secret itself"), "{}", bare.stderr);
+    assert!(!bare.stderr.contains(SECRET_KEY), "{}", bare.stderr);
     let unset = run("${env:SECRET_THAT_IS_NOT_SET}");
     assert_eq!(unset.code, 3, "{}", unset.stderr);
     assert!(

@@ -70,6 +70,7 @@ impl S3Server {
     pub(crate) fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join(BUCKET)).unwrap();
+        std::fs::write(root.path().join("secret"), SECRET_KEY).unwrap();
         let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let (service, traffic) = (builder.build(), Arc::new(Mutex::new(Traffic::default())));
@@ -100,7 +101,7 @@ impl S3Server {
         vec![
             ("endpoint", self.endpoint.clone()),
             ("access_key_id", ACCESS_KEY.to_owned()),
-            ("secret_access_key", SECRET_KEY.to_owned()),
+            ("secret_access_key", format!("${{file:{}}}", self.root.path().join("secret").display())),
         ]
     }
 

@@ -18,6 +18,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -89,8 +90,7 @@ impl DeltaOptions {
             starting,
             max_files_per_trigger: reader
                 .parsed("maxFilesPerTrigger", "a whole number above 0")?
-                .unwrap_or(1000)
-                .max(1),
+                .map_or(1000, NonZeroUsize::get),
             max_bytes_per_trigger: size("maxBytesPerTrigger", reader.text("maxBytesPerTrigger"), u64::MAX)?,
             ignore_deletes: reader.flag("ignoreDeletes", false)?,
             ignore_changes: reader.flag("ignoreChanges", false)?,
@@ -99,7 +99,9 @@ impl DeltaOptions {
                 &object,
                 reader.text("compression").map(str::to_ascii_lowercase).as_deref(),
             )?,
-            checkpoint_interval: reader.parsed("checkpointInterval", "a whole number above 0")?.unwrap_or(10).max(1),
+            checkpoint_interval: reader
+                .parsed("checkpointInterval", "a whole number above 0")?
+                .map_or(10, NonZeroU64::get),
             target_file_size: size("targetFileSize", reader.text("targetFileSize"), 128 << 20)?,
         };
         reader.finish()?;

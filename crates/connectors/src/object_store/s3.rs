@@ -35,6 +35,10 @@ impl ObjectStores for S3 {
         &["s3", "s3a"]
     }
 
+    fn secret_options(&self) -> &[&str] {
+        &["secret_access_key", "session_token"]
+    }
+
     fn open(&self, location: &RemoteLocation, options: &Options) -> Result<Arc<dyn ObjectStore>> {
         let object = format!("checkpoint location '{location}'");
         let environment = AmazonS3Builder::from_env();

@@ -71,9 +71,10 @@ impl Connector for RateConnector {
         let mut options = definition.options.reader(&object);
         let rows_per_second = options.parsed("rowsPerSecond", "a whole number above 0")?.unwrap_or(1);
         let ramp_up = options.text("rampUpTime").unwrap_or("0s");
-        let ramp_up_seconds = parse_duration(ramp_up).and_then(|time| i64::try_from(time.as_secs()).ok());
-        let ramp_up_seconds = ramp_up_seconds.ok_or_else(|| {
-            EngineError::config(format!("{object}: option 'rampUpTime' is '{ramp_up}', expected a time such as 5s"))
+        let whole = parse_duration(ramp_up).filter(|time| time.subsec_nanos() == 0);
+        let ramp_up_seconds = whole.and_then(|time| i64::try_from(time.as_secs()).ok()).ok_or_else(|| {
+            let found = format!("{object}: option 'rampUpTime' is '{ramp_up}'");
+            EngineError::config(format!("{found}, expected a time of whole seconds such as 5s"))
         })?;
         let partitions = partitions(&object, options.parsed("numPartitions", "a whole number above 0")?)?;
         options.finish()?;
@@ -98,6 +99,10 @@ impl Connector for RateMicroBatchConnector {
         let partitions = partitions(&object, options.parsed("numPartitions", "a whole number above 0")?)?;
         options.finish()?;
         above_zero(&object, "rowsPerBatch", rows_per_batch)?;
+        if advance_ms < 0 {
+            let found = format!("{object}: option 'advanceMillisPerBatch' is '{advance_ms}'");
+            return Err(EngineError::config(format!("{found}, expected 0 or more: time does not go back")));
+        }
         RateTable::open(definition, Kind::MicroBatch(Steps { rows_per_batch, start_ms, advance_ms }), partitions)
     }
 }
@@ -140,7 +145,7 @@ impl RateTable {
     fn open(definition: &TableDefinition, kind: Kind, partitions: i64) -> Result<Arc<dyn Table>> {
         let schema = rate_schema();
         if definition.schema.as_ref().is_some_and(|given| given.fields() != schema.fields()) {
-            return Err(EngineError::config(format!("table {} (USING rate) has columns of its own", definition.name))
+            return Err(EngineError::config(format!("table {} (USING {}) has columns of its own", definition.name, definition.format))
                 .help("leave the columns out: they are timestamp TIMESTAMP, value BIGINT"));
         }
         Ok(Arc::new(Self { name: definition.name.clone(), kind, partitions, schema }))

@@ -99,6 +99,11 @@ pub trait ObjectStores: Send + Sync {
     /// The URL schemes it takes, in lower case.
     fn schemes(&self) -> &[&str];
 
+    /// Options that are secrets, and have to be references: `${env:NAME}` or `${file:PATH}`.
+    fn secret_options(&self) -> &[&str] {
+        &[]
+    }
+
     /// The store a location is in; object names in it begin with the location's path. Options it does not know are
     /// refused.
     fn open(&self, location: &RemoteLocation, options: &Options) -> Result<Arc<dyn ObjectStore>>;
@@ -124,7 +129,9 @@ impl ObjectStoreRegistry {
     /// The store of a location. Secrets in the options are put in place here and nowhere earlier.
     pub(crate) fn open(&self, location: &RemoteLocation, options: &Options) -> Result<Arc<dyn ObjectStore>> {
         let Some(stores) = self.0.get(&location.scheme) else { return Err(self.unknown(location)) };
-        stores.open(location, &options.resolved(&format!("checkpoint location '{location}'"))?)
+        let object = format!("checkpoint location '{location}'");
+        options.refuse_bare_secrets(&object, stores.secret_options())?;
+        stores.open(location, &options.resolved(&object)?)
     }
 
     fn unknown(&self, location: &RemoteLocation) -> EngineError {

@@ -142,7 +142,7 @@ impl ConnectorRegistry {
     /// The table of a definition, its secrets put in place.
     pub(crate) fn open(&self, definition: &TableDefinition) -> Result<Arc<dyn Table>> {
         let connector = self.get(&definition.format)?;
-        connector.secret_options().iter().try_for_each(|key| refuse_bare_secret(definition, key))?;
+        definition.options.refuse_bare_secrets(&format!("table '{}'", definition.name), connector.secret_options())?;
         if connector.needs_secrets() {
             return connector.table(&resolve_secrets(definition)?);
         }
@@ -191,6 +191,22 @@ impl Options {
         Ok(resolved)
     }
 
+    /// Refuses options that hold a secret and not where it is: it would be stored and shown with them.
+    pub(crate) fn refuse_bare_secrets(&self, object: &str, keys: &[&str]) -> Result<()> {
+        for key in keys {
+            let Some(value) = self.get(key) else { continue };
+            if is_reference(value) || has_reference_for_password(value) {
+                continue;
+            }
+            // The value is not repeated: it is the secret.
+            let message = format!("{object}: option '{key}' holds the secret itself, expected a reference");
+            return Err(EngineError::config(message).help(format!(
+                "put it into an environment variable or a file, and write '${{env:NAME}}' or '${{file:PATH}}' for '{key}'"
+            )));
+        }
+        Ok(())
+    }
+
     /// A reader that remembers which keys were asked for.
     pub fn reader<'a>(&'a self, object: impl Into<String>) -> OptionReader<'a> {
         OptionReader { object: object.into(), options: self, known: Vec::new() }
@@ -203,19 +219,6 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
         pairs.into_iter().for_each(|(key, value)| options.set(key, value));
         options
     }
-}
-
-/// A secret that stands in a statement itself would be stored with it and shown with it.
-fn refuse_bare_secret(definition: &TableDefinition, key: &str) -> Result<()> {
-    let Some(value) = definition.options.get(key) else { return Ok(()) };
-    if is_reference(value) || has_reference_for_password(value) {
-        return Ok(());
-    }
-    // The value is not repeated: it is the secret.
-    let message = format!("table '{}': option '{key}' holds the secret itself, expected a reference", definition.name);
-    Err(EngineError::config(message).help(format!(
-        "put it into an environment variable or a file, and write '{key}' = '${{env:NAME}}' or '${{file:PATH}}'"
-    )))
 }
 
 fn is_reference(value: &str) -> bool {
@@ -349,10 +352,9 @@ mod tests {
     #[test]
     fn secrets_are_references() {
         let check = |value: &str, is_fine: bool| {
-            let options = [("password", value)].into_iter().collect();
-            let (name, format) = ("t".to_owned(), "x".to_owned());
-            let definition = TableDefinition { name, format, schema: None, options, partition_columns: Vec::new() };
-            let refused = refuse_bare_secret(&definition, "password").map_err(|error| error.to_string());
+            let options: Options = [("password", value)].into_iter().collect();
+            let refused = options.refuse_bare_secrets("table 't'", &["user", "password"]);
+            let refused = refused.map_err(|error| error.to_string());
             let expected = "table 't': option 'password' holds the secret itself, expected a reference";
             assert_eq!(refused, if is_fine { Ok(()) } else { Err(expected.to_owned()) }, "{value}");
         };
