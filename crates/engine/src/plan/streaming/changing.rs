@@ -109,8 +109,11 @@ pub(super) fn check(aggregate: &Aggregate) -> Result<()> {
 }
 
 fn check_below(plan: &LogicalPlan) -> Result<()> {
-    if wholes(plan).is_empty() || matches!(plan, LogicalPlan::Aggregate(_)) || Top::of(plan).is_some() {
+    if wholes(plan).is_empty() || matches!(plan, LogicalPlan::Aggregate(_)) {
         return Ok(());
+    }
+    if let Some(top) = Top::of(plan) {
+        return top.expressions_after().try_for_each(check_expression);
     }
     if let LogicalPlan::Join(_) = plan {
         return Err(EngineError::query(

@@ -115,6 +115,19 @@ fn what_could_not_be_taken_back_is_refused() {
     );
     check(&format!("SELECT k, collect_list(v) AS l FROM ({LAST_TWO}) GROUP BY k"), "collect_list is not possible");
     check(&format!("SELECT n, count(*) AS c, max(now()) AS t FROM ({counts}) GROUP BY n"), "current_timestamp");
+    let numbered = "SELECT *, row_number() OVER (PARTITION BY k ORDER BY ts DESC) AS rn FROM STREAM ev";
+    for condition in
+        ["rn <= 10 AND ts > now() - INTERVAL 1 HOUR", "rn <= 10 AND ts < now()", "rn <= 1 AND v > 10 * rand()"]
+    {
+        let function = if condition.contains("now") { "current_timestamp" } else { "random" };
+        check(&format!("SELECT k, avg(v) AS a FROM ({numbered}) WHERE {condition} GROUP BY k"), function);
+    }
+    check(
+        &format!(
+            "SELECT k, sum(v) AS s FROM (SELECT k, v * rand() AS v, rn FROM ({numbered})) WHERE rn <= 2 GROUP BY k"
+        ),
+        "random",
+    );
     check(
         &format!(
             "SELECT n, count(*) AS c FROM (SELECT n, name FROM ({counts}) c JOIN names ON c.k = names.k) GROUP BY n"
