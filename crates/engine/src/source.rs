@@ -200,7 +200,8 @@ pub trait PartitionReader: Send {
     /// What was read so far.
     fn report(&self) -> ReadReport;
 
-    /// Takes the records that could not be read since the last call.
+    /// Takes the records that could not be read since the last call; asked after each batch. A reader gives a batch, without
+    /// rows if need be, before it has so many of them that they do not fit in memory.
     fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         Vec::new()
     }

@@ -29,6 +29,9 @@ use super::parquet::ParquetFile;
 
 /// Rows of one batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
+
+/// Bytes of lines that could not be read, after which a batch is handed on so that somebody takes them.
+const UNREAD_BYTES: usize = 4 << 20;
 /// Parts of text files are between these sizes: enough of them for all readers, and not more seeks than that takes.
 const SPLIT_BYTES: RangeInclusive<u64> = 4 << 20..=64 << 20;
 /// Bytes asked of a file at once.
@@ -160,13 +163,14 @@ impl FileReader {
         self.plan.layout.assemble(&stored, path).map(Some)
     }
 
-    /// Decodes lines until a batch is full or the part ends.
+    /// Decodes lines until a batch is full or the part ends. Lines that could not be read make it full, too.
     fn next_lines(&mut self, lines: &mut Lines, part: &FilePart) -> Result<Option<RecordBatch>> {
         let mut decoder = match self.decoder.take() {
             Some(decoder) => decoder,
             None => LineDecoder::new(&self.plan)?,
         };
-        while decoder.len() < BATCH_ROWS {
+        let (mut unread, mut unread_bytes) = (0, 0);
+        while decoder.len() + unread < BATCH_ROWS && unread_bytes < UNREAD_BYTES {
             if !lines.advance(part)? {
                 break;
             }
@@ -176,10 +180,13 @@ impl FileReader {
             self.report.size_bytes += lines.stored_bytes as u64;
             match decoder.append(lines.text())? {
                 Line::Rows(rows) => self.report.records += rows as u64,
-                Line::Malformed { gave_row, reason } => self.malformed(lines, part, gave_row, reason)?,
+                Line::Malformed { gave_row, reason } => {
+                    (unread, unread_bytes) = (unread + 1, unread_bytes + lines.text().len());
+                    self.malformed(lines, part, gave_row, reason)?;
+                }
             }
         }
-        let batch = if decoder.len() == 0 { None } else { Some(decoder.flush()?) };
+        let batch = if decoder.len() + unread == 0 { None } else { Some(decoder.flush()?) };
         self.decoder = Some(decoder);
         batch.map(|stored| self.plan.layout.assemble(&stored, &part.file.path)).transpose()
     }

@@ -197,6 +197,34 @@ fn malformed_lines_become_dead_letters_in_each_mode() {
     assert!(error.to_string().contains("a.json', line 2 does not parse"), "{error}");
 }
 
+/// A file in the wrong format: what cannot be read is handed on bit by bit.
+#[test]
+fn no_more_malformed_lines_are_kept_than_a_batch_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let long = format!("{}\n", "x".repeat(1 << 20)).repeat(10);
+    drop_file(folder.path(), "a.json", &format!("{}{long}{{\"id\":1}}\n", "not json\n".repeat(20_000)), 1);
+    let path = folder.path().to_string_lossy().into_owned();
+    for (mode, rows) in [("PERMISSIVE", 20_011), ("DROPMALFORMED", 1)] {
+        let table = table(&definition("json", Some(id_name()), &[("path", &path), ("mode", mode)]));
+        let metadata = tempfile::tempdir().expect("a folder");
+        let mut source = table.source(all_columns(table.as_ref(), metadata.path())).expect("a source");
+        let start = source.initial_offset().expect("initial");
+        let end = source.plan_batch(&start, None).expect("planned");
+        let (mut found, mut malformed) = (0, 0);
+        for mut reader in source.read(&OffsetRange { start, end }).expect("readers") {
+            while let Some(batch) = reader.next_batch().expect("read") {
+                found += batch.num_rows();
+                let letters = reader.take_dead_letters();
+                malformed += letters.len();
+                let bytes: usize = letters.iter().map(|letter| letter.value.len()).sum();
+                assert!(letters.len() <= 8192 && bytes < 6 << 20, "{mode}: {} of {bytes} bytes", letters.len());
+            }
+            assert!(reader.take_dead_letters().is_empty(), "{mode}");
+        }
+        assert_eq!((found, malformed), (rows, 20_010), "{mode}");
+    }
+}
+
 #[test]
 fn files_are_cleaned_when_their_batch_is_committed() {
     for (mode, archived) in [("delete", false), ("archive", true)] {

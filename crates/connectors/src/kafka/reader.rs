@@ -43,6 +43,8 @@ struct Rows {
     columns: RecordColumns,
     report: ReadReport,
     dead_letters: Vec<DeadLetter>,
+    /// Records that could not be read since the last batch was handed on, and their bytes.
+    unread: (usize, usize),
     /// How many rows make a batch full.
     batch_rows: usize,
 }
@@ -74,6 +76,7 @@ impl KafkaPartitionReader {
             columns: RecordColumns::new(layout, partition.clone()),
             report: ReadReport::default(),
             dead_letters: Vec::new(),
+            unread: (0, 0),
             batch_rows: BATCH_ROWS,
         };
         Self { name: partition.to_string(), fetcher, fail_on_data_loss, rows }
@@ -187,6 +190,7 @@ impl Rows {
                 Ok(Appended::Malformed { row, reason }) => {
                     self.dead_letters.push(dead_letter(&self.partition, record.offset, value, reason));
                     self.report.malformed += 1;
+                    self.unread = (self.unread.0 + 1, self.unread.1 + value.len());
                     row
                 }
                 Ok(Appended::Row) => true,
@@ -198,12 +202,14 @@ impl Rows {
         } else {
             self.report.dropped += 1;
         }
-        let dead_rows = self.dead_letters.len();
-        let full = self.columns.rows() + dead_rows >= self.batch_rows || self.columns.size_bytes() >= BATCH_BYTES;
+        let (unread, unread_bytes) = self.unread;
+        let full =
+            self.columns.rows() + unread >= self.batch_rows || self.columns.size_bytes() + unread_bytes >= BATCH_BYTES;
         Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     fn flush(&mut self) -> Result<RecordBatch> {
+        self.unread = (0, 0);
         let decoded = self.decoder.as_mut().map(|decoder| decoder.flush()).transpose();
         let decoded = decoded.map_err(|error| EngineError::data(format!("values of {}: {error}", self.partition)))?;
         self.columns.flush(decoded.as_ref())

@@ -196,6 +196,41 @@ fn values_are_decoded_into_declared_columns() {
     }
 }
 
+/// A topic in the wrong format: what cannot be read is handed on in batches of the size of others, whether somebody takes
+/// the letters or not.
+#[test]
+fn records_that_cannot_be_read_come_in_batches() {
+    const SMALL: usize = 20_000;
+    const LARGE: usize = 60;
+    let broker = TestBroker::start();
+    broker.create_topic("wrong", 1);
+    let small = (0..SMALL).map(|_| "{oops".to_owned());
+    produce(&producer(broker.address(), "lz4"), "wrong", 0, small.chain((0..LARGE).map(|_| "x".repeat(200_000))));
+    let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int32, true)]));
+    for (mode, takes) in [("PERMISSIVE", true), ("DROPMALFORMED", true), ("DROPMALFORMED", false)] {
+        let options = [("subscribe", "wrong"), ("startingOffsets", "earliest"), ("mode", mode)];
+        let table = table(broker.address(), Some(schema.clone()), &options).unwrap();
+        let (projection, metadata) = (vec![0], unused_metadata());
+        let request = SourceRequest { projection, members: Vec::new(), metadata, may_be_missing: false };
+        let mut source = table.source(request).unwrap();
+        let (start, end) = (offset(json!({"wrong": {"0": 0}})), offset(json!({"wrong": {"0": SMALL + LARGE}})));
+        let mut readers = source.read(&OffsetRange { start, end }).unwrap();
+        let (mut batches, mut letters) = (0, 0);
+        while readers[0].next_batch().unwrap().is_some() {
+            batches += 1;
+            if takes {
+                let taken = readers[0].take_dead_letters();
+                letters += taken.len();
+                let bytes: usize = taken.iter().map(|letter| letter.value.len()).sum();
+                assert!(taken.len() <= 8192 && bytes < 5 << 20, "{mode}: {} of {bytes} bytes", taken.len());
+            }
+        }
+        letters += readers[0].take_dead_letters().len();
+        assert_eq!(letters, SMALL + LARGE);
+        assert!((4..=20).contains(&batches), "{mode}: {batches}");
+    }
+}
+
 /// What a query does not read of a struct is null, keeps its type, and does no harm to the record if it does not fit.
 #[test]
 fn structs_are_decoded_as_far_as_they_are_read() {

@@ -7,14 +7,21 @@
 //!     {"end":{"records":2,"total":9,"crc32c":"1a2b3c4d"}}     of every byte above and both counts
 //! ```
 //!
-//! `total` counts the earlier batches too. A file is written whole and under its batch id: a replayed batch finds the same records and writes the same file, so
-//! nothing is counted twice. Every line is JSON, so that any tool reads it. Retention leaves the files alone.
+//! `total` counts the earlier batches too. A file appears whole and under its batch id: a replayed batch finds the same
+//! records and writes the same, so that nothing is counted twice. Every line is JSON, so that any tool reads it. Retention
+//! leaves the files alone.
+//!
+//! Letters are written while the batch is read and read back line by line: a topic in the wrong format is one letter a
+//! record, which no memory has room for.
+
+use std::io::{BufRead, BufReader, Read, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::store::ObjectWriter;
 use super::{CheckpointDir, DEAD_LETTERS, text};
 use crate::error::{EngineError, Result};
 use crate::sink::BatchId;
@@ -27,6 +34,24 @@ pub struct DeadLetters {
     /// The newest batches with letters and the totals up to them: one batch back is enough for a replay.
     totals: Mutex<Vec<(BatchId, u64)>>,
 }
+
+/// The dead letters of the batch under way; dropped before [`DeadLetters::keep`] they leave nothing.
+pub(crate) struct BatchLetters {
+    checkpoint: CheckpointDir,
+    batch_id: BatchId,
+    /// Begun with the first letter.
+    open: Mutex<Option<OpenFile>>,
+}
+
+struct OpenFile {
+    out: Box<dyn ObjectWriter>,
+    records: u64,
+    /// Of the lines so far.
+    crc: u32,
+}
+
+/// Lines that are handed to the file at a time, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -58,22 +83,31 @@ impl DeadLetters {
         let batches = letters.batches()?;
         let mut totals = Vec::new();
         for batch_id in batches.iter().rev().take(2).rev() {
-            totals.push((*batch_id, letters.decode(*batch_id)?.1.total));
+            totals.push((*batch_id, letters.each(*batch_id, &mut |_| Ok(()))?.total));
         }
         *letters.totals.lock() = totals;
         Ok(letters)
     }
 
-    /// Writes the dead letters of a batch, durable when this returns; no file if there are none.
-    pub fn write(&self, batch_id: BatchId, letters: &[DeadLetter]) -> Result<()> {
-        if letters.is_empty() {
-            return Ok(());
-        }
+    /// A place for the dead letters of a batch.
+    pub(crate) fn of_batch(&self, batch_id: BatchId) -> BatchLetters {
+        BatchLetters { checkpoint: self.checkpoint.clone(), batch_id, open: Mutex::new(None) }
+    }
+
+    /// Ends the file of a batch, durable when this returns; no file if there are no letters.
+    pub(crate) fn keep(&self, letters: BatchLetters) -> Result<()> {
+        let BatchLetters { checkpoint, batch_id, open } = letters;
+        let Some(OpenFile { mut out, records, crc }) = open.into_inner() else { return Ok(()) };
         let mut totals = self.totals.lock();
         let earlier = totals.iter().rev().find(|(batch, _)| *batch < batch_id).map_or(0, |(_, total)| *total);
-        let total = earlier + letters.len() as u64;
-        let bytes = encode(letters, total).map_err(|error| EngineError::internal(DEAD_LETTERS).caused_by(error))?;
-        self.checkpoint.writable()?.replace(&file_name(batch_id), &bytes)?;
+        let total = earlier + records;
+        let mut line = Vec::new();
+        let end = End { records, total, crc32c: checksum(crc, records, total) };
+        write_line(&LastLine { end }, &mut line)?;
+        // A newer run may have come since the file was begun.
+        checkpoint.writable()?;
+        out.write_all(&line).map_err(|error| cannot_write(&checkpoint, batch_id, error))?;
+        out.finish()?;
         totals.retain(|(batch, _)| *batch < batch_id);
         totals.push((batch_id, total));
         let surplus = totals.len().saturating_sub(2);
@@ -95,65 +129,115 @@ impl DeadLetters {
         Ok(batches)
     }
 
-    /// The dead letters of a batch; empty if it has none.
-    pub fn read(&self, batch_id: BatchId) -> Result<Vec<DeadLetter>> {
-        self.decode(batch_id).map(|(letters, _)| letters)
+    /// Gives the dead letters of a batch to `f`, one by one, and says how many there are. What `f` has seen is only certain
+    /// with the answer: the checksum comes last.
+    pub fn read(&self, batch_id: BatchId, mut f: impl FnMut(DeadLetter)) -> Result<u64> {
+        self.each(batch_id, &mut |line| decode_line(line).map(&mut f)).map(|end| end.records)
     }
 
-    fn decode(&self, batch_id: BatchId) -> Result<(Vec<DeadLetter>, End)> {
+    fn each(&self, batch_id: BatchId, f: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<End> {
         let name = file_name(batch_id);
         let address = self.checkpoint.store().address(&name);
-        match self.checkpoint.store().read(&name)? {
-            Some(bytes) => decode(&bytes).map_err(|found| text::damaged(&address, &found)),
-            None => Ok((Vec::new(), End { records: 0, total: 0, crc32c: String::new() })),
+        match self.checkpoint.store().open(&name)? {
+            Some(input) => decode(input, f).map_err(|found| text::damaged(&address, &found)),
+            None => Ok(End { records: 0, total: 0, crc32c: String::new() }),
         }
     }
+}
+
+impl BatchLetters {
+    /// Writes letters. Threads that do so at once write theirs one after another.
+    pub(crate) fn add(&self, letters: &[DeadLetter]) -> Result<()> {
+        let (mut lines, mut records) = (Vec::new(), 0);
+        for letter in letters {
+            encode_line(letter, &mut lines)?;
+            records += 1;
+            if lines.len() >= CHUNK_BYTES {
+                self.write(&lines, records)?;
+                lines.clear();
+                records = 0;
+            }
+        }
+        if records > 0 { self.write(&lines, records) } else { Ok(()) }
+    }
+
+    fn write(&self, lines: &[u8], records: u64) -> Result<()> {
+        let mut open = self.open.lock();
+        let file = match open.take() {
+            Some(file) => open.insert(file),
+            None => {
+                let out = self.checkpoint.writable()?.writer(&file_name(self.batch_id))?;
+                open.insert(OpenFile { out, records: 0, crc: 0 })
+            }
+        };
+        file.out.write_all(lines).map_err(|error| cannot_write(&self.checkpoint, self.batch_id, error))?;
+        file.crc = crc32c::crc32c_append(file.crc, lines);
+        file.records += records;
+        Ok(())
+    }
+}
+
+fn cannot_write(checkpoint: &CheckpointDir, batch_id: BatchId, error: std::io::Error) -> EngineError {
+    EngineError::unavailable(format!("cannot write {}", checkpoint.store().address(&file_name(batch_id))))
+        .caused_by(error)
+        .help("check the free space of that disk, then start the query again")
 }
 
 fn file_name(batch_id: BatchId) -> String {
     format!("{DEAD_LETTERS}/{batch_id}.jsonl")
 }
 
-fn encode(letters: &[DeadLetter], total: u64) -> serde_json::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    for letter in letters {
-        let line = Line {
-            origin: letter.origin.clone(),
-            partition: letter.partition,
-            offset: letter.offset,
-            reason: letter.reason.clone(),
-            value: BASE64.encode(&letter.value),
-            text: std::str::from_utf8(&letter.value).ok().map(str::to_owned),
-        };
-        serde_json::to_writer(&mut bytes, &line)?;
-        bytes.push(b'\n');
+fn encode_line(letter: &DeadLetter, lines: &mut Vec<u8>) -> Result<()> {
+    let line = Line {
+        origin: letter.origin.clone(),
+        partition: letter.partition,
+        offset: letter.offset,
+        reason: letter.reason.clone(),
+        value: BASE64.encode(&letter.value),
+        text: std::str::from_utf8(&letter.value).ok().map(str::to_owned),
+    };
+    write_line(&line, lines)
+}
+
+fn write_line(line: &impl Serialize, lines: &mut Vec<u8>) -> Result<()> {
+    serde_json::to_writer(&mut *lines, line).map_err(|error| EngineError::internal(DEAD_LETTERS).caused_by(error))?;
+    lines.push(b'\n');
+    Ok(())
+}
+
+/// `crc` is that of the lines.
+fn checksum(crc: u32, records: u64, total: u64) -> String {
+    format!("{:08x}", crc32c::crc32c_append(crc, format!("{records} {total}").as_bytes()))
+}
+
+/// Gives each line but the last to `f`; the last says whether they are whole.
+fn decode(input: impl Read, f: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<End, String> {
+    let mut input = BufReader::with_capacity(1 << 18, input);
+    let (mut line, mut next) = (Vec::new(), Vec::new());
+    let (mut crc, mut records, mut bytes) = (0, 0, 0);
+    loop {
+        next.clear();
+        bytes += input.read_until(b'\n', &mut next).map_err(|error| error.to_string())?;
+        if next.is_empty() {
+            break;
+        }
+        if !line.is_empty() {
+            crc = crc32c::crc32c_append(crc, &line);
+            f(line.trim_ascii_end())?;
+            records += 1;
+        }
+        std::mem::swap(&mut line, &mut next);
     }
-    let records = letters.len() as u64;
-    let crc32c = checksum(&bytes, records, total);
-    serde_json::to_writer(&mut bytes, &LastLine { end: End { records, total, crc32c } })?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-fn checksum(body: &[u8], records: u64, total: u64) -> String {
-    format!("{:08x}", crc32c::crc32c_append(crc32c::crc32c(body), format!("{records} {total}").as_bytes()))
-}
-
-fn decode(bytes: &[u8]) -> Result<(Vec<DeadLetter>, End), String> {
-    let torn = || format!("it is torn: {} bytes without an end line", bytes.len());
-    let (newline, rest) = bytes.split_last().ok_or_else(torn)?;
-    let start = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let (body, last) = rest.split_at(start);
+    let torn = || format!("it is torn: {bytes} bytes without an end line");
+    let last = line.strip_suffix(b"\n").ok_or_else(torn)?;
     let LastLine { end } = serde_json::from_slice(last).map_err(|_| torn())?;
-    if *newline != b'\n' || end.crc32c != checksum(body, end.records, end.total) {
+    if end.crc32c != checksum(crc, end.records, end.total) {
         return Err("its content does not match its checksum".to_owned());
     }
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let letters: Vec<DeadLetter> = lines.map(decode_line).collect::<Result<_, _>>()?;
-    if letters.len() as u64 != end.records {
-        return Err(format!("it has {} records, expected {}", letters.len(), end.records));
+    if records != end.records {
+        return Err(format!("it has {records} records, expected {}", end.records));
     }
-    Ok((letters, end))
+    Ok(end)
 }
 
 fn decode_line(line: &[u8]) -> Result<DeadLetter, String> {
@@ -173,30 +257,42 @@ mod tests {
         DeadLetter { origin: "payments".to_owned(), partition: Some(3), offset, reason, value: value.to_vec() }
     }
 
+    fn write(to: &DeadLetters, batch_id: BatchId, letters: &[DeadLetter]) {
+        let of_batch = to.of_batch(batch_id);
+        of_batch.add(letters).unwrap();
+        to.keep(of_batch).unwrap();
+    }
+
+    fn read(from: &DeadLetters, batch_id: BatchId) -> Vec<DeadLetter> {
+        let mut letters = Vec::new();
+        assert_eq!(from.read(batch_id, |letter| letters.push(letter)).unwrap(), letters.len() as u64);
+        letters
+    }
+
     #[test]
     fn a_replayed_batch_counts_once() {
         let (dir, checkpoint) = checkpoint();
         let letters = DeadLetters::open(&checkpoint).unwrap();
-        letters.write(3, &[letter(1, b"{"), letter(2, &[0xff, 0])]).unwrap();
-        letters.write(4, &[]).unwrap();
-        letters.write(5, &[letter(9, b"x\n")]).unwrap();
-        letters.write(5, &[letter(9, b"x\n")]).unwrap();
+        write(&letters, 3, &[letter(1, b"{"), letter(2, &[0xff, 0])]);
+        write(&letters, 4, &[]);
+        write(&letters, 5, &[letter(9, b"x\n")]);
+        write(&letters, 5, &[letter(9, b"x\n")]);
         assert_eq!(letters.total(), 3);
         drop((letters, checkpoint));
         let letters = DeadLetters::open(&open(dir.path())).unwrap();
-        letters.write(5, &[letter(9, b"x\n")]).unwrap();
+        write(&letters, 5, &[letter(9, b"x\n")]);
         assert_eq!(letters.total(), 3);
-        letters.write(6, &[letter(10, b"y")]).unwrap();
+        write(&letters, 6, &[letter(10, b"y")]);
         assert_eq!(letters.total(), 4);
         assert_eq!(letters.batches().unwrap(), [3, 5, 6]);
-        assert_eq!(letters.read(3).unwrap(), [letter(1, b"{"), letter(2, &[0xff, 0])]);
-        assert_eq!(letters.read(4).unwrap(), []);
+        assert_eq!(read(&letters, 3), [letter(1, b"{"), letter(2, &[0xff, 0])]);
+        assert_eq!(read(&letters, 4), []);
     }
 
     #[test]
     fn every_line_is_json_with_the_text_beside_the_bytes() {
         let (dir, checkpoint) = checkpoint();
-        DeadLetters::open(&checkpoint).unwrap().write(0, &[letter(1, b"{\"a")]).unwrap();
+        write(&DeadLetters::open(&checkpoint).unwrap(), 0, &[letter(1, b"{\"a")]);
         let written = std::fs::read_to_string(dir.path().join("dead_letters/0.jsonl")).unwrap();
         let lines: Vec<serde_json::Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[0]["text"], "{\"a");
@@ -206,7 +302,10 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_found() {
-        let whole = encode(&[letter(1, b"{"), letter(2, &[0xff, 0])], 2).unwrap();
+        let (dir, checkpoint) = checkpoint();
+        write(&DeadLetters::open(&checkpoint).unwrap(), 2, &[letter(1, b"{"), letter(2, &[0xff, 0])]);
+        let whole = std::fs::read(dir.path().join("dead_letters/2.jsonl")).unwrap();
+        let decode = |bytes: &[u8]| decode(bytes, &mut |line| decode_line(line).map(drop));
         assert!(decode(&whole).is_ok());
         for end in 0..whole.len() {
             assert!(decode(&whole[..end]).is_err(), "{end}");
@@ -216,9 +315,38 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(decode(&flipped).is_err(), "{bit}");
         }
-        let (dir, checkpoint) = checkpoint();
         std::fs::write(dir.path().join("dead_letters/4.jsonl"), &whole[..9]).unwrap();
         let error = DeadLetters::open(&checkpoint).unwrap_err();
         assert!(error.to_string().contains("dead_letters/4.jsonl is damaged: it is torn"), "{error}");
+    }
+
+    /// Several threads write them, bit by bit; of a batch that fails nothing is left.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "joined by the scope")]
+    fn letters_are_written_as_they_come() {
+        let (dir, checkpoint) = checkpoint();
+        let letters = DeadLetters::open(&checkpoint).unwrap();
+        let all: Vec<DeadLetter> = (0..300).map(|offset| letter(offset, &[b'x'; 5000])).collect();
+        let failed = letters.of_batch(7);
+        failed.add(&all).unwrap();
+        let on_disk = || {
+            let files = std::fs::read_dir(dir.path().join("dead_letters")).unwrap();
+            files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+        };
+        assert!(on_disk() > 1 << 20, "{}", on_disk());
+        drop(failed);
+        assert_eq!((on_disk(), letters.batches().unwrap().len()), (0, 0));
+        let again = letters.of_batch(7);
+        std::thread::scope(|scope| {
+            for part in all.chunks(100) {
+                let again = &again;
+                scope.spawn(move || part.chunks(30).for_each(|letters| again.add(letters).unwrap()));
+            }
+        });
+        assert!(letters.batches().unwrap().is_empty(), "not before the batch is done");
+        letters.keep(again).unwrap();
+        let mut found = read(&letters, 7);
+        found.sort_by_key(|letter| letter.offset);
+        assert!(found == all && letters.total() == 300);
     }
 }

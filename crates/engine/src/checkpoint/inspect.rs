@@ -389,7 +389,7 @@ fn batches(checkpoint: &CheckpointDir, versions: &StateVersions, is_stateful: bo
         record.has_snapshot = versions.snapshots.contains_key(&record.batch);
         record.is_restorable = is_stateful.then(|| versions.restore_path(record.batch).is_ok());
         if with_letters.contains(&record.batch) {
-            record.dead_letters = letters.read(record.batch)?.len() as u64;
+            record.dead_letters = letters.read(record.batch, |_| ())?;
         }
     }
     Ok(records.into_values().collect())

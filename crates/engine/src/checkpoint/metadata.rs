@@ -182,7 +182,11 @@ impl Metadata {
         let mut changes = IdentityChanges::default();
         for (id, fingerprint) in &identity.operators {
             let Some(known) = self.operators.get(id) else {
-                changes.added.push(id.clone());
+                let mut givers = identity.layouts.get(id).into_iter().flat_map(Layout::givers);
+                match givers.find(|giver| self.operators.contains_key(*giver)) {
+                    None => changes.added.push(id.clone()),
+                    Some(giver) => changes.changed.push((id.clone(), never_given(giver))),
+                }
                 continue;
             };
             match (self.layouts.get(id), identity.layouts.get(id)) {
@@ -203,6 +207,10 @@ impl Metadata {
         changes.removed = self.operators.keys().filter(|id| !identity.operators.contains_key(*id)).cloned().collect();
         changes
     }
+}
+
+fn never_given(giver: &str) -> String {
+    format!("it is new, and would have to take back rows of '{giver}' that it was never given")
 }
 
 /// The layouts of an operator's rows: those there were, or the one of now alone.

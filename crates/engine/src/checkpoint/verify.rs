@@ -188,7 +188,7 @@ impl<'a> Verifier<'a> {
         };
         for batch in letters.batches()? {
             self.files += 1;
-            if let Err(error) = letters.read(batch) {
+            if let Err(error) = letters.read(batch, |_| ()) {
                 self.note(error)?;
             }
         }

@@ -247,3 +247,8 @@ impl OperatorCounts {
 pub(crate) fn evaluate(exprs: &[PhysicalExprRef], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
     exprs.iter().map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
 }
+
+/// Expressions as text, one after another.
+pub(crate) fn listed(exprs: &[PhysicalExprRef]) -> String {
+    exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

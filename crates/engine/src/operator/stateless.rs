@@ -8,9 +8,9 @@ use arrow::compute::{filter_record_batch, max, min, take};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::evaluate;
 use super::expand::Expand;
 use super::join::StaticJoin;
+use super::{evaluate, listed};
 use crate::error::{EngineError, Result};
 
 /// One step on a batch; cheap to clone, so that every task has its own.
@@ -33,6 +33,25 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    /// What it makes of rows, as text: equal texts make the same of the same rows. None if it leaves their values as they
+    /// are.
+    pub(crate) fn text(&self) -> Option<String> {
+        Some(match self {
+            Self::Rename { .. } | Self::Watermark { .. } => return None,
+            Self::Project { exprs, .. } => format!("SELECT {}", listed(exprs)),
+            Self::Filter(predicate) => format!("WHERE {predicate}"),
+            Self::Join(join) => {
+                let filter = join.filter.as_ref().map(|filter| format!(" AND {filter}")).unwrap_or_default();
+                format!("{:?} join by {}{filter}", join.kind, listed(&join.stream_keys))
+            }
+            Self::Unnest { column, .. } => format!("explode column {column}"),
+            Self::Expand(expand) => {
+                let sets: Vec<&Vec<bool>> = expand.sets.iter().map(|set| &set.has).collect();
+                format!("GROUPING SETS {sets:?} of {}", listed(&expand.keys))
+            }
+        })
+    }
+
     /// The rows after the step.
     fn apply(&self, batch: RecordBatch, seen: &mut EventTimes) -> Result<RecordBatch> {
         match self {

@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::rebuild::Part;
+use crate::checkpoint::dead_letters::BatchLetters;
 use crate::error::{EngineError, Result};
 use crate::operator::changes::{Tells, for_deletes, unmarked};
 use crate::operator::keyed::{KeyedBatch, Keyer};
@@ -23,7 +24,7 @@ use crate::operator::stateless::{EventTimes, Step, run_steps};
 use crate::operator::{AtEnd, Operator};
 use crate::plan::streaming::{OperatorStage, StageOutput, StreamingPlan};
 use crate::sink::OutputMode;
-use crate::source::{DeadLetter, PartitionReader, ReadReport};
+use crate::source::{PartitionReader, ReadReport};
 
 /// Batches that may wait between two tasks.
 const QUEUE: usize = 8;
@@ -63,6 +64,8 @@ pub(crate) struct BatchSettings<'a> {
     pub(crate) part: Option<Part>,
     /// The batch's processing time, as the offset log has it.
     pub(crate) time_us: i64,
+    /// Where records go that cannot be read; none if they went there before.
+    pub(crate) letters: Option<&'a BatchLetters>,
     /// Set to give the batch up.
     pub(crate) abort: &'a AtomicBool,
 }
@@ -73,7 +76,6 @@ pub(crate) struct BatchOutcome {
     pub(crate) event_times: EventTimes,
     /// By source stage.
     pub(crate) reads: Vec<ReadReport>,
-    pub(crate) dead_letters: Vec<DeadLetter>,
     /// Late rows, by operator.
     pub(crate) late_rows: Vec<u64>,
 }
@@ -97,7 +99,7 @@ pub(crate) fn run_batch(
     watermarks: BatchWatermarks,
     sink: &mut dyn FnMut(ResultRows) -> Result<()>,
 ) -> Result<BatchOutcome> {
-    let BatchSettings { workers, early, part, time_us, abort } = settings;
+    let BatchSettings { workers, early, part, time_us, letters, abort } = settings;
     let readers = if jobs.iter().any(|job| job.waits) { jobs.len() } else { workers.min(jobs.len()) };
     let run = Run {
         plan,
@@ -105,6 +107,7 @@ pub(crate) fn run_batch(
         early,
         part,
         time_us,
+        letters,
         watermarks,
         abort,
         stopped: AtomicBool::new(false),
@@ -184,6 +187,7 @@ struct Run<'a> {
     early: bool,
     part: Option<Part>,
     time_us: i64,
+    letters: Option<&'a BatchLetters>,
     watermarks: BatchWatermarks,
     abort: &'a AtomicBool,
     stopped: AtomicBool,
@@ -227,14 +231,23 @@ impl Run<'_> {
                 if self.is_stopped() {
                     return Ok(());
                 }
+                self.keep_letters(job.reader.as_mut())?;
                 exit.send(batch, &mut seen)?;
             }
-            let mut outcome = self.outcome.lock();
-            outcome.reads[job.stage].add(&job.reader.report());
-            outcome.dead_letters.extend(job.reader.take_dead_letters());
+            self.keep_letters(job.reader.as_mut())?;
+            self.outcome.lock().reads[job.stage].add(&job.reader.report());
         }
         self.outcome.lock().event_times.merge(seen);
         Ok(())
+    }
+
+    /// Writes down what could not be read, batch by batch: a topic in the wrong format has more of it than memory.
+    fn keep_letters(&self, reader: &mut dyn PartitionReader) -> Result<()> {
+        let letters = reader.take_dead_letters();
+        match self.letters {
+            Some(file) if !letters.is_empty() => file.add(&letters),
+            _ => Ok(()),
+        }
     }
 
     /// What the end of the batch tells of an operator: in a rebuild those that take back rows tell what they have when all

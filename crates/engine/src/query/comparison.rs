@@ -6,11 +6,12 @@
 //! |---|---|
 //! | is as it was | kept |
 //! | has wider types, other functions, other kept columns | kept, each part of it (`operator/layout/evolve.rs`) |
-//! | is new | begins empty, with what comes next |
+//! | is new | begins empty, with what comes next, unless it would take back rows of an operator that is not new |
 //! | has anything else | does not fit: refused, or all of the query's state is rebuilt from its input |
 //! | is gone | would be dropped: refused, or dropped, or rebuilt with the others |
 //!
-//! Filters, columns and expressions are no operators: they hold from the next batch on. Nothing that is lost for good
+//! Filters, columns and expressions are no operators: they hold from the next batch on, except where rows that are there
+//! may be taken back by them. Nothing that is lost for good
 //! is lost without being asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -275,9 +276,9 @@ impl Standing {
 /// What the query of now says about itself.
 pub(super) fn identity_of(spec: &QuerySpec) -> Result<QueryIdentity> {
     let (mut operators, mut layouts) = (BTreeMap::new(), BTreeMap::new());
-    for stage in &spec.plan.operators {
+    for (at, stage) in spec.plan.operators.iter().enumerate() {
         let id = stage.spec.id().to_owned();
-        layouts.extend(stage.spec.layout()?.map(|layout| (id.clone(), layout)));
+        layouts.extend(stage.spec.layout()?.map(|layout| (id.clone(), layout.taking_back(spec.plan.given_to(at)))));
         operators.insert(id, stage.spec.fingerprint());
     }
     let (query_name, target) = (spec.name.clone(), spec.target_description.clone());

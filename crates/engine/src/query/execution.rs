@@ -23,6 +23,7 @@ use super::rebuild::{Part, Rebuild};
 use super::state::QueryState;
 use super::trigger::Trigger;
 use super::watermark::{WatermarkPolicy, WatermarkTracker};
+use crate::checkpoint::dead_letters::BatchLetters;
 use crate::checkpoint::{
     CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, OffsetLog, OffsetLogEntry, Retention, Step,
 };
@@ -140,6 +141,8 @@ pub(crate) struct StreamingQuery {
     pub(super) first_step: Step,
     /// The part of a rebuild that the batch under way is, if it is one.
     pub(super) part: Option<Part>,
+    /// The dead letters of the batch under way.
+    letters: Option<BatchLetters>,
     /// Rows read by the parts so far of the rebuild that is under way.
     pub(super) rebuilt_rows: u64,
     pub(super) last_start_ms: i64,
@@ -204,6 +207,7 @@ impl StreamingQuery {
             last_watermark_ms: 0,
             first_step: next,
             part: None,
+            letters: None,
             rebuilt_rows,
             last_start_ms: clock.now_ms(),
             last_start_ns: None,
@@ -373,9 +377,8 @@ impl StreamingQuery {
             // Ahead of the first rows: whoever reads the state of earlier batches finds what it meant.
             let first = Rebuild::of(batch, entry)?.filter(|_| part != Some(Part::GivenUp)).map(|rebuild| rebuild.first);
             self.standing.describe(&self.plan.operators, first.or(Some(batch)), &self.checkpoint)?;
-        } else {
-            self.dead_letters.write(batch, &outcome.dead_letters)?;
         }
+        self.letters.take().map_or(Ok(()), |letters| self.dead_letters.keep(letters))?;
         self.tracker.observe(&outcome.event_times, &behind, entry.batch_timestamp_ms);
         let commit = CommitLogEntry {
             next_batch_watermark_ms: self.tracker.watermark_ms(),
@@ -459,11 +462,14 @@ impl StreamingQuery {
         if write_sink {
             self.sink.begin(batch)?;
         }
+        // Those of rows that are read once more were written when they were read first.
+        self.letters = part.is_none().then(|| self.dead_letters.of_batch(batch));
         let settings = BatchSettings {
             workers: self.settings.parallelism.max(1),
             time_us: entry.batch_timestamp_ms.saturating_mul(1000),
             early: write_sink && part.is_none() && self.sink.is_immediate(),
             part,
+            letters: self.letters.as_ref(),
             abort: &self.control.abort,
         };
         let relations = self.plan.whole_result.as_ref().map_or(0, BatchPlan::relations);

@@ -295,7 +295,9 @@ impl TailJob {
         self.end.store(end, Ordering::Release);
         self.report.add(&report);
         self.dead_letters.extend(dead_letters);
-        Ok(if rows.num_rows() > 0 { Taken::Rows(rows) } else { Taken::Nothing })
+        // What could not be read is taken away with rows, if there are any.
+        let has_something = rows.num_rows() > 0 || !self.dead_letters.is_empty();
+        Ok(if has_something { Taken::Rows(rows) } else { Taken::Nothing })
     }
 }
 

@@ -136,14 +136,25 @@ impl ChangeSet {
     fn push(&mut self, kind: Kind, key: &[u8], value: Option<&[u8]>) {
         let rope = &mut self.kinds[kind as usize];
         rope.push(key, value);
-        rope.bound(self.disk.as_ref());
+        self.bound(kind);
+    }
+
+    /// Moves pieces of a kind out of memory if they take too much of it. What cannot be written stays there, and all that
+    /// comes after it: memory is the smaller harm, and a disk that takes nothing is told of by whatever must be written next.
+    fn bound(&mut self, kind: Kind) {
+        let rope = &mut self.kinds[kind as usize];
+        let Some(disk) = self.disk.as_ref().filter(|disk| rope.memory_bytes > disk.memory_bytes) else { return };
+        if let Err(error) = rope.move_to(&disk.file) {
+            tracing::warn!(%error, "changes of the batch stay in memory: their file cannot be written");
+            self.disk = None;
+        }
     }
 
     /// Adds the changes of another set after these, made by another worker for other keys or later.
     pub(crate) fn append(&mut self, other: Self) {
-        for (mine, theirs) in self.kinds.iter_mut().zip(other.kinds) {
-            mine.append(theirs);
-            mine.bound(self.disk.as_ref());
+        for (kind, theirs) in Kind::ALL.into_iter().zip(other.kinds) {
+            self.kinds[kind as usize].append(theirs);
+            self.bound(kind);
         }
     }
 
@@ -288,30 +299,17 @@ impl Rope {
         }
     }
 
-    fn bound(&mut self, disk: Option<&Disk>) {
-        if let Some(disk) = disk.filter(|disk| self.memory_bytes > disk.memory_bytes) {
-            self.move_to(&disk.file);
-        }
-    }
-
-    /// Moves all whole pieces out of memory. What cannot be written stays there: memory is the smaller harm, and a disk
-    /// that takes nothing is told of by whatever must be written next.
-    fn move_to(&mut self, file: &Arc<SpillFile>) {
+    /// Moves all whole pieces out of memory.
+    fn move_to(&mut self, file: &Arc<SpillFile>) -> io::Result<()> {
         for piece in &mut self.pieces[self.in_memory..] {
             if let Piece::Memory(raw) = piece {
-                match file.write(raw) {
-                    Ok(block) => {
-                        self.memory_bytes -= raw.len();
-                        *piece = Piece::File(Arc::clone(file), block);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "changes of the batch stay in memory: their file cannot be written");
-                        return;
-                    }
-                }
+                let block = file.write(raw)?;
+                self.memory_bytes -= raw.len();
+                *piece = Piece::File(Arc::clone(file), block);
             }
             self.in_memory += 1;
         }
+        Ok(())
     }
 
     fn append(&mut self, mut other: Self) {
@@ -564,6 +562,13 @@ mod tests {
         let mut changes = ChangeSet::on_disk(&folder.path().join("not there"), 0);
         (0..300u32).for_each(|n| changes.push_put(&n.to_be_bytes(), &[7; 3000]));
         assert_eq!(rows(&changes).len(), 300);
+        assert!(changes.disk.is_none(), "it is not asked again for each row");
+        // What another set has on its disk stays readable.
+        let mut other = ChangeSet::on_disk(folder.path(), 0);
+        (300..600u32).for_each(|n| other.push_delete(&n.to_be_bytes().repeat(1000)));
+        changes.append(other);
+        assert_eq!(rows(&changes), stored_rows(&changes));
+        assert_eq!(rows(&changes).len(), 600);
     }
 
     #[test]

@@ -11,31 +11,27 @@
 //! can lose all its rows there is none. A changed group is told before it leaves memory, so that what comes after finds in
 //! the store what was told.
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use std::collections::BTreeSet;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::Int64Type;
 
 use super::operator::AggregateOperator;
+use super::table::FETCH_KEYS;
 use crate::error::Result;
 use crate::operator::changes::{Tells, marked};
 use crate::operator::keyed::shard_of_hash;
 use crate::operator::{EMIT_ROWS, Emit};
-use crate::state::ChangeSet;
+use crate::state::{ChangeSet, key};
 
 /// What a batch has changed of groups that are told as changes.
 #[derive(Default)]
 pub(super) struct Changing {
     /// Groups that were told before and are about to change, by bucket and entry.
     pub(super) renewed: Vec<(i64, u32)>,
-    /// Stored keys of groups that lost all their rows since the last commit.
-    gone: Vec<Vec<u8>>,
-}
-
-impl Changing {
-    /// Writes which groups are gone, behind everything that was written of them.
-    pub(super) fn take_changes(&mut self, changes: &mut ChangeSet) {
-        std::mem::take(&mut self.gone).iter().for_each(|stored_key| changes.push_delete(stored_key));
-    }
+    /// Stored keys of groups that lost all their rows since the last commit; they may have come back.
+    gone: BTreeSet<Vec<u8>>,
 }
 
 impl AggregateOperator {
@@ -84,8 +80,25 @@ impl AggregateOperator {
     fn are_gone(&self, rows: &RecordBatch) -> Option<BooleanArray> {
         let function = self.spec.rows_counted_by?;
         let first = rows.num_columns() - self.spec.functions.len();
-        let counts = rows.column(first + function).as_primitive_opt::<Int64Type>()?;
-        Some(counts.iter().map(|count| Some(count == Some(0))).collect())
+        are_zero(rows.column(first + function))
+    }
+
+    /// The stored keys of groups that are gone since the last commit and did not come back. Of these no row may be written:
+    /// a set of changes deletes before it puts, whatever was said first.
+    pub(super) fn take_gone(&mut self) -> Result<BTreeSet<Vec<u8>>> {
+        let mut absent = Vec::new();
+        for stored_key in std::mem::take(&mut self.changing.gone) {
+            let (time, _, group_key) = key::decode(&stored_key)?;
+            if !self.has_in_memory(time, group_key) {
+                absent.push(stored_key);
+            }
+        }
+        let mut gone = BTreeSet::new();
+        for keys in absent.chunks(FETCH_KEYS) {
+            let stored = self.place.store.multi_get(self.place.first_table, keys)?;
+            gone.extend(keys.iter().zip(stored).filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()));
+        }
+        Ok(gone)
     }
 
     /// Forgets the groups among the changed ones that have no rows any more.
@@ -99,11 +112,14 @@ impl AggregateOperator {
 
     /// The same for those of one bucket.
     pub(super) fn forget_gone_of(&mut self, time: i64) -> Result<()> {
+        let Some(function) = self.spec.rows_counted_by else { return Ok(()) };
         let dirty = self.buckets.get(&time).map(|bucket| bucket.dirty.clone()).unwrap_or_default();
         let mut gone = Vec::new();
         for entries in dirty.chunks(EMIT_ROWS) {
-            let Some(rows) = self.rows_of(time, entries)? else { continue };
-            let Some(are_gone) = self.are_gone(&rows) else { return Ok(()) };
+            let Some(bucket) = self.buckets.get(&time) else { return Ok(()) };
+            // That function alone: others may have to go through all values of a group.
+            let counts = self.states.evaluate_one(function, &bucket.slots(entries))?;
+            let Some(are_gone) = are_zero(&counts) else { return Ok(()) };
             gone.extend(entries.iter().zip(are_gone.values()).filter(|(_, is_gone)| *is_gone).map(|(entry, _)| *entry));
         }
         let keys: Vec<Vec<u8>> = gone.iter().map(|entry| self.stored_key(time, *entry)).collect();
@@ -125,4 +141,10 @@ impl AggregateOperator {
         self.changing.gone.extend(keys);
         Ok(())
     }
+}
+
+/// Which of some counts are 0.
+fn are_zero(counts: &ArrayRef) -> Option<BooleanArray> {
+    let counts = counts.as_primitive_opt::<Int64Type>()?;
+    Some(counts.iter().map(|count| Some(count == Some(0))).collect())
 }

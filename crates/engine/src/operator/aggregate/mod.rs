@@ -26,14 +26,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::changes::Tells;
 use super::keyed::{Bucketing, InputSpec};
 use super::layout::{Layout, Part};
 use super::state_table::{StateLayout, StateTable, shown_name};
-use super::{Operator, OperatorSpec, Place, StateBound};
+use super::{Operator, OperatorSpec, Place, StateBound, listed};
 use crate::error::{EngineError, Result};
 use crate::plan::functions::aggregates;
 use crate::plan::window::TimeWindow;
@@ -155,7 +155,8 @@ impl OperatorSpec for AggregateSpec {
         };
         let first = self.output_schema.fields().len() - self.functions.len();
         let results = self.output_schema.fields().iter().skip(first);
-        let parts = self.functions.iter().zip(results).map(|(function, result)| function.part(result.name()));
+        let part = |(function, result): (&FunctionSpec, &FieldRef)| function.part(result.name(), &self.input);
+        let parts = self.functions.iter().zip(results).map(part);
         Ok(Some(Layout::new(kind, keys, vec![parts.collect::<Result<_>>()?])))
     }
 
@@ -258,15 +259,22 @@ impl FunctionSpec {
     }
 
     /// Its part of a state row; `name` is that of its result.
-    fn part(&self, name: &str) -> Result<Part> {
+    fn part(&self, name: &str, input: &InputSpec) -> Result<Part> {
         let function = self.function.fun().name();
-        let taken_back = if self.takes_back { " taken back" } else { "" };
+        // What is taken out of it must be what went in.
+        let taken_back =
+            if self.takes_back { format!(" taken back of {}", self.shown_arguments(input)) } else { String::new() };
         let call = format!("{function}{}{taken_back}", aggregates::fingerprint(&self.function, &self.arg_types));
         let keeps_values = !self.takes_back && !self.function.is_distinct() && KEEP_VALUES.contains(&function);
         // What is counted is not kept.
         let given = if function == "count" && !self.function.is_distinct() { &[] } else { self.given_types.as_slice() };
         let state = self.accumulator()?.state_types();
         Ok(Part::function(shown_name(name), call, keeps_values, given, &state))
+    }
+
+    fn shown_arguments(&self, input: &InputSpec) -> String {
+        let filter = self.filter.map(|at| format!(" WHERE {}", input.columns[at])).unwrap_or_default();
+        format!("({}){filter}", listed(&self.function.expressions()))
     }
 
     /// Gives the rows of a keyed batch to this function's accumulator.

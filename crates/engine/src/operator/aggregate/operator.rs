@@ -210,9 +210,7 @@ impl AggregateOperator {
         let mut page = StoredPage::default();
         store.scan(self.place.first_table, (&from, &to), |stored_key, value| {
             let (_, shard, group_key) = key::decode(stored_key)?;
-            let in_memory =
-                self.buckets.get(&time).is_some_and(|bucket| bucket.find(key_hash(group_key), group_key).is_some());
-            if in_memory || !self.place.owns(shard) {
+            if self.has_in_memory(time, group_key) || !self.place.owns(shard) {
                 return Ok(());
             }
             page.push(group_key, value);
@@ -227,7 +225,12 @@ impl AggregateOperator {
             return Ok(());
         }
         let results = self.states.results_of(&page.values)?;
-        emit(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?)
+        self.tell(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?, emit)
+    }
+
+    /// Whether a group is in memory.
+    pub(super) fn has_in_memory(&self, time: i64, group_key: &[u8]) -> bool {
+        self.buckets.get(&time).is_some_and(|bucket| bucket.find(key_hash(group_key), group_key).is_some())
     }
 
     /// Emits the groups that the batch changed, each once, with its last value.
@@ -252,8 +255,7 @@ impl AggregateOperator {
                 self.emit_page(time, &mut page, emit)?;
                 time = bucket;
             }
-            let of_time = self.buckets.get(&bucket);
-            if of_time.is_none_or(|bucket| bucket.find(key_hash(group_key), group_key).is_none()) {
+            if !self.has_in_memory(bucket, group_key) {
                 page.push(group_key, value);
             }
             Ok(())
@@ -404,12 +406,14 @@ impl Operator for AggregateOperator {
         self.counts.rows_updated =
             self.buckets.values().map(|bucket| bucket.dirty.len() as u64).sum::<u64>() + self.spilled.len() as u64;
         match (self.spec.output_mode, self.at_end) {
-            (_, AtEnd::Nothing) => {}
+            // Nobody is told that they are gone, and they are: no later batch may find them.
+            (_, AtEnd::Nothing) => self.forget_gone()?,
             (OutputMode::Append, _) => expired.iter().try_for_each(|time| self.emit_bucket(*time, emit))?,
             (OutputMode::Update, AtEnd::Changes) => self.emit_dirty(emit)?,
             (OutputMode::Complete, _) | (OutputMode::Update, AtEnd::Everything) => {
                 let all: Vec<i64> = self.buckets.keys().copied().collect();
                 all.iter().try_for_each(|time| self.emit_bucket(*time, emit))?;
+                self.forget_gone()?;
             }
         }
         if self.spec.output_mode != OutputMode::Complete {
@@ -429,14 +433,17 @@ impl Operator for AggregateOperator {
         }
         self.aging.take_changes(&self.place, changes);
         self.stored_counts.take_changes(changes);
-        let spilled = std::mem::replace(&mut self.spilled, self.place.change_set());
-        match below {
-            None => changes.append(spilled),
-            // What expired after it was spilled must not come back.
-            Some(below) => changes.append_puts(&spilled, |stored_key| {
-                key::decode(stored_key).is_ok_and(|(bucket, ..)| bucket >= below)
-            })?,
+        let (gone, spilled) = (self.take_gone()?, std::mem::replace(&mut self.spilled, self.place.change_set()));
+        if below.is_none() && gone.is_empty() {
+            changes.append(spilled);
+        } else {
+            // What expired or went after it was spilled must not come back.
+            let is_over = |bucket: i64| below.is_some_and(|below| bucket < below);
+            changes.append_puts(&spilled, |stored_key| {
+                !gone.contains(stored_key) && key::decode(stored_key).is_ok_and(|(bucket, ..)| !is_over(bucket))
+            })?;
         }
+        gone.iter().for_each(|stored_key| changes.push_delete(stored_key));
         let times: Vec<i64> = self.buckets.keys().copied().collect();
         for time in times {
             let dirty = self.buckets.get_mut(&time).map(Bucket::take_dirty).unwrap_or_default();
@@ -445,7 +452,6 @@ impl Operator for AggregateOperator {
                 Ok(())
             })?;
         }
-        self.changing.take_changes(changes);
         Ok(())
     }
 

@@ -82,6 +82,11 @@ impl GroupStates {
         self.accumulators.iter_mut().map(|accumulator| accumulator.evaluate(slots)).collect()
     }
 
+    /// The results of `slots` of one function.
+    pub(super) fn evaluate_one(&mut self, function: usize, slots: &[u32]) -> Result<ArrayRef> {
+        self.accumulators[function].evaluate(slots)
+    }
+
     /// The states of `slots` as they are stored; none if no function has a state.
     pub(super) fn encode(&mut self, slots: &[u32]) -> Result<Option<Encoded>> {
         let columns = self.columns(slots)?;

@@ -7,8 +7,12 @@
 //! | has a function or a kept column less | that part is dropped |
 //! | keeps a column more that may be NULL | it is NULL in earlier rows |
 //! | has the same functions or columns in another order | is found by what they are |
-//! | has the same function of another expression | goes on |
+//! | has the same function of another expression | goes on, unless rows may be taken back |
 //! | has anything else | does not fit, and the answer says why |
+//!
+//! Of an operator that may have to take rows back (`AggregateSpec::takes_back`) all rows must come back as they were given:
+//! what is done to them on the way, keys, arguments and filters may not change, and no function may begin. A row that was
+//! never counted would be taken back, or one that was counted would stay.
 //!
 //! A function is the same by its text. One whose text is not there goes on from one of the same kind whose text is gone;
 //! if it cannot be told which, that is said.
@@ -18,7 +22,7 @@ use std::fmt;
 
 use arrow::datatypes::{DataType, Fields, Schema};
 
-use super::{History, Layout, MOST, Part, PartKind};
+use super::{Given, History, Layout, MOST, Part, PartKind};
 use crate::plan::ddl::type_name;
 use crate::sink::BatchId;
 
@@ -91,10 +95,12 @@ impl History {
             return misfit(format!("it is of {}, and was of {}", now.kind, last.kind));
         }
         evolve_keys(&last.keys, &now.keys, notes)?;
+        same_given(&last.given, &now.given)?;
         let mut layout = now.clone();
         for (at, (old, new)) in last.tables.iter().zip(&mut layout.tables).enumerate() {
             let numbers = self.0.iter().filter_map(|layout| layout.tables.get(at)).flatten().map(|part| part.number);
-            evolve_parts(old, new, numbers.max().map_or(0, |number| number + 1), notes)?;
+            let next = numbers.max().map_or(0, |number| number + 1);
+            evolve_parts(old, new, next, !now.given.is_empty(), notes)?;
         }
         Ok(layout)
     }
@@ -133,8 +139,47 @@ fn evolve_keys(old: &Schema, new: &Schema, notes: &mut Vec<Note>) -> Result<(), 
     Ok(())
 }
 
+/// Refuses another way of rows that may have to be taken back.
+fn same_given(old: &Given, new: &Given) -> Result<(), Misfit> {
+    let names = |given: &Given| given.keys().cloned().collect::<Vec<_>>().join(", ");
+    match (old.is_empty(), new.is_empty()) {
+        (true, false) => misfit(format!("its rows were there to stay, and those of {} may be taken back", names(new))),
+        (false, true) => misfit(format!("its rows were those of {}, which may be taken back", names(old))),
+        _ if !old.keys().eq(new.keys()) => misfit(format!(
+            "the rows that it may have to take back were those of {}, and are of {}",
+            names(old),
+            names(new)
+        )),
+        _ => old.iter().zip(new.values()).try_for_each(|((giver, was), is)| same_way(giver, was, is)),
+    }
+}
+
+fn same_way(giver: &str, was: &[String], is: &[String]) -> Result<(), Misfit> {
+    if was == is {
+        return Ok(());
+    }
+    // Only what differs: the steps before and after are the same.
+    let first = was.iter().zip(is).take_while(|(a, b)| a == b).count();
+    let last = was[first..].iter().rev().zip(is[first..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let shown = |way: &[String]| match &way[first..way.len() - last] {
+        [] => "as they were".to_owned(),
+        steps => format!("by {}", steps.join(", ")),
+    };
+    misfit(format!(
+        "rows of {giver} came to it {}, and would be taken back {}, so that they are not the same",
+        shown(was),
+        shown(is)
+    ))
+}
+
 /// Gives the parts of now the numbers of those they go on from, and new ones from `next` on.
-fn evolve_parts(old: &[Part], new: &mut [Part], next: u32, notes: &mut Vec<Note>) -> Result<(), Misfit> {
+fn evolve_parts(
+    old: &[Part],
+    new: &mut [Part],
+    next: u32,
+    takes_back: bool,
+    notes: &mut Vec<Note>,
+) -> Result<(), Misfit> {
     let mut pairs: Vec<Option<usize>> = Vec::new();
     let mut used = BTreeSet::new();
     for part in new.iter() {
@@ -160,7 +205,7 @@ fn evolve_parts(old: &[Part], new: &mut [Part], next: u32, notes: &mut Vec<Note>
             None => {
                 part.number = next;
                 next += 1;
-                notes.push(begins(part)?);
+                notes.push(begins(part, takes_back)?);
             }
         }
     }
@@ -245,8 +290,12 @@ fn check_types(was: &Part, is: &Part, notes: &mut Vec<Note>) -> Result<(), Misfi
     Ok(())
 }
 
-fn begins(part: &Part) -> Result<Note, Misfit> {
+fn begins(part: &Part, takes_back: bool) -> Result<Note, Misfit> {
     match part.kind {
+        PartKind::Function { .. } if takes_back => misfit(format!(
+            "{} would begin without the rows there are, and these may have to be taken back out of it",
+            part.name
+        )),
         PartKind::Function { .. } => Ok(Note::Begins(part.name.clone())),
         PartKind::Column { is_nullable: true } => Ok(Note::Gained(part.name.clone())),
         PartKind::Column { is_nullable: false } => {
@@ -301,7 +350,8 @@ fn fields_widen(from: &Fields, to: &Fields) -> bool {
 mod tests {
     use super::*;
 
-    /// `k INT, j STRING | sum(v) INT; avg(w) DOUBLE`, or `k INT | column v INT`.
+    /// `k INT, j STRING | sum(v) INT; avg(w) DOUBLE`, or `k INT | column v INT`; where rows may be taken back ` | ` and the
+    /// steps they come by from `top-0` follow, or ` | other: ` and steps.
     fn layout(text: &str) -> Layout {
         let kind = |word: &str| match word {
             "INT" => DataType::Int32,
@@ -310,6 +360,11 @@ mod tests {
             _ => DataType::Utf8,
         };
         let (keys, parts) = text.split_once(" | ").unwrap();
+        let (parts, given) = parts.split_once(" | ").map_or((parts, None), |(parts, given)| (parts, Some(given)));
+        let way = |given: &str| {
+            let (giver, steps) = given.split_once(": ").unwrap_or(("top-0", given));
+            (giver.to_owned(), steps.split("; ").map(str::to_owned).collect())
+        };
         let key = |text: &str| text.rsplit_once(' ').map(|(name, word)| (name.to_owned(), kind(word)));
         let part = |text: &str| {
             let (name, word) = text.rsplit_once(' ').unwrap();
@@ -321,7 +376,8 @@ mod tests {
                 )]))
                 .remove(0),
                 None => {
-                    let call = name.split('(').next().unwrap().to_owned();
+                    // With what is taken back the arguments belong to it.
+                    let call = if given.is_some() { name } else { name.split('(').next().unwrap() }.to_owned();
                     let keeps_values = call != "sketch";
                     Part::function(name.to_owned(), call, keeps_values, &[kind(word)], &[kind(word)])
                 }
@@ -329,7 +385,7 @@ mod tests {
         };
         let keys = keys.split(", ").filter_map(key).collect();
         let parts = parts.split("; ").filter(|text| !text.is_empty()).map(part).collect();
-        Layout::new("groups".to_owned(), keys, vec![parts])
+        Layout::new("groups".to_owned(), keys, vec![parts]).taking_back(given.map(way).into_iter().collect())
     }
 
     /// Numbers of the newest layout's parts, how many layouts there are, and the notes; or why it does not fit.
@@ -404,6 +460,37 @@ mod tests {
         check(&["k INT | sum(v) INT", "k INT, j INT | sum(v) INT"], "its keys were k, and are k, j");
         let order = "its keys k, j are in another order, j, k";
         check(&["k INT, j INT | sum(v) INT", "j INT, k INT | sum(v) INT"], order);
+    }
+
+    #[test]
+    fn what_may_be_taken_back_stays_what_it_is() {
+        check(&["n INT | count(1) INT | GROUP BY n", "n INT | count(1) INT | GROUP BY n"], "[0] of 1:");
+        let dropped = ["n INT | sum(v) INT; count(1) INT | GROUP BY n", "n INT | count(1) INT | GROUP BY n"];
+        check(&dropped, "[1] of 2: count(1) keeps its state; sum(v) is dropped");
+        check(
+            &["n INT | count(1) INT | WHERE n > 5; GROUP BY n", "n INT | count(1) INT | WHERE n > 3; GROUP BY n"],
+            "rows of top-0 came to it by WHERE n > 5, and would be taken back by WHERE n > 3, so that they are not the same",
+        );
+        check(
+            &["n INT | count(1) INT | GROUP BY n", "n INT | count(1) INT | WHERE n > 3; GROUP BY n"],
+            "rows of top-0 came to it as they were, and would be taken back by WHERE n > 3, so that they are not the same",
+        );
+        check(
+            &["n INT | count(1) INT | GROUP BY n", "n INT | count(1) INT | other: GROUP BY n"],
+            "the rows that it may have to take back were those of top-0, and are of other",
+        );
+        check(
+            &["n INT | count(1) INT", "n INT | count(1) INT | GROUP BY n"],
+            "its rows were there to stay, and those of top-0 may be taken back",
+        );
+        check(
+            &["n INT | count(1) INT | GROUP BY n", "n INT | count(1) INT"],
+            "its rows were those of top-0, which may be taken back",
+        );
+        let begins = " would begin without the rows there are, and these may have to be taken back out of it";
+        let sum = "n INT | sum(v) INT | GROUP BY n";
+        check(&[sum, "n INT | sum(v) INT; count(1) INT | GROUP BY n"], &format!("count(1){begins}"));
+        check(&[sum, "n INT | sum(w) INT | GROUP BY n"], &format!("sum(w){begins}"));
     }
 
     #[test]

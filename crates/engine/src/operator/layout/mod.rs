@@ -15,6 +15,7 @@
 pub(crate) mod codec;
 pub(crate) mod evolve;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -39,7 +40,14 @@ pub(crate) struct Layout {
     keys: SchemaRef,
     /// What the values of each of its tables are made of.
     tables: Vec<Vec<Part>>,
+    /// What it may have to take back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    given: Given,
 }
+
+/// Rows that an operator may have to take back: by the operator that gives them, what becomes of them on the way to their
+/// keys, step by step. A row has to come back as it was given, so that none of it may change while the state is kept.
+pub(crate) type Given = BTreeMap<String, Vec<String>>;
 
 /// What takes columns of its own in a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,11 +94,21 @@ pub(crate) struct History(Vec<Layout>);
 impl Layout {
     /// `tables` are the values of each table; keys are named for people.
     pub(crate) fn new(kind: String, keys: Vec<(String, DataType)>, tables: Vec<Vec<Part>>) -> Self {
-        let mut layout = Self { kind, keys: schema(keys), tables };
+        let mut layout = Self { kind, keys: schema(keys), tables, given: Given::new() };
         for table in &mut layout.tables {
             (0..).zip(table).for_each(|(number, part)| part.number = number);
         }
         layout
+    }
+
+    /// The layout of an operator that may have to take back such rows.
+    pub(crate) fn taking_back(self, given: Given) -> Self {
+        Self { given, ..self }
+    }
+
+    /// The operators that give it rows which it may have to take back.
+    pub(crate) fn givers(&self) -> impl Iterator<Item = &String> {
+        self.given.keys()
     }
 
     fn key_types(&self) -> Vec<DataType> {

@@ -19,8 +19,12 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, lit};
 use super::compiler::key_name;
 use super::top::Top;
 use super::whole::wholes;
+use super::{OperatorStage, StageOutput, StreamingPlan};
 use crate::error::{EngineError, Result};
+use crate::operator::layout::Given;
+use crate::operator::listed;
 use crate::operator::state_table::shown_name;
+use crate::operator::stateless::Step;
 use crate::plan::logical::is_streaming;
 
 /// Which columns of a relation stay what they are for as long as their rows are there, and whether its rows stay.
@@ -108,9 +112,29 @@ pub(super) fn check(aggregate: &Aggregate) -> Result<()> {
     check_below(&aggregate.input)
 }
 
+impl StreamingPlan {
+    /// The rows that an operator may have to take back; nothing for one that does not.
+    pub(crate) fn given_to(&self, at: usize) -> Given {
+        let spec = &self.operators[at].spec;
+        let inputs = spec.inputs();
+        let given = |stage: &OperatorStage| match stage.output {
+            StageOutput::Operator { at: to, input } if to == at => {
+                let keys = format!("GROUP BY {}", listed(&inputs[input].keys));
+                let way = stage.steps.iter().filter_map(Step::text).chain([keys]).collect();
+                Some((stage.spec.id().to_owned(), way))
+            }
+            _ => None,
+        };
+        if spec.takes_back() { self.operators.iter().filter_map(given).collect() } else { Given::new() }
+    }
+}
+
 fn check_below(plan: &LogicalPlan) -> Result<()> {
-    if wholes(plan).is_empty() || matches!(plan, LogicalPlan::Aggregate(_)) || Top::of(plan).is_some() {
+    if wholes(plan).is_empty() || matches!(plan, LogicalPlan::Aggregate(_)) {
         return Ok(());
+    }
+    if let Some(top) = Top::of(plan) {
+        return top.expressions_after().try_for_each(check_expression);
     }
     if let LogicalPlan::Join(_) = plan {
         return Err(EngineError::query(

@@ -84,6 +84,12 @@ impl<'a> Top<'a> {
         }
     }
 
+    /// What happens to its rows behind the window that numbers them, when they are given and when they are taken back.
+    pub(super) fn expressions_after(&self) -> impl Iterator<Item = &Expr> {
+        let projected = self.projection.into_iter().flat_map(|projection| &projection.expr);
+        projected.chain([&self.filter.predicate])
+    }
+
     /// How many columns tell its rows apart.
     fn keys(&self) -> usize {
         self.partition.len() + usize::from(self.has_number_as_key())

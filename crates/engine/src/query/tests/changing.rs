@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{kept, rows, update};
+use super::{kept, rows, update, update_sql};
 use crate::testing::StreamScript;
 
 const LAST_TWO: &str = "SELECT k, v FROM (
@@ -48,6 +48,24 @@ fn a_group_that_loses_its_rows_is_deleted() {
     assert_eq!(kept(&script, "out"), ["1 1", "2 2"]);
     let request = script.table("out").request().unwrap();
     assert_eq!((request.key_columns, request.deletes), (vec!["n".to_owned()], true));
+}
+
+/// A batch writes a group to the disk, and the group goes before the batch ends: whoever restores the state from the
+/// changelog must not find it.
+#[test]
+fn a_group_that_went_after_it_was_on_the_disk_does_not_come_back() {
+    let sizes = "SELECT n, count(*) AS keys FROM (SELECT k, count(*) AS n FROM STREAM ev GROUP BY k) GROUP BY n";
+    let mut script = StreamScript::new(&update_sql(sizes).replace("OPTIONS (batchesPerTrigger '1')", ""));
+    script.settings.query.state_memory_bytes = 1;
+    // One batch, row after row: `a` is among the keys with one row until its second comes.
+    let script = script.add("ev", &rows(&[("a", 1, 0)])).add("ev", &rows(&[("a", 1, 0)])).process();
+    assert_eq!(kept(&script, "out"), ["2 1"]);
+    let script = script.add("ev", &rows(&[("b", 1, 0)])).process();
+    assert_eq!(kept(&script, "out"), ["1 1", "2 1"]);
+    let script = script.add("ev", &rows(&[("b", 1, 0)])).process();
+    assert_eq!(kept(&script, "out"), ["2 2"]);
+    let operators = script.progress().last().unwrap().state_operators.clone();
+    assert_eq!(operators.iter().map(|operator| operator.num_rows_total).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]
@@ -97,6 +115,19 @@ fn what_could_not_be_taken_back_is_refused() {
     );
     check(&format!("SELECT k, collect_list(v) AS l FROM ({LAST_TWO}) GROUP BY k"), "collect_list is not possible");
     check(&format!("SELECT n, count(*) AS c, max(now()) AS t FROM ({counts}) GROUP BY n"), "current_timestamp");
+    let numbered = "SELECT *, row_number() OVER (PARTITION BY k ORDER BY ts DESC) AS rn FROM STREAM ev";
+    for condition in
+        ["rn <= 10 AND ts > now() - INTERVAL 1 HOUR", "rn <= 10 AND ts < now()", "rn <= 1 AND v > 10 * rand()"]
+    {
+        let function = if condition.contains("now") { "current_timestamp" } else { "random" };
+        check(&format!("SELECT k, avg(v) AS a FROM ({numbered}) WHERE {condition} GROUP BY k"), function);
+    }
+    check(
+        &format!(
+            "SELECT k, sum(v) AS s FROM (SELECT k, v * rand() AS v, rn FROM ({numbered})) WHERE rn <= 2 GROUP BY k"
+        ),
+        "random",
+    );
     check(
         &format!(
             "SELECT n, count(*) AS c FROM (SELECT n, name FROM ({counts}) c JOIN names ON c.k = names.k) GROUP BY n"
@@ -227,29 +258,34 @@ const CASES: [Case; 6] = [
     },
 ];
 
-fn check_model(case: &Case, all: &[Row], batches: &[usize]) {
+/// One batch of a case: how many rows, on how many threads, whether memory is short, how often there are snapshots.
+type Batch = (usize, usize, bool, u64);
+
+/// All rows that are left.
+const LAST: Batch = (usize::MAX, 2, true, 2);
+
+fn check_model(case: &Case, all: &[Row], batches: &[Batch]) {
     let query = case.query.replace("{f}", FUNCTIONS).replace("{first}", FIRST).replace("{counts}", COUNTS);
     let mut script = StreamScript::new(&format!(
-        "CREATE TABLE ev (k INT, x INT, v BIGINT) USING test OPTIONS (batchesPerTrigger '1');
+        "CREATE TABLE ev (k INT, x INT, v BIGINT) USING test;
          CREATE SINK out USING test OPTIONS (outputMode 'update');
          CREATE FLOW f AS INSERT INTO out {query}"
     ));
     let (mut left, mut seen) = (all.to_vec(), Vec::new());
-    for (at, size) in batches.iter().chain(&[usize::MAX]).enumerate() {
+    for (at, (size, parallelism, is_short, snapshot_every)) in batches.iter().chain(&[LAST]).enumerate() {
         let batch: Vec<Row> = left.drain(..left.len().min(*size)).collect();
         if batch.is_empty() {
             continue;
         }
         seen.extend_from_slice(&batch);
-        // Several partitions, so that several threads send their rows at once.
+        // Several partitions, so that several threads send their rows at once, each of them bit by bit.
         for (partition, rows) in batch.chunks(3).enumerate() {
             let lines = rows.iter().map(|(k, x, v)| serde_json::json!({"k": k, "x": x, "v": v}).to_string());
             script = script.add_to("ev", &(partition % 2).to_string(), &lines.collect::<Vec<_>>().join("\n"));
         }
-        script.settings.query.parallelism = 1 + at % 3;
-        script.settings.query.state_memory_bytes = if at % 2 == 0 { 1 } else { 1 << 30 };
-        script.settings.query.state.snapshot_every_batches = 1 + at as u64 % 2;
-        script.settings.query.state.snapshot_min_bytes = 0;
+        script.settings.query.parallelism = *parallelism;
+        script.settings.query.state_memory_bytes = if *is_short { 1 } else { 1 << 30 };
+        script.settings.query.state.snapshot_every_batches = *snapshot_every;
         script = script.process();
         let mut expected = (case.model)(&seen);
         expected.sort();
@@ -264,7 +300,7 @@ proptest! {
     #[test]
     fn the_rows_are_those_of_a_batch_query_after_each_batch(
         all in prop::collection::vec((0_u8..5, 0_u8..6, prop::option::weighted(0.8, 0_u8..4)), 1..50),
-        batches in prop::collection::vec(1_usize..12, 0..7),
+        batches in prop::collection::vec((1_usize..12, 1_usize..4, any::<bool>(), 1_u64..4), 0..7),
     ) {
         for case in &CASES {
             check_model(case, &all, &batches);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::rows;
+use super::{kept, kept_since, rows};
 use crate::checkpoint::RemoteSettings;
 use crate::testing::{Fault, FaultyStore, StreamScript};
 
@@ -239,6 +239,73 @@ fn what_cannot_be_told_is_refused_with_the_reason() {
         "SELECT k, approx_count_distinct(v) AS a FROM STREAM ev GROUP BY k",
         "and its state cannot be cast",
     );
+}
+
+/// A row is taken back with the values it was given with, or the group above is wrong for ever.
+#[test]
+fn what_rows_are_taken_back_by_is_not_changed() {
+    const NEWEST: &str = "SELECT k, v, ts FROM (
+        SELECT *, row_number() OVER (PARTITION BY k ORDER BY ts DESC) AS rn FROM STREAM ev) WHERE rn <= 2";
+    const COUNTS: &str = "SELECT k, count(*) AS n FROM STREAM ev GROUP BY k";
+    let first = [("a", 1, 0), ("a", 9, 1), ("a", 2, 2), ("b", 5, 0), ("c", 1, 0), ("c", 2, 1), ("c", 3, 2)];
+    let then = [("a", 7, 3), ("b", 1, 3), ("b", 2, 4), ("d", 1, 0)];
+    let refused = |before: &str, after: &str, why: &str| {
+        let before = sql("update", &before.replace("{newest}", NEWEST).replace("{counts}", COUNTS));
+        let after = sql("update", &after.replace("{newest}", NEWEST).replace("{counts}", COUNTS));
+        let script = StreamScript::new(&before).add("ev", &rows(&first)).process().change(&after);
+        let outlook = script.outlook("f");
+        assert!(outlook.last().unwrap().contains(why), "{after}: {outlook:?}");
+        let mut script = script.process_fails(why);
+        let pieces = script.written("out").len();
+        script.settings.changes.rebuild.insert("f".to_owned());
+        let script = script.add("ev", &rows(&then)).process();
+        let anew = StreamScript::new(&after).add("ev", &rows(&first)).process().add("ev", &rows(&then)).process();
+        assert_eq!(kept_since(&script, "out", pieces), kept(&anew, "out"), "{after}");
+    };
+    let means = "SELECT k, count(v) AS n FROM ({newest}) GROUP BY k";
+    let sizes = "SELECT n, count(*) AS keys FROM ({counts}) GROUP BY n";
+    // Groups that could not go and can now.
+    refused(means, "SELECT k, count(v) AS n FROM ({newest}) WHERE v < 3 GROUP BY k", "would be taken back by");
+    // A condition between the two, wider and narrower.
+    let of_large = |least: u32| sizes.replace("{counts}", &format!("{COUNTS} HAVING count(*) >= {least}"));
+    refused(&of_large(3), &of_large(2), "would be taken back by");
+    refused(&of_large(2), &of_large(3), "would be taken back by");
+    // Another key of the same type, another argument, another filter of a function.
+    refused(sizes, "SELECT n % 2 AS n, count(*) AS keys FROM ({counts}) GROUP BY n % 2", "would be taken back by");
+    let sums = "SELECT k, sum(v) AS s FROM ({newest}) GROUP BY k";
+    refused(sums, "SELECT k, sum(v * 2) AS s FROM ({newest}) GROUP BY k", "begin without the rows there are");
+    let filtered = "SELECT k, sum(v) FILTER (WHERE v > 2) AS s FROM ({newest}) GROUP BY k";
+    refused(sums, filtered, "begin without the rows there are");
+    // A function more, and a GROUP BY more.
+    refused(
+        sums,
+        "SELECT k, sum(v) AS s, count(*) AS n FROM ({newest}) GROUP BY k",
+        "begin without the rows there are",
+    );
+    let numbered = "SELECT k, rn, v FROM (
+        SELECT *, row_number() OVER (PARTITION BY k ORDER BY ts DESC) AS rn FROM STREAM ev) WHERE rn <= 2";
+    refused(numbered, "SELECT k, count(*) AS n FROM ({newest}) GROUP BY k", "of 'top-0' that it was never given");
+}
+
+/// What lies below the operators, and what is left out, changes as everywhere else.
+#[test]
+fn what_rows_are_given_by_below_may_change() {
+    let groups = |functions: &str, least: u32| {
+        let counts = format!("SELECT k, count(*) AS n FROM STREAM ev WHERE v > {least} GROUP BY k");
+        sql("update", &format!("SELECT n, {functions} FROM ({counts}) GROUP BY n"))
+    };
+    for memory in [1, 1 << 28] {
+        let mut script = StreamScript::new(&groups("count(*) AS keys, sum(n) AS s", 1));
+        script.settings.query.state_memory_bytes = memory;
+        let script = script.add("ev", &rows(&[("a", 1, 0), ("a", 2, 1), ("b", 2, 0)])).process();
+        assert_eq!(kept(&script, "out"), ["1 2 2"]);
+        let (pieces, script) = (script.written("out").len(), script.change(&groups("count(*) AS keys", 0)));
+        let outlook = script.outlook("f");
+        let migrated = "aggregate-0 Migrated count(1) keeps its state; count(true) keeps its state; sum(n) is dropped";
+        assert_eq!(outlook[1..], ["aggregate-1 Kept", migrated]);
+        let script = script.add("ev", &rows(&[("a", 1, 0)])).process();
+        assert_eq!(kept_since(&script, "out", pieces), ["1 1", "2 1"]);
+    }
 }
 
 /// A process that ends at any call of the first start after a change leaves state that both queries go on with.

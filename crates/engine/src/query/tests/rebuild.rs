@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::rows;
+use super::{kept, kept_since, rows};
 use crate::checkpoint::RemoteSettings;
 use crate::progress::{RebuildProgress, StreamingQueryProgress};
 use crate::query::QueryChanges;
@@ -123,6 +123,40 @@ fn a_rebuild_of_the_query_as_it_is_changes_nothing() {
         let expected = run(false, true, 1 << 28);
         for (in_parts, memory) in [(true, 1 << 28), (true, 1), (false, 1 << 28)] {
             assert_eq!(run(true, in_parts, memory), expected, "{mode}, in parts: {in_parts}, {memory}: {query}");
+        }
+    }
+}
+
+/// Groups that lose all of their rows: the last part tells those that have some, whether memory has them or the disk alone,
+/// and none that went in a part before.
+#[test]
+fn a_rebuild_of_groups_that_may_go_tells_those_there_are() {
+    let queries = [
+        "SELECT n, count(*) AS keys, max(s) AS m FROM (SELECT k, count(*) AS n, sum(v) AS s FROM STREAM ev GROUP BY k)
+         GROUP BY n",
+        "SELECT v, count(*) AS n FROM (
+           SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY ts DESC) AS rn FROM STREAM ev) WHERE rn <= 1 GROUP BY v",
+    ];
+    for query in queries {
+        let sql = sql(true, "update", query);
+        let straight = add(StreamScript::new(&sql), 0..6).process();
+        let at_rebuild = kept(&straight, "out");
+        let at_end = kept(&add(straight, 6..9).process(), "out");
+        for (memory, restarts) in [(1 << 28, false), (1 << 28, true), (1, false), (1, true)] {
+            let what = format!("{query}, {memory} bytes, restarts: {restarts}");
+            let mut script = StreamScript::new(&sql);
+            script.settings.query.state_memory_bytes = memory;
+            let script = add(script, 0..6).process().forget_progress();
+            let before = script.written("out").len();
+            let mut script = rebuilding(script);
+            if restarts {
+                script.process_until(|progress| parts(progress).len() >= 3).unwrap();
+                script = not_rebuilding(script);
+            }
+            let script = not_rebuilding(script.process());
+            assert!(parts(&script.progress()).len() >= 6, "{what}");
+            assert_eq!(kept_since(&script, "out", before), at_rebuild, "{what}");
+            assert_eq!(kept_since(&add(script, 6..9).process(), "out", before), at_end, "{what}");
         }
     }
 }

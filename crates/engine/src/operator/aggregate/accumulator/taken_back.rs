@@ -6,6 +6,9 @@
 //! | `sum` of whole numbers, decimals and intervals | subtracted | a sum, and how many values are in it |
 //! | others | the value comes once less often; the function is computed anew from those that are left | every different value, and how often |
 //!
+//! What is computed anew sees the values in pieces of bounded size, each as often as it is there, or once where repeats
+//! change nothing: a group of millions of rows is never in memory as rows.
+//!
 //! Sums of doubles are among the others: what was added cannot be subtracted without a rest, and infinity not at all.
 //! Refused are functions whose result depends on which row came first: nothing says which one is first when rows leave.
 
@@ -21,6 +24,7 @@ use super::number::overflow;
 use super::rows::{Codec, Sized, list_of};
 use super::{Accumulator, for_each_valid, list_type};
 use crate::error::{EngineError, Result};
+use crate::operator::EMIT_ROWS;
 use crate::plan::functions::sum::{add_decimal, add_interval};
 
 /// Makes an accumulator of the function as it is for rows that stay.
@@ -28,6 +32,21 @@ pub(crate) type Make = Arc<dyn Fn() -> Result<Option<Box<dyn Accumulator>>> + Se
 
 /// Functions that give what came first or last, or all in the order in which it came.
 const BY_ARRIVAL: &[&str] = &["first", "last", "collect_list", "listagg"];
+
+/// Functions that give the same however often a value is there; those with `DISTINCT` do, too.
+const IGNORE_REPEATS: &[&str] = &[
+    "min",
+    "max",
+    "min_by",
+    "max_by",
+    "bit_and",
+    "bit_or",
+    "collect_set",
+    "approx_count_distinct",
+    "bitmap_construct_agg",
+    "bitmap_and_agg",
+    "bitmap_or_agg",
+];
 
 /// The accumulator of a function of `types`, those of the arguments that are no constants; none if it has none.
 pub(crate) fn that_takes_back(
@@ -54,53 +73,58 @@ pub(crate) fn that_takes_back(
     if make()?.is_none() {
         return Ok(None);
     }
-    Ok(Some(Box::new(Recomputed { codec: Codec::new(types)?, groups: Sized::new(|group: &Values| group.bytes), make })))
+    let (codec, groups) = (Codec::new(types)?, Sized::new(|group: &Values| group.bytes));
+    let ignores_repeats = is_distinct || IGNORE_REPEATS.contains(&function);
+    Ok(Some(Box::new(Recomputed { codec, groups, ignores_repeats, make })))
 }
 
 fn sum(result: &DataType) -> Option<Box<dyn Accumulator>> {
     match result {
-        DataType::Int64 => Some(Sum::<Int64Type>::boxed(result, i64::checked_add, i64::checked_neg)),
-        DataType::Decimal128(..) => Some(Sum::<Decimal128Type>::boxed(result, add_decimal, i128::checked_neg)),
+        DataType::Int64 => Some(Sum::<Int64Type>::boxed(result, i64::checked_add, i64::checked_sub)),
+        DataType::Decimal128(..) => {
+            Some(Sum::<Decimal128Type>::boxed(result, add_decimal, |a, b| add_decimal(a, b.checked_neg()?)))
+        }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
-            Some(Sum::<IntervalMonthDayNanoType>::boxed(result, add_interval, |interval| {
-                let (months, days) = (interval.months.checked_neg()?, interval.days.checked_neg()?);
-                Some(IntervalMonthDayNano::new(months, days, interval.nanoseconds.checked_neg()?))
-            }))
+            Some(Sum::<IntervalMonthDayNanoType>::boxed(result, add_interval, subtract_interval))
         }
         _ => None,
     }
 }
+
+fn subtract_interval(a: IntervalMonthDayNano, b: IntervalMonthDayNano) -> Option<IntervalMonthDayNano> {
+    let (months, days) = (a.months.checked_sub(b.months)?, a.days.checked_sub(b.days)?);
+    Some(IntervalMonthDayNano::new(months, days, a.nanoseconds.checked_sub(b.nanoseconds)?))
+}
+
+/// A value into a sum, or out of it; none if the result does not fit.
+type Step<T> = fn(T, T) -> Option<T>;
 
 /// A sum and how many values are in it; without any it is NULL.
 struct Sum<T: ArrowPrimitiveType> {
     sums: Vec<T::Native>,
     counts: Vec<i64>,
     data_type: DataType,
-    add: fn(T::Native, T::Native) -> Option<T::Native>,
-    negate: fn(T::Native) -> Option<T::Native>,
+    add: Step<T::Native>,
+    /// Not the negative added: the smallest number has none.
+    subtract: Step<T::Native>,
 }
 
 impl<T: ArrowPrimitiveType> Sum<T> {
-    fn boxed(
-        data_type: &DataType,
-        add: fn(T::Native, T::Native) -> Option<T::Native>,
-        negate: fn(T::Native) -> Option<T::Native>,
-    ) -> Box<dyn Accumulator> {
-        Box::new(Self { sums: Vec::new(), counts: Vec::new(), data_type: data_type.clone(), add, negate })
+    fn boxed(data_type: &DataType, add: Step<T::Native>, subtract: Step<T::Native>) -> Box<dyn Accumulator> {
+        Box::new(Self { sums: Vec::new(), counts: Vec::new(), data_type: data_type.clone(), add, subtract })
     }
 
-    /// Adds values, each counted as `count(row)`.
-    fn add(
+    /// Takes values in by `step`, each counted as `count(row)`.
+    fn take(
         &mut self,
+        step: Step<T::Native>,
         values: &PrimitiveArray<T>,
         slots: &[u32],
         count: impl Fn(usize) -> i64,
-        back: bool,
     ) -> Result<()> {
         let mut overflowed = false;
         for_each_valid(values.nulls(), slots, |row, slot| {
-            let value = if back { (self.negate)(values.value(row)) } else { Some(values.value(row)) };
-            match value.and_then(|value| (self.add)(self.sums[slot], value)) {
+            match step(self.sums[slot], values.value(row)) {
                 Some(sum) => self.sums[slot] = sum,
                 None => overflowed = true,
             }
@@ -118,16 +142,16 @@ impl<T: ArrowPrimitiveType> Accumulator for Sum<T> {
     }
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
-        self.add(args[0].as_primitive::<T>(), slots, |_| 1, false)
+        self.take(self.add, args[0].as_primitive::<T>(), slots, |_| 1)
     }
 
     fn retract(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
-        self.add(args[0].as_primitive::<T>(), slots, |_| -1, true)
+        self.take(self.subtract, args[0].as_primitive::<T>(), slots, |_| -1)
     }
 
     fn merge(&mut self, state: &[ArrayRef], slots: &[u32]) -> Result<()> {
         let counts = state[1].as_primitive::<Int64Type>();
-        self.add(state[0].as_primitive::<T>(), slots, |row| counts.value(row), false)
+        self.take(self.add, state[0].as_primitive::<T>(), slots, |row| counts.value(row))
     }
 
     fn state(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -186,7 +210,46 @@ impl Values {
 struct Recomputed {
     codec: Codec,
     groups: Sized<Values>,
+    /// Whether it is enough to see each value once.
+    ignores_repeats: bool,
     make: Make,
+}
+
+/// Bytes of values that are given to a function at a time: far below what the offsets of an array can say.
+const PIECE_BYTES: usize = 16 << 20;
+
+/// Values on their way to a function, and which group each is of.
+#[derive(Default)]
+struct Piece<'a> {
+    values: Vec<&'a [u8]>,
+    places: Vec<u32>,
+    bytes: usize,
+}
+
+impl<'a> Piece<'a> {
+    /// Adds a value so many times, or as often as there is room; gives how often it is left.
+    fn push(&mut self, value: &'a [u8], place: u32, times: usize) -> usize {
+        let by_bytes = PIECE_BYTES.saturating_sub(self.bytes) / value.len().max(1);
+        let added = times.min(EMIT_ROWS.saturating_sub(self.values.len())).min(by_bytes.max(1));
+        self.values.extend(std::iter::repeat_n(value, added));
+        self.places.extend(std::iter::repeat_n(place, added));
+        self.bytes += added * value.len();
+        times - added
+    }
+
+    fn is_full(&self) -> bool {
+        self.values.len() >= EMIT_ROWS || self.bytes >= PIECE_BYTES
+    }
+
+    /// Gives the values to the function.
+    fn flush(&mut self, codec: &Codec, function: &mut dyn Accumulator) -> Result<()> {
+        if !self.values.is_empty() {
+            function.update(&codec.decode(self.values.drain(..))?, &self.places)?;
+        }
+        self.places.clear();
+        self.bytes = 0;
+        Ok(())
+    }
 }
 
 impl Recomputed {
@@ -242,17 +305,20 @@ impl Accumulator for Recomputed {
     fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef> {
         let mut function = (self.make)()?.ok_or_else(|| EngineError::internal("a function without an accumulator"))?;
         function.grow(slots.len());
-        let (mut values, mut places): (Vec<&[u8]>, Vec<u32>) = (Vec::new(), Vec::new());
+        let mut piece = Piece::default();
         for (place, slot) in (0_u32..).zip(slots) {
             for (value, count) in &self.groups.get(*slot).counts {
                 let times = usize::try_from(*count).unwrap_or(0);
-                values.extend(std::iter::repeat_n(&**value, times));
-                places.extend(std::iter::repeat_n(place, times));
+                let mut left = if self.ignores_repeats { times.min(1) } else { times };
+                while left > 0 {
+                    left = piece.push(value, place, left);
+                    if piece.is_full() {
+                        piece.flush(&self.codec, function.as_mut())?;
+                    }
+                }
             }
         }
-        if !values.is_empty() {
-            function.update(&self.codec.decode(values)?, &places)?;
-        }
+        piece.flush(&self.codec, function.as_mut())?;
         function.evaluate(&(0_u32..).zip(slots).map(|(place, _)| place).collect::<Vec<_>>())
     }
 
@@ -266,5 +332,109 @@ impl Accumulator for Recomputed {
 
     fn size_bytes(&self) -> usize {
         self.groups.size_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{IntervalMonthDayNanoArray, StringArray};
+    use parking_lot::Mutex;
+
+    use super::super::by_hand;
+    use super::*;
+
+    fn accumulator(function: &'static str, data_type: &DataType, is_distinct: bool) -> Box<dyn Accumulator> {
+        let (of, result) = (vec![data_type.clone()], data_type.clone());
+        let make: Make = Arc::new(move || Ok(by_hand(function, &of, &result)));
+        that_takes_back(function, is_distinct, (std::slice::from_ref(data_type), data_type), make).unwrap().unwrap()
+    }
+
+    /// Values that are there `count` times, as state has them.
+    fn stored(values: ArrayRef, counts: Vec<i64>) -> Vec<ArrayRef> {
+        let fields = Fields::from(vec![
+            Field::new("0", values.data_type().clone(), true),
+            Field::new("count", DataType::Int64, true),
+        ]);
+        let length = values.len();
+        let items = StructArray::try_new(fields, vec![values, Arc::new(Int64Array::from(counts))], None).unwrap();
+        vec![list_of(vec![length], Arc::new(items), None).unwrap()]
+    }
+
+    #[test]
+    fn the_smallest_numbers_are_taken_out_of_a_sum() {
+        let check = |values: ArrayRef| {
+            let mut sum = accumulator("sum", &values.data_type().clone(), false);
+            sum.grow(1);
+            let args = [Arc::clone(&values)];
+            sum.update(&args, &[0]).unwrap();
+            sum.retract(&args, &[0]).unwrap();
+            assert_eq!(sum.evaluate(&[0]).unwrap().null_count(), 1, "{values:?}");
+        };
+        check(Arc::new(Int64Array::from(vec![i64::MIN])));
+        check(Arc::new(IntervalMonthDayNanoArray::from(vec![IntervalMonthDayNano::new(i32::MIN, i32::MIN, i64::MIN)])));
+    }
+
+    #[test]
+    fn what_ignores_repeats_sees_a_value_once() {
+        for (function, expected) in [("min", -3), ("max", 7), ("bit_and", -3 & 7), ("bit_or", -3 | 7)] {
+            let mut function = accumulator(function, &DataType::Int64, false);
+            function.grow(1);
+            let values = Arc::new(Int64Array::from(vec![-3, 7]));
+            function.merge(&stored(values, vec![1 << 60, 1 << 61]), &[0]).unwrap();
+            assert_eq!(function.evaluate(&[0]).unwrap().as_primitive::<Int64Type>().value(0), expected);
+        }
+    }
+
+    /// Counts what it is given, and how much at a time.
+    #[derive(Clone, Default)]
+    struct Probe(Arc<Mutex<Vec<(usize, usize)>>>);
+
+    impl Accumulator for Probe {
+        fn grow(&mut self, _: usize) {}
+
+        fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
+            assert_eq!(args[0].len(), slots.len());
+            let bytes = args[0].as_string::<i32>().value_data().len();
+            self.0.lock().push((slots.len(), bytes));
+            Ok(())
+        }
+
+        fn evaluate(&mut self, slots: &[u32]) -> Result<ArrayRef> {
+            Ok(Arc::new(Int64Array::from(vec![0; slots.len()])))
+        }
+
+        fn reset(&mut self, _: &[u32]) {}
+
+        fn state_types(&self) -> Vec<DataType> {
+            vec![DataType::Int64]
+        }
+
+        fn size_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_function_is_computed_anew_piece_by_piece() {
+        let check = |values: &[(usize, i64)]| {
+            let probe = Probe::default();
+            let made = probe.clone();
+            let make: Make = Arc::new(move || Ok(Some(Box::new(made.clone()) as Box<dyn Accumulator>)));
+            let mut function =
+                that_takes_back("avg", false, (&[DataType::Utf8], &DataType::Int64), make).unwrap().unwrap();
+            function.grow(1);
+            let texts = StringArray::from_iter_values(values.iter().map(|(length, _)| "x".repeat(*length)));
+            let counts = values.iter().map(|(_, count)| *count).collect();
+            function.merge(&stored(Arc::new(texts), counts), &[0]).unwrap();
+            function.evaluate(&[0]).unwrap();
+            let pieces = probe.0.lock().clone();
+            let rows: usize = pieces.iter().map(|(rows, _)| rows).sum();
+            assert_eq!(rows as i64, values.iter().map(|(_, count)| count).sum::<i64>());
+            assert!(pieces.iter().all(|(rows, bytes)| *rows <= EMIT_ROWS && *bytes <= 2 * PIECE_BYTES), "{pieces:?}");
+        };
+        check(&[]);
+        check(&[(1, 1), (2, EMIT_ROWS as i64 - 1)]);
+        check(&[(0, 3 * EMIT_ROWS as i64 + 1), (3, 2), (5, 100_000)]);
+        check(&[(1000, 3), (PIECE_BYTES / 3, 20), (PIECE_BYTES - 1, 2)]);
     }
 }
