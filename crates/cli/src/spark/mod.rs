@@ -11,7 +11,7 @@
 //! | `translate` | statements as Spark takes them; what it does not take |
 //! | `messages`, `grpc`, `session` | Spark Connect, as far as it is needed |
 //! | `route` | sinks that Spark does not have, through topics |
-//! | `run`, `progress`, `problems` | a run, its view, its errors at the user's place |
+//! | `run`, `told`, `progress`, `problems` | a run, what Spark says of it, its view, its errors at the user's place |
 //!
 //! Nothing is executed here: what runs on Spark is Spark's, with its state, its checkpoints and its tables.
 
@@ -24,6 +24,7 @@ mod progress;
 pub(crate) mod route;
 mod run;
 mod session;
+mod told;
 mod translate;
 
 use std::collections::BTreeMap;
