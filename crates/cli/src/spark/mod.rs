@@ -161,7 +161,13 @@ impl SparkProject {
 }
 
 fn mode(flow: &FlowDescription) -> FlowMode {
-    FlowMode { name: flow.name.clone(), mode: flow.output_mode, has_watermark: !flow.watermarks.is_empty() }
+    FlowMode {
+        name: flow.name.clone(),
+        mode: flow.output_mode,
+        has_watermark: !flow.watermarks.is_empty(),
+        columns: flow.columns.clone(),
+        given_columns: flow.given_columns.clone(),
+    }
 }
 
 /// The columns of the rows that go into each table, by its name in lower case.
