@@ -42,14 +42,14 @@ fn what_the_doctor_finds_its_commands_mend() {
     let unknown = report["rules"].as_array().unwrap().iter().filter(|rule| rule["outcome"] == "unknown").count();
     assert_eq!(unknown, 0, "{report}");
     let create = [
-        &["topic", "create", "Shop.state", "--lint", "off", "--bootstrap", &cluster.address, "--partitions", "2"][..],
+        &["topic", "create", "Shop.changelog", "--lint", "off", "--bootstrap", &cluster.address, "--partitions", "2"][..],
         &["--replication", "3", "--config", "min.insync.replicas=3", "--config", "cleanup.policy=delete"],
         &["--config", "compression.type=gzip", "--config", "segment.bytes=1048576", "--config", "retention.ms=60000"],
     ];
     succeed(folder, &create.concat());
     let (code, report) = doctor(folder, &cluster, &[]);
     assert_eq!(code, 4, "{report}");
-    let found = broken(&report, "topic Shop.state");
+    let found = broken(&report, "topic Shop.changelog");
     let rules: Vec<&str> = found.iter().map(|(rule, _)| *rule).collect();
     assert_eq!(rules, ["min-insync-trap", "retention", "segment-size", "compaction", "compression", "topic-names"]);
     for (_, finding) in found.iter().filter(|(_, finding)| finding["command"].is_string()) {
@@ -58,7 +58,7 @@ fn what_the_doctor_finds_its_commands_mend() {
         succeed(folder, &command[1..]);
     }
     let (code, report) = doctor(folder, &cluster, &[]);
-    let left: Vec<&str> = broken(&report, "topic Shop.state").iter().map(|(rule, _)| *rule).collect();
+    let left: Vec<&str> = broken(&report, "topic Shop.changelog").iter().map(|(rule, _)| *rule).collect();
     assert_eq!((code, left.as_slice()), (0, ["topic-names"].as_slice()), "{report}");
     let (_, report) = doctor(folder, &cluster, &["--topic", "shop.*", "--lint", "off"]);
     assert_eq!(report["looked_at"]["topics"], 1, "{report}");

@@ -26,7 +26,8 @@ pub(crate) enum Condition {
     Or(Box<Self>, Box<Self>),
 }
 
-/// How a database writes the parts of a condition; none for what it is not to be trusted with.
+/// How a database writes the parts of a condition; none for what it is not to be trusted with. `before` is how many
+/// parameters stand in front of a part: half of a condition may be left out again, so that nobody else can count them.
 pub(crate) trait ConditionSql {
     /// A value of a parameter.
     type Param;
@@ -35,10 +36,16 @@ pub(crate) trait ConditionSql {
     fn null(&self, column: &str, is_null: bool) -> Option<String>;
 
     /// `column IN (...)`.
-    fn is_in(&mut self, column: &str, values: &[ScalarValue]) -> Option<(String, Vec<Self::Param>)>;
+    fn is_in(&mut self, column: &str, values: &[ScalarValue], before: usize) -> Option<(String, Vec<Self::Param>)>;
 
     /// `column < value`.
-    fn compare(&mut self, column: &str, sign: &str, value: &ScalarValue) -> Option<(String, Vec<Self::Param>)>;
+    fn compare(
+        &mut self,
+        column: &str,
+        sign: &str,
+        value: &ScalarValue,
+        before: usize,
+    ) -> Option<(String, Vec<Self::Param>)>;
 }
 
 impl Condition {
@@ -84,20 +91,26 @@ impl Condition {
         Some(Self::Compare { column, sign, value })
     }
 
-    /// The text of a `WHERE` clause with the values of its parameters, in order.
-    pub(crate) fn sql<D: ConditionSql>(&self, database: &mut D) -> Option<(String, Vec<D::Param>)> {
+    /// The text of a `WHERE` clause with the values of its parameters, in order, behind so many others.
+    pub(crate) fn sql<D: ConditionSql>(&self, database: &mut D, before: usize) -> Option<(String, Vec<D::Param>)> {
         match self {
-            Self::In { column, values } => database.is_in(column, values),
-            Self::Compare { column, sign, value } => database.compare(column, sign, value),
+            Self::In { column, values } => database.is_in(column, values, before),
+            Self::Compare { column, sign, value } => database.compare(column, sign, value, before),
             Self::Null { column, is_null } => Some((database.null(column, *is_null)?, Vec::new())),
-            Self::And(a, b) => Self::both(database, a, "AND", b),
-            Self::Or(a, b) => Self::both(database, a, "OR", b),
+            Self::And(a, b) => Self::both(database, before, a, "AND", b),
+            Self::Or(a, b) => Self::both(database, before, a, "OR", b),
         }
     }
 
-    fn both<D: ConditionSql>(database: &mut D, a: &Self, word: &str, b: &Self) -> Option<(String, Vec<D::Param>)> {
-        let (a, mut params) = a.sql(database)?;
-        let (b, more) = b.sql(database)?;
+    fn both<D: ConditionSql>(
+        database: &mut D,
+        before: usize,
+        a: &Self,
+        word: &str,
+        b: &Self,
+    ) -> Option<(String, Vec<D::Param>)> {
+        let (a, mut params) = a.sql(database, before)?;
+        let (b, more) = b.sql(database, before + params.len())?;
         params.extend(more);
         Some((format!("({a} {word} {b})"), params))
     }
@@ -107,7 +120,7 @@ impl Condition {
 pub(crate) fn where_clause<D: ConditionSql>(filters: &[Expr], database: &mut D) -> (String, Vec<D::Param>) {
     let (mut texts, mut params) = (Vec::new(), Vec::new());
     for condition in filters.iter().filter_map(Condition::of) {
-        if let Some((text, values)) = condition.sql(database) {
+        if let Some((text, values)) = condition.sql(database, params.len()) {
             texts.push(text);
             params.extend(values);
         }
@@ -144,13 +157,19 @@ mod tests {
             Some(format!("{column} IS {}NULL", if is_null { "" } else { "NOT " }))
         }
 
-        fn is_in(&mut self, column: &str, values: &[ScalarValue]) -> Option<(String, Vec<String>)> {
+        fn is_in(&mut self, column: &str, values: &[ScalarValue], before: usize) -> Option<(String, Vec<String>)> {
             (column != "odd").then_some(())?;
-            Some((format!("{column} IN ?"), values.iter().map(ToString::to_string).collect()))
+            Some((format!("{column} IN ?{}", before + 1), values.iter().map(ToString::to_string).collect()))
         }
 
-        fn compare(&mut self, column: &str, sign: &str, value: &ScalarValue) -> Option<(String, Vec<String>)> {
-            Some((format!("{column} {sign} ?"), vec![value.to_string()]))
+        fn compare(
+            &mut self,
+            column: &str,
+            sign: &str,
+            value: &ScalarValue,
+            before: usize,
+        ) -> Option<(String, Vec<String>)> {
+            Some((format!("{column} {sign} ?{}", before + 1), vec![value.to_string()]))
         }
     }
 
@@ -160,13 +179,16 @@ mod tests {
             let (text, params) = where_clause(filters, &mut Plain);
             assert_eq!((text.trim_start(), params), (expected, values.iter().map(ToString::to_string).collect()));
         };
-        check(&[col("a").eq(lit(1)), lit(2).gt(col("b"))], "WHERE a IN ? AND b < ?", &["1", "2"]);
-        check(&[col("a").in_list(vec![lit("x"), lit("y")], false)], "WHERE a IN ?", &["x", "y"]);
-        check(&[col("a").eq(lit(1)).or(col("b").is_null())], "WHERE (a IN ? OR b IS NULL)", &["1"]);
-        check(&[col("a").between(lit(1), lit(3))], "WHERE (a >= ? AND a <= ?)", &["1", "3"]);
+        check(&[col("a").eq(lit(1)), lit(2).gt(col("b"))], "WHERE a IN ?1 AND b < ?2", &["1", "2"]);
+        check(&[col("a").in_list(vec![lit("x"), lit("y")], false)], "WHERE a IN ?1", &["x", "y"]);
+        check(&[col("a").eq(lit(1)).or(col("b").is_null())], "WHERE (a IN ?1 OR b IS NULL)", &["1"]);
+        check(&[col("a").between(lit(1), lit(3))], "WHERE (a >= ?1 AND a <= ?2)", &["1", "3"]);
         // What is not known is left to who asked; half of an OR would leave rows out.
         check(&[col("odd").eq(lit(1)), col("b").is_not_null()], "WHERE b IS NOT NULL", &[]);
         check(&[col("odd").eq(lit(1)).or(col("b").is_null())], "", &[]);
+        // Nor does the half that is left out have a number.
+        let half = col("a").eq(lit(1)).or(col("odd").eq(lit(2)));
+        check(&[half, col("b").eq(lit(3)), col("c").gt(lit(4))], "WHERE b IN ?1 AND c > ?2", &["3", "4"]);
         check(&[col("a").not_eq(lit(1)), col("a").eq(col("b")), col("a").in_list(vec![lit(1)], true)], "", &[]);
         check(&[col("a").eq(lit(ScalarValue::Int64(None)))], "", &[]);
     }

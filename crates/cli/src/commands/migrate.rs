@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use highwater_engine::checkpoint::inspect;
+use highwater_engine::checkpoint::inspect::{self, BatchDetail};
 use highwater_engine::source::Offset;
 use serde_json::json;
 
@@ -108,6 +108,7 @@ fn to_spark(arguments: &ToSpark) -> Result<()> {
     let batches = Batches { begun, committed: summary.last_commit };
     let batch = arguments.decisions.decide(batches, operators, &summary.location)?;
     let detail = inspect::inspect_batch(&checkpoint, batch)?;
+    refuse_unfinished_rebuild(&detail, &summary.location)?;
     let ends: Vec<Option<Offset>> = detail.sources.into_iter().map(|source| source.end).collect();
     arguments.decisions.print(batch, &ends)
 }
@@ -165,6 +166,54 @@ impl Decisions {
     }
 }
 
+/// The parts of a rebuild read again what the query wrote before, so that in the midst of one there is no place to go on.
+fn refuse_unfinished_rebuild(detail: &BatchDetail, location: &str) -> Result<()> {
+    let Some(first) = detail.unfinished_rebuild()? else { return Ok(()) };
+    let before = first.checked_sub(1);
+    let or = before.map(|before| format!(", or go on after the last batch before it: --after-batch {before}"));
+    Err(Failure::check(format!(
+        "batch {} of {location} is in the midst of a rebuild of the state, which reads again what was written already",
+        detail.batch
+    ))
+    .help(format!("run the query until the rebuild is done{}", or.unwrap_or_default())))
+}
+
 fn shown(batch: Option<u64>) -> String {
     batch.map_or_else(|| "none".to_owned(), |batch| batch.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_engine::checkpoint::inspect::SourceRange;
+
+    use super::*;
+
+    #[test]
+    fn there_is_no_place_to_go_on_within_a_rebuild() {
+        let check = |part: &str, expected: &str| {
+            let conf = if part.is_empty() { Vec::new() } else { vec![("part of a rebuild", part)] };
+            let end = Some(Offset(json!({"t": {"0": 5}})));
+            let detail = BatchDetail {
+                batch: 8,
+                is_committed: true,
+                started_ms: 0,
+                watermark_ms: 0,
+                next_watermark_ms: Some(0),
+                conf: conf.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect(),
+                sources: vec![SourceRange { source: 0, name: None, start: None, end }],
+                state_changes: None,
+            };
+            let said =
+                refuse_unfinished_rebuild(&detail, "q").map_or_else(|refused| refused.render(false), |()| "".into());
+            assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{part}: {said}");
+        };
+        let midst = "error: batch 8 of q is in the midst of a rebuild of the state, which reads again what was written already\n\
+                     help: run the query until the rebuild is done";
+        check("", "");
+        check(r#"{"first": 7, "until": [{"t": {"0": 5}}], "query": "x"}"#, "");
+        let or = format!("{midst}, or go on after the last batch before it: --after-batch 6\n");
+        check(r#"{"first": 7, "until": [{"t": {"0": 9}}], "query": "x"}"#, &or);
+        check(r#"{"first": 0, "until": [{"t": {"0": 9}}], "query": "x"}"#, &format!("{midst}\n"));
+        check(r#"{"first": 7}"#, "error: batch 8 is part of a rebuild that cannot be read");
+    }
 }

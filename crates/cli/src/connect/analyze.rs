@@ -35,12 +35,12 @@ fn analysis(session: &Session, kind: AnalyzeKind) -> Result<Analysis> {
             Analysis::TreeString(text(tree(execute::columns(session, &root(of)?)?.as_ref())))
         }
         AnalyzeKind::Explain(of) => {
-            let planned = session.plan(&sql::query(&root(of)?, session)?)?;
+            let planned = session.plan(&sql::shown_query(&root(of)?, session)?.text)?;
             Analysis::Explain(text(format!("== Physical Plan ==\n{}\n", planned.explain()?)))
         }
         AnalyzeKind::IsLocal(_) => Analysis::IsLocal(Flag { is_set: false }),
         AnalyzeKind::IsStreaming(of) => {
-            let planned = session.plan(&sql::query(&root(of)?, session)?)?;
+            let planned = session.plan(&sql::shown_query(&root(of)?, session)?.text)?;
             Analysis::IsStreaming(Flag { is_set: planned.is_streaming() })
         }
         AnalyzeKind::DdlParse(given) => {

@@ -8,6 +8,8 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
+use highwater_engine::plan::ScriptFile;
+use highwater_engine::plan::outline::{OutlineKind, outline};
 use highwater_engine::query::SessionStatement;
 
 use super::messages::{
@@ -47,7 +49,10 @@ pub(crate) fn columns(session: &Session, relation: &Relation) -> Result<SchemaRe
     match &relation.kind {
         Some(RelationKind::ShowString(_) | RelationKind::HtmlString(_)) => Ok(shown_schema()),
         Some(RelationKind::Tail(tail)) => columns(session, input(tail.input.as_deref())?),
-        _ => Ok(client_schema(&session.plan(&sql::query(relation, session)?)?.columns())),
+        _ => {
+            let query = sql::shown_query(relation, session)?;
+            Ok(client_schema(&query.columns(&session.plan(&query.text)?.columns())))
+        }
     }
 }
 
@@ -68,14 +73,14 @@ fn rows(session: &Session, relation: &Relation) -> Result<(SchemaRef, Vec<Record
             });
             Ok((schema, last.collect()))
         }
-        _ => collected(session, &sql::query(relation, session)?),
+        _ => collected(session, &sql::shown_query(relation, session)?),
     }
 }
 
-fn collected(session: &Session, query: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    tracing::debug!("runs {query}");
-    let planned = session.plan(query)?;
-    let schema = client_schema(&planned.columns());
+fn collected(session: &Session, query: &sql::Query) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    tracing::debug!("runs {}", query.text);
+    let planned = session.plan(&query.text)?;
+    let schema = client_schema(&query.columns(&planned.columns()));
     let batches = planned.collect()?.iter().map(|batch| client_rows(&schema, batch)).collect::<Result<_>>()?;
     Ok((schema, batches))
 }
@@ -85,7 +90,7 @@ fn shown(session: &Session, show: &ShowString) -> Result<(SchemaRef, Vec<RecordB
     // One more, to know whether there are more.
     let rows = show.rows.saturating_add(1);
     let limit = RelationKind::Limit(Box::new(Count { input: show.input.clone(), rows }));
-    let query = sql::query(&Relation { common: None, kind: Some(limit) }, session)?;
+    let query = sql::shown_query(&Relation { common: None, kind: Some(limit) }, session)?;
     let (schema, batches) = collected(session, &query)?;
     let truncate = usize::try_from(show.truncate).unwrap_or(0);
     let text = Show { rows: asked, truncate, vertical: show.vertical }.text(&schema, &batches);
@@ -191,8 +196,8 @@ fn run_command(session: &Arc<Session>, operation: &Operation, command: Command) 
                     view.name
                 )));
             }
-            let query = sql::query(input(view.input.as_ref())?, session.as_ref())?;
-            define(session, &view.name, &format!("CREATE TEMPORARY VIEW {} AS {query}", sql::quoted(&view.name)))
+            let query = sql::view_query(input(view.input.as_ref())?, session.as_ref())?;
+            session.define_view(&view.name, &query)
         }
         Some(CommandKind::StartStream(start)) => streams::start(session, operation, *start),
         Some(CommandKind::Query(query)) => streams::query_command(session, operation, query),
@@ -234,7 +239,21 @@ fn define(session: &Session, name: &str, statement: &str) -> Result<()> {
     if planned.is_err() {
         session.restore(name, earlier);
     }
-    planned.map(|_| ())
+    planned?;
+    match query_of_view(name, statement) {
+        Some(query) => session.define_view(name, query),
+        None => Ok(()),
+    }
+}
+
+/// The query of a view that gives its columns no names of its own.
+fn query_of_view<'a>(name: &str, statement: &'a str) -> Option<&'a str> {
+    let file = ScriptFile { name: "view".to_owned(), text: statement.to_owned() };
+    let outlined = outline(std::slice::from_ref(&file)).ok()?.pop()?;
+    matches!(outlined.kind, OutlineKind::View { .. }).then_some(())?;
+    let named = outlined.words.iter().position(|word| word.text.eq_ignore_ascii_case(name))?;
+    let after = outlined.words.get(named + 1).filter(|word| word.text == "AS")?;
+    statement.get(after.bytes.end..)
 }
 
 /// The rows of a statement that has none.

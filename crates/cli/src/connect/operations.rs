@@ -127,9 +127,10 @@ impl Operation {
 
     /// The answers after the one of that name, or all.
     pub(crate) fn answers(self: &Arc<Self>, after: Option<&str>) -> Result<Answers> {
+        let number = |id: &str| id.parse::<u64>().ok()?.checked_add(1);
         let next = match after {
             None => 0,
-            Some(id) => id.parse::<u64>().map_err(|_| Problem::argument(format!("there is no response '{id}'")))? + 1,
+            Some(id) => number(id).ok_or_else(|| Problem::argument(format!("there is no response '{id}'")))?,
         };
         let first = self.state.lock().first;
         if next < first {
@@ -199,6 +200,7 @@ mod tests {
         operation.release_until("1");
         assert_eq!(count(&operation, Some("1")).await, (1, None));
         assert!(operation.answers(None).is_err(), "released answers are gone");
+        assert!(operation.answers(Some("18446744073709551615")).is_err(), "no answer comes after the last number");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use highwater_connectors::memory::{MemoryStore, StoreConnector};
 use highwater_connectors::registry::connectors;
@@ -136,6 +136,37 @@ impl Session {
         }
     }
 
+    /// Gives a name to a view that stays what it is for the views that read it now, whatever gets its name later.
+    pub(crate) fn define_view(&self, name: &str, query: &str) -> Result<()> {
+        let kept = format!("{KEPT_VIEW}{}", uuid::Uuid::new_v4().simple());
+        self.define_named(&kept, &format!("CREATE TEMPORARY VIEW {} AS {query}", quoted(&kept)))?;
+        let named = self.plan(&format!("SELECT * FROM {}", quoted(&kept))).and_then(|_| {
+            let text = format!("{}{}", kept_view_of(name), quoted(&kept));
+            self.define_named(name, &text)
+        });
+        if named.is_err() {
+            self.restore(&kept, None);
+        }
+        self.forget_unread();
+        named.map(|_| ())
+    }
+
+    /// Forgets definitions of views that have lost their names and are read by none.
+    fn forget_unread(&self) {
+        let mut statements = self.statements.lock();
+        loop {
+            let is_read = |kept: &String| {
+                statements.iter().any(|(name, statement)| name != kept && statement.contains(kept.as_str()))
+            };
+            let kept = statements.keys().filter(|name| name.starts_with(KEPT_VIEW));
+            let unread: Vec<String> = kept.filter(|kept| !is_read(kept)).cloned().collect();
+            if unread.is_empty() {
+                return;
+            }
+            unread.iter().for_each(|name| drop(statements.remove(name)));
+        }
+    }
+
     /// Whether a table or view of that name is defined.
     pub(crate) fn defines(&self, name: &str) -> bool {
         self.statements.lock().contains_key(&name.to_lowercase())
@@ -199,12 +230,26 @@ impl Session {
 }
 
 impl Names for Session {
-    fn columns(&self, query: &str) -> Result<Vec<String>> {
-        Ok(self.plan(query)?.columns().fields().iter().map(|field| field.name().clone()).collect())
+    fn columns(&self, query: &str) -> Result<Vec<Field>> {
+        Ok(self.plan(query)?.columns().fields().iter().map(|field| field.as_ref().clone()).collect())
     }
 
     fn is_streaming(&self, query: &str) -> Result<bool> {
         Ok(self.plan(query)?.is_streaming())
+    }
+
+    fn event_times(&self, query: &str) -> Result<Vec<String>> {
+        Ok(self.plan(query)?.event_times())
+    }
+
+    fn kept_views(&self) -> BTreeMap<String, String> {
+        let statements = self.statements.lock();
+        let kept = |(name, statement): (&String, &String)| {
+            let kept = statement.strip_prefix(&kept_view_of(name))?.trim_matches('`');
+            let is_name = kept.starts_with(KEPT_VIEW) && !name.starts_with(KEPT_VIEW);
+            is_name.then(|| (name.clone(), kept.to_owned()))
+        };
+        statements.iter().filter_map(kept).collect()
     }
 
     fn define(&self, definition: &str) -> Result<String> {
@@ -216,6 +261,8 @@ impl Names for Session {
     fn keep_rows(&self, rows: &LocalRelation) -> Result<String> {
         let (data, schema) = (rows.data.as_deref().unwrap_or_default(), rows.schema.as_deref().unwrap_or_default());
         let name = format!("__rows_{:016x}{:016x}", hash(data), hash(schema.as_bytes()));
+        // Held to the end: of two executions that send the same rows at once, one keeps them.
+        let mut held = self.rows_bytes.lock();
         if self.defines(&name) {
             return Ok(name);
         }
@@ -227,19 +274,27 @@ impl Names for Session {
         let declared = ddl::parse_schema(&ddl).map_err(|error| Problem::analysis(error.to_string()))?;
         let declared: SchemaRef = Arc::new(declared);
         let size: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        let mut held = self.rows_bytes.lock();
         if *held + size > MAX_ROWS_BYTES {
             return Err(Problem::exhausted(format!(
                 "the rows of a session's createDataFrame take more than {MAX_ROWS_BYTES} bytes\nwrite them to a file and read that"
             )));
         }
+        let batches = batches.iter().map(|batch| as_declared(&declared, batch)).collect::<Result<Vec<_>>>()?;
+        self.define_once(&name, &format!("({ddl}) USING memory"))?;
         for batch in batches {
-            self.store.add(&name, "0", as_declared(&declared, &batch)?);
+            self.store.add(&name, "0", batch);
         }
         *held += size;
-        self.define_once(&name, &format!("({ddl}) USING memory"))?;
         Ok(name)
     }
+}
+
+/// What the names begin with under which definitions of views are kept.
+const KEPT_VIEW: &str = "__view_";
+
+/// The statement of a view that is kept, as far as the name it is kept under.
+fn kept_view_of(name: &str) -> String {
+    format!("CREATE TEMPORARY VIEW {} AS SELECT * FROM ", quoted(&name.to_lowercase()))
 }
 
 /// The rows with the columns that are declared: PySpark names and types them itself.
@@ -275,4 +330,87 @@ fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int32Array;
+    use arrow::datatypes::{DataType, Schema};
+    use arrow::ipc::writer::StreamWriter;
+
+    use super::super::sql::view_query;
+    use super::*;
+
+    fn session(folder: &tempfile::TempDir) -> Session {
+        Session::new("s", folder.path().to_owned(), Config::default(), &[])
+    }
+
+    fn rows(numbers: &[i32]) -> LocalRelation {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int32, true)]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int32Array::from(numbers.to_vec()))]);
+        let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
+        writer.write(&batch.unwrap()).unwrap();
+        LocalRelation { data: Some(writer.into_inner().unwrap()), schema: Some("n INT".to_owned()) }
+    }
+
+    fn numbers(session: &Session, query: &str) -> Vec<i32> {
+        let batches = session.plan(query).unwrap().collect().unwrap();
+        let column = |batch: &RecordBatch| {
+            arrow::array::AsArray::as_primitive::<arrow::datatypes::Int32Type>(batch.column(0)).values().to_vec()
+        };
+        batches.iter().flat_map(column).collect()
+    }
+
+    #[test]
+    fn local_rows_are_kept_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = session(&folder);
+        let rows = rows(&[1, 2, 3]);
+        let names: Vec<String> = std::thread::scope(|scope| {
+            let keepers: Vec<_> = (0..8).map(|_| scope.spawn(|| session.keep_rows(&rows).unwrap())).collect();
+            keepers.into_iter().map(|keeper| keeper.join().unwrap()).collect()
+        });
+        assert!(names.iter().all(|name| name == &names[0]));
+        assert_eq!(numbers(&session, &format!("SELECT * FROM {}", names[0])), [1, 2, 3]);
+    }
+
+    #[test]
+    fn rows_whose_table_is_refused_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = session(&folder);
+        let given = rows(&[1]);
+        let wrong = LocalRelation { schema: Some("a INT, b INT".to_owned()), ..given.clone() };
+        assert!(session.keep_rows(&wrong).is_err());
+        for number in 0..MAX_STATEMENTS {
+            session.define_named(&format!("t{number}"), "CREATE TABLE t USING memory").unwrap();
+        }
+        assert!(session.keep_rows(&given).is_err());
+        session.restore("t0", None);
+        let name = session.keep_rows(&given).unwrap();
+        assert_eq!(numbers(&session, &format!("SELECT * FROM {name}")), [1]);
+    }
+
+    #[test]
+    fn views_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = session(&folder);
+        let define = |name: &str, query: &str| {
+            let sql = super::super::messages::Sql { query: query.to_owned(), ..Default::default() };
+            let kind = Some(super::super::messages::RelationKind::Sql(sql));
+            let relation = super::super::messages::Relation { common: None, kind };
+            session.define_view(name, &view_query(&relation, &session).unwrap()).unwrap();
+        };
+        define("t", "SELECT 1 AS n");
+        define("v", "SELECT n + 1 AS n FROM t");
+        define("T", "SELECT 10 AS n");
+        define("t", "SELECT n * 2 AS n FROM t");
+        assert_eq!(numbers(&session, "SELECT n FROM v"), [2]);
+        assert_eq!(numbers(&session, "SELECT n FROM t"), [20]);
+        // What nobody reads any more is forgotten.
+        for _ in 0..3 {
+            define("t", "SELECT 5 AS n");
+        }
+        define("v", "SELECT n FROM t");
+        assert_eq!(session.statements.lock().len(), 4, "two names, and what they stand for");
+    }
 }

@@ -266,6 +266,10 @@ fn settings_of_topics() {
     let state = |facts: &mut Facts| facts.topics[2] = topic("app-store-changelog", "delete");
     let run = "highwater topic alter app-store-changelog --config cleanup.policy=compact --bootstrap k:9092";
     check("compaction", state, &[["topic app-store-changelog", "cleanup.policy=delete", "compact", run]]);
+    // Events about states and tables are none.
+    for name in ["order.state.changed", "restaurant.table.reserved", "shop.table-compacted.done"] {
+        check("compaction", |facts| facts.topics[2] = topic(name, "delete"), &[]);
+    }
     let mut facts = healthy();
     let named = Limits { state_topics: vec![glob::Pattern::new("*.order.*").unwrap()], ..limits() };
     assert_eq!(findings(&facts, &named, "compaction")[0][0], TOPIC);

@@ -4,7 +4,8 @@
 //!   sc://HOST[:PORT][/;key=value;...]      token, use_ssl, user_id, session_id, any other: a header of each call
 //! ```
 //!
-//! A token over an unencrypted connection is refused, as Spark's clients do, but for this machine itself.
+//! A token, or a header that proves who asks, over an unencrypted connection is refused, as Spark's clients do with a token,
+//! but for this machine itself.
 
 use std::fmt;
 
@@ -69,8 +70,14 @@ impl Address {
             };
             address.set(key.trim(), value.trim()).map_err(|reason| wrong(&reason))?;
         }
-        if address.token.is_some() && !address.use_ssl && !address.is_local() {
-            return Err(wrong("has a token but not use_ssl=true: the token would be sent unencrypted"));
+        let is_authorization = |key: &str| key.eq_ignore_ascii_case("authorization");
+        let secret = if address.token.is_some() {
+            Some("a token")
+        } else {
+            address.headers.iter().any(|(key, _)| is_authorization(key)).then_some("an authorization")
+        };
+        if let (Some(secret), false, false) = (secret, address.use_ssl, address.is_local()) {
+            return Err(wrong(&format!("has {secret} but not use_ssl=true: it would be sent unencrypted")));
         }
         Ok(address)
     }
@@ -94,7 +101,12 @@ impl Address {
             "session_id" => self.session_id = Some(value.to_owned()),
             // It names the client in the server's log, and this one has a name.
             "user_agent" => {}
-            _ => self.headers.push((key.to_owned(), value.to_owned())),
+            _ => {
+                if key.eq_ignore_ascii_case("authorization") {
+                    secrets::remember(value);
+                }
+                self.headers.push((key.to_owned(), value.to_owned()));
+            }
         }
         Ok(())
     }
@@ -148,7 +160,13 @@ mod tests {
             "sc://h:1 ssl=true token=Some(\"abc\") user=Some(\"u\") headers=[(\"x-tenant\", \"t\")]",
         );
         check("sc://localhost:1/;token=abc", "sc://localhost:1 ssl=false token=Some(\"abc\") user=None headers=[]");
-        check("sc://h:1/;token=abc", "has a token but not use_ssl=true: the token would be sent unencrypted");
+        check("sc://h:1/;token=abc", "has a token but not use_ssl=true: it would be sent unencrypted");
+        let unencrypted = "has an authorization but not use_ssl=true: it would be sent unencrypted";
+        check("sc://h:1/;Authorization=Basic YTpi", unencrypted);
+        check(
+            "sc://[::1]:1/;authorization=x",
+            "sc://::1:1 ssl=false token=None user=None headers=[(\"authorization\", \"x\")]",
+        );
         check("spark://h:1", "does not begin with sc://");
         check("sc://:1", "names no host");
         check("sc://h:x", "has 'x' as its port, expected a number");

@@ -11,7 +11,7 @@
 //! | `translate` | statements as Spark takes them; what it does not take |
 //! | `messages`, `grpc`, `session` | Spark Connect, as far as it is needed |
 //! | `route` | sinks that Spark does not have, through topics |
-//! | `run`, `progress`, `problems` | a run, its view, its errors at the user's place |
+//! | `run`, `told`, `progress`, `problems` | a run, what Spark says of it, its view, its errors at the user's place |
 //!
 //! Nothing is executed here: what runs on Spark is Spark's, with its state, its checkpoints and its tables.
 
@@ -24,6 +24,7 @@ mod progress;
 pub(crate) mod route;
 mod run;
 mod session;
+mod told;
 mod translate;
 
 use std::collections::BTreeMap;
@@ -160,7 +161,13 @@ impl SparkProject {
 }
 
 fn mode(flow: &FlowDescription) -> FlowMode {
-    FlowMode { name: flow.name.clone(), mode: flow.output_mode, has_watermark: !flow.watermarks.is_empty() }
+    FlowMode {
+        name: flow.name.clone(),
+        mode: flow.output_mode,
+        has_watermark: !flow.watermarks.is_empty(),
+        columns: flow.columns.clone(),
+        given_columns: flow.given_columns.clone(),
+    }
 }
 
 /// The columns of the rows that go into each table, by its name in lower case.

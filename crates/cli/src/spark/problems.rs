@@ -76,13 +76,14 @@ pub(crate) fn last_part(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name).trim_matches('`')
 }
 
-/// The flow an event or error speaks of: the first name in quotes after the word.
-pub(crate) fn flow_in(text: &str) -> Option<&str> {
+/// The flow an event or error speaks of, which is the first name after the word, and what stands behind it.
+pub(crate) fn at_flow(text: &str) -> Option<(&str, &str)> {
     let rest = &text[text.to_ascii_lowercase().find("flow")?..];
     let rest = rest.split_once(['\'', ' '])?.1.trim_start_matches(['\'', ' ', ':']);
     let rest = rest.strip_prefix('\'').unwrap_or(rest);
     let end = rest.find(|letter: char| letter == '\'' || letter.is_whitespace()).unwrap_or(rest.len());
-    (end > 0).then(|| &rest[..end])
+    let (flow, behind) = rest.split_at(end);
+    (end > 0).then(|| (flow, behind.strip_prefix('\'').unwrap_or(behind)))
 }
 
 /// The first sentence of an error: without the plan, the stack and Spark's place.
@@ -168,12 +169,15 @@ mod tests {
     #[test]
     fn events_say_which_flow_they_are_of() {
         for (text, expected) in [
-            ("Flow spark_catalog.default.st5 is QUEUED.", Some("spark_catalog.default.st5")),
-            ("Failed to resolve flow: 'spark_catalog.default.t'.\nError", Some("spark_catalog.default.t")),
-            ("Flow 'a.b' has FAILED more than 2 times", Some("a.b")),
+            ("Flow spark_catalog.default.st5 is QUEUED.", Some(("spark_catalog.default.st5", " is QUEUED."))),
+            (
+                "Failed to resolve flow: 'spark_catalog.default.t'.\nError",
+                Some(("spark_catalog.default.t", ".\nError")),
+            ),
+            ("Flow 'a.b' has FAILED more than 2 times", Some(("a.b", " has FAILED more than 2 times"))),
             ("Run is COMPLETED.", None),
         ] {
-            assert_eq!(flow_in(text), expected, "{text}");
+            assert_eq!(at_flow(text), expected, "{text}");
         }
     }
 }

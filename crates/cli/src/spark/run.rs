@@ -23,9 +23,10 @@ use super::messages::{
     DataSource, DefineFlow, DefineOutput, ExecutePlanResponse, Expression, ExpressionText, OutputType, Project, Read,
     Relation, RelationCommon, RelationFlow, RelationType, SinkDetails, SourceLocation, Sql,
 };
-use super::problems::{Origins, flow_in};
+use super::problems::Origins;
 use super::progress;
 use super::session::Session;
+use super::told::Told;
 use super::translate::{Element, ElementKind, SourceRelation, SparkSink};
 use crate::error::{Failure, Result};
 use crate::progress::board::Board;
@@ -245,16 +246,14 @@ struct Update<'a> {
     session: &'a Arc<Session>,
     graph: &'a str,
     board: Arc<Board>,
-    /// The last failure of each flow.
-    failures: BTreeMap<String, String>,
-    is_stopping: bool,
+    told: Told,
     /// What stops its queries, once that is wanted.
     stopper: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl<'a> Update<'a> {
     fn new(run: &'a SparkRun<'a>, session: &'a Arc<Session>, graph: &'a str, board: Arc<Board>) -> Self {
-        Self { run, session, graph, board, failures: BTreeMap::new(), is_stopping: false, stopper: None }
+        Self { run, session, graph, board, told: Told::default(), stopper: None }
     }
 
     /// Follows the events of a run until it ends; `attend` is asked now and then what to do.
@@ -272,7 +271,7 @@ impl<'a> Update<'a> {
                     Ok(None) => return self.ended(Ok(())),
                     Err(status) => return self.ended(Err(status)),
                 },
-                _ = look.tick() => match attend(self.is_stopping) {
+                _ = look.tick() => match attend(self.told.is_stopping()) {
                     Attention::GoOn => {}
                     Attention::Abort => {
                         tracing::warn!("aborting; Spark ends the run when it finds nobody there");
@@ -285,7 +284,7 @@ impl<'a> Update<'a> {
     }
 
     fn stop(&mut self) {
-        self.is_stopping = true;
+        self.told.stop();
         tracing::info!("stopping the run on Spark; the next one goes on where this one has committed");
         let session = self.session.clone();
         // Flows that wait for others are started when these have ended: until the run is over, there may be new ones.
@@ -303,14 +302,8 @@ impl<'a> Update<'a> {
         let event = answer.pipeline_event.as_ref().and_then(|result| result.event.as_ref());
         let Some(text) = event.and_then(|event| event.message.as_deref()) else { return };
         tracing::debug!("Spark: {text}");
-        let Some(flow) = flow_in(text) else { return };
-        if text.contains("Error: ") || text.contains("FAILED") {
-            let is_first = self.failures.insert(flow.to_owned(), text.to_owned()).is_none();
-            if is_first && text.contains("FAILED") && !self.is_stopping {
-                tracing::warn!(flow, "failed on Spark, which tries it again");
-            }
-        } else if text.contains("COMPLETED") {
-            self.failures.remove(flow);
+        if let Some(flow) = self.told.hear(text) {
+            tracing::warn!(flow, "failed on Spark, which tries it again");
         }
     }
 
@@ -318,21 +311,11 @@ impl<'a> Update<'a> {
         if let Some(stopper) = self.stopper.take() {
             stopper.abort();
         }
-        // What fails because it was stopped has not failed.
-        if self.is_stopping {
-            return Ok(Ended::Finished);
-        }
-        let origins = Origins::new(self.run.files, self.run.elements);
-        for (flow, text) in &self.failures {
+        for (flow, text) in self.told.failures() {
             self.board.on_terminated(super::problems::last_part(flow), Some(text));
         }
-        let mut failures = self.failures.iter().map(|(flow, text)| origins.failure(Some(flow), text));
-        match (failures.next(), result) {
-            (Some(first), _) => Err(first.and(failures)),
-            (None, Ok(())) => Ok(Ended::Finished),
-            (None, Err(status)) if status.is_of_the_connection() => Err(status.failure(&self.run.address)),
-            (None, Err(status)) => Err(origins.failure(flow_in(&status.message), &status.message)),
-        }
+        let origins = Origins::new(self.run.files, self.run.elements);
+        self.told.verdict(result, &origins, &self.run.address).map(|()| Ended::Finished)
     }
 }
 

@@ -12,9 +12,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Date32Array, RecordBatch};
 use arrow::compute::{cast, max, max_string, min, min_string};
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Date32Type, Int64Type, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
 use serde_json::{Map, Value, json};
 
@@ -25,6 +25,9 @@ const LONGEST: usize = 64;
 
 /// Timestamps are written to the millisecond, rounded down: the greatest may be up to so many microseconds later.
 const ROUNDED_US: i64 = 999;
+
+/// The days from 0000-01-01 to 9999-12-31, whose text has the order of the days. Others are not written as bounds.
+const SHOWN_DAYS: std::ops::RangeInclusive<i32> = -719_528..=2_932_896;
 
 /// The statistics of a file, as far as they can be used for a table with these columns.
 pub(super) fn bounds(stats: &str, schema: &Schema) -> Option<Arc<Bounds>> {
@@ -137,7 +140,12 @@ fn range(column: &ArrayRef) -> Option<(Value, Value)> {
             let numbers = numbers.as_primitive::<Int64Type>();
             Some((min(numbers)?.into(), max(numbers)?.into()))
         }
-        DataType::Date32 => range(&cast(column, &DataType::Utf8).ok()?),
+        DataType::Date32 => {
+            let days = column.as_primitive::<Date32Type>();
+            let ends = [min(days)?, max(days)?];
+            ends.iter().all(|day| SHOWN_DAYS.contains(day)).then_some(())?;
+            range(&cast(&Date32Array::from(ends.to_vec()), &DataType::Utf8).ok()?)
+        }
         DataType::Utf8 => {
             let texts = column.as_string::<i32>();
             let (from, to) = (min_string(texts)?, max_string(texts)?);
@@ -164,7 +172,7 @@ fn greater(a: Value, b: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Date32Array, Float64Array, Int32Array, StringArray};
+    use arrow::array::{Float64Array, Int32Array, StringArray};
     use arrow::datatypes::Field;
 
     use super::*;
@@ -213,6 +221,27 @@ mod tests {
         collector.add(&rows([None, None], [Some(&long), Some("a")], [1, 2]));
         collector.add(&rows([None, None], [Some("a"), Some("a")], [1, 2]));
         assert!(bounds(&collector.finish(), &schema).unwrap().columns["name"].least.is_none());
+    }
+
+    #[test]
+    fn days_are_compared_as_days() {
+        let schema = Arc::new(Schema::new(vec![Field::new("day", DataType::Date32, true)]));
+        let check = |batches: &[[i32; 2]], expected: Option<(&str, &str)>| {
+            let mut collector = Collector::new(Arc::clone(&schema));
+            for days in batches {
+                let column: ArrayRef = Arc::new(Date32Array::from(days.to_vec()));
+                collector.add(&RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap());
+            }
+            let stats: Value = serde_json::from_str(&collector.finish()).unwrap();
+            let of = |part: &str| stats[part]["day"].as_str().map(str::to_owned);
+            let expected = expected.map(|(least, greatest)| (Some(least.to_owned()), Some(greatest.to_owned())));
+            assert_eq!((of("minValues"), of("maxValues")), expected.unwrap_or_default(), "{batches:?}");
+        };
+        check(&[[0, -719_528], [2_932_896, 1]], Some(("0000-01-01", "9999-12-31")));
+        // The day after is less than others as text, and so is one before the year 0.
+        check(&[[2_932_897, 0]], None);
+        check(&[[0, 1], [2_932_897, 2_932_900], [0, 1]], None);
+        check(&[[-719_529, 0]], None);
     }
 
     #[test]

@@ -27,8 +27,11 @@ pub const SECRETS: [&str; 5] = [
 /// Where Java's password of a user is one word among others.
 const JAAS: &str = "sasl.jaas.config";
 
+/// Whether librdkafka checks certificates. It always does: the words that switch it off are refused, and none is passed on.
+const VERIFICATION: &str = "enable.ssl.certificate.verification";
+
 /// Options that are read here and not passed on as they are.
-const OURS: [&str; 20] = [
+const OURS: [&str; 21] = [
     "security.protocol",
     "sasl.mechanism",
     "sasl.mechanisms",
@@ -49,6 +52,7 @@ const OURS: [&str; 20] = [
     "ssl.keystore.certificate.chain",
     "ssl.keystore.key",
     "ssl.endpoint.identification.algorithm",
+    VERIFICATION,
 ];
 
 /// What is spoken with a cluster.
@@ -157,8 +161,9 @@ impl<'a> Reader<'a> {
                 "without it whoever has a certificate could be the broker; put the host's name into the broker's",
             ));
         }
-        if self.get("enable.ssl.certificate.verification").is_some_and(|value| value.eq_ignore_ascii_case("false")) {
-            return Err(self.wrong("enable.ssl.certificate.verification", "true").help(format!(
+        let is_on = |value: &str| ["true", "t", "1"].iter().any(|word| value.eq_ignore_ascii_case(word));
+        if is_given(VERIFICATION) && !self.get(VERIFICATION).is_some_and(is_on) {
+            return Err(self.wrong(VERIFICATION, "true").help(format!(
                 "name the authority the broker's certificate comes from: {}ssl.ca.location",
                 self.prefix
             )));
@@ -307,7 +312,12 @@ mod tests {
         ];
         check(&java, &expected);
         check(
-            &[("security.protocol", "SSL"), ("ssl.keystore.type", "PEM"), ("ssl.keystore.location", "/me.pem")],
+            &[
+                ("security.protocol", "SSL"),
+                ("ssl.keystore.type", "PEM"),
+                ("ssl.keystore.location", "/me.pem"),
+                (VERIFICATION, "1"),
+            ],
             &[
                 ("security.protocol", "ssl"),
                 ("ssl.ca.location", "probe"),
@@ -347,10 +357,10 @@ mod tests {
             &[ssl, ("ssl.endpoint.identification.algorithm", "")],
             "ssl.endpoint.identification.algorithm' is '', expected https",
         );
-        check(
-            &[ssl, ("enable.ssl.certificate.verification", "false")],
-            "enable.ssl.certificate.verification' is 'false', expected true",
-        );
+        // librdkafka takes several words for no.
+        for word in ["false", "F", "0", "no", ""] {
+            check(&[ssl, (VERIFICATION, word)], &format!("{VERIFICATION}' is '{word}', expected true"));
+        }
         check(&[ssl, ("ssl.key.password", "x")], "ssl.key.password' cannot be used");
         check(
             &[ssl, ("ssl.certificate.location", "c.pem")],

@@ -155,6 +155,12 @@ impl Database {
             ));
         }
         let tls = self.tls(&config, in_url)?;
+        if tls.mode != TlsMode::Disable && config.get_hosts().is_empty() && !config.get_hostaddrs().is_empty() {
+            return Err(wrong("has a hostaddr and no host, and TLS needs the name of the host").help(
+                "write both: postgresql://db.example.com/shop?hostaddr=10.0.0.5; or say 'sslmode' = 'disable' where the \
+                 network is safe",
+            ));
+        }
         config.ssl_mode(match tls.mode {
             TlsMode::Disable => SslMode::Disable,
             mode if mode.is_required() => SslMode::Require,
@@ -194,7 +200,7 @@ impl Database {
                         .help(format!("expected one of {}", names.join(", ")))
                 })?
             }
-            None if root_cert.is_none() && config.get_hosts().iter().all(is_here) => TlsMode::Disable,
+            None if root_cert.is_none() && is_here(config) => TlsMode::Disable,
             None => TlsMode::VerifyFull,
         };
         Ok(TlsSettings { mode, root_cert })
@@ -202,9 +208,10 @@ impl Database {
 
     fn place(&self) -> String {
         let config = self.config().ok().map(|(config, _)| config);
-        let host = config.as_ref().and_then(|config| match config.get_hosts().first()? {
-            Host::Tcp(name) => Some(name.clone()),
-            Host::Unix(path) => Some(path.display().to_string()),
+        let host = config.as_ref().and_then(|config| match config.get_hosts().first() {
+            Some(Host::Tcp(name)) => Some(name.clone()),
+            Some(Host::Unix(path)) => Some(path.display().to_string()),
+            None => Some(config.get_hostaddrs().first()?.to_string()),
         });
         let port = config.as_ref().and_then(|config| config.get_ports().first().copied()).unwrap_or(5432);
         format!("{}:{port}", host.unwrap_or_else(|| "localhost".to_owned()))
@@ -275,13 +282,50 @@ fn without_tls(url: &str) -> (String, TlsWords) {
     (format!("{place}{separator}{}", others.join("&")), words)
 }
 
-/// Whether a host is this machine.
-fn is_here(host: &Host) -> bool {
-    match host {
+/// Whether what is connected to is this machine: by the addresses in `hostaddr`, where the url has some, and by the hosts.
+fn is_here(config: &Config) -> bool {
+    let is_here = |host: &Host| match host {
         Host::Tcp(name) => {
             name.eq_ignore_ascii_case("localhost")
                 || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         }
         Host::Unix(_) => true,
+    };
+    config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback) && config.get_hosts().iter().all(is_here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_to_other_machines_are_encrypted() {
+        let check = |url: &str, expected: Result<TlsMode, &str>| {
+            let options = PostgresOptions {
+                url: url.to_owned(),
+                user: None,
+                password: None,
+                relation: "t".to_owned(),
+                ssl_mode: None,
+                ssl_root_cert: None,
+                connect_timeout: Duration::from_secs(1),
+                query_timeout: None,
+            };
+            let found = Database::new("t", options).and_then(|database| database.config()).map(|(_, tls)| tls.mode);
+            let expected =
+                expected.map_err(|what| format!("t: option 'url' {what}, expected postgresql://host:5432/database"));
+            assert_eq!(found.map_err(|error| error.to_string()), expected, "{url}");
+        };
+        check("postgresql://localhost/shop", Ok(TlsMode::Disable));
+        check("postgresql://[::1]/shop", Ok(TlsMode::Disable));
+        check("postgresql://db.example.com/shop", Ok(TlsMode::VerifyFull));
+        check("postgresql://localhost,db.example.com/shop", Ok(TlsMode::VerifyFull));
+        // The address is what is connected to, whatever the host is called.
+        check("postgresql://localhost/shop?hostaddr=10.0.0.5", Ok(TlsMode::VerifyFull));
+        check("postgresql://localhost/shop?hostaddr=127.0.0.1", Ok(TlsMode::Disable));
+        check("postgresql:///shop?hostaddr=127.0.0.1", Ok(TlsMode::Disable));
+        let nameless = "has a hostaddr and no host, and TLS needs the name of the host";
+        check("postgresql:///shop?hostaddr=10.0.0.5", Err(nameless));
+        check("postgresql:///shop?hostaddr=10.0.0.5&sslmode=disable", Ok(TlsMode::Disable));
     }
 }

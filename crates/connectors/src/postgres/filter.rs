@@ -2,7 +2,7 @@
 //!
 //! | column | applied |
 //! |---|---|
-//! | smallint, integer, bigint, numeric, date, timestamp, timestamptz | `=`, `IN`, `<`, `<=`, `>`, `>=`, `IS [NOT] NULL` |
+//! | smallint, integer, bigint, numeric (with a scale that is read whole), date, timestamp, timestamptz | `=`, `IN`, `<`, `<=`, `>`, `>=`, `IS [NOT] NULL` |
 //! | text, varchar, uuid | `=`, `IN`, `IS [NOT] NULL`: the order of strings depends on the collation |
 //! | others | `IS [NOT] NULL` |
 //!
@@ -37,22 +37,16 @@ pub(super) fn may_heed(filter: &Expr) -> bool {
 /// What a server makes of filters on a relation.
 pub(super) struct ServerFilter<'a> {
     columns: &'a [ServerColumn],
-    params: usize,
 }
 
 impl<'a> ServerFilter<'a> {
     /// For a relation with these columns.
     pub(super) fn new(columns: &'a [ServerColumn]) -> Self {
-        Self { columns, params: 0 }
+        Self { columns }
     }
 
     fn kind(&self, column: &str) -> Option<&Kind> {
         self.columns.iter().find(|known| known.name == column).map(|known| &known.kind)
-    }
-
-    fn next(&mut self) -> usize {
-        self.params += 1;
-        self.params
     }
 }
 
@@ -60,8 +54,11 @@ impl<'a> ServerFilter<'a> {
 fn compared_as(kind: &Kind, value: &DataType) -> Option<&'static str> {
     match (kind, value) {
         (Kind::Int2 | Kind::Int4 | Kind::Int8, value) if value.is_integer() => Some("bigint"),
-        // Without a scale of its own a number may have more digits than are read of it.
-        (Kind::Numeric { is_bounded: true, .. }, DataType::Decimal128(..)) => Some("numeric"),
+        // Where fewer digits are read than there are (the table declares fewer, or the column has no scale of its own),
+        // values that are equal here are none there.
+        (Kind::Numeric { is_bounded: true, scale, .. }, DataType::Decimal128(_, read)) if read >= scale => {
+            Some("numeric")
+        }
         (Kind::Text, DataType::Utf8) => Some("text"),
         (Kind::Uuid, DataType::Utf8) => Some("uuid"),
         (Kind::Date, DataType::Date32) => Some("date"),
@@ -101,22 +98,28 @@ impl ConditionSql for ServerFilter<'_> {
         Some(format!("{} IS {}NULL", quoted(column), if is_null { "" } else { "NOT " }))
     }
 
-    fn is_in(&mut self, column: &str, values: &[ScalarValue]) -> Option<(String, Vec<Param>)> {
+    fn is_in(&mut self, column: &str, values: &[ScalarValue], before: usize) -> Option<(String, Vec<Param>)> {
         let kind = self.kind(column)?.clone();
         let as_type = compared_as(&kind, &values.first()?.data_type())?;
         let texts = values.iter().map(text).collect::<Option<Vec<_>>>()?;
         // The server has no strings with a zero in them, and takes none.
         let can_be = |text: &String| !text.contains('\0') && (as_type != "uuid" || is_shown_uuid(text));
         let texts = texts.into_iter().filter(can_be).collect();
-        let sql = format!("{} = ANY(${}::text[]::{as_type}[])", quoted(column), self.next());
+        let sql = format!("{} = ANY(${}::text[]::{as_type}[])", quoted(column), before + 1);
         Some((sql, vec![Param::Many(texts)]))
     }
 
-    fn compare(&mut self, column: &str, sign: &str, value: &ScalarValue) -> Option<(String, Vec<Param>)> {
+    fn compare(
+        &mut self,
+        column: &str,
+        sign: &str,
+        value: &ScalarValue,
+        before: usize,
+    ) -> Option<(String, Vec<Param>)> {
         let kind = self.kind(column)?.clone();
         let as_type = compared_as(&kind, &value.data_type()).filter(|name| !matches!(*name, "text" | "uuid"))?;
         let value = text(value)?;
-        let sql = format!("{} {sign} ${}::text::{as_type}", quoted(column), self.next());
+        let sql = format!("{} {sign} ${}::text::{as_type}", quoted(column), before + 1);
         Some((sql, vec![Param::One(value)]))
     }
 }

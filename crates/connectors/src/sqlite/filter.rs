@@ -42,7 +42,7 @@ impl SqliteFilter {
 
     /// Whether it applies the filter.
     pub(super) fn heeds(&mut self, filter: &Expr) -> bool {
-        Condition::of(filter).and_then(|condition| condition.sql(self)).is_some()
+        Condition::of(filter).and_then(|condition| condition.sql(self, 0)).is_some()
     }
 
     fn value(&mut self, column: &str, value: &ScalarValue) -> Option<Value> {
@@ -75,13 +75,19 @@ impl ConditionSql for SqliteFilter {
         (!is_null).then(|| format!("{} IS NOT NULL", quoted(column)))
     }
 
-    fn is_in(&mut self, column: &str, values: &[ScalarValue]) -> Option<(String, Vec<Value>)> {
+    fn is_in(&mut self, column: &str, values: &[ScalarValue], _before: usize) -> Option<(String, Vec<Value>)> {
         let params: Vec<Value> = values.iter().map(|value| self.value(column, value)).collect::<Option<_>>()?;
         let marks = vec!["?"; params.len()].join(", ");
         Some((format!("{} IN ({marks})", quoted(column)), params))
     }
 
-    fn compare(&mut self, column: &str, sign: &str, value: &ScalarValue) -> Option<(String, Vec<Value>)> {
+    fn compare(
+        &mut self,
+        column: &str,
+        sign: &str,
+        value: &ScalarValue,
+        _before: usize,
+    ) -> Option<(String, Vec<Value>)> {
         let value = self.value(column, value).filter(|value| matches!(value, Value::Integer(_)))?;
         Some((format!("{} {sign} ?", quoted(column)), vec![value]))
     }

@@ -13,15 +13,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::log::LogEntry;
 use super::run::{RunRecord, runs};
 use super::verify::Verifier;
 pub use super::verify::{Finding, Verification};
 use super::{
-    COMMITS, CheckpointDir, CommitLogEntry, DEAD_LETTERS, DeadLetters, Metadata, OFFSETS, OffsetLogEntry, RUN,
-    Retention, STATE, STATE_FILES, text,
+    COMMITS, CheckpointDir, CommitLogEntry, DEAD_LETTERS, DeadLetters, Metadata, OFFSETS, OffsetLogEntry,
+    PART_OF_REBUILD, RUN, Retention, STATE, STATE_FILES, text,
 };
 use crate::error::{EngineError, Result};
 use crate::sink::BatchId;
@@ -133,6 +133,24 @@ pub struct BatchDetail {
     pub sources: Vec<SourceRange>,
     /// Changes of each operator's state; none where there is no changelog.
     pub state_changes: Option<BTreeMap<String, u64>>,
+}
+
+impl BatchDetail {
+    /// The first batch of the rebuild of the state that this one is a part of, if other parts come after it: it ends where
+    /// the query was long before, and what follows has been written already.
+    pub fn unfinished_rebuild(&self) -> Result<Option<BatchId>> {
+        #[derive(Deserialize)]
+        struct Rebuild {
+            first: BatchId,
+            until: Vec<Offset>,
+        }
+        let Some(text) = self.conf.get(PART_OF_REBUILD) else { return Ok(None) };
+        let rebuild: Rebuild = serde_json::from_str(text).map_err(|error| {
+            EngineError::data(format!("batch {} is part of a rebuild that cannot be read", self.batch)).caused_by(error)
+        })?;
+        let ends = self.sources.iter().filter_map(|source| source.end.as_ref());
+        Ok((!ends.eq(&rebuild.until)).then_some(rebuild.first))
+    }
 }
 
 /// What a batch read of one source.

@@ -51,6 +51,7 @@ pub use dead_letters::DeadLetters;
 pub use location::{Location, ObjectStoreRegistry, ObjectStores, RemoteLocation};
 pub use log::{LogEntry, MetadataLog};
 pub use metadata::{IdentityChanges, Metadata, QueryIdentity};
+pub(crate) use offset_log::PART_OF_REBUILD;
 pub use offset_log::{OffsetLog, OffsetLogEntry};
 pub use recovery::{Facts, RecoveryError, RecoveryPlan, Step, plan_recovery};
 pub use remote::RemoteSettings;

@@ -22,6 +22,9 @@ use crate::error::Result;
 use crate::sink::BatchId;
 use crate::source::{Offset, OffsetRange};
 
+/// The key of an entry's `conf` that says which rebuild of the state its batch is a part of.
+pub(crate) const PART_OF_REBUILD: &str = "part of a rebuild";
+
 /// The log of what batches read.
 pub type OffsetLog = MetadataLog<OffsetLogEntry>;
 

@@ -62,6 +62,20 @@ impl Columns {
         let exact = self.names.iter().find(|known| *known == name);
         exact.or_else(|| self.names.iter().find(|known| same(known, name))).map(String::as_str)
     }
+
+    /// The same for a reference, which must not leave open which of several columns it means.
+    fn meant(&self, name: &str) -> Result<Option<&str>> {
+        let spelling = self.spelling(name);
+        if let Some(spelling) = spelling
+            && self.names.iter().filter(|known| *known == spelling).count() > 1
+        {
+            return Err(EngineError::query(format!(
+                "the name `{name}` can mean any of several columns that a subquery calls `{spelling}`"
+            ))
+            .help(format!("give each of them its own name there: SELECT a.{spelling} AS a_{spelling}, ...")));
+        }
+        Ok(spelling)
+    }
 }
 
 /// One item of `FROM`.
@@ -98,7 +112,8 @@ impl Scope<'_> {
         {
             return Ok(Some(alias.clone()));
         }
-        let mut found: Vec<&str> = self.relations.iter().filter_map(|r| r.columns.spelling(name)).collect();
+        let found = self.relations.iter().filter_map(|relation| relation.columns.meant(name).transpose());
+        let mut found: Vec<&str> = found.collect::<Result<_>>()?;
         found.dedup();
         if found.is_empty() {
             found.extend(self.aliases.iter().filter(|alias| same(alias, name)).map(String::as_str).take(1));
@@ -488,14 +503,14 @@ impl Names<'_, '_, '_> {
         if let Some(relation) = self.scope.relation(&first.value)
             && (relation.columns.spelling(&second.value).is_some() || self.scope.column(&first.value)?.is_none())
         {
-            let column = relation.columns.spelling(&second.value).map(quoted);
+            let column = relation.columns.meant(&second.value)?.map(quoted);
             let name = relation.name.as_deref().map(quoted);
             parts[0] = name.unwrap_or_else(|| parts[0].clone());
             parts[1] = column.unwrap_or_else(|| parts[1].clone());
         } else if let Some(column) = self.scope.column(&first.value)? {
             parts[0] = quoted(&column);
         } else if let Some(relation) = self.scope.relation(&parts[before_column].value)
-            && let Some(column) = relation.columns.spelling(&parts[before_column + 1].value)
+            && let Some(column) = relation.columns.meant(&parts[before_column + 1].value)?
         {
             parts[before_column + 1] = quoted(column);
         }
@@ -621,6 +636,24 @@ mod tests {
             "SELECT 1 AS one FROM users WHERE EXISTS (SELECT 1 AS 1 FROM clicks WHERE userId = id)",
             &["one"],
         );
+    }
+
+    #[test]
+    fn a_name_that_means_two_columns_of_a_subquery_is_refused() {
+        let check = |sql: &str, expected: Result<(), &str>| {
+            let mut statements = Parser::parse_sql(&SparkDialect, sql).unwrap();
+            let Statement::Query(query) = &mut statements[0] else { panic!("not a query") };
+            let found = resolve(query, &columns).map(drop).map_err(|error| error.to_string());
+            let message =
+                |name: &str| format!("the name `{name}` can mean any of several columns that a subquery calls `url`");
+            assert_eq!(found, expected.map_err(message), "{sql}");
+        };
+        let twice = "(SELECT a.url, b.url, a.amount FROM clicks a JOIN clicks b ON a.userId = b.userId)";
+        check(&format!("SELECT url FROM {twice} t"), Err("url"));
+        check(&format!("SELECT amount FROM {twice} t WHERE T.URL IS NULL"), Err("URL"));
+        check(&format!("SELECT amount FROM {twice} t"), Ok(()));
+        check(&format!("SELECT * FROM {twice} t"), Ok(()));
+        check("SELECT amount FROM (SELECT url AS amount, amount AS Amount FROM clicks) t", Ok(()));
     }
 
     #[test]

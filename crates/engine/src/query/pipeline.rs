@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::scalar::ScalarValue;
@@ -48,6 +48,8 @@ pub struct FlowDescription {
     pub target_table: Option<String>,
     /// Columns of its rows.
     pub columns: SchemaRef,
+    /// Which of them its query gives, in the query's order; the target declares the others, and they are null.
+    pub given_columns: Vec<String>,
     /// The tables it reads as streams.
     pub sources: Vec<String>,
     /// The tables it reads as they are.
@@ -152,6 +154,7 @@ impl Pipeline {
             target_table: flow.target.clone(),
             static_tables,
             columns: nullable(planned.plan.schema().as_arrow()),
+            given_columns: given_columns(&planned.plan, declared.as_ref(), flow),
             operators: Vec::new(),
             watermarks: Vec::new(),
             sources: planned.sources.iter().map(|source| source.name.clone()).collect(),
@@ -381,6 +384,19 @@ fn check_mode(description: &str, target: &dyn Table, mode: OutputMode) -> Result
     } else {
         error.help(format!("it takes {}", known.join(", ")))
     })
+}
+
+/// The columns of a query by the names that they have in its target.
+fn given_columns(plan: &LogicalPlan, declared: Option<&SchemaRef>, flow: &Flow) -> Vec<String> {
+    let name = |(place, given): (usize, &String)| {
+        let declared = declared.filter(|_| flow.cdc.is_none()).map(|declared| declared.fields());
+        let field = declared.and_then(|fields| {
+            let is_it = |field: &&FieldRef| field.name().eq_ignore_ascii_case(given);
+            if flow.by_name { fields.iter().find(is_it) } else { fields.get(place) }
+        });
+        field.map_or_else(|| given.clone(), |field| field.name().clone())
+    };
+    plan.schema().fields().iter().map(|field| field.name()).enumerate().map(name).collect()
 }
 
 /// Gives the query the columns that the target declares.

@@ -19,15 +19,12 @@ use serde::{Deserialize, Serialize};
 use super::comparison::{REBUILDS, START_OVER};
 use super::execution::StreamingQuery;
 use super::progress::Timer;
-use crate::checkpoint::{OffsetLogEntry, Step};
+use crate::checkpoint::{OffsetLogEntry, PART_OF_REBUILD as PART_OF, Step};
 use crate::error::{EngineError, Result};
 use crate::plan::streaming::StreamingPlan;
 use crate::progress::RebuildProgress;
 use crate::sink::BatchId;
 use crate::source::{Offset, OffsetRange};
-
-/// The key of an entry's `conf` that says which part of a rebuild it is.
-const PART_OF: &str = "part of a rebuild";
 
 /// How many records a part has where the source knows and the query sets no limit of its own: some seconds of work.
 const PART_RECORDS: u64 = 2_000_000;

@@ -30,6 +30,7 @@ use crate::plan::logical::is_streaming;
 use crate::plan::program::{Program, ScriptError, ScriptFile};
 use crate::plan::session;
 use crate::plan::statement::{Statement, StatementKind};
+use crate::plan::streaming::event_times;
 use crate::plan::token::TokenStream;
 
 /// What the queries of a session can name, and how they are read.
@@ -96,6 +97,13 @@ impl SessionQuery {
     /// Whether it reads a stream.
     pub fn is_streaming(&self) -> bool {
         is_streaming(&self.planned.plan)
+    }
+
+    /// The names of its columns that are event time.
+    pub fn event_times(&self) -> Vec<String> {
+        let (plan, times) = (&self.planned.plan, event_times(&self.planned.plan));
+        let columns = plan.schema().fields().iter().zip(times);
+        columns.filter(|(_, is_event_time)| *is_event_time).map(|(field, _)| field.name().clone()).collect()
     }
 
     /// Its plan, optimised unless it reads a stream.

@@ -1,13 +1,18 @@
 //! One `SELECT` while it is being written.
 //!
 //! Operations of a DataFrame are taken into the `SELECT` below them as long as they mean the same there; otherwise that one
-//! becomes a subquery. So the two sides of a join keep their names until something chooses columns.
+//! becomes a subquery. So the two sides of a join keep their names until something chooses columns, and a subquery of both
+//! sides gives columns of one name other names, by which each stays what it was.
+
+use super::quoted;
 
 /// A `SELECT`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Block {
     /// What stands after `SELECT`; everything if nothing is chosen yet.
-    pub(super) select: Option<String>,
+    pub(super) select: Option<Vec<Item>>,
+    /// `DISTINCT` and what belongs to it, in front of that.
+    pub(super) distinct: String,
     /// What stands after `FROM`; none for a `SELECT` without.
     pub(super) from: Option<String>,
     /// Conditions of `WHERE`.
@@ -27,18 +32,86 @@ pub(super) struct Scope {
     pub(super) source: String,
     /// The plans of PySpark it is made of.
     pub(super) plan_ids: Vec<i64>,
+    /// Its columns by the plans they come from, where these are not the same for all; maybe not all of them.
+    pub(super) known: Option<Vec<Known>>,
+    /// Those of its plans by which only some of the columns can be meant.
+    pub(super) sides: Vec<i64>,
+}
+
+/// A column of a relation that is made of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    /// What it is called in the relation.
+    pub(super) inner: String,
+    /// What PySpark calls it.
+    pub(super) name: String,
+    /// The plans by which it can be meant.
+    pub(super) plan_ids: Vec<i64>,
+}
+
+/// What stands between commas after `SELECT`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Item {
+    /// The expression.
+    pub(super) text: String,
+    /// The name that it is given.
+    pub(super) alias: Option<String>,
+    /// The name that it has, where that is known.
+    pub(super) name: Option<String>,
+    /// The plans by which it can be meant: those of the column that it is.
+    pub(super) plan_ids: Vec<i64>,
+}
+
+impl Item {
+    /// An expression with a name.
+    pub(super) fn named(text: String, name: &str) -> Self {
+        Self { text, alias: Some(name.to_owned()), name: Some(name.to_owned()), plan_ids: Vec::new() }
+    }
+
+    /// A column; it is given its name where it has another one there.
+    pub(super) fn column(text: String, name: &str, plan_ids: Vec<i64>) -> Self {
+        let alias = (!text.ends_with(&quoted(name))).then(|| name.to_owned());
+        Self { text, alias, name: Some(name.to_owned()), plan_ids }
+    }
+
+    /// An expression of which only the planner knows the name.
+    pub(super) fn unnamed(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    fn written(&self) -> String {
+        match &self.alias {
+            Some(alias) => format!("{} AS {}", self.text, quoted(alias)),
+            None => self.text.clone(),
+        }
+    }
+}
+
+impl Scope {
+    /// The plans by which a column of it can be meant.
+    pub(super) fn plans_of(&self, known: &Known) -> Vec<i64> {
+        let of_all = self.plan_ids.iter().filter(|plan| !self.sides.contains(plan));
+        known.plan_ids.iter().chain(of_all).copied().collect()
+    }
+
+    /// Whether it has that name.
+    pub(super) fn is(&self, alias: &str) -> bool {
+        self.alias.trim_matches('`').eq_ignore_ascii_case(alias)
+    }
 }
 
 impl Block {
     /// `SELECT * FROM source AS alias`.
     pub(super) fn of(source: &str, alias: &str, plan_ids: Vec<i64>) -> Self {
-        let scope = Scope { alias: alias.to_owned(), source: source.to_owned(), plan_ids };
+        let scope =
+            Scope { alias: alias.to_owned(), source: source.to_owned(), plan_ids, known: None, sides: Vec::new() };
         Self { from: Some(format!("{source} AS {alias}")), scopes: vec![scope], ..Self::default() }
     }
 
     /// The whole text.
     pub(super) fn text(&self) -> String {
-        let mut text = format!("SELECT {}", self.select.as_deref().unwrap_or("*"));
+        let items = self.select.as_ref().map(|items| items.iter().map(Item::written).collect::<Vec<_>>().join(", "));
+        let mut text = format!("SELECT {}{}", self.distinct, items.as_deref().unwrap_or("*"));
         if let Some(from) = &self.from {
             text.push_str(" FROM ");
             text.push_str(from);
@@ -53,12 +126,25 @@ impl Block {
 
     /// Whether columns can still be chosen in it.
     pub(super) fn is_open(&self) -> bool {
-        self.select.is_none() && self.rest.is_empty()
+        self.select.is_none() && self.distinct.is_empty() && self.rest.is_empty()
     }
 
     /// Whether it is a relation and nothing else.
     pub(super) fn is_bare(&self) -> bool {
         self.is_open() && self.filters.is_empty() && self.scopes.len() == 1
+    }
+
+    /// Whether columns of it come from several relations, so that one name may mean several of them.
+    pub(super) fn is_of_several(&self) -> bool {
+        self.scopes.len() > 1 || self.scopes.iter().any(|scope| scope.known.is_some())
+    }
+
+    /// Those of its plans by which only some of its columns can be meant.
+    pub(super) fn sides(&self) -> Vec<i64> {
+        match self.scopes.as_slice() {
+            [scope] => scope.sides.clone(),
+            _ => self.plan_ids(),
+        }
     }
 
     /// The plans it is made of.

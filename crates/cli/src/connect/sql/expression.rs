@@ -9,7 +9,7 @@ use super::super::messages::{
 };
 use super::super::problem::{Problem, Result};
 use super::super::types::type_text;
-use super::block::Scope;
+use super::block::{Item, Known, Scope};
 use super::literal::literal;
 use super::quoted;
 
@@ -44,17 +44,46 @@ const PYTHON: &str = "write it with the functions of pyspark.sql.functions or wi
 
 impl Expressions<'_> {
     /// What stands between commas after `SELECT`.
-    pub(super) fn item(&self, expression: &Expression) -> Result<String> {
+    pub(super) fn item(&self, expression: &Expression) -> Result<Item> {
         match &expression.kind {
             Some(ExpressionKind::Alias(alias)) => {
                 let [name] = alias.names.as_slice() else {
                     return Err(Problem::unsupported("an alias of several names", "give each column its own alias"));
                 };
-                Ok(format!("{} AS {}", self.inner(alias.expression.as_deref())?, quoted(name)))
+                Ok(Item::named(self.inner(alias.expression.as_deref())?, name))
             }
-            Some(ExpressionKind::Text(text)) => Ok(text.text.clone()),
-            _ => self.text(expression),
+            // A comment at its end must not hide what follows.
+            Some(ExpressionKind::Text(text)) => Ok(Item::unnamed(format!("{}{}", text.text, line_end(&text.text)))),
+            Some(ExpressionKind::Attribute(attribute)) => {
+                let (name, plan) = (&attribute.name, attribute.plan_id);
+                let text = self.column(name, plan)?;
+                match names(name).as_slice() {
+                    [one] if one != "*" => Ok(Item::column(text, one, self.plans_of(one, plan)?)),
+                    [first, .., last] if last != "*" => {
+                        let named = self.scopes.iter().filter(|scope| scope.is(first));
+                        let plan_ids = named.flat_map(|scope| scope.plan_ids.iter().copied()).collect();
+                        Ok(Item { plan_ids, name: Some(last.clone()), ..Item::unnamed(text) })
+                    }
+                    _ => Ok(Item::unnamed(text)),
+                }
+            }
+            _ => {
+                let text = self.text(expression)?;
+                let shown = self.shown(&text);
+                Ok(if shown == text { Item::unnamed(text) } else { Item::named(text, &shown.replace('`', "")) })
+            }
         }
+    }
+
+    /// A text with the names that PySpark gives to columns, in the place of those they have here.
+    fn shown(&self, text: &str) -> String {
+        let mut shown = text.to_owned();
+        for scope in self.scopes {
+            for known in scope.known.iter().flatten().filter(|known| known.inner != known.name) {
+                shown = shown.replace(&format!("{}.{}", scope.alias, quoted(&known.inner)), &quoted(&known.name));
+            }
+        }
+        shown
     }
 
     /// An expression inside another one.
@@ -66,7 +95,7 @@ impl Expressions<'_> {
             ExpressionKind::Literal(value) => literal(value),
             ExpressionKind::Attribute(attribute) => self.column(&attribute.name, attribute.plan_id),
             ExpressionKind::Function(function) | ExpressionKind::Call(function) => self.function(function),
-            ExpressionKind::Text(text) => Ok(format!("({})", text.text)),
+            ExpressionKind::Text(text) => Ok(format!("({}{})", text.text, line_end(&text.text))),
             ExpressionKind::Star(star) => match (&star.target, star.plan_id) {
                 (Some(target), _) => Ok(format!("{}.*", parts(target.trim_end_matches(".*")).join("."))),
                 (None, Some(plan)) if self.scopes.len() > 1 => Ok(format!("{}*", self.qualifier(Some(plan)))),
@@ -111,8 +140,59 @@ impl Expressions<'_> {
         self.text(expression.ok_or_else(|| Problem::argument("an expression is missing in the plan"))?)
     }
 
-    fn column(&self, name: &str, plan: Option<i64>) -> Result<String> {
-        Ok(format!("{}{}", self.qualifier(plan), parts(name).join(".")))
+    /// A column by its name, and by the plan that it is taken from.
+    pub(super) fn column(&self, name: &str, plan: Option<i64>) -> Result<String> {
+        let (names, parts) = (names(name), parts(name));
+        // `alias.name`, or a name with the names of fields behind it.
+        for first in 0..names.len().min(2) {
+            if let Some((scope, known)) = self.known(&names[..first], &names[first], plan)? {
+                let mut path = vec![scope.alias.clone(), quoted(&known.inner)];
+                path.extend_from_slice(&parts[first + 1..]);
+                return Ok(path.join("."));
+            }
+        }
+        Ok(format!("{}{}", self.qualifier(plan), parts.join(".")))
+    }
+
+    /// The column of that name in a relation that is made of several, by its alias or by the plan; none where the names say
+    /// enough.
+    fn known(&self, alias: &[String], name: &str, plan: Option<i64>) -> Result<Option<(&Scope, &Known)>> {
+        let is = |known: &Known| known.name.eq_ignore_ascii_case(name);
+        let is_alias = |scope: &Scope| alias.iter().all(|alias| scope.is(alias));
+        let is_of_plan = |scope: &Scope| plan.is_some_and(|plan| scope.plan_ids.contains(&plan));
+        let mut scopes: Vec<&Scope> = self.scopes.iter().filter(|scope| is_alias(scope)).collect();
+        if scopes.iter().filter(|scope| is_of_plan(scope)).count() == 1 {
+            scopes.retain(|scope| is_of_plan(scope));
+        }
+        let has_twins =
+            |scope: &&Scope| scope.known.iter().flatten().any(|known| known.inner != known.name && is(known));
+        let &[scope] = scopes.as_slice() else {
+            // A name that means several columns of one relation is none of another's alone.
+            return if scopes.iter().any(has_twins) { Err(ambiguous(name)) } else { Ok(None) };
+        };
+        let known = scope.known.iter().flatten().filter(|known| is(known));
+        let named: Vec<&Known> = known.collect();
+        let meant = |known: &&Known| plan.is_some_and(|plan| known.plan_ids.contains(&plan));
+        let of_plan: Vec<&Known> = named.iter().copied().filter(meant).collect();
+        let is_a_side = || plan.is_some_and(|plan| scope.sides.contains(&plan));
+        match (of_plan.as_slice(), named.as_slice()) {
+            (_, []) => Ok(None),
+            ([one], _) => Ok(Some((scope, *one))),
+            ([], _) if is_a_side() => Err(Problem::analysis(format!(
+                "[CANNOT_RESOLVE_DATAFRAME_COLUMN] the column \"{name}\" of that DataFrame is not among the columns here"
+            ))),
+            ([], [one]) => Ok(Some((scope, *one))),
+            _ => Err(ambiguous(name)),
+        }
+    }
+
+    /// The plans by which a column can be meant.
+    fn plans_of(&self, name: &str, plan: Option<i64>) -> Result<Vec<i64>> {
+        if let Some((scope, known)) = self.known(&[], name, plan)? {
+            return Ok(scope.plans_of(known));
+        }
+        let of_plan = |scope: &&Scope| plan.is_none_or(|plan| scope.plan_ids.contains(&plan));
+        Ok(self.scopes.iter().filter(of_plan).flat_map(|scope| scope.plan_ids.iter().copied()).collect())
     }
 
     /// The side of a join that a plan is on, with a point; nothing where there is one relation, or where both are meant.
@@ -138,6 +218,8 @@ impl Expressions<'_> {
             ("~", [value]) => format!("(~ {value})"),
             ("isnull", [value]) => format!("({value} IS NULL)"),
             ("isnotnull", [value]) => format!("({value} IS NOT NULL)"),
+            // No list is as empty as Python's. Spark says false, also of NULL.
+            ("in", [_]) => "false".to_owned(),
             ("in", [value, choices @ ..]) => format!("({value} IN ({}))", choices.join(", ")),
             ("like", [value, pattern]) => format!("({value} LIKE {pattern})"),
             ("ilike", [value, pattern]) => format!("({value} ILIKE {pattern})"),
@@ -203,6 +285,13 @@ impl Expressions<'_> {
     }
 }
 
+fn ambiguous(name: &str) -> Problem {
+    Problem::analysis(format!(
+        "[AMBIGUOUS_REFERENCE] Reference `{name}` is ambiguous, there are several columns of that name\ntake it from the \
+         DataFrame it belongs to, or rename one of them before the join"
+    ))
+}
+
 fn whole_number(expression: &Expression) -> Option<i64> {
     let Some(ExpressionKind::Literal(literal)) = &expression.kind else { return None };
     match literal.kind {
@@ -224,8 +313,18 @@ fn case(cases: &[String]) -> String {
     text + " END"
 }
 
-/// The parts of a name, each in quotes: points within backticks belong to a part.
+/// What ends the line of a text that may end with a comment.
+fn line_end(text: &str) -> &'static str {
+    if text.contains("--") { "\n" } else { "" }
+}
+
+/// The parts of a name, each in quotes.
 pub(super) fn parts(name: &str) -> Vec<String> {
+    names(name).iter().map(|part| if part == "*" { part.clone() } else { quoted(part) }).collect()
+}
+
+/// The parts of a name: points within backticks belong to a part.
+fn names(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut is_quoted = false;
     for letter in name.chars() {
@@ -239,7 +338,7 @@ pub(super) fn parts(name: &str) -> Vec<String> {
             }
         }
     }
-    parts.iter().map(|part| if part == "*" { part.clone() } else { quoted(part) }).collect()
+    parts
 }
 
 /// The name of a function: letters, for it stands in the query as it is.

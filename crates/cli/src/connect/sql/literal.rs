@@ -4,7 +4,7 @@ use super::super::messages::{DataType, Literal, LiteralKind, TypeKind};
 use super::super::problem::{Problem, Result};
 use super::super::types::type_text;
 
-const DAY_US: i64 = 86_400_000_000;
+const DAY_US: u64 = 86_400_000_000;
 
 /// A literal.
 pub(super) fn literal(literal: &Literal) -> Result<String> {
@@ -68,9 +68,11 @@ fn number(value: i64) -> String {
 }
 
 fn interval(micros: i64) -> String {
-    let (days, rest) = (micros / DAY_US, micros % DAY_US);
-    let seconds = rest / 1_000_000;
-    format!("(INTERVAL '{days}' DAY + INTERVAL '{seconds}.{:06}' SECOND)", (rest % 1_000_000).unsigned_abs())
+    // The sign stands in front of each part: there is no -0 seconds that a fraction could take its own from.
+    let (sign, magnitude) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
+    let (days, rest) = (magnitude / DAY_US, magnitude % DAY_US);
+    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
+    format!("(INTERVAL '{sign}{days}' DAY + INTERVAL '{sign}{seconds}.{fraction:06}' SECOND)")
 }
 
 /// The digits of a decimal, which come as text from anyone.

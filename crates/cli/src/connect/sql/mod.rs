@@ -10,6 +10,7 @@
 //! the numbers of its plans.
 
 mod block;
+mod columns;
 mod expression;
 mod literal;
 mod read;
@@ -20,16 +21,28 @@ mod tests;
 pub(crate) use literal::quoted_text;
 pub(crate) use read::{columns_ddl, options_text};
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+
 use super::messages::{LocalRelation, Relation};
-use super::problem::Result;
+use super::problem::{Problem, Result};
 
 /// What the writer asks of the session.
 pub(crate) trait Names {
     /// The columns of a query.
-    fn columns(&self, query: &str) -> Result<Vec<String>>;
+    fn columns(&self, query: &str) -> Result<Vec<Field>>;
 
     /// Whether a query reads a stream.
     fn is_streaming(&self, query: &str) -> Result<bool>;
+
+    /// The columns of a query that are event time.
+    fn event_times(&self, query: &str) -> Result<Vec<String>>;
+
+    /// The definitions that views have now, by the names of the views: under these names they stay what they are, whatever
+    /// gets the name of the view.
+    fn kept_views(&self) -> BTreeMap<String, String>;
 
     /// Defines a table that only this session knows, by the rest of `CREATE TABLE name`; gives its name.
     fn define(&self, definition: &str) -> Result<String>;
@@ -38,10 +51,59 @@ pub(crate) trait Names {
     fn keep_rows(&self, rows: &LocalRelation) -> Result<String>;
 }
 
-/// The query that gives the rows of a relation.
+/// The query of a relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Query {
+    /// Its text.
+    pub(crate) text: String,
+    /// Columns that PySpark knows by other names than they have there: several may have one name.
+    renamed: BTreeMap<String, String>,
+}
+
+impl Query {
+    /// The columns as PySpark knows them.
+    pub(crate) fn columns(&self, columns: &Schema) -> SchemaRef {
+        let field = |field: &FieldRef| match self.renamed.get(field.name()) {
+            Some(name) => Arc::new(field.as_ref().clone().with_name(name)),
+            None => Arc::clone(field),
+        };
+        Arc::new(Schema::new(columns.fields().iter().map(field).collect::<Vec<_>>()))
+    }
+}
+
+/// The query that gives the rows of a relation, whatever its columns are called.
+pub(crate) fn shown_query(relation: &Relation, names: &dyn Names) -> Result<Query> {
+    finished(relation::Writer::new(names), relation)
+}
+
+fn finished(writer: relation::Writer<'_>, relation: &Relation) -> Result<Query> {
+    let block = writer.block(relation)?;
+    // What is a join and nothing else may have columns of one name; it is planned as it stands.
+    if block.select.is_none() && block.scopes.iter().all(|scope| scope.known.is_none()) {
+        return Ok(Query { text: block.text(), renamed: BTreeMap::new() });
+    }
+    let (text, known) = writer.distinct_names(&block)?;
+    let other = known.into_iter().flatten().filter(|known| known.inner != known.name);
+    Ok(Query { text, renamed: other.map(|known| (known.inner, known.name)).collect() })
+}
+
+/// The query of a view: it reads the views that there are now, also when others have got their names.
+pub(crate) fn view_query(relation: &Relation, names: &dyn Names) -> Result<String> {
+    told_apart(finished(relation::Writer::of_view(names), relation)?)
+}
+
+/// The query that gives the rows of a relation to something that tells columns apart by their names.
 pub(crate) fn query(relation: &Relation, names: &dyn Names) -> Result<String> {
-    let writer = relation::Writer::new(names);
-    Ok(writer.block(relation)?.text())
+    told_apart(shown_query(relation, names)?)
+}
+
+fn told_apart(query: Query) -> Result<String> {
+    match query.renamed.values().next() {
+        None => Ok(query.text),
+        Some(twin) => Err(Problem::analysis(format!(
+            "[COLUMN_ALREADY_EXISTS] The column `{twin}` already exists. Choose another name or rename the existing column."
+        ))),
+    }
 }
 
 /// A name as it stands in SQL.

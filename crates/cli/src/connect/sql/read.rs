@@ -11,10 +11,14 @@ use super::literal::quoted_text;
 use super::{Names, quoted};
 
 /// The text of a read relation after `FROM`, without a name for it.
-pub(super) fn source(read: &Read, names: &dyn Names) -> Result<String> {
+pub(super) fn source(read: &Read, names: &dyn Names, kept_views: &BTreeMap<String, String>) -> Result<String> {
     let stream = if read.is_streaming { "STREAM " } else { "" };
     match &read.kind {
-        Some(ReadKind::Table(table)) => Ok(format!("{stream}{}", table_name(table)?)),
+        Some(ReadKind::Table(table)) => {
+            let name = table_name(table)?;
+            let kept = kept_views.iter().find(|(view, _)| name.eq_ignore_ascii_case(&quoted(view)));
+            Ok(format!("{stream}{}", kept.map_or(name, |(_, kept)| quoted(kept))))
+        }
         Some(ReadKind::Source(source)) => {
             let format = source.format.as_deref().unwrap_or("parquet");
             let name = names.define(&definition(source, format)?)?;

@@ -1,15 +1,16 @@
 //! Relations as `SELECT`s.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use super::super::messages::{
-    Aggregate, Alias, Deduplicate, DropColumns, DropNa, Expression, ExpressionKind, FillNa, Join, LiteralKind, Project,
-    Range, Relation, RelationKind, Rename, SetOperation, Sort, Sql, WithColumns, WithWatermark,
+    Aggregate, Deduplicate, Join, Project, Range, Relation, RelationKind, SetOperation, Sort, Sql, WithWatermark,
 };
 use super::super::problem::{Problem, Result};
-use super::block::{Block, Scope};
+use super::block::{Block, Item, Known, Scope};
+use super::columns::ColumnOf;
 use super::expression::Expressions;
-use super::literal::{literal, quoted_text};
+use super::literal::quoted_text;
 use super::{Names, quoted, read};
 
 const PYTHON: &str = "use columns, expr(...) and spark.sql, or run this program on Spark itself";
@@ -17,23 +18,26 @@ const PYTHON: &str = "use columns, expr(...) and spark.sql, or run this program 
 /// How deep relations may stand in each other: they come from anyone, and are read with a stack.
 const MAX_DEPTH: usize = 100;
 
+/// The column that numbers rows for a while.
+const ROW_NUMBER: &str = "__row";
+
 /// Writes one plan.
 pub(super) struct Writer<'a> {
-    names: &'a dyn Names,
+    pub(super) names: &'a dyn Names,
+    /// What views are called that stay what they are; nothing where a query is run at once.
+    kept_views: BTreeMap<String, String>,
     aliases: Cell<usize>,
     depth: Cell<usize>,
 }
 
-/// A column of a block: how it is meant there, its name, and the place of its relation.
-struct ColumnOf {
-    text: String,
-    name: String,
-    scope: Option<usize>,
-}
-
 impl<'a> Writer<'a> {
     pub(super) fn new(names: &'a dyn Names) -> Self {
-        Self { names, aliases: Cell::new(0), depth: Cell::new(0) }
+        Self { names, kept_views: BTreeMap::new(), aliases: Cell::new(0), depth: Cell::new(0) }
+    }
+
+    /// Writes the plan of a view.
+    pub(super) fn of_view(names: &'a dyn Names) -> Self {
+        Self { kept_views: names.kept_views(), ..Self::new(names) }
     }
 
     /// The `SELECT` of a relation.
@@ -59,7 +63,9 @@ impl<'a> Writer<'a> {
             return Err(Problem::unsupported("a relation of this kind", PYTHON));
         };
         match kind {
-            RelationKind::Read(read) => Ok(self.relation(&read::source(read, self.names)?, Vec::new())),
+            RelationKind::Read(read) => {
+                Ok(self.relation(&read::source(read, self.names, &self.kept_views)?, Vec::new()))
+            }
             RelationKind::Local(rows) => Ok(self.relation(&quoted(&self.names.keep_rows(rows)?), Vec::new())),
             RelationKind::Sql(sql) => self.sql(sql),
             RelationKind::Range(range) => self.range(range),
@@ -83,7 +89,12 @@ impl<'a> Writer<'a> {
             RelationKind::Deduplicate(deduplicate) => self.deduplicate(deduplicate),
             RelationKind::SubqueryAlias(alias) => {
                 let block = self.input(alias.input.as_deref())?;
-                Ok(Block::of(&format!("({})", block.text()), &quoted(&alias.alias), block.plan_ids()))
+                let (text, known) = self.distinct_names(&block)?;
+                let mut named = Block::of(&format!("({text})"), &quoted(&alias.alias), block.plan_ids());
+                for scope in &mut named.scopes {
+                    (scope.known, scope.sides) = (known.clone(), block.sides());
+                }
+                Ok(named)
             }
             RelationKind::Repartition(over) | RelationKind::RepartitionBy(over) | RelationKind::Hint(over) => {
                 self.input(over.input.as_deref())
@@ -108,19 +119,58 @@ impl<'a> Writer<'a> {
     }
 
     /// The relation as a block in which columns can still be chosen.
-    fn open(&self, relation: Option<&Relation>) -> Result<Block> {
+    pub(super) fn open(&self, relation: Option<&Relation>) -> Result<Block> {
         let block = self.input(relation)?;
-        if block.is_open() { Ok(block) } else { Ok(self.nested(&block)) }
+        if block.is_open() { Ok(block) } else { self.nested(&block) }
     }
 
     /// The relation as a subquery of a block in which nothing is said yet.
     fn subquery(&self, relation: Option<&Relation>) -> Result<Block> {
         let block = self.input(relation)?;
-        if block.is_bare() { Ok(block) } else { Ok(self.nested(&block)) }
+        if block.is_bare() { Ok(block) } else { self.nested(&block) }
     }
 
-    fn nested(&self, block: &Block) -> Block {
-        self.relation(&format!("({})", block.text()), block.plan_ids())
+    fn nested(&self, block: &Block) -> Result<Block> {
+        let (text, known) = self.distinct_names(block)?;
+        let mut nested = self.made(&format!("({text})"), block.plan_ids(), known);
+        nested.scopes.iter_mut().for_each(|scope| scope.sides = block.sides());
+        Ok(nested)
+    }
+
+    /// The text of a block in which no two columns have one name: where PySpark has several of a name, the others' are told.
+    pub(super) fn distinct_names(&self, block: &Block) -> Result<(String, Option<Vec<Known>>)> {
+        let mut items = match (&block.select, block.scopes.as_slice()) {
+            (Some(items), _) => items.clone(),
+            (None, [scope]) => return Ok((block.text(), scope.known.clone())),
+            (None, []) => return Ok((block.text(), None)),
+            (None, _) => self.columns(block)?.iter().map(ColumnOf::item).collect(),
+        };
+        let names: Vec<Option<String>> = items.iter().map(|item| item.name.clone()).collect();
+        let is_twin =
+            |name: &String| names.iter().flatten().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1;
+        let mut known = Vec::new();
+        let mut has_twins = false;
+        for item in &mut items {
+            let Some(name) = item.name.clone() else { continue };
+            let inner = if is_twin(&name) {
+                self.aliases.set(self.aliases.get() + 1);
+                has_twins = true;
+                let inner = format!("__c{}", self.aliases.get());
+                item.alias = Some(inner.clone());
+                inner
+            } else {
+                name.clone()
+            };
+            known.push(Known { inner, name, plan_ids: item.plan_ids.clone() });
+        }
+        let text = if has_twins { Block { select: Some(items), ..block.clone() }.text() } else { block.text() };
+        Ok((text, (has_twins || block.is_of_several()).then_some(known)))
+    }
+
+    fn made(&self, source: &str, plan_ids: Vec<i64>, known: Option<Vec<Known>>) -> Block {
+        let mut block = self.relation(source, plan_ids);
+        block.scopes.iter_mut().for_each(|scope| scope.known.clone_from(&known));
+        block
     }
 
     fn relation(&self, source: &str, plan_ids: Vec<i64>) -> Block {
@@ -135,7 +185,13 @@ impl<'a> Writer<'a> {
         }
         // On a line of its own, for the text may end with a comment.
         let text = sql.query.trim().trim_end_matches(';');
-        Ok(self.relation(&format!("({text}\n)"), Vec::new()))
+        let kept = self.kept_views.iter().filter(|(name, _)| reads(text, name));
+        let kept: Vec<String> =
+            kept.map(|(name, kept)| format!("{} AS (SELECT * FROM {})", quoted(name), quoted(kept))).collect();
+        if kept.is_empty() {
+            return Ok(self.relation(&format!("({text}\n)"), Vec::new()));
+        }
+        Ok(self.relation(&format!("(WITH {} SELECT * FROM ({text}\n) AS __q)", kept.join(", ")), Vec::new()))
     }
 
     fn range(&self, range: &Range) -> Result<Block> {
@@ -160,13 +216,13 @@ impl<'a> Writer<'a> {
 
     fn project(&self, project: &Project) -> Result<Block> {
         let Some(input) = project.input.as_deref() else {
-            let items = items(&Block::default(), &project.expressions)?;
-            return Ok(self.nested(&Block { select: Some(items.join(", ")), ..Block::default() }));
+            let items = self.items(&Block::default(), &project.expressions)?;
+            return self.nested(&Block { select: Some(items), ..Block::default() });
         };
         let mut block = self.open(Some(input))?;
         // SQL has no rows without columns, which `isEmpty` asks for: one that nobody reads stands for none.
-        let items = items(&block, &project.expressions)?;
-        block.select = Some(if items.is_empty() { "NULL AS `__none`".to_owned() } else { items.join(", ") });
+        let items = self.items(&block, &project.expressions)?;
+        block.select = Some(if items.is_empty() { vec![Item::unnamed("NULL AS `__none`")] } else { items });
         Ok(block)
     }
 
@@ -174,7 +230,7 @@ impl<'a> Writer<'a> {
         let side = |relation: Option<&Relation>| -> Result<Block> {
             let block = self.input(relation)?;
             let is_join = block.is_open() && block.filters.is_empty();
-            if is_join { Ok(block) } else { Ok(self.nested(&block)) }
+            if is_join { Ok(block) } else { self.nested(&block) }
         };
         let left = side(join.left.as_deref())?;
         // Only the left side may stay a join: joins associate to the left.
@@ -207,7 +263,24 @@ impl<'a> Writer<'a> {
         }
         let block = Block { from: Some(from), scopes, ..Block::default() };
         // Columns of USING are there once: both sides are one relation from here on.
-        if join.using.is_empty() { Ok(block) } else { Ok(self.nested(&block)) }
+        match join.using.as_slice() {
+            [] => Ok(block),
+            _ if one_side => self.nested(&block),
+            using => self.merged(block, using),
+        }
+    }
+
+    /// A join `USING` as a relation: the columns it merges, then the others of both sides.
+    fn merged(&self, mut block: Block, using: &[String]) -> Result<Block> {
+        let columns = self.columns(&block)?;
+        let merged = using.iter().map(|name| {
+            let plan_ids =
+                columns.iter().filter(|column| column.is(name)).flat_map(|column| column.plan_ids.iter().copied());
+            Item::column(quoted(name), name, plan_ids.collect())
+        });
+        let others = columns.iter().filter(|column| !using.iter().any(|name| column.is(name)));
+        block.select = Some(merged.chain(others.map(ColumnOf::item)).collect());
+        self.nested(&block)
     }
 
     fn set_operation(&self, operation: &SetOperation) -> Result<Block> {
@@ -226,29 +299,46 @@ impl<'a> Writer<'a> {
             return self.counted_set_operation(word, &left, &right);
         }
         let all = if operation.is_all == Some(true) { " ALL" } else { "" };
-        let both = |block: &Block| {
-            if block.rest.is_empty() { block.text() } else { self.nested(block).text() }
+        let side = |block: &Block| -> Result<(String, Option<Vec<Known>>)> {
+            if block.rest.is_empty() { self.distinct_names(block) } else { self.distinct_names(&self.nested(block)?) }
         };
-        Ok(self.relation(&format!("({} {word}{all} {})", both(&left), both(&right)), Vec::new()))
+        let ((left, known), (right, _)) = (side(&left)?, side(&right)?);
+        Ok(self.made(&format!("({left} {word}{all} {right})"), Vec::new(), known))
     }
 
     /// `INTERSECT ALL` and `EXCEPT ALL` count how often a row is there: its copies are numbered, which makes each of them
     /// another row.
     fn counted_set_operation(&self, word: &str, left: &Block, right: &Block) -> Result<Block> {
-        let columns = |block: &Block| -> Result<String> {
-            let names = self.names.columns(&block.text())?;
-            Ok(names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "))
+        let numbered = |block: &Block| -> Result<(String, Option<Vec<Known>>)> {
+            let mut block = self.nested(block)?;
+            self.number_rows(&mut block, None)?;
+            self.distinct_names(&block)
         };
-        let numbered = |block: &Block, columns: &str| {
-            let number = format!("row_number() OVER (PARTITION BY {columns} ORDER BY {columns}) AS __row");
-            Block { select: Some(format!("{columns}, {number}")), ..self.nested(block) }.text()
-        };
-        let (left_columns, right_columns) = (columns(left)?, columns(right)?);
-        let both = format!("({} {word} {})", numbered(left, &left_columns), numbered(right, &right_columns));
-        Ok(Block { select: Some(left_columns), ..self.relation(&both, Vec::new()) })
+        let ((left, known), (right, _)) = (numbered(left)?, numbered(right)?);
+        let mut block = self.made(&format!("({left} {word} {right})"), Vec::new(), known);
+        self.leave_out_number(&mut block)?;
+        Ok(block)
     }
 
-    /// The columns of `right` in the order of those of `left`.
+    /// Gives rows of the same keys, which are all columns if none are named, a number each.
+    fn number_rows(&self, block: &mut Block, keys: Option<&str>) -> Result<()> {
+        let columns = self.columns(block)?;
+        let all = columns.iter().map(|column| column.text.as_str()).collect::<Vec<_>>().join(", ");
+        let keys = keys.unwrap_or(&all);
+        let number = format!("row_number() OVER (PARTITION BY {keys} ORDER BY {keys})");
+        let items = columns.iter().map(ColumnOf::item);
+        block.select = Some(items.chain([Item::named(number, ROW_NUMBER)]).collect());
+        Ok(())
+    }
+
+    fn leave_out_number(&self, block: &mut Block) -> Result<()> {
+        let columns = self.columns(block)?;
+        let others = columns.iter().filter(|column| column.name != ROW_NUMBER);
+        block.select = Some(others.map(ColumnOf::item).collect());
+        Ok(())
+    }
+
+    /// The columns of `right` in the order of those of `left`, which must be the same ones.
     fn in_order_of(&self, left: &Block, right: Block, may_miss: bool) -> Result<Block> {
         if may_miss {
             return Err(Problem::unsupported(
@@ -256,9 +346,28 @@ impl<'a> Writer<'a> {
                 "add the missing columns with withColumn(name, lit(None)) first",
             ));
         }
-        let columns = self.names.columns(&left.text())?;
-        let items: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
-        Ok(Block { select: Some(items.join(", ")), ..self.nested(&right) })
+        let (left, mut right) = (self.nested(left)?, self.nested(&right)?);
+        let (wanted, given) = (self.columns(&left)?, self.columns(&right)?);
+        let named = |columns: &[ColumnOf], name: &str| -> Option<usize> {
+            columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))
+        };
+        if let Some(missing) = wanted.iter().find(|column| named(&given, &column.name).is_none()) {
+            return Err(Problem::analysis(format!(
+                "[UNRESOLVED_COLUMN] unionByName: the right side has no column '{}'",
+                missing.name
+            )));
+        }
+        if wanted.len() != given.len() {
+            return Err(Problem::analysis(format!(
+                "[NUM_COLUMNS_MISMATCH] UNION can only be performed on inputs with the same number of columns, but the first \
+                 input has {} columns and the second input has {} columns",
+                wanted.len(),
+                given.len()
+            )));
+        }
+        let items = wanted.iter().filter_map(|column| Some(given[named(&given, &column.name)?].item()));
+        right.select = Some(items.collect());
+        Ok(right)
     }
 
     fn sort(&self, sort: &Sort) -> Result<Block> {
@@ -272,7 +381,7 @@ impl<'a> Writer<'a> {
     fn limited(&self, input: Option<&Relation>, limit: &str) -> Result<Block> {
         let mut block = self.input(input)?;
         if block.rest.contains(" LIMIT ") || block.rest.contains(" OFFSET ") {
-            block = self.nested(&block);
+            block = self.nested(&block)?;
         }
         block.rest.push_str(limit);
         Ok(block)
@@ -280,8 +389,8 @@ impl<'a> Writer<'a> {
 
     fn aggregate(&self, aggregate: &Aggregate) -> Result<Block> {
         let mut block = self.open(aggregate.input.as_deref())?;
-        let mut selected = items(&block, &aggregate.groups)?;
-        selected.extend(items(&block, &aggregate.aggregates)?);
+        let mut selected = self.items(&block, &aggregate.groups)?;
+        selected.extend(self.items(&block, &aggregate.aggregates)?);
         let keys = aggregate.groups.iter().map(|group| expressions(&block).unnamed(group));
         let keys = keys.collect::<Result<Vec<_>>>()?.join(", ");
         block.rest = match aggregate.group_type {
@@ -291,30 +400,65 @@ impl<'a> Writer<'a> {
             3 => format!(" GROUP BY CUBE({keys})"),
             _ => return Err(Problem::unsupported("pivot and groupingSets", "write them with spark.sql: PIVOT (...)")),
         };
-        block.select = Some(selected.join(", "));
+        block.select = Some(selected);
         Ok(block)
     }
 
     fn deduplicate(&self, deduplicate: &Deduplicate) -> Result<Block> {
         let mut block = self.open(deduplicate.input.as_deref())?;
         if deduplicate.columns.is_empty() {
-            block.select = Some("DISTINCT *".to_owned());
+            self.choose_distinct(&mut block, "DISTINCT ")?;
             return Ok(block);
         }
-        let keys: Vec<String> = deduplicate.columns.iter().map(|name| quoted(name)).collect();
-        let keys = keys.join(", ");
-        let text = block.text();
-        if self.names.is_streaming(&text)? {
-            block.select = Some(format!("DISTINCT ON ({keys}) *"));
+        self.check_keys(&block, deduplicate)?;
+        let keys = deduplicate.columns.iter().map(|name| expressions(&block).column(&quoted(name), None));
+        let keys = keys.collect::<Result<Vec<_>>>()?.join(", ");
+        if self.names.is_streaming(&block.text())? {
+            self.choose_distinct(&mut block, &format!("DISTINCT ON ({keys}) "))?;
             return Ok(block);
         }
         // Of a table any row of the keys may stay; in a stream it is the first.
-        let columns: Vec<String> = self.names.columns(&text)?.iter().map(|name| quoted(name)).collect();
-        block.select = Some(format!("*, row_number() OVER (PARTITION BY {keys} ORDER BY {keys}) AS __row"));
-        let mut first = self.nested(&block);
-        first.filters.push("__row = 1".to_owned());
-        first.select = Some(columns.join(", "));
+        self.number_rows(&mut block, Some(&keys))?;
+        let mut first = self.nested(&block)?;
+        first.filters.push(format!("{ROW_NUMBER} = 1"));
+        self.leave_out_number(&mut first)?;
         Ok(first)
+    }
+
+    /// Without the event time among its keys `DISTINCT ON` keeps them as long as the watermark says, which is what
+    /// dropDuplicatesWithinWatermark asks for. dropDuplicates keeps them for ever.
+    fn check_keys(&self, block: &Block, deduplicate: &Deduplicate) -> Result<()> {
+        let text = block.text();
+        if !self.names.is_streaming(&text)? {
+            return Ok(());
+        }
+        let times = self.names.event_times(&text)?;
+        let is_key = |time: &String| deduplicate.columns.iter().any(|key| key.eq_ignore_ascii_case(time));
+        match deduplicate.within_watermark == Some(true) {
+            true if times.is_empty() => Err(Problem::analysis(
+                "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without watermark\nsay \
+                 withWatermark before it",
+            )),
+            false if !times.is_empty() && !times.iter().any(is_key) => Err(Problem::unsupported(
+                format!(
+                    "dropDuplicates of a stream with a watermark by other columns than the event time {}",
+                    times.join(", ")
+                ),
+                "add it to the columns, or use dropDuplicatesWithinWatermark: both forget keys when the watermark has passed",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// All columns of a block, behind `DISTINCT`.
+    fn choose_distinct(&self, block: &mut Block, distinct: &str) -> Result<()> {
+        block.distinct = distinct.to_owned();
+        let columns = if block.is_of_several() { Some(self.columns(block)?) } else { None };
+        block.select = Some(match columns {
+            Some(columns) => columns.iter().map(ColumnOf::item).collect(),
+            None => vec![Item::unnamed("*")],
+        });
+        Ok(())
     }
 
     fn watermark(&self, watermark: &WithWatermark) -> Result<Block> {
@@ -326,157 +470,25 @@ impl<'a> Writer<'a> {
             quoted(&watermark.event_time),
             quoted_text(&watermark.delay)
         );
-        Ok(self.relation(&source, block.plan_ids()))
-    }
-
-    /// The columns of a block, each as it is named there.
-    fn columns(&self, block: &Block) -> Result<Vec<ColumnOf>> {
-        if block.scopes.len() < 2 {
-            let names = self.names.columns(&block.text())?;
-            return Ok(names.into_iter().map(|name| ColumnOf { text: quoted(&name), name, scope: None }).collect());
-        }
-        let mut columns = Vec::new();
-        for (at, scope) in block.scopes.iter().enumerate() {
-            let names = self.names.columns(&format!("SELECT * FROM {} AS {}", scope.source, scope.alias))?;
-            columns.extend(names.into_iter().map(|name| ColumnOf {
-                text: format!("{}.{}", scope.alias, quoted(&name)),
-                name,
-                scope: Some(at),
-            }));
-        }
-        Ok(columns)
-    }
-
-    fn with_columns(&self, with: &WithColumns) -> Result<Block> {
-        let mut block = self.open(with.input.as_deref())?;
-        let mut added: Vec<(&str, String)> = Vec::new();
-        for alias in &with.aliases {
-            let (name, text) = aliased(&block, alias)?;
-            added.push((name, text));
-        }
-        let columns = self.columns(&block)?;
-        let is_there = |name: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
-        let kept = columns.iter().map(|column| {
-            let new = added.iter().find(|(name, _)| name.eq_ignore_ascii_case(&column.name));
-            new.map_or_else(|| column.text.clone(), |(_, text)| text.clone())
-        });
-        let new = added.iter().filter(|(name, _)| !is_there(name)).map(|(_, text)| text.clone());
-        block.select = Some(kept.chain(new).collect::<Vec<_>>().join(", "));
-        Ok(block)
-    }
-
-    fn renamed_all(&self, input: Option<&Relation>, names: &[String]) -> Result<Block> {
-        let mut block = self.open(input)?;
-        let columns = self.columns(&block)?;
-        if columns.len() != names.len() {
-            return Err(Problem::argument(format!("toDF has {} names for {} columns", names.len(), columns.len())));
-        }
-        let items = columns.iter().zip(names).map(|(column, name)| format!("{} AS {}", column.text, quoted(name)));
-        block.select = Some(items.collect::<Vec<_>>().join(", "));
-        Ok(block)
-    }
-
-    fn rename(&self, rename: &Rename) -> Result<Block> {
-        let mut block = self.open(rename.input.as_deref())?;
-        let mut pairs: Vec<(&str, &str)> =
-            rename.renames.iter().map(|pair| (pair.from.as_str(), pair.to.as_str())).collect();
-        pairs.extend(rename.map.iter().map(|(from, to)| (from.as_str(), to.as_str())));
-        let items = self.columns(&block)?.into_iter().map(|column| {
-            let new = pairs.iter().find(|(from, _)| from.eq_ignore_ascii_case(&column.name));
-            new.map_or_else(|| column.text.clone(), |(_, to)| format!("{} AS {}", column.text, quoted(to)))
-        });
-        block.select = Some(items.collect::<Vec<_>>().join(", "));
-        Ok(block)
-    }
-
-    /// Columns that are not there are none to drop, as in Spark.
-    fn drop_columns(&self, drop: &DropColumns) -> Result<Block> {
-        let mut block = self.open(drop.input.as_deref())?;
-        let mut dropped: Vec<(String, Option<usize>)> = drop.names.iter().map(|name| (name.clone(), None)).collect();
-        for column in &drop.columns {
-            let Some(ExpressionKind::Attribute(attribute)) = &column.kind else {
-                return Err(Problem::unsupported("drop of an expression", "name the columns to drop"));
-            };
-            let scope = attribute
-                .plan_id
-                .filter(|_| block.scopes.len() > 1)
-                .and_then(|plan| block.scopes.iter().position(|scope| scope.plan_ids.contains(&plan)));
-            dropped.push((attribute.name.trim_matches('`').to_owned(), scope));
-        }
-        let is_dropped = |column: &ColumnOf| {
-            dropped.iter().any(|(name, scope)| {
-                name.eq_ignore_ascii_case(&column.name) && (scope.is_none() || *scope == column.scope)
-            })
-        };
-        let kept: Vec<String> =
-            self.columns(&block)?.into_iter().filter(|column| !is_dropped(column)).map(|column| column.text).collect();
-        if kept.is_empty() {
-            return Err(Problem::unsupported("a DataFrame without columns", "keep one of them"));
-        }
-        block.select = Some(kept.join(", "));
-        Ok(block)
-    }
-
-    fn fill(&self, fill: &FillNa) -> Result<Block> {
-        let [value] = fill.values.as_slice() else { return self.fill_each(fill) };
-        let mut block = self.open(fill.input.as_deref())?;
-        let is_text = matches!(value.kind, Some(LiteralKind::String(_)));
-        if fill.columns.is_empty() {
-            return Err(Problem::unsupported(
-                format!("fillna with a {} for all columns", if is_text { "text" } else { "number" }),
-                "name the columns: fillna(value, subset=[...])",
-            ));
-        }
-        let filling: Vec<(&str, String)> =
-            fill.columns.iter().map(|name| Ok((name.as_str(), literal(value)?))).collect::<Result<_>>()?;
-        block.select = Some(filled(self.columns(&block)?, &filling));
-        Ok(block)
-    }
-
-    fn fill_each(&self, fill: &FillNa) -> Result<Block> {
-        let mut block = self.open(fill.input.as_deref())?;
-        let pairs = fill.columns.iter().zip(&fill.values);
-        let filling: Vec<(&str, String)> =
-            pairs.map(|(name, value)| Ok((name.as_str(), literal(value)?))).collect::<Result<_>>()?;
-        block.select = Some(filled(self.columns(&block)?, &filling));
-        Ok(block)
-    }
-
-    fn drop_nulls(&self, drop: &DropNa) -> Result<Block> {
-        let mut block = self.open(drop.input.as_deref())?;
-        let names = if drop.columns.is_empty() { self.names.columns(&block.text())? } else { drop.columns.clone() };
-        let present = names.iter().map(|name| format!("(CASE WHEN {} IS NULL THEN 0 ELSE 1 END)", quoted(name)));
-        let least = drop.min_non_nulls.map_or(names.len(), |least| usize::try_from(least).unwrap_or(0));
-        block.filters.push(format!("({} >= {least})", present.collect::<Vec<_>>().join(" + ")));
-        Ok(block)
+        let mut marked = self.made(&source, block.plan_ids(), scope.known.clone());
+        marked.scopes.iter_mut().for_each(|marked| marked.sides.clone_from(&scope.sides));
+        Ok(marked)
     }
 }
 
-fn filled(columns: Vec<ColumnOf>, filling: &[(&str, String)]) -> String {
-    let items = columns.into_iter().map(|column| {
-        let value = filling.iter().find(|(name, _)| name.eq_ignore_ascii_case(&column.name));
-        match value {
-            Some((_, value)) => format!("coalesce({}, {value}) AS {}", column.text, quoted(&column.name)),
-            None => column.text,
-        }
-    });
-    items.collect::<Vec<_>>().join(", ")
-}
-
-fn expressions(block: &Block) -> Expressions<'_> {
+pub(super) fn expressions(block: &Block) -> Expressions<'_> {
     Expressions { scopes: &block.scopes }
 }
 
-fn items(block: &Block, list: &[Expression]) -> Result<Vec<String>> {
-    list.iter().map(|expression| expressions(block).item(expression)).collect()
-}
-
-/// A column with its new name, as an item of `SELECT`.
-fn aliased<'a>(block: &Block, alias: &'a Alias) -> Result<(&'a str, String)> {
-    let ([name], Some(expression)) = (alias.names.as_slice(), alias.expression.as_deref()) else {
-        return Err(Problem::unsupported("a column with several names", "give each column its own name"));
-    };
-    Ok((name, format!("{} AS {}", expressions(block).text(expression)?, quoted(name))))
+/// Whether a text has the name of a view among its words, and not behind STREAM.
+fn reads(text: &str, name: &str) -> bool {
+    let text = text.to_lowercase();
+    let is_inner = |letter: char| letter.is_alphanumeric() || letter == '_';
+    text.match_indices(name).any(|(at, _)| {
+        let (before, behind) = (&text[..at], &text[at + name.len()..]);
+        let is_word = !before.ends_with(is_inner) && !behind.starts_with(is_inner);
+        is_word && !before.trim_end_matches([' ', '\n', '\t', '(', '`']).ends_with("stream")
+    })
 }
 
 fn missing() -> Problem {

@@ -1,24 +1,36 @@
 //! Relations and the text they become.
 
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{DataType, Field, Schema};
+
 use super::super::messages::{
-    Aggregate, Alias, Attribute, Count, Expression, ExpressionKind, Filter, Function, Join, Literal, LiteralKind,
-    LocalRelation, NamedTable, Project, Read, ReadKind, Relation, RelationKind, Sort, SortOrder, WithColumns,
-    WithWatermark,
+    Aggregate, Alias, Attribute, Count, Deduplicate, Expression, ExpressionKind, FillNa, Filter, Function, Join,
+    Literal, LiteralKind, LocalRelation, NamedTable, Project, Read, ReadKind, Relation, RelationKind, Sort, SortOrder,
+    Sql, WithColumns, WithWatermark,
 };
 use super::super::problem::Result;
-use super::{Names, columns_ddl, query};
+use super::{Names, columns_ddl, query, shown_query, view_query};
 use crate::spark::messages::RelationCommon;
 
 /// Every query has the columns `a` and `b`.
 struct Known;
 
 impl Names for Known {
-    fn columns(&self, _query: &str) -> Result<Vec<String>> {
-        Ok(vec!["a".to_owned(), "b".to_owned()])
+    fn columns(&self, _query: &str) -> Result<Vec<Field>> {
+        Ok(["a", "b"].map(|name| Field::new(name, DataType::Int32, true)).to_vec())
     }
 
     fn is_streaming(&self, query: &str) -> Result<bool> {
         Ok(query.contains("STREAM"))
+    }
+
+    fn event_times(&self, query: &str) -> Result<Vec<String>> {
+        Ok(if query.contains("WATERMARK `a`") { vec!["a".to_owned()] } else { Vec::new() })
+    }
+
+    fn kept_views(&self) -> BTreeMap<String, String> {
+        [("v".to_owned(), "__view_1".to_owned())].into()
     }
 
     fn define(&self, _definition: &str) -> Result<String> {
@@ -92,6 +104,134 @@ fn columns_of_a_join_are_those_of_the_side_they_were_taken_from() {
         numbered(4, RelationKind::Project(Box::new(project))),
         "SELECT __t1.`a`, __t2.`b` FROM `t` AS __t1 LEFT OUTER JOIN `u` AS __t2 ON (__t1.`a` = __t2.`a`)",
     );
+}
+
+fn joined(using: &[&str]) -> Option<Box<Relation>> {
+    let condition = using.is_empty().then(|| call("==", vec![column("a", Some(1)), column("a", Some(2))]));
+    let using = using.iter().map(|name| (*name).to_owned()).collect();
+    let (left, right) = (table(1, "t", false), table(2, "u", false));
+    numbered(3, RelationKind::Join(Box::new(Join { left, right, condition, join_type: 3, using })))
+}
+
+fn selected(input: Option<Box<Relation>>, expressions: Vec<Expression>) -> Option<Box<Relation>> {
+    numbered(9, RelationKind::Project(Box::new(Project { input, expressions })))
+}
+
+#[test]
+fn sides_of_a_join_stay_what_they_are_in_a_subquery() {
+    let alias = Alias { expression: Some(Box::new(number(7))), names: vec!["k".to_owned()] };
+    let with = WithColumns { input: joined(&[]), aliases: vec![alias] };
+    let with = numbered(4, RelationKind::WithColumns(Box::new(with)));
+    let filter = Filter { input: with, condition: Some(call("isnull", vec![column("a", Some(2))])) };
+    let filtered = numbered(5, RelationKind::Filter(Box::new(filter)));
+    let text = "SELECT * FROM (SELECT __t1.`a` AS `__c3`, __t1.`b` AS `__c4`, __t2.`a` AS `__c5`, __t2.`b` AS `__c6`, 7 AS `k` \
+                FROM `t` AS __t1 LEFT OUTER JOIN `u` AS __t2 ON (__t1.`a` = __t2.`a`)) AS __t7 WHERE (__t7.`__c5` IS NULL)";
+    let shown = shown_query(filtered.as_ref().unwrap(), &Known).unwrap();
+    assert_eq!(shown.text, text);
+    let names = ["__c3", "__c4", "__c5", "__c6", "k"].map(|name| Field::new(name, DataType::Int32, true));
+    let columns = shown.columns(&Schema::new(names.to_vec()));
+    let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["a", "b", "a", "b", "k"]);
+    // What tells columns apart by their names takes no two of one name, and a name alone does not say which is meant.
+    let refused = |relation: &Option<Box<Relation>>| query(relation.as_ref().unwrap(), &Known).unwrap_err();
+    assert!(refused(&filtered).message().starts_with("[COLUMN_ALREADY_EXISTS] The column `a`"));
+    let of = |plan: Option<i64>| selected(filtered.clone(), vec![column("b", plan)]);
+    assert!(refused(&of(None)).message().starts_with("[AMBIGUOUS_REFERENCE]"));
+    assert!(refused(&of(Some(5))).message().starts_with("[AMBIGUOUS_REFERENCE]"));
+    let chosen = text.replace("SELECT * FROM", "SELECT __t7.`__c6` AS `b` FROM");
+    check(of(Some(2)), &chosen);
+    // One side's column is not the other's of the same name.
+    let one = selected(joined(&[]), vec![column("a", Some(1))]);
+    let other = selected(one, vec![column("a", Some(2))]);
+    assert!(refused(&other).message().starts_with("[CANNOT_RESOLVE_DATAFRAME_COLUMN]"));
+}
+
+#[test]
+fn columns_of_using_are_there_once_and_the_others_stay_apart() {
+    check(
+        selected(
+            joined(&["a"]),
+            vec![column("a", None), column("b", Some(2)), call("sum", vec![column("b", Some(1))])],
+        ),
+        "SELECT __t5.`a`, __t5.`__c4` AS `b`, sum(__t5.`__c3`) AS `sum(b)` FROM (SELECT `a`, __t1.`b` AS `__c3`, __t2.`b` AS \
+         `__c4` FROM `t` AS __t1 LEFT OUTER JOIN `u` AS __t2 USING (`a`)) AS __t5",
+    );
+}
+
+#[test]
+fn a_view_reads_what_views_are_now() {
+    let of = |kind: RelationKind| view_query(&numbered(1, kind).unwrap(), &Known).unwrap();
+    let sql = |text: &str| RelationKind::Sql(Sql { query: text.to_owned(), ..Sql::default() });
+    let Some(read) = table(1, "V", false) else { panic!("no table") };
+    assert_eq!(view_query(&read, &Known).unwrap(), "SELECT * FROM `__view_1` AS __t1");
+    assert_eq!(
+        of(sql("SELECT a FROM V")),
+        "SELECT * FROM (WITH `v` AS (SELECT * FROM `__view_1`) SELECT * FROM (SELECT a FROM V\n) AS __q) AS __t1"
+    );
+    for other in ["SELECT a FROM vv", "SELECT a FROM STREAM v", "SELECT a FROM STREAM(v)"] {
+        assert_eq!(of(sql(other)), format!("SELECT * FROM ({other}\n) AS __t1"));
+    }
+    check(table(1, "v", false), "SELECT * FROM `v` AS __t1");
+}
+
+#[test]
+fn keys_of_a_stream_are_forgotten_only_where_that_is_asked() {
+    let check = |keys: &[&str], within: bool, has_watermark: bool, expected: &str| {
+        let (event_time, delay) = ("a".to_owned(), "1 hour".to_owned());
+        let stream = table(1, "t", true);
+        let input = if has_watermark {
+            let watermark = WithWatermark { input: stream, event_time, delay };
+            numbered(2, RelationKind::WithWatermark(Box::new(watermark)))
+        } else {
+            stream
+        };
+        let columns = keys.iter().map(|key| (*key).to_owned()).collect();
+        let within_watermark = Some(within);
+        let deduplicate = Deduplicate { input, columns, all_columns: None, within_watermark };
+        let relation = numbered(3, RelationKind::Deduplicate(Box::new(deduplicate))).unwrap();
+        let said = query(&relation, &Known).unwrap_or_else(|problem| problem.message().to_owned());
+        assert!(said.starts_with(expected), "{said}");
+    };
+    check(&["a", "b"], false, true, "SELECT DISTINCT ON (`a`, `b`) * FROM");
+    check(&["b"], true, true, "SELECT DISTINCT ON (`b`) * FROM");
+    check(&["b"], false, false, "SELECT DISTINCT ON (`b`) * FROM");
+    check(&["b"], false, true, "dropDuplicates of a stream with a watermark by other columns than the event time a");
+    check(
+        &["b"],
+        true,
+        false,
+        "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without",
+    );
+}
+
+#[test]
+fn nulls_are_filled_by_kind() {
+    let value = |kind: LiteralKind| Literal { kind: Some(kind) };
+    let fill = |columns: &[&str], values: Vec<Literal>| {
+        let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+        numbered(2, RelationKind::FillNa(Box::new(FillNa { input: table(1, "t", false), columns, values })))
+    };
+    check(
+        fill(&["a"], vec![value(LiteralKind::Double(0.9))]),
+        "SELECT coalesce(`a`, CAST(0.9D AS INT)) AS `a`, `b` FROM `t` AS __t1",
+    );
+    let text = value(LiteralKind::String("x".to_owned()));
+    check(fill(&[], vec![text.clone()]), "SELECT `a`, `b` FROM `t` AS __t1");
+    check(
+        fill(&["a", "b"], vec![text, value(LiteralKind::Integer(1))]),
+        "SELECT coalesce(`a`, CAST('x' AS INT)) AS `a`, coalesce(`b`, CAST(1 AS INT)) AS `b` FROM `t` AS __t1",
+    );
+}
+
+#[test]
+fn intervals_have_one_sign() {
+    let check = |micros: i64, expected: &str| {
+        let interval = Literal { kind: Some(LiteralKind::DayTimeInterval(micros)) };
+        assert_eq!(super::literal::literal(&interval).unwrap(), expected, "{micros}");
+    };
+    check(-500_000, "(INTERVAL '-0' DAY + INTERVAL '-0.500000' SECOND)");
+    check(-86_400_250_000, "(INTERVAL '-1' DAY + INTERVAL '-0.250000' SECOND)");
+    check(90_001_000_001, "(INTERVAL '1' DAY + INTERVAL '3601.000001' SECOND)");
 }
 
 #[test]

@@ -205,7 +205,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         id: "compaction",
         severity: Failure,
-        what: "topics of state, changelogs and tables are compacted (names that say so, and --state-topic)",
+        what: "changelogs and the topics of Connect and the schema registry are compacted (by their names), and so are those of --state-topic",
         why: "deletion by age removes the newest value of a key that has not changed for long",
         check: topics::compaction,
     },

@@ -21,9 +21,10 @@ const SKEWED_FROM_BYTES: i64 = 100 * MB;
 const SKEW: f64 = 2.0;
 /// A broker may lead so much more than its share.
 const LEADER_SKEW: f64 = 1.5;
-/// Parts of a name by which a topic holds state: Kafka Streams', Connect's, and what people write.
-const STATE_WORDS: [&str; 8] =
-    ["changelog", "state", "table", "compacted", "_schemas", "connect-configs", "connect-offsets", "connect-status"];
+/// Ends of names that Kafka Streams gives topics of state, and the names of Connect and of the schema registry. A word like
+/// `state` or `table` says nothing: `order.state.changed` are events, and compaction would remove most of them.
+const STATE_ENDS: [&str; 2] = ["-changelog", ".changelog"];
+const STATE_NAMES: [&str; 4] = ["_schemas", "connect-configs", "connect-offsets", "connect-status"];
 
 /// A finding for each topic of which some partitions are `wrong`, with their numbers.
 fn per_partition(
@@ -346,9 +347,9 @@ pub(super) fn segment_size(view: &View<'_>) -> Answer {
 
 pub(super) fn compaction(view: &View<'_>) -> Answer {
     let holds_state = |topic: &&Topic| {
-        let words: Vec<&str> = topic.name.split(['.', '-']).collect();
-        let named = STATE_WORDS.iter().any(|word| topic.name == *word || words.contains(word));
-        named || view.limits.state_topics.iter().any(|pattern| pattern.matches(&topic.name))
+        let name = topic.name.as_str();
+        let named = STATE_NAMES.contains(&name) || STATE_ENDS.iter().any(|end| name.ends_with(end));
+        named || view.limits.state_topics.iter().any(|pattern| pattern.matches(name))
     };
     let finding = |topic: &Topic| {
         let policy = topic.configs.text("cleanup.policy").filter(|_| !topic.is_compacted())?;

@@ -17,10 +17,13 @@ mod sinks;
 mod sources;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use arrow::datatypes::SchemaRef;
 use highwater_engine::error::Span;
 use highwater_engine::plan::ScriptFile;
+use highwater_engine::plan::ddl::schema_ddl;
 use highwater_engine::plan::outline::{OutlineKind, OutlineStatement, OutlineTable, WordKind};
 use highwater_engine::sink::OutputMode;
 
@@ -40,6 +43,10 @@ pub(crate) struct FlowMode {
     pub(crate) mode: OutputMode,
     /// Whether it has a watermark.
     pub(crate) has_watermark: bool,
+    /// The columns of its rows.
+    pub(crate) columns: SchemaRef,
+    /// Those of them that its query gives, in its order.
+    pub(crate) given_columns: Vec<String>,
 }
 
 /// What cannot run on Spark.
@@ -138,6 +145,7 @@ pub(crate) fn translate(
         route,
         flavours: Flavours::of(statements, |statement| batch_names(statement, flows)),
         names: Vec::new(),
+        routed: BTreeMap::new(),
         out: Translation::default(),
     };
     for statement in statements {
@@ -172,6 +180,8 @@ struct Translator<'a> {
     flavours: Flavours,
     /// The names of flows so far.
     names: Vec<String>,
+    /// Which flow was the first into each sink that is drained here, by the sink's name in lower case.
+    routed: BTreeMap<String, FlowMode>,
     out: Translation,
 }
 
@@ -330,9 +340,18 @@ impl Translator<'_> {
         let edits = self.flavours.edits(statement, Flavour::Stream);
         match sink.map(|table| sinks::sink(table, self.route)) {
             Some(Ok(sink)) => {
+                let around = match flow {
+                    Some(flow) if sink.routed_through.is_some() => {
+                        if let Some(problem) = self.problem_of_routed(&flow, target) {
+                            return self.report(statement, vec![problem]);
+                        }
+                        sinks::routed_around(&flow)
+                    }
+                    _ => sink.around,
+                };
                 let file = &self.files[statement.file].text;
                 let inside: Vec<Edit> = edits.into_iter().filter(|edit| edit.bytes.start >= query.start).collect();
-                let query = SentText::new(file, query, &inside).within(&sink.around.0, &sink.around.1);
+                let query = SentText::new(file, query, &inside).within(&around.0, &around.1);
                 self.push(statement, ElementKind::SinkFlow { name: name.to_owned(), target: target.to_owned(), query });
             }
             // Told where the sink stands.
@@ -348,6 +367,23 @@ impl Translator<'_> {
                 self.sql(statement, name, &edits);
             }
         }
+    }
+
+    /// The rows that go through one topic have the same columns, whichever flow they are of.
+    fn problem_of_routed(&mut self, flow: &FlowMode, target: &str) -> Option<Problem> {
+        let first = self.routed.entry(target.to_lowercase()).or_insert_with(|| flow.clone());
+        if first.columns == flow.columns {
+            return None;
+        }
+        let message = format!(
+            "flow '{}' gives sink '{target}' the columns {}, and flow '{}' gives it {}: what goes through one topic has the \
+             same columns",
+            flow.name,
+            schema_ddl(&flow.columns),
+            first.name,
+            schema_ddl(&first.columns)
+        );
+        Some(Problem::of(target, message, "declare the sink's columns: CREATE SINK name (column TYPE, ...) USING ..."))
     }
 
     /// As `Program` names a flow without a name.

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::{DataType, Field};
+use highwater_engine::plan::ddl::type_name;
 use highwater_engine::plan::outline::OutlineTable;
 
 use super::super::route::Route;
 use super::options::{self, is_in};
 use super::sources::quoted;
-use super::{Problem, absolute_path};
+use super::{FlowMode, Problem, absolute_path};
 
 /// A sink as Spark knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,21 +51,41 @@ pub(super) fn sink(table: &OutlineTable, route: Option<&Route>) -> Result<SparkS
     }
 }
 
-/// A topic that this process drains into the sink. Times keep their microseconds.
+/// Times keep their microseconds on their way through a topic.
+const TIMES: &str = "map('timestampFormat', \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\", 'timestampNTZFormat', \
+                     \"yyyy-MM-dd'T'HH:mm:ss.SSSSSS\")";
+
+/// A topic that this process drains into the sink.
 fn routed(table: &OutlineTable, route: &Route) -> SparkSink {
     let topic = route.topic(&table.name);
     let options = [("kafka.bootstrap.servers", route.bootstrap.as_str()), ("topic", topic.as_str())];
-    let times = "map('timestampFormat', \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\")";
     SparkSink {
         format: "kafka".to_owned(),
         options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        around: (format!("SELECT to_json(struct(*), {times}) AS value FROM ("), "\n)".to_owned()),
+        around: routed_rows("*", ""),
         notes: vec![format!(
             "sink '{}': Spark writes its rows to the topic {topic}, at least once, and Highwater drains that exactly once",
             table.name
         )],
         routed_through: Some(topic),
     }
+}
+
+fn routed_rows(columns: &str, names: &str) -> (String, String) {
+    (format!("SELECT to_json(struct({columns}), {TIMES}) AS value FROM ("), format!("\n){names}"))
+}
+
+/// What is put around a query whose rows go through a topic: they get the names and types there that they have in the
+/// sink, as the flow gives them to it here.
+pub(super) fn routed_around(flow: &FlowMode) -> (String, String) {
+    let type_of = |name: &String| flow.columns.field_with_name(name).ok().map(Field::data_type);
+    let column = |name: &String| match type_of(name) {
+        None | Some(DataType::Null) => quoted(name),
+        Some(data_type) => format!("CAST({0} AS {1}) AS {0}", quoted(name), type_name(data_type)),
+    };
+    let columns: Vec<String> = flow.given_columns.iter().map(column).collect();
+    let names: Vec<String> = flow.given_columns.iter().map(|name| quoted(name)).collect();
+    routed_rows(&columns.join(", "), &format!(" AS `routed`({})", names.join(", ")))
 }
 
 fn options_of(table: &OutlineTable, format: &str, ours: &[&str]) -> Result<BTreeMap<String, String>, Vec<Problem>> {
@@ -189,6 +211,8 @@ mod tests {
         let sink = sink(&table, Some(&route)).unwrap();
         assert_eq!((sink.format.as_str(), sink.routed_through.as_deref()), ("kafka", Some("p.s.routed")));
         assert_eq!(sink.options.get("kafka.bootstrap.servers").map(String::as_str), Some("k:1"));
-        assert!(sink.around.0.starts_with("SELECT to_json(struct(*), map('timestampFormat', "), "{}", sink.around.0);
+        let times = "map('timestampFormat', \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\", 'timestampNTZFormat', \
+                     \"yyyy-MM-dd'T'HH:mm:ss.SSSSSS\")";
+        assert_eq!(sink.around.0, format!("SELECT to_json(struct(*), {times}) AS value FROM ("));
     }
 }

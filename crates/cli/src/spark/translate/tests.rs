@@ -1,5 +1,8 @@
 //! Whole projects as Spark gets them.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use highwater_engine::plan::outline::outline;
 
 use super::*;
@@ -8,14 +11,18 @@ fn files(text: &str) -> Vec<ScriptFile> {
     vec![ScriptFile { name: "a.sql".to_owned(), text: text.to_owned() }]
 }
 
+fn flow(name: &str, mode: OutputMode, columns: &[(&str, DataType)], given: &[&str]) -> FlowMode {
+    let fields: Vec<Field> = columns.iter().map(|(name, of)| Field::new(*name, of.clone(), true)).collect();
+    let given_columns = given.iter().map(|name| (*name).to_owned()).collect();
+    let columns = Arc::new(Schema::new(fields));
+    FlowMode { name: name.to_owned(), mode, has_watermark: true, columns, given_columns }
+}
+
 /// The modes of flows: those named here, all others append with a watermark.
 fn translated(text: &str, modes: &[(&str, OutputMode)]) -> Translation {
     let files = files(text);
     let Ok(statements) = outline(&files) else { panic!("{text} does not parse") };
-    let flows: Vec<FlowMode> = modes
-        .iter()
-        .map(|(name, mode)| FlowMode { name: (*name).to_owned(), mode: *mode, has_watermark: true })
-        .collect();
+    let flows: Vec<FlowMode> = modes.iter().map(|(name, mode)| flow(name, *mode, &[], &[])).collect();
     translate(&files, &statements, &flows, None)
 }
 
@@ -166,4 +173,51 @@ fn what_cannot_run_is_found_where_it_stands() {
              alone",
         ],
     );
+}
+
+/// What is sent for the flows into a sink that is drained here, or what is found.
+fn routed(flows: &[FlowMode]) -> Vec<String> {
+    let text = format!(
+        "{SOURCE} CREATE SINK o (page STRING, n BIGINT, at TIMESTAMP_NTZ) USING sqlite OPTIONS (path 'x.db');\
+         CREATE FLOW f AS INSERT INTO o SELECT k, 1, ts FROM STREAM s;\
+         CREATE FLOW g AS INSERT INTO o BY NAME SELECT ts AS AT, k AS page FROM STREAM s"
+    );
+    let files = files(&text);
+    let Ok(statements) = outline(&files) else { panic!("it does not parse") };
+    let route = Route { bootstrap: "k:1".to_owned(), project: "p".to_owned() };
+    let translation = translate(&files, &statements, flows, Some(&route));
+    let sent = translation.elements.iter().filter_map(|element| match &element.kind {
+        ElementKind::SinkFlow { query, .. } => Some(query.text.clone()),
+        _ => None,
+    });
+    sent.chain(translation.findings.into_iter().map(|finding| finding.message)).collect()
+}
+
+#[test]
+fn rows_that_are_drained_have_the_names_and_types_of_the_sink() {
+    let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let columns = [("page", DataType::Utf8), ("n", DataType::Int64), ("at", local)];
+    let by_place = flow("f", OutputMode::Append, &columns, &["page", "n", "at"]);
+    let by_name = flow("g", OutputMode::Append, &columns, &["at", "page"]);
+    let times = "map('timestampFormat', \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\", 'timestampNTZFormat', \
+                 \"yyyy-MM-dd'T'HH:mm:ss.SSSSSS\")";
+    let (page, n, at) =
+        ("CAST(`page` AS STRING) AS `page`", "CAST(`n` AS BIGINT) AS `n`", "CAST(`at` AS TIMESTAMP_NTZ) AS `at`");
+    let expected = [
+        format!(
+            "SELECT to_json(struct({page}, {n}, {at}), {times}) AS value FROM (SELECT k, 1, ts FROM STREAM s\n) AS \
+             `routed`(`page`, `n`, `at`)"
+        ),
+        format!(
+            "SELECT to_json(struct({at}, {page}), {times}) AS value FROM (SELECT ts AS AT, k AS page FROM STREAM s\n) AS \
+             `routed`(`at`, `page`)"
+        ),
+    ];
+    assert_eq!(routed(&[by_place.clone(), by_name]), expected);
+    // Where the sink declares no columns each flow has its own.
+    let other = flow("g", OutputMode::Append, &[("at", DataType::Utf8)], &["at"]);
+    let found = routed(&[by_place, other]).pop();
+    let expected = "flow 'g' gives sink 'o' the columns at STRING, and flow 'f' gives it page STRING,n BIGINT,at \
+                    TIMESTAMP_NTZ: what goes through one topic has the same columns";
+    assert_eq!(found.as_deref(), Some(expected));
 }

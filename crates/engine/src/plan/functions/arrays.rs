@@ -402,30 +402,53 @@ fn sequence_type(arguments: &Arguments<'_>) -> Result<DataType> {
     })
 }
 
+/// How many values the sequences of one batch have at most, a gigabyte of them: their ends come with the data.
+const MAX_SEQUENCE_VALUES: usize = 1 << 27;
+
 /// From the first number to the second, both included.
 fn sequence(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (starts, stops) = (call.longs(0)?, call.longs(1)?);
     let steps = if call.len() > 2 { Some(call.longs(2)?) } else { None };
-    let mut values = Vec::new();
-    let mut rows = Vec::new();
+    let mut values: Vec<i64> = Vec::new();
+    let mut lengths = Vec::with_capacity(call.rows);
+    let mut is_valid = Vec::with_capacity(call.rows);
     for row in 0..call.rows {
         if starts.is_null(row) || stops.is_null(row) || steps.as_ref().is_some_and(|steps| steps.is_null(row)) {
-            rows.push(None);
+            lengths.push(0);
+            is_valid.push(false);
             continue;
         }
         let (start, stop) = (starts.value(row), stops.value(row));
         let step = steps.as_ref().map_or(if start <= stop { 1 } else { -1 }, |steps| steps.value(row));
-        if (step == 0 && start != stop) || (step > 0 && start > stop) || (step < 0 && start < stop) {
-            let message = format!("sequence from {start} to {stop} cannot have the step {step}");
-            return Err(failure::data("INVALID_PARAMETER_VALUE.SEQUENCE", message));
-        }
-        let count = if step == 0 { 0 } else { (stop - start) / step };
-        let first = values.len();
-        values.extend((0..=count).map(|i| start + i * step));
-        rows.push(Some((first..values.len()).collect()));
+        let length = sequence_length(start, stop, step)?;
+        let left = MAX_SEQUENCE_VALUES - values.len();
+        let length = usize::try_from(length).ok().filter(|length| *length <= left).ok_or_else(|| {
+            let message = format!(
+                "sequence from {start} to {stop} by {step} has {length} values, and the sequences of one batch of rows have \
+                 {MAX_SEQUENCE_VALUES} at most"
+            );
+            failure::data("COLLECTION_SIZE_LIMIT_EXCEEDED.PARAMETER", message)
+        })?;
+        // What is behind the last one need not be a number of 64 bits.
+        values.extend((0..length as i64).map(|place| start.wrapping_add(place.wrapping_mul(step))));
+        lengths.push(length);
+        is_valid.push(true);
     }
     let values: ArrayRef = Arc::new(Int64Array::from(values));
-    cast::array(&gathered(&values, &rows)?, call.return_type(), Mode::Ansi, call.zone)
+    let field = Arc::new(Field::new_list_field(DataType::Int64, true));
+    let offsets = arrow::buffer::OffsetBuffer::from_lengths(lengths);
+    let lists = ListArray::try_new(field, offsets, values, Some(is_valid.into()))?;
+    cast::array(&(Arc::new(lists) as ArrayRef), call.return_type(), Mode::Ansi, call.zone)
+}
+
+/// How many numbers there are, counted with more bits than they have.
+fn sequence_length(start: i64, stop: i64, step: i64) -> Result<i128> {
+    if (step == 0 && start != stop) || (step > 0 && start > stop) || (step < 0 && start < stop) {
+        let message = format!("sequence from {start} to {stop} cannot have the step {step}");
+        return Err(failure::data("INVALID_PARAMETER_VALUE.SEQUENCE", message));
+    }
+    let distance = i128::from(stop) - i128::from(start);
+    Ok(distance.checked_div(i128::from(step)).unwrap_or(0) + 1)
 }
 
 /// NULL if one of the inner arrays is.
@@ -513,4 +536,36 @@ fn str_to_map(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (keys, values): (Vec<String>, Vec<Option<String>>) = rows.into_iter().flatten().flatten().unzip();
     let (keys, values): (ArrayRef, ArrayRef) = (Arc::new(StringArray::from(keys)), Arc::new(StringArray::from(values)));
     map_array(call.return_type(), offsets, keys, values, Some(nulls))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::SessionContext;
+
+    use super::super::{SessionSettings, session_state};
+
+    #[tokio::test]
+    async fn sequences_have_bounds() {
+        let context = SessionContext::new_with_state(session_state(&SessionSettings::default()).unwrap());
+        let check = async |arguments: &str, expected: &str| {
+            let query = format!("SELECT array_join(sequence({arguments}), ' ')");
+            let found = match context.sql(&query).await.unwrap().collect().await {
+                Ok(rows) => arrow::util::display::array_value_to_string(rows[0].column(0), 0).unwrap(),
+                Err(error) => error.to_string(),
+            };
+            assert!(found.contains(expected), "{arguments}: {found}");
+        };
+        check("1, 3", "1 2 3").await;
+        check("CAST(NULL AS INT), 3", "").await;
+        let (least, most) = ("CAST('-9223372036854775808' AS BIGINT)", "CAST('9223372036854775807' AS BIGINT)");
+        check(&format!("{least}, {most}, {most}"), "-9223372036854775808 -1 9223372036854775806").await;
+        check(
+            &format!("{least}, {most}"),
+            "[COLLECTION_SIZE_LIMIT_EXCEEDED.PARAMETER] sequence from -9223372036854775808 to 9223372036854775807 by 1 has \
+             18446744073709551616 values, and the sequences of one batch of rows have 134217728 at most",
+        )
+        .await;
+        check("1, CAST(1000000000000 AS BIGINT)", "has 1000000000000 values").await;
+        check("1, 3, 0", "[INVALID_PARAMETER_VALUE.SEQUENCE]").await;
+    }
 }

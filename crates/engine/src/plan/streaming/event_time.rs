@@ -33,7 +33,7 @@ impl Mark for IsEventTime {
 }
 
 /// For each column of the plan's output whether it is event time.
-pub(super) fn event_times(plan: &LogicalPlan) -> Vec<bool> {
+pub(crate) fn event_times(plan: &LogicalPlan) -> Vec<bool> {
     marked_columns(plan, &IsEventTime)
 }
 

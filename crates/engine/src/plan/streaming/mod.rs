@@ -60,6 +60,7 @@ use crate::operator::ttl::Ttl;
 use crate::sink::OutputMode;
 use cdc::CdcNode;
 use compiler::Compiler;
+pub(crate) use event_time::event_times;
 use key_columns::{key_columns, tells_rows_apart};
 use whole::{whole_result, wholes};
 
