@@ -90,6 +90,36 @@ fn damage_is_given_up_by_whoever_asks_for_it() {
     assert_eq!(consume(folder.path(), &broker).stdout, lines("az"));
 }
 
+/// What a later version has written is not damage, and not the torn end of a crash either: nothing of it is dropped.
+#[test]
+fn a_journal_of_a_later_version_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    TestBroker::start_on_own_port(folder.path()).interrupt();
+    let way_out = "another version of Highwater has written it. Start that version, or restore the copy from before the \
+                   upgrade, of the whole data directory (docs/operations/upgrade.md)";
+    let check = |file: &str, change: &dyn Fn(&str) -> String, expected: &str| {
+        let path = folder.path().join("broker").join(file);
+        let before = fs::read_to_string(&path).unwrap();
+        fs::write(&path, change(&before)).unwrap();
+        let refused = start(folder.path());
+        let expected = format!("error: file broker/{file} holds {expected}: {way_out}\n");
+        assert_eq!((refused.code, refused.stderr), (1, expected));
+        assert_eq!(fs::read_to_string(&path).unwrap(), change(&before), "it is as that version left it");
+        fs::write(&path, before).unwrap();
+    };
+    let newer = |_: &str| "7bfa367f {\"highwater\":\"offsets\",\"version\":2}\n".to_owned();
+    check("offsets.log", &newer, "version 2, expected version 1 or one before it");
+    let unknown = |before: &str| before.to_owned() + "d05fb003 {\"group\":\"g\",\"color\":\"red\"}\n";
+    let head = fs::metadata(folder.path().join("broker/share-groups.log")).unwrap().len();
+    let expected = format!(
+        "an entry at position {head} that is whole and not understood (unknown field `color`, expected one of `group`, \
+         `topic`, `partition`, `start`, `changes`, `removed` at line 1 column 20), expected entries of version 1"
+    );
+    check("share-groups.log", &unknown, &expected);
+    // With the files as they were it starts.
+    TestBroker::over(folder.path(), "broker");
+}
+
 #[test]
 fn a_damaged_end_is_cut_after_a_crash_and_refused_after_a_clean_stop() {
     let folder = tempfile::tempdir().unwrap();

@@ -136,6 +136,19 @@ pub enum BrokerError {
         /// What is lost without it.
         holds: &'static str,
     },
+    /// A file the broker keeps about itself is whole, and this version does not understand it.
+    #[error(
+        "file {} holds {found}, expected {expected}: another version of Highwater has written it. Start that version, or \
+         restore the copy from before the upgrade, of the whole data directory (docs/operations/upgrade.md)", file.display()
+    )]
+    OtherVersion {
+        /// The file.
+        file: PathBuf,
+        /// What is in it.
+        found: String,
+        /// What this version understands.
+        expected: String,
+    },
     /// The system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -159,7 +172,7 @@ impl BrokerError {
             | Self::Secret { .. }
             | Self::AddressInUse { .. }
             | Self::DataDirInUse { .. } => ErrorKind::FixConfig,
-            Self::CorruptLog { .. } | Self::CorruptFile { .. } => ErrorKind::RestoreData,
+            Self::CorruptLog { .. } | Self::CorruptFile { .. } | Self::OtherVersion { .. } => ErrorKind::RestoreData,
             Self::Bind { .. } | Self::Io { .. } => ErrorKind::Retry,
         }
     }

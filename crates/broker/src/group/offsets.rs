@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data_dir>/offsets.log, an entry a whole commit request (journal.rs):
+//! {"highwater":"offsets","version":1}
 //! {"group":"g","commits":[{"topic":"t","partition":0,"offset":42,...}],"at_ms":...}
 //! {"group":"g","removed":[["t",0]],...}                     an empty list removes the group
 //! {"group":"g","producer":7,"commits":[...],...}            waits for the end of a transaction
@@ -21,10 +22,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BrokerError;
 use crate::log::control::Outcome;
-use crate::log::journal::Journal;
+use crate::log::journal::{Journal, Kind};
+
+const KIND: Kind = Kind { name: "offsets", version: 1, holds: "the committed offsets of consumer groups" };
 
 /// A committed offset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Committed {
     pub(crate) offset: i64,
     pub(crate) leader_epoch: i32,
@@ -45,6 +48,7 @@ struct GroupOffsets {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Entry {
     group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,11 +63,13 @@ struct Entry {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct EntryCommit {
     topic: String,
     partition: i32,
-    #[serde(flatten)]
-    committed: Committed,
+    offset: i64,
+    leader_epoch: i32,
+    metadata: String,
 }
 
 impl Entry {
@@ -72,8 +78,10 @@ impl Entry {
     }
 
     fn with_commits(mut self, commits: impl IntoIterator<Item = (At, Committed)>) -> Self {
-        let described =
-            commits.into_iter().map(|((topic, partition), committed)| EntryCommit { topic, partition, committed });
+        let described = commits.into_iter().map(|((topic, partition), committed)| {
+            let Committed { offset, leader_epoch, metadata } = committed;
+            EntryCommit { topic, partition, offset, leader_epoch, metadata }
+        });
         self.commits = Some(described.collect());
         self
     }
@@ -96,7 +104,7 @@ impl OffsetStore {
         let mut groups = BTreeMap::new();
         let path = data_dir.join("offsets.log");
         let mut changed = BTreeSet::new();
-        let journal = Journal::open(path, "the committed offsets of consumer groups", |entry| {
+        let journal = Journal::open(path, KIND, |entry| {
             changed.extend(apply(&mut groups, entry));
         })?;
         groups.values_mut().for_each(|group| group.last_used_ms = group.last_used_ms.max(now_ms));
@@ -268,7 +276,10 @@ fn apply(groups: &mut BTreeMap<String, GroupOffsets>, entry: Entry) -> Vec<(Stri
     if let Some(commits) = entry.commits {
         let group = groups.entry(entry.group.clone()).or_default();
         group.last_used_ms = now_ms;
-        let commits = commits.into_iter().map(|commit| ((commit.topic, commit.partition), commit.committed));
+        let commits = commits.into_iter().map(|commit| {
+            let EntryCommit { topic, partition, offset, leader_epoch, metadata } = commit;
+            ((topic, partition), Committed { offset, leader_epoch, metadata })
+        });
         match entry.producer {
             Some(producer) => group.pending.entry(producer).or_default().extend(commits),
             None => commits.for_each(|(at, committed)| {
@@ -382,16 +393,19 @@ mod tests {
         store.commit("a", vec![(at(0), committed(2))], 0).expect("commit");
         drop(store);
         let whole = fs::read(&path).expect("read");
-        for cut in 1..whole.len() / 2 {
+        let ends: Vec<usize> =
+            whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+        let [head, first, last] = ends[..] else { panic!("{ends:?}, expected a first line and two entries") };
+        for cut in 1..=last - first {
             fs::write(&path, &whole[..whole.len() - cut]).expect("write");
             let store = OffsetStore::open(dir.path(), 0).expect("a torn end is no error");
             assert_eq!(store.of_group("a"), [(at(0), committed(1))], "cut {cut}");
         }
         let mut damaged = whole.clone();
-        damaged[20] ^= 1;
+        damaged[head + 20] ^= 1;
         fs::write(&path, damaged).expect("write");
         let error = OffsetStore::open(dir.path(), 0).expect_err("damaged").to_string();
-        assert!(error.contains("offsets.log") && error.contains("position 0"), "{error}");
+        assert!(error.contains("offsets.log") && error.contains(&format!("position {head}")), "{error}");
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! A file of small entries that is only appended to: what changes often and must not be lost.
 //!
 //! ```text
+//! 4f1d9ee6 {"highwater":"offsets","version":1}\n         what it holds, and the version of its entries
 //! 5f1d0c7a {"group":"g","commits":[...],"at_ms":...}\n
 //! ^ CRC-32C of the JSON behind the space
 //! ```
 //!
-//! A crash can only tear the last line, which was then never acknowledged and is cut off. A bad
-//! line with good ones behind it is an error that names it. When most lines are outdated the file
-//! is written anew beside the old one and renamed over it.
+//! A crash can only tear the end, which was then never acknowledged and is cut off. A bad line with
+//! good ones behind it is an error that names it, and so is one that is whole and not understood:
+//! another version has written it, and what it says must not be lost in silence. A file of a newer
+//! version is refused before anything of it counts; one without a first line is of version 0, from
+//! before there were versions, and whatever is older is read and begun anew in the version of now.
+//! When most lines are outdated the file is written anew beside the old one and renamed over it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use parking_lot::{Mutex, MutexGuard};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::sealed::sync_directory_of;
 use crate::error::{BrokerError, io_at};
@@ -23,10 +27,30 @@ use crate::error::{BrokerError, io_at};
 /// Outdated entries that are worth a rewrite, at least.
 pub(crate) const REWRITE_AT_LEAST: usize = 10_000;
 
+/// What a journal holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// Its name in the first line.
+    pub(crate) name: &'static str,
+    /// The version of its entries. It grows with each change that the version before would not understand, be it an
+    /// entry, a field or a value.
+    pub(crate) version: u32,
+    /// What a user loses without it.
+    pub(crate) holds: &'static str,
+}
+
+/// The first line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head<'a> {
+    highwater: &'a str,
+    version: u32,
+}
+
 /// An open journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
+    kind: Kind,
     file: Mutex<Appender>,
     synced: Mutex<Synced>,
 }
@@ -51,29 +75,39 @@ struct Appender {
 }
 
 impl Journal {
-    /// Opens or creates the journal, which `holds` something, and hands its entries to `apply` in
-    /// their order.
+    /// Opens or creates the journal and hands its entries to `apply` in their order.
     pub(crate) fn open<E: DeserializeOwned>(
         path: PathBuf,
-        holds: &'static str,
+        kind: Kind,
         apply: impl FnMut(E),
     ) -> Result<Self, BrokerError> {
         let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
-        let file = file.map_err(io_at("open", &path))?;
-        let (size_bytes, entries) = replay(&path, holds, &file, apply)?;
+        let mut file = file.map_err(io_at("open", &path))?;
+        let Replayed { version, head_bytes, mut size_bytes, entries } = replay(&path, kind, &file, apply)?;
         file.set_len(size_bytes).map_err(io_at("truncate", &path))?;
+        if version != Some(kind.version) {
+            let head = encode(&kind.head()).map_err(io_at("write", &path))?;
+            let mut old = &file;
+            let begun_anew = replace(&path, |new| {
+                new.write_all(&head)?;
+                old.seek(SeekFrom::Start(head_bytes))?;
+                io::copy(&mut old.take(size_bytes - head_bytes), new).map(|_| ())
+            });
+            file = begun_anew.map_err(io_at("write", &path))?;
+            size_bytes += head.len() as u64 - head_bytes;
+        }
         // What was read may be in the system's memory only, where a kill of the process has left it. It counts from here
         // on, and is answered from: a crash of the machine must not take it back.
         file.sync_all().map_err(io_at("fsync", &path))?;
         sync_directory_of(&path)?;
         let appender = Appender { file, size_bytes, entries, written: 0 };
-        Ok(Self { path, file: Mutex::new(appender), synced: Mutex::default() })
+        Ok(Self { path, kind, file: Mutex::new(appender), synced: Mutex::default() })
     }
 
     /// Takes the journal for writing. Who changes what is in memory while it is held keeps both in
     /// the same order.
     pub(crate) fn write(&self) -> Writing<'_> {
-        Writing { path: &self.path, file: self.file.lock() }
+        Writing { path: &self.path, kind: self.kind, file: self.file.lock() }
     }
 
     /// Makes everything appended up to now durable; those that come together share an fsync. Once it has failed it fails
@@ -107,6 +141,7 @@ impl Journal {
 #[derive(Debug)]
 pub(crate) struct Writing<'a> {
     path: &'a Path,
+    kind: Kind,
     file: MutexGuard<'a, Appender>,
 }
 
@@ -138,23 +173,35 @@ impl Writing<'_> {
     }
 
     fn rewrite<E: Serialize>(&mut self, entries: &[E]) -> io::Result<()> {
-        let temporary = self.path.with_extension("tmp");
-        let mut content = Vec::new();
+        let mut content = encode(&self.kind.head())?;
         for entry in entries {
             content.extend(encode(entry)?);
         }
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&temporary)?;
-        file.write_all(&content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, self.path)?;
+        let file = replace(self.path, |new| new.write_all(&content))?;
         let written = self.file.written;
         *self.file = Appender { file, size_bytes: content.len() as u64, entries: entries.len(), written };
         sync_directory_of(self.path).map_err(io::Error::other)
     }
+}
+
+impl Kind {
+    fn head(&self) -> Head<'_> {
+        Head { highwater: self.name, version: self.version }
+    }
+}
+
+/// Puts a new file, synced, in the place of the one at `path`. That of the directory is left to the caller.
+fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
+    let temporary = path.with_extension("tmp");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create(true).read(true).append(true).open(&temporary)?;
+    write(&mut file)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    Ok(file)
 }
 
 fn encode(entry: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -165,71 +212,89 @@ fn encode(entry: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn decode<E: DeserializeOwned>(line: &[u8]) -> Option<E> {
+/// The JSON of a line that is whole.
+fn whole(line: &[u8]) -> Option<&[u8]> {
     let (crc, json) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
     let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.strip_suffix(' ')?, 16).ok()?;
-    if crc != crc32c::crc32c(json) {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
+    (crc == crc32c::crc32c(json)).then_some(json)
 }
 
-/// Reads every entry; answers the size of the whole lines and how many there are.
+/// What was read of a journal.
+#[derive(Debug, Default)]
+struct Replayed {
+    /// `None` if it has no first line, and was written before there were versions.
+    version: Option<u32>,
+    /// The first line.
+    head_bytes: u64,
+    /// The lines up to the end, or to where it is torn.
+    size_bytes: u64,
+    entries: usize,
+}
+
+/// Reads every entry up to where the end is torn.
 fn replay<E: DeserializeOwned>(
     path: &Path,
-    holds: &'static str,
+    kind: Kind,
     file: &File,
     mut apply: impl FnMut(E),
-) -> Result<(u64, usize), BrokerError> {
+) -> Result<Replayed, BrokerError> {
     let mut reader = BufReader::new(file);
-    let (mut size_bytes, mut entries) = (0, 0);
+    let mut read = Replayed::default();
     let mut line = Vec::new();
-    let mut bad: Option<u64> = None;
+    let mut is_torn = false;
     loop {
         line.clear();
-        let count = reader.read_until(b'\n', &mut line).map_err(io_at("read", path))?;
+        let count = reader.read_until(b'\n', &mut line).map_err(io_at("read", path))? as u64;
         if count == 0 {
             break;
         }
-        match (decode(&line), bad) {
-            (Some(_), Some(position)) => {
-                let reason = format!("the line at position {position} is damaged");
-                return Err(BrokerError::CorruptFile { file: path.to_owned(), reason, holds });
+        let position = read.size_bytes;
+        let Some(json) = whole(&line) else {
+            is_torn = true;
+            continue;
+        };
+        if is_torn {
+            let reason = format!("the line at position {position} is damaged");
+            return Err(BrokerError::CorruptFile { file: path.to_owned(), reason, holds: kind.holds });
+        }
+        read.size_bytes += count;
+        match serde_json::from_slice::<Head<'_>>(json) {
+            Ok(head) if position == 0 => {
+                read.version = Some(understood(path, kind, &head)?);
+                read.head_bytes = count;
             }
-            (Some(entry), None) => {
-                apply(entry);
-                entries += 1;
-                size_bytes += count as u64;
+            _ => {
+                apply(serde_json::from_slice(json).map_err(|error| BrokerError::OtherVersion {
+                    file: path.to_owned(),
+                    found: format!("an entry at position {position} that is whole and not understood ({error})"),
+                    expected: format!("entries of version {}", kind.version),
+                })?);
+                read.entries += 1;
             }
-            (None, _) => bad = bad.or(Some(size_bytes)),
         }
     }
-    if let Some(position) = bad {
-        tracing::warn!(file = %path.display(), position, "cutting a torn last line");
+    if is_torn {
+        tracing::warn!(file = %path.display(), position = read.size_bytes, "cutting a torn last line");
     }
-    Ok((size_bytes, entries))
+    Ok(read)
+}
+
+/// The version of a journal, if it is one that can be read.
+fn understood(path: &Path, kind: Kind, head: &Head<'_>) -> Result<u32, BrokerError> {
+    if head.highwater != kind.name {
+        let reason = format!("it is the journal {:?}, expected {:?}", head.highwater, kind.name);
+        return Err(BrokerError::CorruptFile { file: path.to_owned(), reason, holds: kind.holds });
+    }
+    if head.version > kind.version {
+        return Err(BrokerError::OtherVersion {
+            file: path.to_owned(),
+            found: format!("version {}", head.version),
+            expected: format!("version {} or one before it", kind.version),
+        });
+    }
+    Ok(head.version)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::OwnedFd;
-
-    use super::*;
-
-    #[test]
-    fn after_a_failed_fsync_no_other_is_believed() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let journal = Journal::open(dir.path().join("j.log"), "a test", |_: u32| ()).expect("opened");
-        journal.write().append(&1).expect("appended");
-        journal.sync().expect("synced");
-        // A pipe takes bytes and has no disk.
-        let (_reader, pipe) = io::pipe().expect("a pipe");
-        let file = std::mem::replace(&mut journal.file.lock().file, File::from(OwnedFd::from(pipe)));
-        journal.write().append(&2).expect("appended");
-        journal.sync().expect_err("no disk");
-        journal.file.lock().file = file;
-        journal.write().append(&3).expect("appended");
-        let error = journal.sync().expect_err("once is enough").to_string();
-        assert!(error.contains("j.log has failed before; restart the broker"), "{error}");
-    }
-}
+#[path = "journal_tests.rs"]
+mod tests;

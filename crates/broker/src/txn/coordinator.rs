@@ -21,6 +21,7 @@ const LAST_EPOCH: i16 = i16::MAX - 1;
 
 /// Who writes: a producer id in one of its epochs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Producer {
     pub(crate) id: i64,
     pub(crate) epoch: i16,
@@ -40,6 +41,7 @@ pub(crate) enum State {
 
 /// What is known under a transactional id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Transaction {
     pub(crate) producer: Producer,
     /// Whom it replaced at its own request: a repetition of that request is answered as before.
@@ -59,6 +61,7 @@ pub(crate) struct Transaction {
 
 /// What has to be stored, and then applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     pub(crate) id: String,
     /// `None` forgets the id.

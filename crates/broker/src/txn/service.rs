@@ -26,10 +26,12 @@ use crate::group::service::Groups;
 use crate::handler::blocking;
 use crate::identity::Identity;
 use crate::log::control::{Marker, Outcome};
-use crate::log::journal::Journal;
+use crate::log::journal::{Journal, Kind};
 use crate::log::partition_log::AppendError;
 use crate::log::topics::Topics;
 use crate::settings::{BrokerSettings, FsyncMode, Sabotage};
+
+const KIND: Kind = Kind { name: "transactions", version: 1, holds: "the state of every transactional id" };
 
 /// The transactions of a broker.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Transactions {
             fences: !settings.sabotage.contains(&Sabotage::NoFencing),
         });
         let path = settings.data_dir.join("transactions.log");
-        let journal = Journal::open(path, "the state of every transactional id", |change| coordinator.apply(change))?;
+        let journal = Journal::open(path, KIND, |change| coordinator.apply(change))?;
         let (coordinator, finishing) = (Mutex::new(coordinator), Mutex::default());
         let opened = Self { settings, clock, topics, groups, identity, journal, coordinator, finishing };
         opened.catch_up().map_err(io_at("write the transactions in", &opened.settings.data_dir))?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data_dir>/consumer-groups.log (journal.rs)
+//! {"highwater":"consumer-groups","version":1}
 //! {"group":"g","reserved_to":2000}      its epochs are at most this
 //! {"group":"g","reserved_to":null}      it is gone, or of the classic protocol by now
 //! ```
@@ -19,8 +20,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BrokerError;
-use crate::log::journal::Journal;
+use crate::log::journal::{Journal, Kind};
 
+const KIND: Kind =
+    Kind { name: "consumer-groups", version: 1, holds: "which groups use the consumer protocol, and their epochs" };
 const BLOCK: i32 = 1000;
 
 /// The reserved epochs of every group.
@@ -32,6 +35,7 @@ pub(crate) struct EpochStore {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Entry {
     group: String,
     reserved_to: Option<i32>,
@@ -41,7 +45,7 @@ impl EpochStore {
     pub(crate) fn open(data_dir: &Path) -> Result<Self, BrokerError> {
         let mut reserved_to = BTreeMap::new();
         let path = data_dir.join("consumer-groups.log");
-        let journal = Journal::open(path, "which groups use the consumer protocol, and their epochs", |entry| {
+        let journal = Journal::open(path, KIND, |entry| {
             apply(&mut reserved_to, entry);
         })?;
         Ok(Self { journal, reserved_to: Mutex::new(reserved_to) })
@@ -130,10 +134,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let store = open(dir.path());
         let size = || std::fs::metadata(dir.path().join("consumer-groups.log")).expect("there").len();
+        let head = size();
         store.reserve("group-100").expect("reserve");
-        let line = size();
+        let line = size() - head;
         store.reserve("group-101").expect("reserve");
-        assert_eq!(size(), 2 * line, "one group more is one line more");
+        assert_eq!(size(), head + 2 * line, "one group more is one line more");
         // Groups that come and go, as those of tests do.
         let decide = |reserved_to| Entry { group: "short-lived".to_owned(), reserved_to };
         for _ in 0..REWRITE_AT_LEAST / 2 {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data_dir>/share-groups.log, an entry a change (journal.rs):
+//! {"highwater":"share-groups","version":1}
 //! {"group":"g"}                                                        there is such a group
 //! {"group":"g","topic":"<id>","partition":0,"start":42}                begins here, whatever was before
 //! {"group":"g","topic":"<id>","partition":0,"changes":[[42,51,"k",1]]} records 42 to 51 are acknowledged
@@ -29,8 +30,10 @@ use uuid::Uuid;
 use super::partition::{Acquired, Change, Order, SharePartition, State, Stretch};
 use super::session::At;
 use crate::error::BrokerError;
-use crate::log::journal::Journal;
+use crate::log::journal::{Journal, Kind};
 use crate::log::waiters::Waiters;
+
+const KIND: Kind = Kind { name: "share-groups", version: 1, holds: "what share groups have read" };
 
 /// A partition of a share group, shared by everything that uses it.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ pub(crate) struct Shared {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Entry {
     group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +113,7 @@ impl ShareStore {
     pub(crate) fn open(data_dir: &Path, limits: Limits) -> Result<Self, BrokerError> {
         let mut groups = Groups::new();
         let path = data_dir.join("share-groups.log");
-        let journal = Journal::open(path, "what share groups have read", |entry| {
+        let journal = Journal::open(path, KIND, |entry| {
             apply(&mut groups, entry);
         })?;
         let in_flight = groups.values().flat_map(BTreeMap::values).map(|shared| shared.state.lock().in_flight()).sum();
