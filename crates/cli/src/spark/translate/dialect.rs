@@ -121,7 +121,13 @@ mod tests {
     fn check(query: &str, has_watermark: bool, expected: &[&str]) {
         let text = format!("CREATE STREAMING TABLE t AS {query}");
         let Ok(statements) = outline(&[ScriptFile { name: "a.sql".to_owned(), text }]) else { panic!("{query}") };
-        let flow = FlowMode { name: "t".to_owned(), mode: OutputMode::Append, has_watermark };
+        let flow = FlowMode {
+            name: "t".to_owned(),
+            mode: OutputMode::Append,
+            has_watermark,
+            target: None,
+            columns: std::sync::Arc::new(arrow::datatypes::Schema::empty()),
+        };
         let found = problems(&statements[0], Some(&flow));
         let words: Vec<&str> = found.iter().map(|problem| problem.message.as_str()).collect();
         assert_eq!(words, expected, "{query}");

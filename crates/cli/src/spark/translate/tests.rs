@@ -1,5 +1,8 @@
 //! Whole projects as Spark gets them.
 
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
 use highwater_engine::plan::outline::outline;
 
 use super::*;
@@ -14,7 +17,13 @@ fn translated(text: &str, modes: &[(&str, OutputMode)]) -> Translation {
     let Ok(statements) = outline(&files) else { panic!("{text} does not parse") };
     let flows: Vec<FlowMode> = modes
         .iter()
-        .map(|(name, mode)| FlowMode { name: (*name).to_owned(), mode: *mode, has_watermark: true })
+        .map(|(name, mode)| FlowMode {
+            name: (*name).to_owned(),
+            mode: *mode,
+            has_watermark: true,
+            target: None,
+            columns: Arc::new(Schema::empty()),
+        })
         .collect();
     translate(&files, &statements, &flows, None)
 }
@@ -98,6 +107,12 @@ fn a_table_that_is_replaced_is_computed_whole_with_all_it_reads() {
             "CREATE MATERIALIZED VIEW all_of_it AS SELECT k, count(*) FROM (`v__batch` AS `v`) GROUP BY k",
             "CREATE STREAMING TABLE rows AS SELECT k FROM STREAM v",
         ],
+    );
+    // With dots in its name an outside table is still the one that the project says.
+    check(
+        &format!("{SOURCE} CREATE STREAMING TABLE t AS SELECT k FROM STREAM spark_catalog.default.s WHERE k > ''"),
+        &[],
+        &["stream view s of json", "CREATE STREAMING TABLE t AS SELECT k FROM STREAM `s` WHERE k > ''"],
     );
     // Where nothing reads the stream, names stay.
     check(
