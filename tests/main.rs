@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is its job")]
 
+mod avro;
 mod broker;
 mod cli;
 mod cluster;

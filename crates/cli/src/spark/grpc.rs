@@ -52,7 +52,7 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    fn unavailable(message: impl Into<String>) -> Self {
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self { code: UNAVAILABLE, message: message.into() }
     }
 
@@ -61,12 +61,25 @@ impl Status {
         matches!(self.code, UNAVAILABLE | UNAUTHENTICATED)
     }
 
+    /// Whether the connection broke, and what was asked may still be under way.
+    pub(super) fn is_broken_connection(&self) -> bool {
+        self.code == UNAVAILABLE
+    }
+
+    /// Whether the server knows nothing of the execution or session that was asked for.
+    pub(super) fn is_forgotten(&self) -> bool {
+        ["INVALID_HANDLE.", "INVALID_CURSOR."].iter().any(|condition| self.message.contains(condition))
+    }
+
     /// As the failure of a command, where the server's words have no place in the user's text.
     pub(crate) fn failure(&self, address: &Address) -> Failure {
         let failure = Failure::runtime(format!("{address}: {}", self.message));
         match self.code {
             UNAVAILABLE => {
-                failure.help("look whether the Spark Connect server runs and listens there, then start again")
+                failure.help(
+                "look whether the Spark Connect server runs and listens there, then start again: a run goes on where the \
+                 last one has committed",
+            )
             }
             UNAUTHENTICATED => failure.help("give its token: sc://HOST:PORT/;use_ssl=true;token=..."),
             _ => failure,

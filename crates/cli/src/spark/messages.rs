@@ -28,9 +28,63 @@ pub(crate) struct ExecutePlanRequest {
     pub(crate) plan: Option<Plan>,
     #[prost(string, optional, tag = "4")]
     pub(crate) client_type: Option<String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) request_options: Vec<RequestOption>,
     #[prost(string, optional, tag = "6")]
     pub(crate) operation_id: Option<String>,
 }
+
+/// How an execution is to be done.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RequestOption {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) reattach: Option<ReattachOptions>,
+}
+
+/// Whether an execution outlives its connection.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReattachOptions {
+    #[prost(bool, tag = "1")]
+    pub(crate) reattachable: bool,
+}
+
+/// `ReattachExecute`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReattachExecuteRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) user_context: Option<UserContext>,
+    #[prost(string, tag = "3")]
+    pub(crate) operation_id: String,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) client_type: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    pub(crate) last_response_id: Option<String>,
+}
+
+/// `ReleaseExecute`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReleaseExecuteRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) user_context: Option<UserContext>,
+    #[prost(string, tag = "3")]
+    pub(crate) operation_id: String,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) client_type: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) release_all: Option<ReleaseAll>,
+}
+
+/// All answers of an execution.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct ReleaseAll {}
+
+/// The answer to `ReleaseExecute`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct ReleaseExecuteResponse {}
 
 /// What is to be done: here always a command.
 #[derive(Clone, PartialEq, Message)]
@@ -332,6 +386,12 @@ pub(crate) struct Sql {
 pub(crate) struct ExecutePlanResponse {
     #[prost(message, optional, tag = "11")]
     pub(crate) queries: Option<QueriesResult>,
+    /// The answer's own name, by which one says where to go on.
+    #[prost(string, tag = "13")]
+    pub(crate) response_id: String,
+    /// There, the last answer: nothing comes behind it.
+    #[prost(message, optional, tag = "14")]
+    pub(crate) result_complete: Option<ResultComplete>,
     #[prost(message, optional, tag = "16")]
     pub(crate) listener_events: Option<ListenerEvents>,
     #[prost(message, optional, tag = "21")]
@@ -339,6 +399,10 @@ pub(crate) struct ExecutePlanResponse {
     #[prost(message, optional, tag = "22")]
     pub(crate) pipeline_result: Option<PipelineCommandResult>,
 }
+
+/// The end of an execution that outlives its connection.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct ResultComplete {}
 
 /// What the session's queries tell.
 #[derive(Clone, PartialEq, Message)]

@@ -10,6 +10,7 @@
 //! | `address` | `sc://HOST:PORT/;key=value` |
 //! | `translate` | statements as Spark takes them; what it does not take |
 //! | `messages`, `grpc`, `session` | Spark Connect, as far as it is needed |
+//! | `execution` | what is taken up again when the connection breaks |
 //! | `route` | sinks that Spark does not have, through topics |
 //! | `run`, `told`, `progress`, `problems` | a run, what Spark says of it, its view, its errors at the user's place |
 //!
@@ -17,6 +18,7 @@
 
 pub(crate) mod address;
 pub(crate) mod checkpoint;
+mod execution;
 pub(crate) mod grpc;
 pub(crate) mod messages;
 mod problems;
@@ -165,6 +167,7 @@ fn mode(flow: &FlowDescription) -> FlowMode {
         name: flow.name.clone(),
         mode: flow.output_mode,
         has_watermark: !flow.watermarks.is_empty(),
+        target: flow.target_table.clone(),
         columns: flow.columns.clone(),
         given_columns: flow.given_columns.clone(),
     }

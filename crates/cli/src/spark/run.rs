@@ -143,7 +143,10 @@ impl SparkRun<'_> {
         let origins = Origins::new(self.files, self.elements);
         for (number, element) in self.elements.iter().enumerate() {
             let sent = self.send(session, &graph, element, i64::try_from(number).unwrap_or_default()).await;
-            sent.map_err(|status| origins.refusal(element, &status.message))?;
+            sent.map_err(|status| match status.is_of_the_connection() {
+                true => failed(status),
+                false => origins.refusal(element, &status.message),
+            })?;
         }
         Ok(graph)
     }

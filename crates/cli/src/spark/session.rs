@@ -4,19 +4,24 @@
 //!   open ─> configuration ─> graph ─> views, sinks, flows, statements ─> run ─> events ─> release
 //! ```
 //!
-//! Calls are not taken up again after the connection broke: what a run has committed is in its checkpoints, and the next
-//! one goes on there.
+//! A run and the progress of its queries are taken up again when the connection breaks (`execution.rs`). Other calls are
+//! not: none of them takes long, and what a run has committed is in its checkpoints, so that the next one goes on there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::address::Address;
+use super::execution::Execution;
 use super::grpc::{Answers, Channel, Status};
 use super::messages::{
     AnalyzePlanRequest, AnalyzePlanResponse, Command, CommandType, ConfigOperation, ConfigRequest, ConfigResponse,
     ConfigSet, CreateGraph, DefineFlow, DefineOutput, DefineSql, ExecutePlanRequest, ExecutePlanResponse, KeyValue,
     ListenerBusCommand, PipelineCommand, PipelineCommandType, Plan, QueriesCommand, QueryCommand,
-    ReleaseSessionRequest, ReleaseSessionResponse, SparkVersionRequest, StartRun, UserContext,
+    ReattachExecuteRequest, ReattachOptions, ReleaseAll, ReleaseExecuteRequest, ReleaseExecuteResponse,
+    ReleaseSessionRequest, ReleaseSessionResponse, RequestOption, SparkVersionRequest, StartRun, UserContext,
 };
 use crate::error::{Failure, Result};
 
@@ -31,7 +36,8 @@ const OLDEST: (u32, u32) = (4, 2);
 
 /// A session.
 pub(crate) struct Session {
-    channel: Channel,
+    /// The connection of now.
+    channel: Mutex<Channel>,
     address: Address,
     id: String,
     user: UserContext,
@@ -43,7 +49,7 @@ impl Session {
         let channel = Channel::open(address).await?;
         let user = address.user_id.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_default();
         let session = Self {
-            channel,
+            channel: Mutex::new(channel),
             address: address.clone(),
             id: address.session_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
             user: UserContext { user_id: user.clone(), user_name: user },
@@ -60,6 +66,17 @@ impl Session {
         Ok(session)
     }
 
+    fn channel(&self) -> Channel {
+        self.channel.lock().clone()
+    }
+
+    /// Opens a new connection in the place of one that broke.
+    pub(crate) async fn reconnect(&self) -> Result<(), String> {
+        let channel = Channel::open(&self.address).await.map_err(|failure| failure.message().to_owned())?;
+        *self.channel.lock() = channel;
+        Ok(())
+    }
+
     async fn version(&self) -> Result<String> {
         let request = AnalyzePlanRequest {
             session_id: self.id.clone(),
@@ -67,7 +84,7 @@ impl Session {
             client_type: Some(CLIENT.to_owned()),
             spark_version: Some(SparkVersionRequest {}),
         };
-        let answer = self.channel.unary::<AnalyzePlanResponse>("AnalyzePlan", &request).await;
+        let answer = self.channel().unary::<AnalyzePlanResponse>("AnalyzePlan", &request).await;
         let answer = answer.map_err(|status| status.failure(&self.address))?;
         Ok(answer.spark_version.unwrap_or_default().version)
     }
@@ -84,7 +101,7 @@ impl Session {
             operation: Some(ConfigOperation { set: Some(ConfigSet { pairs: pairs.collect() }) }),
             client_type: Some(CLIENT.to_owned()),
         };
-        self.channel.unary::<ConfigResponse>("Config", &request).await.map(|_| ())
+        self.channel().unary::<ConfigResponse>("Config", &request).await.map(|_| ())
     }
 
     /// Starts a graph, and gives its name.
@@ -125,13 +142,14 @@ impl Session {
 
     /// Starts an update, or only its analysis, and gives what happens in it.
     pub(crate) async fn start_run(
-        &self,
+        self: &Arc<Self>,
         graph: &str,
         storage: &str,
         dry: bool,
-    ) -> Result<Answers<ExecutePlanResponse>, Status> {
+    ) -> Result<Execution, Status> {
         let run = StartRun { graph: Some(graph.to_owned()), dry: Some(dry), storage: Some(storage.to_owned()) };
-        self.start(PipelineCommandType::StartRun(run)).await
+        let command = PipelineCommandType::StartRun(run);
+        self.execute_lasting(CommandType::Pipeline(PipelineCommand { command: Some(command) })).await
     }
 
     /// Stops the streaming queries that run now.
@@ -151,8 +169,36 @@ impl Session {
     }
 
     /// The progress of the session's queries from now on, for as long as somebody reads it.
-    pub(crate) async fn listen(&self) -> Result<Answers<ExecutePlanResponse>, Status> {
-        self.execute(CommandType::ListenerBus(ListenerBusCommand { add: Some(true), remove: None })).await
+    pub(crate) async fn listen(self: &Arc<Self>) -> Result<Execution, Status> {
+        self.execute_lasting(CommandType::ListenerBus(ListenerBusCommand { add: Some(true), remove: None })).await
+    }
+
+    /// The answers of an execution behind the last one that was read.
+    pub(crate) async fn reattach(
+        &self,
+        operation: &str,
+        last: Option<&str>,
+    ) -> Result<Answers<ExecutePlanResponse>, Status> {
+        let request = ReattachExecuteRequest {
+            session_id: self.id.clone(),
+            user_context: Some(self.user.clone()),
+            operation_id: operation.to_owned(),
+            client_type: Some(CLIENT.to_owned()),
+            last_response_id: last.map(str::to_owned),
+        };
+        self.channel().stream("ReattachExecute", &request).await
+    }
+
+    /// Lets the server forget an execution whose answers were all read.
+    pub(crate) async fn release_execution(&self, operation: &str) -> Result<(), Status> {
+        let request = ReleaseExecuteRequest {
+            session_id: self.id.clone(),
+            user_context: Some(self.user.clone()),
+            operation_id: operation.to_owned(),
+            client_type: Some(CLIENT.to_owned()),
+            release_all: Some(ReleaseAll {}),
+        };
+        self.channel().unary::<ReleaseExecuteResponse>("ReleaseExecute", &request).await.map(|_| ())
     }
 
     /// Ends the session; what cannot be told to the server it finds out by itself.
@@ -167,7 +213,7 @@ impl Session {
             if let Ok(mut answers) = self.execute(stop).await {
                 while let Ok(Some(_)) = answers.next().await {}
             }
-            let _ = self.channel.unary::<ReleaseSessionResponse>("ReleaseSession", &request).await;
+            let _ = self.channel().unary::<ReleaseSessionResponse>("ReleaseSession", &request).await;
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
@@ -183,15 +229,32 @@ impl Session {
     }
 
     async fn execute(&self, command: CommandType) -> Result<Answers<ExecutePlanResponse>, Status> {
-        let request = ExecutePlanRequest {
+        self.channel().stream("ExecutePlan", &self.request(command, &new_operation(), None)).await
+    }
+
+    /// An execution that the server keeps when the connection breaks.
+    async fn execute_lasting(self: &Arc<Self>, command: CommandType) -> Result<Execution, Status> {
+        let operation = new_operation();
+        let lasting = RequestOption { reattach: Some(ReattachOptions { reattachable: true }) };
+        let request = self.request(command, &operation, Some(lasting));
+        let answers = self.channel().stream("ExecutePlan", &request).await?;
+        Ok(Execution::new(self.clone(), operation, answers))
+    }
+
+    fn request(&self, command: CommandType, operation: &str, option: Option<RequestOption>) -> ExecutePlanRequest {
+        ExecutePlanRequest {
             session_id: self.id.clone(),
             user_context: Some(self.user.clone()),
             plan: Some(Plan { command: Some(Command { command: Some(command) }) }),
             client_type: Some(CLIENT.to_owned()),
-            operation_id: Some(uuid::Uuid::new_v4().to_string()),
-        };
-        self.channel.stream("ExecutePlan", &request).await
+            request_options: option.into_iter().collect(),
+            operation_id: Some(operation.to_owned()),
+        }
     }
+}
+
+fn new_operation() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 fn is_new_enough(version: &str) -> bool {

@@ -137,12 +137,16 @@ pub(super) fn separator(record: &RecordOptions) -> String {
 /// What a format says of an option or a column, as the table's error.
 fn refused(error: FormatError) -> EngineError {
     match error {
-        FormatError::Type { .. } | FormatError::Option { .. } | FormatError::Pattern { .. } => {
+        FormatError::Type { .. }
+        | FormatError::Option { .. }
+        | FormatError::Pattern { .. }
+        | FormatError::AvroSchema(_) => {
             EngineError::config("the table's options or columns do not fit its format").caused_by(error)
         }
-        FormatError::Malformed { .. } | FormatError::Arrow(_) | FormatError::BatchTooLarge { .. } => {
-            EngineError::data("the records do not make a batch").caused_by(error)
-        }
+        FormatError::Malformed { .. }
+        | FormatError::Value { .. }
+        | FormatError::Arrow(_)
+        | FormatError::BatchTooLarge { .. } => EngineError::data("the records do not make a batch").caused_by(error),
     }
 }
 

@@ -263,11 +263,16 @@ impl Column {
         self.nulls.push_valid();
     }
 
-    /// Forgets all rows from `len` on, and what a struct that was not finished has begun there.
+    /// Forgets all rows from `len` on, and what a struct, list or map that was not finished has begun there.
     pub(super) fn truncate(&mut self, len: usize) {
-        // The columns of a struct may be ahead of it.
-        if let Values::Struct(fields) = &mut self.values {
-            fields.iter_mut().for_each(|field| field.truncate(len));
+        // What is in a struct, list or map may be ahead of it.
+        match &mut self.values {
+            Values::Struct(fields) => fields.iter_mut().for_each(|field| field.truncate(len)),
+            Values::List { offsets, item } => item.truncate(last(offsets) as usize),
+            Values::Map { offsets, pair } => {
+                pair.iter_mut().for_each(|side| side.truncate(last(offsets) as usize));
+            }
+            _ => {}
         }
         if len >= self.len() {
             return;
@@ -395,7 +400,7 @@ pub(super) fn map_sides<'a>(entries: &'a Field, path: &str) -> Result<(&'a Field
 
 /// The same fields, all of them nullable at every level: what is missing from a record is null, whatever its schema
 /// says. Keys of maps stay as they are, being never null.
-pub(super) fn nullable(fields: &Fields) -> Fields {
+pub(crate) fn nullable(fields: &Fields) -> Fields {
     fields.iter().map(|field| Arc::new(nullable_field(field))).collect()
 }
 

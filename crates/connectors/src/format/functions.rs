@@ -1,21 +1,25 @@
-//! The SQL functions between JSON text and columns: `from_json`, `to_json`, `schema_of_json`.
+//! The SQL functions between columns and JSON text or Avro bytes: `from_json`, `to_json`, `schema_of_json`, `from_avro`,
+//! `to_avro`.
 //!
 //! ```text
 //!   text ──from_json──> struct, array, map      the decoder of topics and files, a column of texts at a time
 //!   struct, array, map ──to_json──> text        the encoder of topics and files
 //!   text ──schema_of_json──> DDL                what inference finds in one document
+//!   bytes ──from_avro──> any type ──to_avro──> bytes      the decoder and encoder of topics
 //! ```
 //!
 //! Types, values, errors and their names are those of Spark 4.3 (`tests/oracle/json_functions.tsv`). Options come as
 //! `map('name', 'value', ...)`; one that Spark knows and this does not is refused, one that nobody knows is ignored, as
 //! in Spark.
 
+mod from_avro;
 mod from_json;
 mod options;
 mod pretty;
 mod schema_of_json;
 #[cfg(test)]
 mod tests;
+mod to_avro;
 mod to_json;
 
 use std::fmt::Display;
@@ -28,11 +32,13 @@ use datafusion::logical_expr::ScalarUDF;
 use super::FormatError;
 
 /// All functions of this module.
-pub(crate) fn all() -> [Arc<ScalarUDF>; 3] {
+pub(crate) fn all() -> [Arc<ScalarUDF>; 5] {
     [
         Arc::new(ScalarUDF::from(from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(to_json::ToJson::default())),
         Arc::new(ScalarUDF::from(schema_of_json::SchemaOfJson::default())),
+        Arc::new(ScalarUDF::from(from_avro::FromAvro::default())),
+        Arc::new(ScalarUDF::from(to_avro::ToAvro::default())),
     ]
 }
 
@@ -54,6 +60,8 @@ fn format_error(error: FormatError) -> DataFusionError {
             format!("{error}; use mode PERMISSIVE to get NULL"),
         ),
         FormatError::Type { .. } => refused("DATATYPE_MISMATCH.INVALID_JSON_SCHEMA", error),
+        FormatError::AvroSchema(_) => refused("AVRO_SCHEMA", error),
+        FormatError::Value { .. } => failed("AVRO_VALUE", error),
         _ => DataFusionError::External(Box::new(error)),
     }
 }

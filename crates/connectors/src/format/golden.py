@@ -1,11 +1,11 @@
-"""Makes json/golden.jsonl and csv/golden.jsonl with real Spark 4.3, beside this file.
+"""Makes golden.jsonl of json, csv and avro with real Spark 4.3, beside this file.
 
-Run it with a Python that has pyspark 4.3.0 (and Java 17), in any folder:
+Run it with a Python that has pyspark 4.3.0 (and Java 17), in any folder, for all or some of them:
 
-    TZ=UTC python golden.py
+    TZ=UTC SPARK_AVRO=spark-avro_2.13-4.2.0.jar python golden.py [json] [csv] [avro]
 
-A case is a schema, options, a record, the row that Spark made of it and whether Spark took it as corrupt. testing.rs
-says how values are written. Left out: answers that Python cannot hold (years beyond 9999, keys of maps that come
+A case of text is a schema, options, a record, the row that Spark made of it and whether Spark took it as corrupt; one of
+Avro a row and what to_avro made of it, or bytes and what from_avro made of them. testing.rs says how values are written. Left out: answers that Python cannot hold (years beyond 9999, keys of maps that come
 twice) or that depend on the day (times without a date), and texts that differ on purpose (digits that are not ASCII,
 hexadecimal doubles).
 """
@@ -14,11 +14,14 @@ import decimal
 import json
 import os
 import pathlib
+import sys
 import tempfile
 
 from pyspark.sql import Row, SparkSession, functions as F
+from pyspark.sql.avro.functions import from_avro, to_avro
 
 HERE = pathlib.Path(__file__).parent
+KINDS = sys.argv[1:] or ["json", "csv", "avro"]
 TODAY = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 CORRUPT = "_corrupt_record"
 SCRATCH = pathlib.Path(tempfile.mkdtemp())
@@ -26,6 +29,7 @@ spark = (
     SparkSession.builder.master("local[2]")
     .config("spark.ui.enabled", "false")
     .config("spark.sql.session.timeZone", "UTC")
+    .config("spark.jars", os.environ.get("SPARK_AVRO", ""))
     .getOrCreate()
 )
 
@@ -61,7 +65,7 @@ def read_csv(schema, options, record):
     return spark.read.schema(schema).options(**options, columnNameOfCorruptRecord=CORRUPT).csv(str(path)).collect()
 
 
-cases = {"json": [], "csv": []}
+cases = {kind: [] for kind in KINDS}
 
 
 def case(kind, read, schema, options, record):
@@ -79,12 +83,12 @@ def case(kind, read, schema, options, record):
 
 
 def J(schema, records, options={}):
-    for record in records:
+    for record in records if "json" in KINDS else []:
         case("json", from_json, schema, options, record)
 
 
 def T(schema, records, options={}):
-    for record in records:
+    for record in records if "csv" in KINDS else []:
         case("csv", read_csv, schema, options, record)
 
 
@@ -140,6 +144,68 @@ T("a binary, b string",['AQID,x','"",x',',x'])
 T("a float, b bigint",['1.1,9223372036854775807','1e39,9223372036854775808','NaN,1'])
 T("a string, b string",['"",x',',x','" ",x'],{"emptyValue":"E"})
 T("a string",['','""','x','  '])
+
+def W(columns, rows, schema=None):
+    """Rows of columns, as records of the schema that to_avro derives, or of one that is given."""
+    for row in rows if "avro" in KINDS else []:
+        whole = F.struct("*")
+        frame = spark.createDataFrame([row], columns)
+        frame = frame.select("*", (to_avro(whole, schema) if schema else to_avro(whole)).alias("_value"))
+        answer = marked(frame.collect()[0])
+        value = answer.pop("_value")
+        cases["avro"].append({"columns": columns, "schema": schema and json.loads(schema), "row": answer, "value": value})
+
+
+def R(writer, values, options={}):
+    """Values of a schema, in hexadecimal digits, as from_avro reads them."""
+    for value in values if "avro" in KINDS else []:
+        frame = spark.createDataFrame([(bytes.fromhex(value),)], "b binary")
+        frame = frame.select(from_avro("b", json.dumps(writer), {"mode": "PERMISSIVE", **options}).alias("v"))
+        answer = {"writer": writer, "options": options, "value": "x:" + value, "type": frame.schema["v"].dataType.simpleString()}
+        cases["avro"].append({**answer, "read": marked(frame.collect()[0]["v"])})
+
+
+def record(*fields, name="r"):
+    return {"type": "record", "name": name, "fields": [dict(zip(("name", "type", "default"), field)) for field in fields]}
+
+
+D, day, at = decimal.Decimal, datetime.date, datetime.datetime
+W("a int, b string", [(1, "x"), (None, None), (-1, ""), (2**31 - 1, "é漢😀"), (-(2**31), "x" * 200)])
+W("a int not null, b string not null", [(64, "x"), (-65, "")])
+W("a tinyint, b smallint, c bigint, d boolean", [(-128, 300, 2**63 - 1, True), (1, -1, -(2**63), False), (None, None, None, None)])
+W("a float, b double", [(1.5, -2.25), (0.0, float("inf")), (None, float("nan"))])
+W("a binary, b date", [(b"\x00\xff", day(2024, 1, 2)), (b"", day(1969, 12, 31)), (None, None)])
+W("a timestamp, b timestamp_ntz", [(at(2024, 1, 2, 3, 4, 5, 678901), at(2024, 1, 2, 3, 4, 5, 1)), (None, None)])
+W("a decimal(5,2), b decimal(18,0), c decimal(38,10)", [(D("1.50"), D("123456789012345678"), D("-1.0000000001")), (D("-999.99"), D("0"), D("9" * 28)), (None, None, None)])
+W("a array<int>, b array<string>", [([1, None, 3], ["x", None]), ([], []), (None, None)])
+W("a map<string,int>", [({"k": 1},), ({"k": None},), ({},), (None,)])
+W("a struct<b: int, c: struct<d: string, e: decimal(4,1)>>", [((1, ("x", D("1.5"))),), ((None, None),), (None,)])
+W("a array<struct<b: int, c: array<string>>>, d map<string, struct<e: date>>", [([(1, ["x"]), None], {"k": (day(2024, 1, 2),)})])
+given = json.dumps(record(
+    ("n", ["null", "long"]), ("e", {"type": "enum", "name": "e", "symbols": ["A", "B"]}), ("d", {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}),
+    ("f", {"type": "fixed", "name": "f", "size": 2}), ("m", {"type": "long", "logicalType": "timestamp-millis"}), ("more", ["null", "string"])))
+W("n bigint, e string, d decimal(9,2), f binary, m timestamp", [(1, "B", D("-1.28"), b"ab", at(2024, 1, 2, 3, 4, 5, 678901)), (None, "A", D("1.27"), b"\x00\x00", at(1969, 12, 31, 23, 59, 59, 999999))], given)
+
+R(record(("a", "int"), ("b", "string")), ["020278", "020278ff", "0202", "", "02ff", "fffffffff00100", "ffffffffffffffffffff0100", "0201"])
+R(record(("a", "long")), ["ffffffffffffffffff01", "feffffffffffffffff01", "80"], {"avroSchema": json.dumps(record(("a", "double")))})
+R(record(("a", ["null", "int", "string"])), ["00", "0202", "040278", "06"])
+R(record(("a", ["int", "long"]), ("b", ["float", "double"])), ["0002000000c03f", "020402000000000000f83f"])
+R(record(("a", {"type": "array", "items": "int"})), ["0402040201020600", "03040204020600", "00", "0402", "feffffffffffffffff01"])
+R(record(("a", {"type": "map", "values": "long"})), ["02026b0200", "0106026b0200", "00"])
+R(record(("a", {"type": "enum", "name": "e", "symbols": ["A", "B"]})), ["00", "02", "04", "01"])
+R(record(("a", {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2})), ["02ff", "027f", "040080", "00", "067fffff"])
+R(record(("a", {"type": "long", "logicalType": "timestamp-millis"}), ("b", {"type": "long", "logicalType": "local-timestamp-millis"})), ["d00fd00f"])
+R(record(("a", {"type": "string", "logicalType": "uuid"}), ("b", {"type": "long", "logicalType": "nothing"})), ["027802"])
+R("long", ["02", ""])
+R(["null", "string"], ["00", "020278"])
+R({"type": "array", "items": "string"}, ["02027800"])
+old = record(("id", "int"), ("gone", {"type": "array", "items": record(("x", "string"), name="x")}), ("name", "string"))
+new = record(("name", ["null", "string"], None), ("id", "long"), ("more", "string", "none"), ("last", ["null", "double"], None))
+R(old, ["02000278", "02020278000279", "0202027800"], {"avroSchema": json.dumps(new)})
+aliased = {"type": "record", "name": "r", "fields": [{"name": "ident", "aliases": ["id"], "type": "long"}]}
+R(record(("id", "int")), ["04"], {"avroSchema": json.dumps(aliased)})
+R(record(("a", "string")), ["0278"], {"avroSchema": json.dumps(record(("a", "bytes")))})
+R(record(("s", record(("x", "int"), ("y", "int"), name="s"))), ["0204"], {"avroSchema": json.dumps(record(("s", record(("y", "long"), name="s"))))})
 
 for kind, answers in cases.items():
     lines = [json.dumps(answer, separators=(",", ":")) + "\n" for answer in answers]

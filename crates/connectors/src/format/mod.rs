@@ -5,15 +5,17 @@
 //!                    json: direct into columns ─┐ unusual      (the needed columns only)
 //!                          full parser <────────┘
 //!                    csv:  split, then the same readers of values
-//!  RecordBatch ──> json_encode_rows, csv_encode_rows ──> one text a row
+//!                    avro: by steps found from the writer's schema and the columns
+//!  RecordBatch ──> json_encode_rows, csv_encode_rows, AvroEncoder ──> one text or value a row
 //! ```
 //!
-//! Kafka values, files of lines and `from_json` all come through here, so that one text gives one row wherever it
+//! Kafka values, files of lines, `from_json` and `from_avro` all come through here, so that one text gives one row wherever it
 //! stands. The answers are those of Spark 4.3, checked against it case by case (see `json/golden.rs`, `csv.rs`).
 //!
 //! A decoder gives all columns as nullable at every level: what a record lacks is null. It knows nothing of topics,
 //! files or offsets; a malformed record is reported to the caller, who counts it and keeps its bytes.
 
+pub mod avro;
 mod column;
 pub mod csv;
 mod csv_encode;
@@ -35,6 +37,8 @@ use arrow::record_batch::RecordBatch;
 use highwater_engine::plan::datetime_pattern::PatternError;
 use highwater_engine::plan::ddl::type_name;
 
+pub use avro::{AvroEncoder, AvroOptions, AvroSchema, AvroSchemaError, Framing, avro_decoder};
+pub(crate) use column::nullable;
 pub use csv::{CsvOptions, csv_decoder};
 pub use csv_encode::{CsvWriteOptions, csv_encode_header, csv_encode_rows};
 pub use json::{JsonOptions, json_decoder};
@@ -115,6 +119,19 @@ pub enum FormatError {
         /// What is wrong with the pattern.
         source: PatternError,
     },
+    /// A text is no Avro schema, or columns and schema do not fit.
+    #[error(transparent)]
+    AvroSchema(#[from] AvroSchemaError),
+    /// A value cannot be written.
+    #[error("column `{column}` is {found}, expected {expected}")]
+    Value {
+        /// The column, with the names of the structs around it.
+        column: String,
+        /// The value.
+        found: String,
+        /// What can be written.
+        expected: String,
+    },
     /// A record is malformed and the mode is FAILFAST.
     #[error("malformed record in FAILFAST mode: {reason}; the record begins with `{record}`")]
     Malformed {
@@ -163,7 +180,7 @@ fn check_size(columns: &[column::Column]) -> Result<(), FormatError> {
 
 /// Turns records into batches of one schema.
 pub trait RecordDecoder: Send {
-    /// Appends one record: one JSON document, or one line of CSV.
+    /// Appends one record: one JSON document, one line of CSV, or one Avro value.
     ///
     /// A malformed record is reported as [`Appended::Malformed`] in every mode but FAILFAST, where it is an error.
     /// Whatever the answer, there is at most one row more, and no row is ever left half written.

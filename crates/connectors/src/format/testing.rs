@@ -44,7 +44,8 @@ pub(super) fn check_golden(
     }
 }
 
-fn rows(batch: &RecordBatch) -> Vec<Value> {
+/// The rows of a batch, as golden cases write them.
+pub(super) fn rows(batch: &RecordBatch) -> Vec<Value> {
     (0..batch.num_rows()).map(|row| object(batch.schema().fields(), batch.columns(), row)).collect()
 }
 
@@ -53,7 +54,8 @@ fn object(fields: &arrow::datatypes::Fields, columns: &[arrow::array::ArrayRef],
     Value::Object(fields.iter().zip(columns).map(member).collect())
 }
 
-fn cell(array: &dyn Array, row: usize) -> Value {
+/// A value, as golden cases write it.
+pub(super) fn cell(array: &dyn Array, row: usize) -> Value {
     if array.is_null(row) {
         return Value::Null;
     }

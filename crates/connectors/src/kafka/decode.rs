@@ -8,10 +8,13 @@ use highwater_engine::error::{EngineError, Result};
 
 use super::layout::Layout;
 use super::options::{FormatOptions, KafkaOptions, ValueFormat};
-use crate::format::{CsvOptions, FormatError, JsonOptions, RecordDecoder, Widened, csv_decoder, json_decoder};
+use crate::format::{
+    AvroOptions, AvroSchema, CsvOptions, FormatError, JsonOptions, RecordDecoder, Widened, avro_decoder, csv_decoder,
+    json_decoder,
+};
 
 /// The corrupt-record column when no option names one.
-const DEFAULT_CORRUPT_COLUMN: &str = "_corrupt_record";
+pub(super) const DEFAULT_CORRUPT_COLUMN: &str = "_corrupt_record";
 
 /// The columns of a table or of a projection of one, and how values become columns.
 #[derive(Clone)]
@@ -29,6 +32,8 @@ struct DecoderSettings {
     options: FormatOptions,
     /// All columns of the table that come from the value, for formats that go by position.
     value_columns: Vec<String>,
+    /// What Avro values were written with.
+    avro_schema: Option<Arc<AvroSchema>>,
 }
 
 impl Decoding {
@@ -36,11 +41,15 @@ impl Decoding {
     pub fn of_table(schema: Option<&SchemaRef>, options: &KafkaOptions) -> Result<Self> {
         let object = &options.object;
         let Some(schema) = schema else {
-            if let Some(format @ (ValueFormat::Csv | ValueFormat::Json)) = options.value_format
+            if let Some(format @ (ValueFormat::Csv | ValueFormat::Json | ValueFormat::Avro)) = options.value_format
                 && options.selection.is_some()
                 && options.topic.is_none()
             {
-                let word = if format == ValueFormat::Csv { "csv" } else { "json" };
+                let word = match format {
+                    ValueFormat::Csv => "csv",
+                    ValueFormat::Avro => "avro",
+                    _ => "json",
+                };
                 return Err(EngineError::config(format!("{object} has 'value.format' = '{word}' but no columns"))
                     .help("declare the columns to decode: CREATE TABLE t (id BIGINT, ...) USING kafka"));
             }
@@ -53,12 +62,17 @@ impl Decoding {
         let layout = Layout::decoded(schema, object)?;
         let corrupt_column = options.format.corrupt_column.as_deref().unwrap_or(DEFAULT_CORRUPT_COLUMN);
         let decoded = layout.decoded_schema();
-        let names = decoded.fields().iter().map(|field| field.name().clone());
+        let columns = decoded.fields().iter().filter(|field| field.name() != corrupt_column);
+        let avro_schema = match format {
+            ValueFormat::Avro => Some(options.format.avro.writer(&columns.clone().cloned().collect(), object)?),
+            _ => None,
+        };
         let settings = DecoderSettings {
             object: object.clone(),
             format,
             options: options.format.clone(),
-            value_columns: names.filter(|name| name != corrupt_column).collect(),
+            value_columns: columns.map(|field| field.name().clone()).collect(),
+            avro_schema,
         };
         let decoder = layout.has_decoded().then(|| Arc::new(settings));
         let decoding = Self::new(layout, decoder);
@@ -97,7 +111,12 @@ impl Decoding {
         if read == whole {
             return settings.decoder(whole).map(Some);
         }
-        Ok(Some(Box::new(Widened::new(settings.decoder(read)?, whole))))
+        match settings.decoder(read) {
+            Ok(decoder) => Ok(Some(Box::new(Widened::new(decoder, whole)))),
+            // A union of several types is a struct with all of its members, or none.
+            Err(_) if settings.format == ValueFormat::Avro => settings.decoder(whole).map(Some),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -105,6 +124,7 @@ impl DecoderSettings {
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn RecordDecoder>> {
         let decoder = match self.format {
             ValueFormat::Csv => self.csv_options().and_then(|options| csv_decoder(schema, options)),
+            ValueFormat::Avro => self.avro_decoder(schema),
             ValueFormat::Json | ValueFormat::Raw => {
                 self.json_options().and_then(|options| json_decoder(schema, options))
             }
@@ -122,6 +142,18 @@ impl DecoderSettings {
             options.column_name_of_corrupt_record.clone_from(column);
         }
         Ok(options)
+    }
+
+    fn avro_decoder(&self, schema: SchemaRef) -> Result<Box<dyn RecordDecoder>, FormatError> {
+        let given = &self.options;
+        let Some(writer) = &self.avro_schema else { return json_decoder(schema, self.json_options()?) };
+        let mut options = AvroOptions::new(writer.clone());
+        options.framing = given.avro.framing;
+        options.mode = given.mode.as_deref().map_or(Ok(options.mode), str::parse)?;
+        if let Some(column) = &given.corrupt_column {
+            options.column_name_of_corrupt_record.clone_from(column);
+        }
+        avro_decoder(schema, options)
     }
 
     fn csv_options(&self) -> Result<CsvOptions, FormatError> {

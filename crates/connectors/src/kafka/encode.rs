@@ -1,9 +1,10 @@
-//! Rows as Kafka records: Spark's sink columns as they are, or whole rows as JSON objects.
+//! Rows as Kafka records: Spark's sink columns as they are, or whole rows as JSON objects or Avro values.
 //!
 //! | rows | record |
 //! |---|---|
 //! | `value` and perhaps `key` (STRING or BINARY), `headers`, `topic`, `partition` | those columns |
 //! | of a table with columns or with `value.format` = `json` | value: the row as JSON; key: the columns of `key.columns` |
+//! | `value.format` = `avro` | value: the row as Avro; key: the same as with JSON |
 //!
 //! A null value is a tombstone, as in Spark.
 
@@ -15,8 +16,9 @@ use arrow::datatypes::{DataType, Int32Type, Schema, SchemaRef};
 use highwater_engine::error::{EngineError, Result, nearest};
 use rdkafka::message::{Header, OwnedHeaders};
 
+use super::decode::DEFAULT_CORRUPT_COLUMN;
 use super::options::{KafkaOptions, ValueFormat};
-use crate::format::{JsonWriteOptions, json_encode_rows};
+use crate::format::{AvroEncoder, JsonWriteOptions, json_encode_rows};
 
 const SINK_COLUMNS: [&str; 5] = ["key", "value", "headers", "topic", "partition"];
 
@@ -34,6 +36,7 @@ pub struct RowEncoder {
 enum ValueSource {
     Column(usize),
     Json,
+    Avro(AvroEncoder),
 }
 
 #[derive(Debug)]
@@ -61,32 +64,38 @@ enum Field {
 }
 
 impl RowEncoder {
-    /// Looks at the columns rows will have; `declared` says whether the table has columns of its own.
-    pub fn new(schema: &SchemaRef, options: &KafkaOptions, declared: bool) -> Result<Self> {
+    /// Looks at the columns rows will have; `declared` has the table's own.
+    pub fn new(schema: &SchemaRef, options: &KafkaOptions, declared: Option<&SchemaRef>) -> Result<Self> {
         let is_sink_row =
             schema.fields().iter().all(|field| SINK_COLUMNS.contains(&field.name().to_ascii_lowercase().as_str()))
                 && find(schema, "value").is_some_and(|value| is_bytes(schema.field(value).data_type()));
         match options.value_format {
             Some(ValueFormat::Csv) => Err(EngineError::config(format!(
-                "{}: option 'value.format' is 'csv', rows can be written as json or raw",
+                "{}: option 'value.format' is 'csv', rows can be written as json, avro or raw",
                 options.object
             ))),
             Some(ValueFormat::Raw) => Self::of_columns(schema, options),
-            Some(ValueFormat::Json) if declared || !is_sink_row => Self::of_json(schema, options),
-            None if declared => Self::of_json(schema, options),
+            Some(ValueFormat::Avro) => Self::of_rows(schema, options, declared),
+            Some(ValueFormat::Json) if declared.is_some() || !is_sink_row => Self::of_rows(schema, options, declared),
+            None if declared.is_some() => Self::of_rows(schema, options, declared),
             _ => Self::of_columns(schema, options),
         }
     }
 
-    /// Whole rows as JSON with a key that tells which row of the target it is: what a compacted topic keeps the newest
-    /// of, and a tombstone takes away.
-    pub fn by_key(schema: &SchemaRef, options: &KafkaOptions, keys: &[String]) -> Result<Self> {
+    /// Whole rows as JSON or Avro with a key that tells which row of the target it is: what a compacted topic keeps the
+    /// newest of, and a tombstone takes away.
+    pub fn by_key(
+        schema: &SchemaRef,
+        options: &KafkaOptions,
+        declared: Option<&SchemaRef>,
+        keys: &[String],
+    ) -> Result<Self> {
         let object = &options.object;
-        if !matches!(options.value_format, None | Some(ValueFormat::Json)) {
+        if !matches!(options.value_format, None | Some(ValueFormat::Json | ValueFormat::Avro)) {
             return Err(EngineError::config(format!(
-                "{object}: changes are written as JSON, found another 'value.format'"
+                "{object}: changes are written as JSON or Avro, found another 'value.format'"
             ))
-            .help("leave 'value.format' out or set it to 'json'"));
+            .help("leave 'value.format' out or set it to 'json' or 'avro'"));
         }
         let mut options = options.clone();
         if options.key_columns.is_empty() {
@@ -101,7 +110,7 @@ impl RowEncoder {
             ))
             .help("leave the option 'key.columns' out, or name those columns"));
         }
-        Self::of_json(schema, &options)
+        Self::of_rows(schema, &options, declared)
     }
 
     fn of_columns(schema: &Schema, options: &KafkaOptions) -> Result<Self> {
@@ -151,7 +160,7 @@ impl RowEncoder {
         )))
     }
 
-    fn of_json(schema: &Schema, options: &KafkaOptions) -> Result<Self> {
+    fn of_rows(schema: &Schema, options: &KafkaOptions, declared: Option<&SchemaRef>) -> Result<Self> {
         let object = &options.object;
         if options.topic.is_none() {
             return Err(EngineError::config(format!("{object} has no option 'topic', rows have nowhere to go"))
@@ -174,7 +183,15 @@ impl RowEncoder {
             [one] => KeySource::Column(one),
             _ => KeySource::Json(keys),
         };
-        Ok(Self { value: ValueSource::Json, key, headers: None, topic: None, partition: None })
+        let value = match options.value_format {
+            Some(ValueFormat::Avro) => {
+                let encoder = options.format.avro.encoder(schema, declared, object)?;
+                refuse_corrupt_column(schema, options)?;
+                ValueSource::Avro(encoder)
+            }
+            _ => ValueSource::Json,
+        };
+        Ok(Self { value, key, headers: None, topic: None, partition: None })
     }
 
     /// Encodes a batch of rows.
@@ -185,6 +202,7 @@ impl RowEncoder {
             values: match &self.value {
                 ValueSource::Column(index) => Field::of_column(column(index))?,
                 ValueSource::Json => Field::of_rows(rows)?,
+                ValueSource::Avro(encoder) => Field::of_avro(encoder, rows)?,
             },
             keys: match &self.key {
                 KeySource::None => Field::None,
@@ -266,6 +284,14 @@ impl Field {
         Ok(Self::Encoded { bytes, ends })
     }
 
+    fn of_avro(encoder: &AvroEncoder, rows: &RecordBatch) -> Result<Self> {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        encoder
+            .encode_rows(rows, &mut bytes, &mut ends)
+            .map_err(|error| EngineError::data(format!("rows cannot be written as Avro: {error}")))?;
+        Ok(Self::Encoded { bytes, ends })
+    }
+
     fn get(&self, row: usize) -> Option<&[u8]> {
         match self {
             Self::None => None,
@@ -276,6 +302,16 @@ impl Field {
             }
         }
     }
+}
+
+/// The column of malformed records is in no schema that a table derives for reading, so it must not be in what is written.
+fn refuse_corrupt_column(schema: &Schema, options: &KafkaOptions) -> Result<()> {
+    let name = options.format.corrupt_column.as_deref().unwrap_or(DEFAULT_CORRUPT_COLUMN);
+    if options.format.avro.schema.is_some() || schema.column_with_name(name).is_none() {
+        return Ok(());
+    }
+    let message = format!("{}: column '{name}' is for malformed records, rows to be written have none", options.object);
+    Err(EngineError::config(message).help("leave the column out, or say with 'avro.schema' what is written"))
 }
 
 fn find(schema: &Schema, name: &str) -> Option<usize> {
@@ -324,7 +360,8 @@ mod tests {
 
     fn encode(columns: &[&str], pairs: &[(&str, &str)], declared: bool) -> EncodedRows {
         let rows = rows(columns);
-        RowEncoder::new(&rows.schema(), &options(pairs), declared).unwrap().encode(&rows).unwrap()
+        let (schema, declared) = (rows.schema(), declared.then(|| rows.schema()));
+        RowEncoder::new(&schema, &options(pairs), declared.as_ref()).unwrap().encode(&rows).unwrap()
     }
 
     #[test]
@@ -351,8 +388,34 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_avro_by_the_columns_or_a_schema() {
+        let avro = [("topic", "out"), ("value.format", "avro"), ("key.column", "n")];
+        // Unions of the type and null: 0 for the type, then the value; 1 (written 2) for null.
+        let encoded = encode(&["n", "device"], &avro, false);
+        assert_eq!(encoded.value(0), Some(b"\0\x02\0\x0cdevice".as_slice()));
+        assert_eq!(encoded.value(1), Some(b"\x02\x02".as_slice()));
+        assert_eq!((encoded.key(0), encoded.key(1)), (Some(b"1".as_slice()), None));
+
+        let schema = r#"{"type":"record","name":"r","fields":[{"name":"m","type":["null","int"]},
+            {"name":"device","type":["null","string"]},{"name":"n","type":["null","long"]}]}"#;
+        let framed = [("avro.schema", schema), ("avro.confluent", "true"), ("avro.schema.id", "258")];
+        let encoded = encode(&["n", "device"], &[&avro[..], &framed].concat(), false);
+        assert_eq!(encoded.value(0), Some(b"\0\0\0\x01\x02\0\x02\x0cdevice\x02\x02".as_slice()));
+    }
+
+    #[test]
     fn rows_that_fit_nowhere_are_refused() {
-        let cases: [(&[&str], &[(&str, &str)], &str); 5] = [
+        let cases: [(&[&str], &[(&str, &str)], &str); 6] = [
+            (
+                &["n"],
+                &[
+                    ("topic", "out"),
+                    ("value.format", "avro"),
+                    ("avro.schema", r#"{"type":"record","name":"r","fields":[]}"#),
+                ],
+                "table t (USING kafka): the Avro schema, at `n`: found no field of this name, expected one for each column \
+                 that is written",
+            ),
             (&["key"], &[("topic", "out")], "table t (USING kafka): the rows have no column 'value'"),
             (&["value"], &[], "table t (USING kafka) has no option 'topic' and the rows have no column 'topic'"),
             (&["value", "n"], &[("topic", "out")], "table t (USING kafka): a Kafka record has no place for column 'n'"),
@@ -364,11 +427,11 @@ mod tests {
             (
                 &["n"],
                 &[("topic", "out"), ("value.format", "csv")],
-                "table t (USING kafka): option 'value.format' is 'csv', rows can be written as json or raw",
+                "table t (USING kafka): option 'value.format' is 'csv', rows can be written as json, avro or raw",
             ),
         ];
         for (columns, pairs, expected) in cases {
-            let error = RowEncoder::new(&rows(columns).schema(), &options(pairs), false).unwrap_err();
+            let error = RowEncoder::new(&rows(columns).schema(), &options(pairs), None).unwrap_err();
             assert_eq!(error.to_string(), expected);
         }
     }

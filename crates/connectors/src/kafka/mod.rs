@@ -14,6 +14,7 @@ pub mod offsets;
 pub mod limits;
 pub mod security;
 pub mod options;
+pub mod avro;
 pub mod positions;
 pub mod layout;
 pub mod decode;
@@ -67,10 +68,14 @@ impl Connector for KafkaConnector {
         for (option, reason) in &options.without_effect {
             tracing::warn!(table = definition.name, option, "this option has no effect here: {reason}");
         }
-        let decoding = Decoding::of_table(definition.schema.as_ref(), &options)?;
+        let declared = match &definition.schema {
+            Some(schema) => Some(schema.clone()),
+            None => options.format.avro.columns(&options.object)?,
+        };
+        let decoding = Decoding::of_table(declared.as_ref(), &options)?;
         let client = Client::new(options.client.clone(), Arc::new(SystemClock));
         let name = definition.name.clone();
-        Ok(Arc::new(KafkaTable { name, declared: definition.schema.clone(), options, decoding, client }))
+        Ok(Arc::new(KafkaTable { name, declared, options, decoding, client }))
     }
 }
 
@@ -97,7 +102,7 @@ impl Table for KafkaTable {
     }
 
     fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
-        let declared = self.declared.is_some();
+        let declared = self.declared.as_ref();
         Ok(Box::new(KafkaSink::open(self.client.clone(), &self.options, &self.name, declared, &request)?))
     }
 

@@ -22,6 +22,7 @@ use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{OptionReader, TableDefinition};
 use regex::Regex;
 
+use super::avro::AvroSettings;
 use super::client::cluster::{ClientSettings, TopicPartition};
 use super::limits::PartLimits;
 use super::offsets::{self, PartitionOffsets};
@@ -127,6 +128,8 @@ pub enum ValueFormat {
     Json,
     /// A line of CSV a record.
     Csv,
+    /// A value of Avro a record.
+    Avro,
     /// Not at all.
     Raw,
 }
@@ -144,6 +147,8 @@ pub struct FormatOptions {
     pub date_format: Option<String>,
     /// `sep` of CSV.
     pub separator: Option<String>,
+    /// `avro.schema` and what else is said of Avro.
+    pub avro: AvroSettings,
 }
 
 impl KafkaOptions {
@@ -194,9 +199,14 @@ impl KafkaOptions {
                 &object,
                 &mut reader,
                 "value.format",
-                &[("json", ValueFormat::Json), ("csv", ValueFormat::Csv), ("raw", ValueFormat::Raw)],
+                &[
+                    ("json", ValueFormat::Json),
+                    ("csv", ValueFormat::Csv),
+                    ("avro", ValueFormat::Avro),
+                    ("raw", ValueFormat::Raw),
+                ],
             )?,
-            format: format_options(&mut reader),
+            format: format_options(&object, &mut reader)?,
             without_effect: without_effect(&mut reader, &passed_through),
             passed_through,
             security,
@@ -220,6 +230,9 @@ impl KafkaOptions {
             return Err(EngineError::config(format!(
                 "{object}: 'minOffsetsPerTrigger' is {min}, expected at most 'maxOffsetsPerTrigger', which is {max}"
             )));
+        }
+        if self.value_format != Some(ValueFormat::Avro) {
+            self.format.avro.refuse_for_others(object)?;
         }
         if self.selection.is_none() && self.topic.is_none() {
             return Err(EngineError::config(format!("{object} names no topic"))
@@ -396,15 +409,17 @@ pub fn bootstrap(object: &str, servers: &str) -> Result<Vec<String>> {
     Ok(addresses)
 }
 
-fn format_options(reader: &mut OptionReader<'_>) -> FormatOptions {
+fn format_options(object: &str, reader: &mut OptionReader<'_>) -> Result<FormatOptions> {
+    let avro = AvroSettings::read(object, reader)?;
     let mut text = |key: &str| reader.text(key).map(str::to_owned);
-    FormatOptions {
+    Ok(FormatOptions {
         mode: text("mode"),
         corrupt_column: text("columnNameOfCorruptRecord"),
         timestamp_format: text("timestampFormat"),
         date_format: text("dateFormat"),
         separator: text("sep"),
-    }
+        avro,
+    })
 }
 
 fn key_columns(reader: &mut OptionReader<'_>) -> Vec<String> {
@@ -566,7 +581,7 @@ mod tests {
             ),
             (
                 vec![("subscribe", "a"), ("value.format", "xml")],
-                "table ev (USING kafka): option 'value.format' is 'xml', expected one of json, csv, raw",
+                "table ev (USING kafka): option 'value.format' is 'xml', expected one of json, csv, avro, raw",
             ),
         ] {
             assert_eq!(parse(&options).unwrap_err().to_string(), expected);

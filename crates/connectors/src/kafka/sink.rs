@@ -17,6 +17,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::sink::{BatchId, CommitReport, Sink, SinkRequest, SinkToken, split_deleted};
 use kafka_protocol::messages::ApiKey;
@@ -94,12 +95,12 @@ impl KafkaSink {
         client: Client,
         options: &KafkaOptions,
         table: &str,
-        declared: bool,
+        declared: Option<&SchemaRef>,
         request: &SinkRequest,
     ) -> Result<Self> {
         let object = options.object.clone();
         let encoder = if request.deletes {
-            RowEncoder::by_key(&request.schema, options, &request.key_columns)?
+            RowEncoder::by_key(&request.schema, options, declared, &request.key_columns)?
         } else {
             RowEncoder::new(&request.schema, options, declared)?
         };

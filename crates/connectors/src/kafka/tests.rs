@@ -260,6 +260,31 @@ fn structs_are_decoded_as_far_as_they_are_read() {
     }
 }
 
+/// A union of several types is a struct with a member for each, and stays whole when a query reads one of them.
+#[test]
+fn unions_of_avro_are_decoded_whole() {
+    let broker = TestBroker::start();
+    broker.create_topic("unions", 1);
+    produce(
+        &producer(broker.address(), "none"),
+        "unions",
+        0,
+        ["\u{0}\u{2}", "\u{2}\u{2}x", "\u{4}"].map(str::to_owned),
+    );
+    let schema = r#"{"type":"record","name":"r","fields":[{"name":"u","type":["int","string","null"]}]}"#;
+    let options =
+        [("subscribe", "unions"), ("startingOffsets", "earliest"), ("value.format", "avro"), ("avro.schema", schema)];
+    let table = table(broker.address(), None, &options).unwrap();
+    let members = vec![Some(BTreeSet::from(["member1".to_owned()]))];
+    let request = SourceRequest { projection: vec![0], members, metadata: unused_metadata(), may_be_missing: false };
+    let mut source = table.source(request).unwrap();
+    let (start, end) = (offset(json!({"unions": {"0": 0}})), offset(json!({"unions": {"0": 3}})));
+    let (batches, report) = read(source.as_mut(), &start, &end).unwrap();
+    let shown = |row| array_value_to_string(batches[0].column(0), row).unwrap();
+    assert_eq!([0, 1, 2].map(shown), ["{member0: 1, member1: }", "{member0: , member1: x}", ""]);
+    assert_eq!((report.records, report.malformed), (3, 0));
+}
+
 #[test]
 fn a_missing_topic_is_named_with_its_neighbour() {
     let broker = TestBroker::start();

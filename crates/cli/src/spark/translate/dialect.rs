@@ -121,8 +121,14 @@ mod tests {
     fn check(query: &str, has_watermark: bool, expected: &[&str]) {
         let text = format!("CREATE STREAMING TABLE t AS {query}");
         let Ok(statements) = outline(&[ScriptFile { name: "a.sql".to_owned(), text }]) else { panic!("{query}") };
-        let (columns, given_columns) = (arrow::datatypes::Schema::empty().into(), Vec::new());
-        let flow = FlowMode { name: "t".to_owned(), mode: OutputMode::Append, has_watermark, columns, given_columns };
+        let flow = FlowMode {
+            name: "t".to_owned(),
+            mode: OutputMode::Append,
+            has_watermark,
+            target: None,
+            columns: std::sync::Arc::new(arrow::datatypes::Schema::empty()),
+            given_columns: Vec::new(),
+        };
         let found = problems(&statements[0], Some(&flow));
         let words: Vec<&str> = found.iter().map(|problem| problem.message.as_str()).collect();
         assert_eq!(words, expected, "{query}");

@@ -90,14 +90,30 @@ impl Flavours {
             if let (Flavour::Batch, Some(stream)) = (flavour, read.stream) {
                 edits.push(Edit::replace(statement.words[stream].bytes.clone(), ""));
             }
-            let Some(wanted) = self.flavour_of(read, flavour).filter(|_| !read.is_qualified) else { continue };
+            let Some(wanted) = self.flavour_of(read, flavour) else { continue };
+            // What the project itself says of an outside table goes over what the catalog may have of that name.
+            let is_view = self.known.get(&read.name.to_lowercase()) == Some(&true);
+            if read.is_qualified && is_view {
+                continue;
+            }
             let sent = self.sent_name(&read.name, wanted);
-            if sent != read.name {
+            if sent != read.name || read.is_qualified {
                 // Columns may be named by the table's own name, unless it has another.
-                let alias = if read.has_alias { String::new() } else { format!(" AS {}", quoted(&read.name)) };
-                edits.push(Edit::replace(name.bytes.clone(), format!("{}{alias}", quoted(&sent))));
+                let keeps_name = read.has_alias || sent == read.name;
+                let alias = if keeps_name { String::new() } else { format!(" AS {}", quoted(&read.name)) };
+                let bytes = statement.words[first_word(statement, read.word)].bytes.start..name.bytes.end;
+                edits.push(Edit::replace(bytes, format!("{}{alias}", quoted(&sent))));
             }
         }
         edits
     }
+}
+
+/// The first word of a name with dots, by its last.
+fn first_word(statement: &OutlineStatement, last: usize) -> usize {
+    let mut first = last;
+    while first >= 2 && statement.words[first - 1].text == "." {
+        first -= 2;
+    }
+    first
 }

@@ -10,6 +10,7 @@
 //! A table whose query is computed whole (output mode complete) is a materialized view there: the same rows after each
 //! run. What such a query reads is then read whole too, so that a table or view may be there twice, once as a stream.
 
+mod avro;
 pub(crate) mod dialect;
 mod flavour;
 mod options;
@@ -43,6 +44,8 @@ pub(crate) struct FlowMode {
     pub(crate) mode: OutputMode,
     /// Whether it has a watermark.
     pub(crate) has_watermark: bool,
+    /// The table it fills.
+    pub(crate) target: Option<String>,
     /// The columns of its rows.
     pub(crate) columns: SchemaRef,
     /// Those of them that its query gives, in its order.
@@ -224,7 +227,10 @@ impl Translator<'_> {
     }
 
     fn sink(&mut self, statement: &OutlineStatement, table: &OutlineTable) {
-        match sinks::sink(table, self.route) {
+        let into =
+            |flow: &&FlowMode| flow.target.as_ref().is_some_and(|target| target.eq_ignore_ascii_case(&table.name));
+        let rows = self.flows.iter().find(into).map(|flow| flow.columns.as_ref());
+        match sinks::sink(table, self.route, rows) {
             Ok(mut sink) => {
                 self.out.notes.append(&mut sink.notes);
                 if let Some(topic) = sink.routed_through.clone() {
@@ -338,7 +344,8 @@ impl Translator<'_> {
             return self.report(statement, problems);
         }
         let edits = self.flavours.edits(statement, Flavour::Stream);
-        match sink.map(|table| sinks::sink(table, self.route)) {
+        let rows = flow.as_ref().map(|flow| flow.columns.as_ref());
+        match sink.map(|table| sinks::sink(table, self.route, rows)) {
             Some(Ok(sink)) => {
                 let around = match flow {
                     Some(flow) if sink.routed_through.is_some() => {

@@ -1,18 +1,19 @@
 //! `CREATE SINK` as a sink of Spark's pipeline, and the queries that write to one.
 //!
 //! A sink of Kafka takes the columns of a record there: where whole rows are written as JSON here, the query is put into
-//! `SELECT to_json(struct(*)) AS value FROM (...)`.
+//! `SELECT to_json(struct(*)) AS value FROM (...)`; as Avro, into one with `to_avro` (avro.rs).
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema};
+use highwater_connectors::kafka::avro::AVRO_OPTIONS;
 use highwater_engine::plan::ddl::type_name;
 use highwater_engine::plan::outline::OutlineTable;
 
 use super::super::route::Route;
 use super::options::{self, is_in};
 use super::sources::quoted;
-use super::{FlowMode, Problem, absolute_path};
+use super::{FlowMode, Problem, absolute_path, avro};
 
 /// A sink as Spark knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,11 +33,16 @@ pub(crate) struct SparkSink {
 /// Options of ours that Spark's Kafka sink has no use for.
 const KAFKA_OURS: [&str; 5] = ["value.format", "key.columns", "key.column", "transactional", "visibility"];
 
-/// The sink as Spark writes it; one that it does not have as a topic, if there is a route.
-pub(super) fn sink(table: &OutlineTable, route: Option<&Route>) -> Result<SparkSink, Vec<Problem>> {
+/// The sink as Spark writes it; one that it does not have as a topic, if there is a route. `rows` has the columns of a flow
+/// into it.
+pub(super) fn sink(
+    table: &OutlineTable,
+    route: Option<&Route>,
+    rows: Option<&Schema>,
+) -> Result<SparkSink, Vec<Problem>> {
     let format = table.format.as_deref().unwrap_or_default();
     match format {
-        "kafka" => kafka(table),
+        "kafka" => kafka(table, rows),
         "json" | "csv" | "text" | "parquet" | "delta" | "console" | "noop" => plain(table, format),
         "sqlite" | "postgres" if let Some(route) = route => Ok(routed(table, route)),
         _ => {
@@ -114,12 +120,17 @@ fn plain(table: &OutlineTable, format: &str) -> Result<SparkSink, Vec<Problem>> 
     Ok(SparkSink { format: format.to_owned(), options, ..SparkSink::default() })
 }
 
-fn kafka(table: &OutlineTable) -> Result<SparkSink, Vec<Problem>> {
-    let options = options_of(table, "kafka", &KAFKA_OURS)?;
-    let is_json = match table.options.get("value.format").map(str::to_ascii_lowercase).as_deref() {
-        Some("raw") => false,
-        Some(_) => true,
-        None => table.columns.is_some(),
+fn kafka(table: &OutlineTable, rows: Option<&Schema>) -> Result<SparkSink, Vec<Problem>> {
+    let format = table.options.get("value.format").map(str::to_ascii_lowercase);
+    let is_avro = format.as_deref() == Some("avro");
+    let ours: Vec<&str> = KAFKA_OURS.iter().chain(AVRO_OPTIONS.iter().filter(|_| is_avro)).copied().collect();
+    let options = options_of(table, "kafka", &ours)?;
+    let value = match (format.as_deref(), rows) {
+        (Some("avro"), Some(rows)) => Some(avro::written(table, rows)?),
+        // Nothing is written to it.
+        (Some("raw" | "avro"), _) => None,
+        (Some(_), _) => Some("to_json(struct(*))".to_owned()),
+        (None, _) => table.columns.as_ref().map(|_| "to_json(struct(*))".to_owned()),
     };
     let keys: Vec<String> = table
         .options
@@ -132,10 +143,9 @@ fn kafka(table: &OutlineTable) -> Result<SparkSink, Vec<Problem>> {
         [one] => format!(", CAST({one} AS STRING) AS key"),
         several => format!(", to_json(struct({})) AS key", several.join(", ")),
     };
-    let around = if is_json {
-        (format!("SELECT to_json(struct(*)) AS value{key} FROM ("), "\n)".to_owned())
-    } else {
-        (String::new(), String::new())
+    let around = match value {
+        Some(value) => (format!("SELECT {value} AS value{key} FROM ("), "\n)".to_owned()),
+        None => (String::new(), String::new()),
     };
     let notes = vec![format!(
         "sink '{}': Spark writes to Kafka at least once, not exactly once: a batch that is repeated after a failure is \
@@ -147,6 +157,7 @@ fn kafka(table: &OutlineTable) -> Result<SparkSink, Vec<Problem>> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{DataType, Field};
     use highwater_engine::plan::ScriptFile;
     use highwater_engine::plan::outline::{OutlineKind, outline};
 
@@ -156,7 +167,8 @@ mod tests {
         let files = [ScriptFile { name: "a.sql".to_owned(), text: text.to_owned() }];
         let Ok(mut statements) = outline(&files) else { panic!("{text} is no statement") };
         let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("{text} is no sink") };
-        let shown = match sink(&table, None) {
+        let rows = Schema::new(vec![Field::new("a", DataType::Int32, false), Field::new("b", DataType::Utf8, true)]);
+        let shown = match sink(&table, None, Some(&rows)) {
             Ok(sink) => {
                 let options: Vec<String> = sink.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 format!("{} {} | {}", sink.format, options.join(" "), sink.around.0)
@@ -183,6 +195,12 @@ mod tests {
             "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_json(struct(*)) AS value, to_json(struct(`a`, `b`)) AS \
              key FROM (",
         );
+        check(
+            &format!(
+                "CREATE SINK s {kafka}, 'value.format' 'avro', 'key.columns' 'a', 'avro.confluent' 'true', 'avro.schema.id' '7')"
+            ),
+            r#"kafka kafka.bootstrap.servers=k:1 topic=t | SELECT concat(X'0000000007', to_avro(struct(CAST(`a` AS INT) AS `a`, CAST(`b` AS STRING) AS `b`), '{"type":"record","name":"topLevelRecord","fields":[{"name":"a","type":["int","null"]},{"name":"b","type":["string","null"]}]}')) AS value, CAST(`a` AS STRING) AS key FROM ("#,
+        );
         check("CREATE SINK s USING parquet OPTIONS (path '/x')", "parquet path=/x | ");
         check("CREATE SINK s USING noop", "noop  | ");
     }
@@ -208,7 +226,7 @@ mod tests {
         };
         let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("no sink") };
         let route = Route { bootstrap: "k:1".to_owned(), project: "p".to_owned() };
-        let sink = sink(&table, Some(&route)).unwrap();
+        let sink = sink(&table, Some(&route), None).unwrap();
         assert_eq!((sink.format.as_str(), sink.routed_through.as_deref()), ("kafka", Some("p.s.routed")));
         assert_eq!(sink.options.get("kafka.bootstrap.servers").map(String::as_str), Some("k:1"));
         let times = "map('timestampFormat', \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\", 'timestampNTZFormat', \

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   kafka with columns   read(key, value, ...) ─> from_json(CAST(value AS STRING), 'columns') ─> the columns
+//!   ... and 'avro'       read(key, value, ...) ─> from_avro (avro.rs) ─> the columns, cast
 //!   files with _file     read(columns)         ─> the columns, and the path out of _metadata
 //!   everything else      read
 //! ```
@@ -12,11 +13,12 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, Schema};
+use highwater_connectors::kafka::avro::AVRO_OPTIONS;
 use highwater_engine::plan::ddl::schema_ddl;
 use highwater_engine::plan::outline::OutlineTable;
 
 use super::options::{self, KAFKA_REFUSED, is_in};
-use super::{Problem, absolute_path};
+use super::{Problem, absolute_path, avro};
 
 /// What Spark is told to read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -120,23 +122,35 @@ fn files(table: &OutlineTable, format: &str) -> Result<SourceRelation, Vec<Probl
 
 fn kafka(table: &OutlineTable) -> Result<SourceRelation, Vec<Problem>> {
     let format = table.options.get("value.format").unwrap_or("json").to_ascii_lowercase();
-    let is_decoded = table.columns.is_some() && format != "raw";
+    let columns = match &table.columns {
+        None if format == "avro" => avro::settings(table)?.columns(&table.name).map_err(|error| {
+            let help = "give the schema of a record, or declare the columns";
+            vec![Problem::at_option("avro.schema", error.to_string(), help)]
+        })?,
+        columns => columns.clone(),
+    };
+    let is_decoded = columns.is_some() && format != "raw";
     let mut ours: Vec<&str> = vec!["value.format", "topic"];
     ours.extend(WRITE_OPTIONS);
     if is_decoded {
         ours.extend(VALUE_OPTIONS);
     }
+    if format == "avro" {
+        ours.extend(AVRO_OPTIONS);
+    }
     let mut options = checked(table, "kafka", &ours)?;
     // Spark reads what is not committed unless it is told; here it is the other way round.
     options.entry("kafka.isolation.level".to_owned()).or_insert_with(|| "read_committed".to_owned());
     let mut relation = SourceRelation { format: "kafka".to_owned(), options, ..SourceRelation::default() };
-    let Some(columns) = &table.columns else { return Ok(relation) };
+    let Some(columns) = columns else { return Ok(relation) };
     if !is_decoded {
         relation.projections.push(columns.fields().iter().map(|field| quoted(field.name())).collect());
         return Ok(relation);
     }
     let decoded: Vec<_> = columns.fields().iter().filter(|field| of_record(field.name()).is_none()).cloned().collect();
-    let parse = parsed(&format, &schema_ddl(&Schema::new(decoded)), table);
+    let decoded = Schema::new(decoded);
+    let is_avro = format == "avro";
+    let parse = if is_avro { avro::parsed(table, &decoded)? } else { parsed(&format, &schema_ddl(&decoded), table) };
     relation.projections.push(
         ["key", "topic", "partition", "offset", "timestamp"]
             .map(quoted)
@@ -149,6 +163,7 @@ fn kafka(table: &OutlineTable) -> Result<SourceRelation, Vec<Problem>> {
             format!("CAST(`key` AS STRING) AS {}", quoted(field.name()))
         }
         Some(name) => format!("{} AS {}", quoted(name), quoted(field.name())),
+        None if is_avro => avro::cast(&format!("`value`.{}", quoted(field.name())), field),
         None => format!("`value`.{0} AS {0}", quoted(field.name())),
     };
     relation.projections.push(columns.fields().iter().map(|field| column(field)).collect());
@@ -236,6 +251,26 @@ mod tests {
                  `value`.`it's` AS `it's`, CAST(`key` AS STRING) AS `_key`, `offset` AS `_offset`"
             ),
         );
+        let schema = r#"{"type":"record","name":"topLevelRecord","fields":[{"name":"a","type":["int","null"]}]}"#;
+        let projected = "`key`, `topic`, `partition`, `offset`, `timestamp`";
+        check(
+            &format!("CREATE TABLE t (a TINYINT, _offset BIGINT) {kafka}, 'value.format' 'avro')"),
+            &format!(
+                "kafka [] {options} [] => {projected}, from_avro(`value`, '{schema}', map('mode', 'PERMISSIVE')) AS `value` \
+                 => CAST(`value`.`a` AS TINYINT) AS `a`, `offset` AS `_offset`"
+            ),
+        );
+        let given = r#"{"type":"record","name":"r","fields":[{"name":"b","type":"int"}]}"#;
+        let read = r#"{"type":"record","name":"r","fields":[{"name":"b","type":{"type":"int"}}]}"#;
+        check(
+            &format!(
+                "CREATE TABLE t {kafka}, 'value.format' 'avro', mode 'failfast', 'avro.schema' '{given}', 'avro.confluent' 'true', 'avro.schema.id' '255')"
+            ),
+            &format!(
+                "kafka [] {options} [] => {projected}, from_avro(if(startswith(`value`, X'00000000FF'), substring(`value`, 6), \
+                 X''), '{given}', map('mode', 'FAILFAST', 'avroSchema', '{read}')) AS `value` => CAST(`value`.`b` AS INT) AS `b`"
+            ),
+        );
         check(
             &format!("CREATE TABLE t (value BINARY, offset BIGINT) {kafka}, 'value.format' 'raw')"),
             &format!("kafka [] {options} [] => `value`, `offset`"),
@@ -253,6 +288,15 @@ mod tests {
         check(
             "CREATE TABLE t (a INT) USING json OPTIONS (path '/x', maxFilePerTrigger '1')",
             "table 't': Spark's json has no option 'maxFilePerTrigger' | leave it out, or run this table on Highwater alone",
+        );
+        let avro = "USING kafka OPTIONS ('kafka.bootstrap.servers' 'k:1', subscribe 't', 'value.format' 'avro'";
+        check(
+            &format!("CREATE TABLE t (a INT) {avro}, mode 'DROPMALFORMED')"),
+            "table 't': Spark's from_avro has no mode DROPMALFORMED | use PERMISSIVE, and leave rows of nulls out in the query",
+        );
+        check(
+            &format!("CREATE TABLE t (a INT, _corrupt_record STRING) {avro})"),
+            "table 't': Spark's from_avro keeps no malformed values, as column '_corrupt_record' does | leave the column out",
         );
         check(
             "CREATE TABLE t USING kafka OPTIONS ('kafka.bootstrap.servers' 'k:1', subscribe 't', 'kafka.auto.offset.reset' 'latest')",

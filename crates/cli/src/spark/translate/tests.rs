@@ -15,7 +15,7 @@ fn flow(name: &str, mode: OutputMode, columns: &[(&str, DataType)], given: &[&st
     let fields: Vec<Field> = columns.iter().map(|(name, of)| Field::new(*name, of.clone(), true)).collect();
     let given_columns = given.iter().map(|name| (*name).to_owned()).collect();
     let columns = Arc::new(Schema::new(fields));
-    FlowMode { name: name.to_owned(), mode, has_watermark: true, columns, given_columns }
+    FlowMode { name: name.to_owned(), mode, has_watermark: true, target: None, columns, given_columns }
 }
 
 /// The modes of flows: those named here, all others append with a watermark.
@@ -105,6 +105,12 @@ fn a_table_that_is_replaced_is_computed_whole_with_all_it_reads() {
             "CREATE MATERIALIZED VIEW all_of_it AS SELECT k, count(*) FROM (`v__batch` AS `v`) GROUP BY k",
             "CREATE STREAMING TABLE rows AS SELECT k FROM STREAM v",
         ],
+    );
+    // With dots in its name an outside table is still the one that the project says.
+    check(
+        &format!("{SOURCE} CREATE STREAMING TABLE t AS SELECT k FROM STREAM spark_catalog.default.s WHERE k > ''"),
+        &[],
+        &["stream view s of json", "CREATE STREAMING TABLE t AS SELECT k FROM STREAM `s` WHERE k > ''"],
     );
     // Where nothing reads the stream, names stay.
     check(

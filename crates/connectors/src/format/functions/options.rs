@@ -1,4 +1,4 @@
-//! Options of the JSON functions: what `map('name', 'value', ...)` says, checked.
+//! Options of the JSON and Avro functions: what `map('name', 'value', ...)` says, checked.
 
 use std::collections::BTreeMap;
 
@@ -76,6 +76,21 @@ impl Given {
             }
         }
         Ok(given)
+    }
+
+    /// Options whose names and values come in turn, each a constant text.
+    pub(super) fn of_pairs<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> Result<Self> {
+        let texts: Option<Vec<&str>> = texts.collect();
+        match texts.as_deref().map(|texts| texts.as_chunks::<2>()) {
+            Some((pairs, [])) => {
+                let pairs = pairs.iter().map(|[name, value]| (name.to_lowercase(), (*value).to_owned()));
+                Ok(Self { values: pairs.collect() })
+            }
+            _ => {
+                let message = "options are constants: map('name', 'value', ...)";
+                Err(refused("INVALID_OPTIONS.NON_MAP_FUNCTION", message))
+            }
+        }
     }
 
     /// The value of an option, whatever the case of its name.

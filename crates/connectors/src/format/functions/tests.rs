@@ -103,6 +103,46 @@ fn functions_give_what_spark_gives() {
     assert!(mended.is_empty(), "no longer different, take them out of json_functions.known: {mended:#?}");
 }
 
+/// Values themselves are compared with Spark in `avro/golden.jsonl`; here is what SQL says of them.
+#[test]
+fn avro_functions_are_called_as_in_spark() {
+    let record = r#"'{"type":"record","name":"r","fields":[{"name":"a","type":"int"},{"name":"b","type":"string"}]}'"#;
+    let wider =
+        r#"'{"type":"record","name":"r","fields":[{"name":"c","type":"int","default":7},{"name":"a","type":"long"}]}'"#;
+    let malformed = Err("ERROR MALFORMED_AVRO_MESSAGE");
+    for (expression, expected) in [
+        (format!("CAST(from_avro(X'020278', {record}) AS STRING)"), Ok("{1, x}")),
+        (format!("typeof(from_avro(X'020278', {record}))"), Ok("struct<a:int,b:string>")),
+        (format!("from_avro(X'020278', {record}).b"), Ok("x")),
+        (format!("from_avro(X'0202', {record})"), malformed),
+        (format!("CAST(from_avro(X'0202', {record}, map('mode', 'PERMISSIVE')) AS STRING)"), Ok("{null, null}")),
+        (format!("CAST(from_avro(X'020278', {record}, map('avroSchema', {wider})) AS STRING)"), Ok("{7, 1}")),
+        (format!("typeof(from_avro(X'020278', {record}, map('avroSchema', {wider})))"), Ok("struct<c:int,a:bigint>")),
+        (format!("from_avro(NULL, {record}) IS NULL"), Ok("true")),
+        (
+            format!("from_avro(X'020278', {record}, map('mode', lower('X')))"),
+            Err("ERROR INVALID_OPTIONS.NON_MAP_FUNCTION"),
+        ),
+        (
+            format!("from_avro(X'020278', {record}, map('recursiveFieldMaxDepth', '3'))"),
+            Err("ERROR UNSUPPORTED_OPTION"),
+        ),
+        (format!("from_avro('x', {record})"), Err("ERROR DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE")),
+        ("from_avro(X'02', lower('LONG'))".to_owned(), Err("ERROR DATATYPE_MISMATCH.TYPE_CHECK_FAILURE_WITH_HINT")),
+        ("from_avro(X'02', 'long')".to_owned(), Err("ERROR AVRO_SCHEMA")),
+        (format!("hex(to_avro(struct(CAST(1 AS INT) AS a, 'x' AS b), {record}))"), Ok("020278")),
+        ("hex(to_avro(struct(CAST(1 AS INT) AS a, 'x' AS b)))".to_owned(), Ok("0002000278")),
+        ("hex(to_avro(CAST(NULL AS INT)))".to_owned(), Ok("NULL")),
+        ("hex(to_avro(array('x'), '{\"type\":\"array\",\"items\":\"string\"}'))".to_owned(), Ok("02027800")),
+        (format!("to_avro(struct(1 AS a), {record})"), Err("ERROR AVRO_SCHEMA")),
+        (format!("to_avro(struct(CAST(NULL AS INT) AS a, 'x' AS b), {record})"), Err("ERROR AVRO_VALUE")),
+    ] {
+        let found = value("UTC", &format!("SELECT {expression}"));
+        let found = found.as_ref().map(String::as_str).map_err(String::as_str);
+        assert_eq!(found, expected, "{expression}");
+    }
+}
+
 /// A topic with these values, read by a pipeline; what it wrote, and the plan.
 fn from_topic(values: &[&str], query: &str) -> (Vec<String>, String) {
     let broker = TestBroker::start_embedded();

@@ -90,8 +90,25 @@ fn conditional(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
         ("mod", [a, b]) => binary(a.clone(), BinaryOperator::Modulo, b.clone()),
         ("ltrim", [what, from]) => call("ltrim_chars", [from.clone(), what.clone()]),
         ("rtrim", [what, from]) => call("rtrim_chars", [from.clone(), what.clone()]),
+        ("from_avro", [value, schema, options]) => match constant_options(options) {
+            Some(options) => call("from_avro", [value.clone(), schema.clone()].into_iter().chain(options)),
+            None => return Ok(None),
+        },
         _ => return Ok(None),
     }))
+}
+
+/// The names and values in a map of constant texts: options that decide a type, which the planner must see one by one.
+fn constant_options(options: &Expr) -> Option<Vec<Expr>> {
+    let is_text =
+        |expr: &Expr| matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)));
+    match options {
+        Expr::Value(value) if value.value == Value::Null => Some(Vec::new()),
+        Expr::Function(map) if map.name.to_string().eq_ignore_ascii_case("map_of") => {
+            positional(map).filter(|pairs| pairs.iter().all(is_text))
+        }
+        _ => None,
+    }
 }
 
 /// A literal that the planner reads as a constant at once, for arguments that decide a type.
@@ -192,5 +209,8 @@ mod tests {
         check("datediff(HOUR, a, b)", "timestampdiff('HOUR', a, b)");
         check("struct(a, 1)", "named_struct('a', a, 'col2', typed_literal('1'))");
         check("! a", "NOT a");
+        check("from_avro(a, 's', map('mode', 'PERMISSIVE'))", "from_avro(a, 's', 'mode', 'PERMISSIVE')");
+        check("from_avro(a, 's', NULL)", "from_avro(a, 's')");
+        check("from_avro(a, 's', map('mode', b))", "from_avro(a, 's', map_of('mode', b))");
     }
 }
