@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::messages::ConfigKind;
 use super::problem::{Problem, Result};
-use crate::spark::messages::KeyValue;
+use crate::spark_connect::messages::{ConfigKind, KeyValue};
 
 /// How many keys a session may set, and how long a key and its value may be.
 const MAX_KEYS: usize = 4096;
@@ -126,7 +125,7 @@ fn pair(key: &str, value: Option<&str>) -> KeyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::messages::{ConfigKeys, ConfigPairs};
+    use crate::spark_connect::messages::{ConfigKeys, ConfigPairs};
 
     #[test]
     fn keys_are_set_told_and_forgotten() {

@@ -10,16 +10,16 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
 use highwater_engine::query::SessionStatement;
 
-use super::messages::{
-    Answer, ArrowBatch, Command, CommandKind, Count, Plan, PlanKind, Relation, RelationKind, ShowString, Sql,
-    SqlCommand, SqlResult,
-};
 use super::operations::Operation;
 use super::problem::{Problem, Result};
 use super::session::Session;
 use super::show::Show;
 use super::types::schema_type;
 use super::{sql, streams};
+use crate::spark_connect::messages::{
+    Answer, ArrowBatch, Command, CommandKind, Count, Plan, PlanKind, Relation, RelationKind, ShowString, Sql,
+    SqlCommand, SqlResult,
+};
 
 /// The rows of one answer: far below what a message may hold, whatever their columns.
 const ROWS_OF_AN_ANSWER: usize = 10_000;

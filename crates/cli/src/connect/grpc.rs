@@ -1,12 +1,12 @@
 //! The server's side of gRPC: calls with one request, answered by one message or by a stream, over HTTP/2.
 //!
 //! ```text
-//!   POST /spark.connect.SparkConnectService/NAME  [0, length (4 bytes), message]
-//!   200 <─ [0, length, message] ...  <─ trailers: grpc-status, grpc-message, grpc-status-details-bin
+//!   POST /spark.connect.SparkConnectService/NAME  framed message
+//!   200 <─ framed message ...  <─ trailers: grpc-status, grpc-message, grpc-status-details-bin
 //! ```
 //!
-//! The client's side and what is common to both stand in [`crate::spark::grpc`]. Compressed requests are refused, which
-//! clients of Spark do not send unless they are told to.
+//! How a message is framed stands in [`crate::spark_connect::framing`]. Compressed requests are refused, which clients of
+//! Spark do not send unless they are told to.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,7 +21,7 @@ use hyper::{Request, Response};
 use prost::Message;
 
 use super::problem::{Problem, Result};
-use crate::spark::grpc::{MAX_MESSAGE_BYTES, SERVICE, framed, take_message};
+use crate::spark_connect::framing::{HEAD_BYTES, MAX_MESSAGE_BYTES, SERVICE, framed, take_message};
 
 /// Codes of gRPC.
 const INVALID_ARGUMENT: u32 = 3;
@@ -52,15 +52,14 @@ pub(crate) async fn read(request: Request<Incoming>) -> Result<(String, BytesMut
     let Some(method) = path.strip_prefix(SERVICE) else {
         return Err(Problem::call(UNIMPLEMENTED, format!("there is no service at {path}, expected {SERVICE}...")));
     };
-    // A message and the five bytes in front of it.
-    let body = Limited::new(request.into_body(), MAX_MESSAGE_BYTES + 5).collect().await.map_err(|error| {
+    let body = Limited::new(request.into_body(), MAX_MESSAGE_BYTES + HEAD_BYTES).collect().await.map_err(|error| {
         Problem::call(
             RESOURCE_EXHAUSTED,
             format!("a request is not read: {error}; at most {MAX_MESSAGE_BYTES} bytes are"),
         )
     })?;
     let mut buffer = BytesMut::from(body.to_bytes());
-    let message = take_message(&mut buffer).map_err(|status| Problem::call(UNIMPLEMENTED, status.message))?;
+    let message = take_message(&mut buffer).map_err(|wrong| Problem::call(UNIMPLEMENTED, wrong))?;
     let message = message.ok_or_else(|| Problem::call(INVALID_ARGUMENT, "a request has no whole message"))?;
     Ok((method.to_owned(), message))
 }

@@ -13,7 +13,6 @@ mod analyze;
 mod config;
 mod execute;
 mod grpc;
-mod messages;
 mod operations;
 mod problem;
 mod server;

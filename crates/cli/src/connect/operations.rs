@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::grpc::Answers;
-use super::messages::{Answer, ExecutePlanResponse, Nothing};
 use super::problem::{Problem, Result};
-use crate::spark::grpc::framed;
+use crate::spark_connect::framing::framed;
+use crate::spark_connect::messages::{Answer, DataType, ExecutePlanResponse, Nothing};
 
 /// What the answers of one execution may take: the default of Spark's `spark.driver.maxResultSize`.
 const MAX_RESULT_BYTES: usize = 1 << 30;
@@ -60,7 +60,7 @@ impl Operation {
     }
 
     /// Adds an answer.
-    pub(crate) fn push(&self, answer: Option<Answer>, schema: Option<super::messages::DataType>) -> Result<()> {
+    pub(crate) fn push(&self, answer: Option<Answer>, schema: Option<DataType>) -> Result<()> {
         let mut state = self.state.lock();
         if state.end.is_some() {
             return Err(Problem::runtime("the execution was interrupted"));

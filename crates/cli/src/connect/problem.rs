@@ -15,8 +15,8 @@ use highwater_engine::error::EngineError;
 use highwater_engine::plan::ScriptError;
 use prost::Message as _;
 
-use super::messages::{AnyMessage, ErrorInfo, RpcStatus};
 use crate::config::secrets::redact;
+use crate::spark_connect::messages::{AnyMessage, ErrorInfo, RpcStatus};
 
 /// The result of everything that a client asks.
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;

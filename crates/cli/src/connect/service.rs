@@ -10,15 +10,15 @@ use parking_lot::Mutex;
 
 use super::config::Config;
 use super::grpc::{Answers, decoded, one, unknown_method};
-use super::messages::{
-    AnalyzePlanRequest, AnyRequest, ConfigRequest, ConfigResponse, ExecutePlanRequest, InterruptRequest,
-    InterruptResponse, ReattachExecuteRequest, ReleaseExecuteRequest, ReleaseExecuteResponse, ReleaseSessionResponse,
-};
 use super::operations::Operation;
 use super::problem::{Problem, Result};
 use super::server::Settings;
 use super::session::Session;
 use super::{analyze, execute};
+use crate::spark_connect::messages::{
+    AnalyzePlanRequest, AnyRequest, ConfigRequest, ConfigResponse, ExecutePlanRequest, InterruptRequest,
+    InterruptResponse, ReattachExecuteRequest, ReleaseExecuteRequest, ReleaseExecuteResponse, ReleaseSessionResponse,
+};
 
 /// How many sessions there may be.
 const MAX_SESSIONS: usize = 64;

@@ -21,11 +21,11 @@ use highwater_engine::query::{SessionQuery, SessionScope};
 use parking_lot::Mutex;
 
 use super::config::Config;
-use super::messages::LocalRelation;
 use super::operations::Operation;
 use super::problem::{Problem, Result};
 use super::sql::{Names, columns_ddl, quoted};
 use super::streams::Streams;
+use crate::spark_connect::messages::LocalRelation;
 
 /// How many tables and views a session may define.
 const MAX_STATEMENTS: usize = 4096;

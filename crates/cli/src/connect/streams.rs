@@ -19,15 +19,15 @@ use highwater_engine::query::{FlowSettings, Pipeline, PipelineSettings, RunningP
 use highwater_engine::sink::OutputMode;
 use parking_lot::{Condvar, Mutex};
 
-use super::messages::{
-    ActiveQueries, Answer, ExceptionResult, Flag, ProgressResult, QueriesCommand, QueriesCommandKind, QueriesResult,
-    QueriesResultKind, QueryCommand, QueryCommandKind, QueryId, QueryInstance, QueryResult, QueryResultKind,
-    StartStream, StatusResult, StreamStarted, StreamTarget, StreamTrigger, Text,
-};
 use super::operations::Operation;
 use super::problem::{Problem, Result};
 use super::session::Session;
 use super::sql::{self, options_text, quoted};
+use crate::spark_connect::messages::{
+    ActiveQueries, Answer, ExceptionResult, Flag, ProgressResult, QueriesCommand, QueriesCommandKind, QueriesResult,
+    QueriesResultKind, QueryCommand, QueryCommandKind, QueryId, QueryInstance, QueryResult, QueryResultKind,
+    StartStream, StatusResult, StreamStarted, StreamTarget, StreamTrigger, Text,
+};
 
 /// How many streaming queries a session may run, and how many that have ended are remembered.
 const MAX_ACTIVE: usize = 64;
@@ -209,7 +209,7 @@ pub(crate) fn start(session: &Session, operation: &Operation, start: StartStream
         running: Mutex::new(Some(running)),
     };
     session.streams.add(query);
-    let started = StreamStarted { id: Some(id), name: name.unwrap_or_default() };
+    let started = StreamStarted { id: Some(id), name: name.unwrap_or_default(), started_json: None };
     operation.push(Some(Answer::StreamStarted(started)), None)
 }
 

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `address` | `sc://HOST:PORT/;key=value` |
 //! | `translate` | statements as Spark takes them; what it does not take |
-//! | `messages`, `grpc`, `session` | Spark Connect, as far as it is needed |
+//! | `grpc`, `session` | calls of Spark Connect; its messages stand in [`crate::spark_connect`] |
 //! | `route` | sinks that Spark does not have, through topics |
 //! | `run`, `progress`, `problems` | a run, its view, its errors at the user's place |
 //!
@@ -17,8 +17,7 @@
 
 pub(crate) mod address;
 pub(crate) mod checkpoint;
-pub(crate) mod grpc;
-pub(crate) mod messages;
+mod grpc;
 mod problems;
 mod progress;
 pub(crate) mod route;

@@ -20,8 +20,8 @@ mod tests;
 pub(crate) use literal::quoted_text;
 pub(crate) use read::{columns_ddl, options_text};
 
-use super::messages::{LocalRelation, Relation};
 use super::problem::Result;
+use crate::spark_connect::messages::{LocalRelation, Relation};
 
 /// What the writer asks of the session.
 pub(crate) trait Names {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use highwater_engine::plan::ddl;
 use serde_json::Value;
 
-use super::super::messages::{DataSource, NamedTable, Read, ReadKind};
 use super::super::problem::{Problem, Result};
 use super::literal::quoted_text;
 use super::{Names, quoted};
+use crate::spark_connect::messages::{DataSource, NamedTable, Read, ReadKind};
 
 /// The text of a read relation after `FROM`, without a name for it.
 pub(super) fn source(read: &Read, names: &dyn Names) -> Result<String> {

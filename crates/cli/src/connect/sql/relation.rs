@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 
-use super::super::messages::{
-    Aggregate, Alias, Deduplicate, DropColumns, DropNa, Expression, ExpressionKind, FillNa, Join, LiteralKind, Project,
-    Range, Relation, RelationKind, Rename, SetOperation, Sort, Sql, WithColumns, WithWatermark,
-};
 use super::super::problem::{Problem, Result};
 use super::block::{Block, Scope};
 use super::expression::Expressions;
 use super::literal::{literal, quoted_text};
 use super::{Names, quoted, read};
+use crate::spark_connect::messages::{
+    Aggregate, Alias, Deduplicate, DropColumns, DropNa, Expression, ExpressionKind, FillNa, Join, LiteralKind, Project,
+    Range, Relation, RelationKind, Rename, SetOperation, Sort, Sql, WithColumns, WithWatermark,
+};
 
 const PYTHON: &str = "use columns, expr(...) and spark.sql, or run this program on Spark itself";
 

@@ -1,13 +1,12 @@
 //! Relations and the text they become.
 
-use super::super::messages::{
-    Aggregate, Alias, Attribute, Count, Expression, ExpressionKind, Filter, Function, Join, Literal, LiteralKind,
-    LocalRelation, NamedTable, Project, Read, ReadKind, Relation, RelationKind, Sort, SortOrder, WithColumns,
-    WithWatermark,
-};
 use super::super::problem::Result;
 use super::{Names, columns_ddl, query};
-use crate::spark::messages::RelationCommon;
+use crate::spark_connect::messages::{
+    Aggregate, Alias, Attribute, Count, Expression, ExpressionKind, Filter, Function, Join, Literal, LiteralKind,
+    LocalRelation, NamedTable, Project, Read, ReadKind, Relation, RelationCommon, RelationKind, Sort, SortOrder,
+    WithColumns, WithWatermark,
+};
 
 /// Every query has the columns `a` and `b`.
 struct Known;
