@@ -64,9 +64,17 @@ pub(crate) async fn read(request: Request<Incoming>) -> Result<(String, BytesMut
     Ok((method.to_owned(), message))
 }
 
-/// A message, read.
+/// A message, read. One that is nested deeper than a stack is sure to take is refused, in words of DataFrames.
 pub(crate) fn decoded<M: Message + Default>(message: BytesMut) -> Result<M> {
-    M::decode(message).map_err(|error| Problem::call(INVALID_ARGUMENT, format!("a request cannot be read: {error}")))
+    M::decode(message).map_err(|error| {
+        if error.to_string().contains("recursion limit") {
+            return Problem::argument(
+                "the plan has too many operations on top of each other\n\
+                 give a part of it a name with createOrReplaceTempView, and go on from spark.table",
+            );
+        }
+        Problem::call(INVALID_ARGUMENT, format!("a request cannot be read: {error}"))
+    })
 }
 
 /// The answer of a method that is not served.
@@ -155,4 +163,30 @@ fn percent_encoded(text: &str) -> String {
         }
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spark_connect::messages::{ExecutePlanRequest, Over, Plan, PlanKind, Range, Relation, RelationKind};
+
+    fn request(depth: usize) -> BytesMut {
+        let mut kind = RelationKind::Range(Range { start: None, end: 1, step: 1 });
+        for _ in 0..depth {
+            let input = Some(Box::new(Relation { common: None, kind: Some(kind) }));
+            kind = RelationKind::Hint(Box::new(Over { input }));
+        }
+        let root = Box::new(Relation { common: None, kind: Some(kind) });
+        let plan = Some(Plan { kind: Some(PlanKind::Root(root)) });
+        BytesMut::from(ExecutePlanRequest { plan, ..ExecutePlanRequest::default() }.encode_to_vec().as_slice())
+    }
+
+    #[test]
+    fn plans_that_are_too_deep_are_refused_with_the_way_out() {
+        assert!(decoded::<ExecutePlanRequest>(request(45)).is_ok());
+        let problem = decoded::<ExecutePlanRequest>(request(200)).unwrap_err();
+        assert!(problem.message().contains("createOrReplaceTempView"), "{}", problem.message());
+        let problem = decoded::<ExecutePlanRequest>(BytesMut::from(&[0xff, 0xff][..])).unwrap_err();
+        assert_eq!(problem.code(), INVALID_ARGUMENT);
+    }
 }

@@ -73,7 +73,7 @@ impl Problem {
 
     /// A streaming query failed.
     pub(crate) fn streaming(message: impl Into<String>) -> Self {
-        Self::new(Kind::Streaming, message)
+        Self { class: Some("STREAM_FAILED"), ..Self::new(Kind::Streaming, message) }
     }
 
     /// A limit of the server is reached.

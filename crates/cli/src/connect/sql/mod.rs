@@ -18,7 +18,7 @@ mod relation;
 mod tests;
 
 pub(crate) use literal::quoted_text;
-pub(crate) use read::{columns_ddl, options_text};
+pub(crate) use read::{columns_ddl, format_word, options_text};
 
 use super::problem::Result;
 use crate::spark_connect::messages::{LocalRelation, Relation};

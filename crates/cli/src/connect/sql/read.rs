@@ -60,7 +60,7 @@ fn definition(source: &DataSource, format: &str) -> Result<String> {
 }
 
 /// The word after `USING`.
-fn format_word(format: &str) -> Result<String> {
+pub(crate) fn format_word(format: &str) -> Result<String> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if !format.is_empty() && format.bytes().all(is_word) {
         return Ok(if format.contains(['-', '.']) { quoted(format) } else { format.to_owned() });

@@ -17,6 +17,9 @@ const PYTHON: &str = "use columns, expr(...) and spark.sql, or run this program 
 /// How deep relations may stand in each other: they come from anyone, and are read with a stack.
 const MAX_DEPTH: usize = 100;
 
+/// How many numbers of a range are made as one array.
+const ONE_SEQUENCE: i128 = 10_000_000;
+
 /// Writes one plan.
 pub(super) struct Writer<'a> {
     names: &'a dyn Names,
@@ -148,8 +151,11 @@ impl<'a> Writer<'a> {
         let last =
             if exact { i128::from(range.end) - i128::from(step) } else { i128::from(start) + rows * i128::from(step) };
         let is_empty = if step > 0 { range.end <= start } else { range.end >= start };
+        let count = (last - i128::from(start)) / i128::from(step) + 1;
         let text = if is_empty {
             "(SELECT CAST(0 AS BIGINT) AS id WHERE false)".to_owned()
+        } else if count > ONE_SEQUENCE {
+            long_range(start, step, count)
         } else {
             format!(
                 "(SELECT explode(sequence(CAST({start} AS BIGINT), CAST({last} AS BIGINT), CAST({step} AS BIGINT))) AS id)"
@@ -297,6 +303,11 @@ impl<'a> Writer<'a> {
 
     fn deduplicate(&self, deduplicate: &Deduplicate) -> Result<Block> {
         let mut block = self.open(deduplicate.input.as_deref())?;
+        if deduplicate.within_watermark == Some(true) && !self.names.is_streaming(&block.text())? {
+            return Err(Problem::analysis(
+                "dropDuplicatesWithinWatermark is not supported with batch DataFrames/DataSets\nuse dropDuplicates",
+            ));
+        }
         if deduplicate.columns.is_empty() {
             block.select = Some("DISTINCT *".to_owned());
             return Ok(block);
@@ -450,6 +461,20 @@ impl<'a> Writer<'a> {
         block.filters.push(format!("({} >= {least})", present.collect::<Vec<_>>().join(" + ")));
         Ok(block)
     }
+}
+
+/// A range of more rows than one array should hold: blocks of numbers, and the numbers of a block. Its first rows come first,
+/// for `show` and `take`; the order of all of them is as little told as in Spark.
+fn long_range(start: i64, step: i64, count: i128) -> String {
+    let block = ONE_SEQUENCE;
+    let last_block = (count - 1) / block;
+    let numbers = |last: i128| format!("(SELECT explode(sequence(CAST(0 AS BIGINT), CAST({last} AS BIGINT))) AS n)");
+    format!(
+        "(SELECT CAST({start} AS BIGINT) + (b.n * {block} + i.n) * CAST({step} AS BIGINT) AS id FROM {} AS b CROSS JOIN {} AS i \
+         WHERE b.n * {block} + i.n < CAST({count} AS BIGINT))",
+        numbers(last_block),
+        numbers(block - 1)
+    )
 }
 
 fn filled(columns: Vec<ColumnOf>, filling: &[(&str, String)]) -> String {
