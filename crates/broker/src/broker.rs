@@ -173,7 +173,7 @@ impl Drop for Broker {
 async fn open_listeners(settings: &BrokerSettings) -> Result<Vec<(TcpListener, SocketAddr, Listener)>, BrokerError> {
     let mut opened = Vec::new();
     for listener in security::listeners(settings) {
-        let tls = listener.tls.as_ref().map(|tls| Tls::open(&listener.name, tls)).transpose()?;
+        let tls = listener.tls.as_ref().map(|tls| Tls::open(&listener.name, tls, &[])).transpose()?;
         let socket = server::bind(listener.address).await?;
         let bound = |source| BrokerError::Bind { address: listener.address, source };
         let address = socket.local_addr().map_err(bound)?;
@@ -196,7 +196,7 @@ fn open_users(settings: &BrokerSettings) -> Result<Users, BrokerError> {
     let security = &settings.security;
     let users = Users::open(&settings.data_dir, security.max_users, security.scram_iterations)?;
     for user in &security.users {
-        users.ensure(&user.name, &user.password.resolve(&format!("user {}", user.name))?)?;
+        users.ensure(&user.name, &user.password.resolve(&format!("the password of user {}", user.name))?)?;
     }
     Ok(users)
 }

@@ -68,9 +68,9 @@ pub enum BrokerError {
         reason: String,
     },
     /// A secret the settings refer to is not there.
-    #[error("the password of {of} is {reference}, but {reason}")]
+    #[error("{of} is {reference}, but {reason}")]
     Secret {
-        /// Whose secret it is.
+        /// What it is, such as `the password of user bob`.
         of: String,
         /// The reference.
         reference: String,

@@ -61,9 +61,10 @@ pub use broker::Broker;
 pub use budget::Used as MemoryUsed;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BrokerError, ErrorKind};
-pub use security::secret::SecretRef;
+pub use security::secret::{Secret, SecretRef};
 pub use security::settings::{
     ClientAuth, HostPort, ListenerProtocol, ListenerSettings, SaslMechanism, SecuritySettings, TlsSettings,
     UserSettings,
 };
+pub use security::tls::Tls;
 pub use settings::{BrokerSettings, CorruptLogPolicy, FsyncMode, Sabotage};

@@ -29,6 +29,7 @@ mod rehearsal;
 mod run;
 mod signals;
 mod spark;
+mod spark_connect;
 mod topic;
 
 use std::io::Write;

@@ -231,7 +231,22 @@ pub struct SinkProgress {
 }
 
 /// Hears of every batch. Called on the query's thread: be quick.
+///
+/// ```text
+///   on_started ─> (on_trigger ─> on_progress | on_idle) ... ─> on_terminated
+/// ```
 pub trait ProgressListener: Send + Sync {
+    /// The query is open: its lasting identity, and that of this run.
+    fn on_started(&self, id: &str, run_id: &str) {
+        let _ = (id, run_id);
+    }
+
+    /// It looks for new rows from here on.
+    fn on_trigger(&self) {}
+
+    /// It has looked since the last trigger, and found none.
+    fn on_idle(&self) {}
+
     /// A batch is committed.
     fn on_progress(&self, progress: &StreamingQueryProgress);
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 use crate::error::BrokerError;
 
@@ -59,8 +60,8 @@ impl From<SecretRef> for String {
 }
 
 impl SecretRef {
-    /// Looks the secret up. `of` is whose it is, for the error.
-    pub(crate) fn resolve(&self, of: &str) -> Result<Secret, BrokerError> {
+    /// Looks the secret up. `of` is what it is, for the error: `the password of user bob`.
+    pub fn resolve(&self, of: &str) -> Result<Secret, BrokerError> {
         let missing = |reason: String| BrokerError::Secret { of: of.to_owned(), reference: self.to_string(), reason };
         let value = match self {
             Self::Env(name) => {
@@ -79,11 +80,17 @@ impl SecretRef {
 }
 
 /// A secret that was looked up; it does not print itself.
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 impl Secret {
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// What it is.
+    pub fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+
+    /// Whether somebody knows it; takes as long for a guess that begins well as for any other of its length.
+    pub fn is(&self, guess: &[u8]) -> bool {
+        self.bytes().ct_eq(guess).into()
     }
 }
 
@@ -114,14 +121,18 @@ mod tests {
         let path = dir.path().join("password");
         for (content, expected) in [("hunter2\n", "hunter2"), ("hunter2\r\n", "hunter2"), (" a b ", " a b ")] {
             std::fs::write(&path, content).expect("written");
-            let secret = SecretRef::File(path.clone()).resolve("user bob").expect("resolved");
+            let secret = SecretRef::File(path.clone()).resolve("the password of user bob").expect("resolved");
             assert_eq!(secret.bytes(), expected.as_bytes());
             assert_eq!(format!("{secret:?}"), "Secret(..)");
+            assert!(secret.is(expected.as_bytes()) && !secret.is(b"hunter3") && !secret.is(b""));
         }
         std::fs::write(&path, "\n").expect("written");
-        let error = SecretRef::File(path.clone()).resolve("user bob").expect_err("empty").to_string();
+        let error = SecretRef::File(path.clone()).resolve("the password of user bob").expect_err("empty").to_string();
         assert!(error.contains("user bob") && error.contains("empty"), "{error}");
-        let error = SecretRef::Env("HIGHWATER_NOT_SET".to_owned()).resolve("user bob").expect_err("unset").to_string();
+        let error = SecretRef::Env("HIGHWATER_NOT_SET".to_owned())
+            .resolve("the password of user bob")
+            .expect_err("unset")
+            .to_string();
         assert!(error.contains("${env:HIGHWATER_NOT_SET}"), "{error}");
     }
 }

@@ -24,11 +24,12 @@ use tokio_rustls::server::TlsStream;
 use super::settings::{ClientAuth, TlsSettings};
 use crate::error::BrokerError;
 
-/// The TLS side of a listener.
+/// The TLS side of a listener; other servers of the process use it, too.
 #[derive(Debug)]
-pub(crate) struct Tls {
+pub struct Tls {
     listener: String,
     settings: TlsSettings,
+    protocols: Vec<Vec<u8>>,
     loaded: Mutex<Loaded>,
 }
 
@@ -42,15 +43,17 @@ struct Loaded {
 type Stamp = Option<(SystemTime, u64)>;
 
 impl Tls {
-    pub(crate) fn open(listener: &str, settings: &TlsSettings) -> Result<Self, BrokerError> {
+    /// Reads the files. `protocols` are those of ALPN that are spoken inside, none to leave that out as Kafka does.
+    pub fn open(listener: &str, settings: &TlsSettings, protocols: &[&str]) -> Result<Self, BrokerError> {
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let stamps = stamps(settings);
-        let config = load(listener, settings)?;
+        let config = load(listener, settings, &protocols)?;
         let loaded = Mutex::new(Loaded { config, stamps });
-        Ok(Self { listener: listener.to_owned(), settings: settings.clone(), loaded })
+        Ok(Self { listener: listener.to_owned(), settings: settings.clone(), protocols, loaded })
     }
 
     /// The handshake.
-    pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn accept(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         TlsAcceptor::from(self.current()).accept(socket).await
     }
 
@@ -59,7 +62,7 @@ impl Tls {
         let now = stamps(&self.settings);
         let mut loaded = self.loaded.lock();
         if now != loaded.stamps {
-            match load(&self.listener, &self.settings) {
+            match load(&self.listener, &self.settings, &self.protocols) {
                 Ok(config) => {
                     tracing::info!(listener = self.listener, "certificates read again");
                     loaded.config = config;
@@ -87,7 +90,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn load(listener: &str, settings: &TlsSettings) -> Result<Arc<ServerConfig>, BrokerError> {
+fn load(listener: &str, settings: &TlsSettings, protocols: &[Vec<u8>]) -> Result<Arc<ServerConfig>, BrokerError> {
     let bad = |file: &Path, reason: String| BrokerError::Certificate {
         listener: listener.to_owned(),
         file: file.to_owned(),
@@ -103,13 +106,14 @@ fn load(listener: &str, settings: &TlsSettings) -> Result<Arc<ServerConfig>, Bro
         Ok(None) => config.with_no_client_auth(),
         Err((file, reason)) => return Err(bad(&file, reason)),
     };
-    let config = config.with_single_cert(chain, key).map_err(|error| match error {
+    let mut config = config.with_single_cert(chain, key).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             let reason = format!("the key is not that of the certificate in {}", settings.certificate.display());
             bad(&settings.key, reason)
         }
         error => bad(&settings.certificate, error.to_string()),
     })?;
+    config.alpn_protocols = protocols.to_vec();
     Ok(Arc::new(config))
 }
 

@@ -2,13 +2,14 @@
 
 use highwater_engine::plan::ddl;
 
-use super::messages::{
-    Analysis, AnalyzeKind, AnalyzePlanRequest, AnalyzePlanResponse, Flag, Nothing, OfPlan, PlanKind, Text, TypeResult,
-};
 use super::problem::{Problem, Result};
 use super::session::Session;
 use super::types::{schema_type, tree};
 use super::{execute, sql};
+use crate::spark_connect::messages::{
+    Analysis, AnalyzeKind, AnalyzePlanRequest, AnalyzePlanResponse, Flag, Nothing, OfPlan, PlanKind, Relation, Text,
+    TypeResult,
+};
 
 /// The version of Spark whose protocol and semantics are spoken here.
 const SPARK: &str = "4.3.0";
@@ -63,7 +64,7 @@ fn refused(what: &str) -> Problem {
     Problem::unsupported(what, "leave it out, or run this program on Spark itself")
 }
 
-fn root(of: OfPlan) -> Result<super::messages::Relation> {
+fn root(of: OfPlan) -> Result<Relation> {
     match of.plan.and_then(|plan| plan.kind) {
         Some(PlanKind::Root(relation)) => Ok(*relation),
         _ => Err(Problem::argument("a request to analyze has no relation")),

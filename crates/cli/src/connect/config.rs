@@ -5,13 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use super::messages::ConfigKind;
+use highwater_engine::plan::datetime_pattern::zone::Zone;
+
 use super::problem::{Problem, Result};
-use crate::spark::messages::KeyValue;
+use crate::spark_connect::messages::{ConfigKind, KeyValue};
 
 /// How many keys a session may set, and how long a key and its value may be.
 const MAX_KEYS: usize = 4096;
 const MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// The key of the session's time zone.
+const TIME_ZONE: &str = "spark.sql.session.timeZone";
 
 /// Defaults that clients ask for.
 const DEFAULTS: [(&str, &str); 27] = [
@@ -40,7 +44,7 @@ const DEFAULTS: [(&str, &str); 27] = [
     ("spark.sql.session.localRelationChunkSizeBytes", "16777216"),
     ("spark.sql.session.localRelationChunkSizeRows", "10000"),
     ("spark.sql.session.localRelationSizeLimit", "3221225472"),
-    ("spark.sql.session.timeZone", "UTC"),
+    (TIME_ZONE, "UTC"),
     ("spark.sql.timestampType", "TIMESTAMP_LTZ"),
 ];
 
@@ -113,6 +117,14 @@ impl Config {
         }
     }
 
+    /// Whose clocks instants are shown by.
+    pub(crate) fn zone(&self) -> Result<Zone> {
+        let name = self.get(TIME_ZONE).unwrap_or("UTC");
+        Zone::parse(name).ok_or_else(|| {
+            Problem::argument(format!("{TIME_ZONE} is '{name}', which is no time zone\nset one such as Europe/Berlin"))
+        })
+    }
+
     fn get(&self, key: &str) -> Option<&str> {
         let default = || DEFAULTS.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
         self.0.get(key).map(String::as_str).or_else(default)
@@ -126,7 +138,7 @@ fn pair(key: &str, value: Option<&str>) -> KeyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::messages::{ConfigKeys, ConfigPairs};
+    use crate::spark_connect::messages::{ConfigKeys, ConfigPairs};
 
     #[test]
     fn keys_are_set_told_and_forgotten() {

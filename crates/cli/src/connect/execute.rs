@@ -12,16 +12,16 @@ use highwater_engine::plan::ScriptFile;
 use highwater_engine::plan::outline::{OutlineKind, outline};
 use highwater_engine::query::SessionStatement;
 
-use super::messages::{
-    Answer, ArrowBatch, Command, CommandKind, Count, Plan, PlanKind, Relation, RelationKind, ShowString, Sql,
-    SqlCommand, SqlResult,
-};
 use super::operations::Operation;
 use super::problem::{Problem, Result};
 use super::session::Session;
 use super::show::Show;
 use super::types::schema_type;
 use super::{sql, streams};
+use crate::spark_connect::messages::{
+    Answer, ArrowBatch, Command, CommandKind, Count, Plan, PlanKind, Relation, RelationKind, ShowString, Sql,
+    SqlCommand, SqlResult,
+};
 
 /// The rows of one answer: far below what a message may hold, whatever their columns.
 const ROWS_OF_AN_ANSWER: usize = 10_000;
@@ -33,7 +33,7 @@ const BYTES_OF_AN_ANSWER: usize = 4 << 20;
 pub(crate) fn run(session: &Arc<Session>, operation: &Operation, plan: Option<Plan>) -> Result<()> {
     match plan.and_then(|plan| plan.kind) {
         Some(PlanKind::Root(relation)) => {
-            let (schema, batches) = rows(session, &relation)?;
+            let (schema, batches) = rows(session, operation, &relation)?;
             send(operation, &schema, &batches)
         }
         Some(PlanKind::Command(command)) => run_command(session, operation, *command),
@@ -56,14 +56,14 @@ pub(crate) fn columns(session: &Session, relation: &Relation) -> Result<SchemaRe
     }
 }
 
-fn rows(session: &Session, relation: &Relation) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+fn rows(session: &Session, operation: &Operation, relation: &Relation) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     match &relation.kind {
-        Some(RelationKind::ShowString(show)) => shown(session, show),
+        Some(RelationKind::ShowString(show)) => shown(session, operation, show),
         Some(RelationKind::HtmlString(_)) => {
             Err(Problem::unsupported("a DataFrame as HTML", "show it with show(), or take it with toPandas()"))
         }
         Some(RelationKind::Tail(tail)) => {
-            let (schema, batches) = rows(session, input(tail.input.as_deref())?)?;
+            let (schema, batches) = rows(session, operation, input(tail.input.as_deref())?)?;
             let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
             let mut before = total.saturating_sub(usize::try_from(tail.rows).unwrap_or(0));
             let last = batches.into_iter().map(|batch| {
@@ -73,27 +73,29 @@ fn rows(session: &Session, relation: &Relation) -> Result<(SchemaRef, Vec<Record
             });
             Ok((schema, last.collect()))
         }
-        _ => collected(session, &sql::shown_query(relation, session)?),
+        _ => collected(session, operation, &sql::shown_query(relation, session)?),
     }
 }
 
-fn collected(session: &Session, query: &sql::Query) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+fn collected(session: &Session, operation: &Operation, query: &sql::Query) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     tracing::debug!("runs {}", query.text);
     let planned = session.plan(&query.text)?;
     let schema = client_schema(&query.columns(&planned.columns()));
-    let batches = planned.collect()?.iter().map(|batch| client_rows(&schema, batch)).collect::<Result<_>>()?;
+    let rows = planned.collect(&operation.cancellation)?.ok_or_else(|| operation.cancelled())?;
+    let batches = rows.iter().map(|batch| client_rows(&schema, batch)).collect::<Result<_>>()?;
     Ok((schema, batches))
 }
 
-fn shown(session: &Session, show: &ShowString) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+fn shown(session: &Session, operation: &Operation, show: &ShowString) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let asked = usize::try_from(show.rows).unwrap_or(0);
     // One more, to know whether there are more.
     let rows = show.rows.saturating_add(1);
     let limit = RelationKind::Limit(Box::new(Count { input: show.input.clone(), rows }));
     let query = sql::shown_query(&Relation { common: None, kind: Some(limit) }, session)?;
-    let (schema, batches) = collected(session, &query)?;
+    let (schema, batches) = collected(session, operation, &query)?;
     let truncate = usize::try_from(show.truncate).unwrap_or(0);
-    let text = Show { rows: asked, truncate, vertical: show.vertical }.text(&schema, &batches);
+    let zone = session.config.lock().zone()?;
+    let text = Show { rows: asked, truncate, vertical: show.vertical, zone }.text(&schema, &batches);
     let column: ArrayRef = Arc::new(StringArray::from(vec![text]));
     let schema = shown_schema();
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).map_err(|error| broken(&error))?;
@@ -199,9 +201,10 @@ fn run_command(session: &Arc<Session>, operation: &Operation, command: Command) 
             let query = sql::view_query(input(view.input.as_ref())?, session.as_ref())?;
             session.define_view(&view.name, &query)
         }
-        Some(CommandKind::StartStream(start)) => streams::start(session, operation, *start),
+        Some(CommandKind::StartStream(start)) => streams::start(session, operation, &start),
         Some(CommandKind::Query(query)) => streams::query_command(session, operation, query),
         Some(CommandKind::Queries(queries)) => streams::queries_command(session, operation, queries),
+        Some(CommandKind::ListenerBus(command)) => streams::listener_command(session, operation, &command),
         Some(other) => Err(refused(&other)),
         None => Err(Problem::unsupported("a command of this kind", "run this program on Spark itself")),
     }
@@ -275,7 +278,6 @@ fn refused(command: &CommandKind) -> Problem {
             "df.write, a table written once,",
             "write a stream with writeStream.trigger(availableNow=True), or use highwater run",
         ),
-        CommandKind::ListenerBus(_) => ("a StreamingQueryListener", "ask query.lastProgress and query.recentProgress"),
         CommandKind::RegisterDataSource(_) => ("a data source in Python", "use a format that Highwater has"),
         CommandKind::Checkpoint(_) | CommandKind::RemoveCached(_) => {
             ("checkpoint and localCheckpoint of a DataFrame", "leave it out")

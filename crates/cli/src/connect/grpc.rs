@@ -1,12 +1,12 @@
 //! The server's side of gRPC: calls with one request, answered by one message or by a stream, over HTTP/2.
 //!
 //! ```text
-//!   POST /spark.connect.SparkConnectService/NAME  [0, length (4 bytes), message]
-//!   200 <─ [0, length, message] ...  <─ trailers: grpc-status, grpc-message, grpc-status-details-bin
+//!   POST /spark.connect.SparkConnectService/NAME  framed message
+//!   200 <─ framed message ...  <─ trailers: grpc-status, grpc-message, grpc-status-details-bin
 //! ```
 //!
-//! The client's side and what is common to both stand in [`crate::spark::grpc`]. Compressed requests are refused, which
-//! clients of Spark do not send unless they are told to.
+//! How a message is framed stands in [`crate::spark_connect::framing`]. Compressed requests are refused, which clients of
+//! Spark do not send unless they are told to.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,7 +21,7 @@ use hyper::{Request, Response};
 use prost::Message;
 
 use super::problem::{Problem, Result};
-use crate::spark::grpc::{MAX_MESSAGE_BYTES, SERVICE, framed, take_message};
+use crate::spark_connect::framing::{HEAD_BYTES, MAX_MESSAGE_BYTES, SERVICE, framed, take_message};
 
 /// Codes of gRPC.
 const INVALID_ARGUMENT: u32 = 3;
@@ -52,22 +52,29 @@ pub(crate) async fn read(request: Request<Incoming>) -> Result<(String, BytesMut
     let Some(method) = path.strip_prefix(SERVICE) else {
         return Err(Problem::call(UNIMPLEMENTED, format!("there is no service at {path}, expected {SERVICE}...")));
     };
-    // A message and the five bytes in front of it.
-    let body = Limited::new(request.into_body(), MAX_MESSAGE_BYTES + 5).collect().await.map_err(|error| {
+    let body = Limited::new(request.into_body(), MAX_MESSAGE_BYTES + HEAD_BYTES).collect().await.map_err(|error| {
         Problem::call(
             RESOURCE_EXHAUSTED,
             format!("a request is not read: {error}; at most {MAX_MESSAGE_BYTES} bytes are"),
         )
     })?;
     let mut buffer = BytesMut::from(body.to_bytes());
-    let message = take_message(&mut buffer).map_err(|status| Problem::call(UNIMPLEMENTED, status.message))?;
+    let message = take_message(&mut buffer).map_err(|wrong| Problem::call(UNIMPLEMENTED, wrong))?;
     let message = message.ok_or_else(|| Problem::call(INVALID_ARGUMENT, "a request has no whole message"))?;
     Ok((method.to_owned(), message))
 }
 
-/// A message, read.
+/// A message, read. One that is nested deeper than a stack is sure to take is refused, in words of DataFrames.
 pub(crate) fn decoded<M: Message + Default>(message: BytesMut) -> Result<M> {
-    M::decode(message).map_err(|error| Problem::call(INVALID_ARGUMENT, format!("a request cannot be read: {error}")))
+    M::decode(message).map_err(|error| {
+        if error.to_string().contains("recursion limit") {
+            return Problem::argument(
+                "the plan has too many operations on top of each other\n\
+                 give a part of it a name with createOrReplaceTempView, and go on from spark.table",
+            );
+        }
+        Problem::call(INVALID_ARGUMENT, format!("a request cannot be read: {error}"))
+    })
 }
 
 /// The answer of a method that is not served.
@@ -156,4 +163,30 @@ fn percent_encoded(text: &str) -> String {
         }
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spark_connect::messages::{ExecutePlanRequest, Over, Plan, PlanKind, Range, Relation, RelationKind};
+
+    fn request(depth: usize) -> BytesMut {
+        let mut kind = RelationKind::Range(Range { start: None, end: 1, step: 1 });
+        for _ in 0..depth {
+            let input = Some(Box::new(Relation { common: None, kind: Some(kind) }));
+            kind = RelationKind::Hint(Box::new(Over { input }));
+        }
+        let root = Box::new(Relation { common: None, kind: Some(kind) });
+        let plan = Some(Plan { kind: Some(PlanKind::Root(root)) });
+        BytesMut::from(ExecutePlanRequest { plan, ..ExecutePlanRequest::default() }.encode_to_vec().as_slice())
+    }
+
+    #[test]
+    fn plans_that_are_too_deep_are_refused_with_the_way_out() {
+        assert!(decoded::<ExecutePlanRequest>(request(45)).is_ok());
+        let problem = decoded::<ExecutePlanRequest>(request(200)).unwrap_err();
+        assert!(problem.message().contains("createOrReplaceTempView"), "{}", problem.message());
+        let problem = decoded::<ExecutePlanRequest>(BytesMut::from(&[0xff, 0xff][..])).unwrap_err();
+        assert_eq!(problem.code(), INVALID_ARGUMENT);
+    }
 }

@@ -6,14 +6,14 @@
 //!                                        └ streams ─────────────> engine: Pipeline (writeStream)
 //! ```
 //!
-//! Loopback only: whoever reaches the server can read files with its rights, and there is no token to tell friends from
-//! others yet. Python functions are never run: what needs them is refused by name.
+//! Whoever reaches the server can read and write files with its rights: it listens on this machine only, unless clients show
+//! a token, and then through TLS. Python functions are never run: what needs them is refused by name.
 
 mod analyze;
 mod config;
+mod door;
 mod execute;
 mod grpc;
-mod messages;
 mod operations;
 mod problem;
 mod server;
@@ -24,4 +24,5 @@ mod sql;
 mod streams;
 mod types;
 
+pub(crate) use door::Door;
 pub(crate) use server::{Server, Settings};

@@ -5,21 +5,24 @@
 //!   ReattachExecute(last) ──────────────────────┘   ReleaseExecute(until) drops what is in front
 //! ```
 //!
-//! A client that lost its connection takes an execution up again after the last answer it has seen. What one execution may
-//! keep is bounded: a result that is larger is refused and not cut.
+//! A client that lost its connection takes an execution up again after the last answer it has seen. One that does not come
+//! back is gone: its executions are ended, and with them what they keep. What one execution may keep is bounded: a result
+//! that is larger is refused and not cut.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream;
+use highwater_engine::query::Cancellation;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::grpc::Answers;
-use super::messages::{Answer, ExecutePlanResponse, Nothing};
 use super::problem::{Problem, Result};
-use crate::spark::grpc::framed;
+use crate::spark_connect::framing::framed;
+use crate::spark_connect::messages::{Answer, DataType, ExecutePlanResponse, Nothing};
 
 /// What the answers of one execution may take: the default of Spark's `spark.driver.maxResultSize`.
 const MAX_RESULT_BYTES: usize = 1 << 30;
@@ -33,17 +36,41 @@ pub(crate) struct Operation {
     pub(crate) tags: Vec<String>,
     session_id: String,
     server_side_session_id: String,
+    /// Ends what computes its answers.
+    pub(crate) cancellation: Cancellation,
     state: Mutex<State>,
     changed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// The number of the first answer that is kept.
     first: u64,
     answers: VecDeque<Bytes>,
     size_bytes: usize,
     end: Option<Result<()>>,
+    /// How many read it now.
+    readers: usize,
+    /// When the last of them left.
+    left: Instant,
+}
+
+/// Somebody who reads the answers.
+struct Reader(Arc<Operation>);
+
+impl Reader {
+    fn new(operation: &Arc<Operation>) -> Self {
+        operation.state.lock().readers += 1;
+        Self(Arc::clone(operation))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.readers -= 1;
+        state.left = Instant::now();
+    }
 }
 
 impl Operation {
@@ -54,16 +81,24 @@ impl Operation {
             tags,
             session_id: session_id.to_owned(),
             server_side_session_id: server_side_session_id.to_owned(),
-            state: Mutex::default(),
+            cancellation: Cancellation::default(),
+            state: Mutex::new(State {
+                first: 0,
+                answers: VecDeque::new(),
+                size_bytes: 0,
+                end: None,
+                readers: 0,
+                left: Instant::now(),
+            }),
             changed: Notify::new(),
         }
     }
 
     /// Adds an answer.
-    pub(crate) fn push(&self, answer: Option<Answer>, schema: Option<super::messages::DataType>) -> Result<()> {
+    pub(crate) fn push(&self, answer: Option<Answer>, schema: Option<DataType>) -> Result<()> {
         let mut state = self.state.lock();
         if state.end.is_some() {
-            return Err(Problem::runtime("the execution was interrupted"));
+            return Err(self.cancelled());
         }
         let number = state.first + state.answers.len() as u64;
         let answer = framed(&ExecutePlanResponse {
@@ -101,12 +136,23 @@ impl Operation {
         let mut state = self.state.lock();
         let runs = state.end.is_none();
         if runs {
-            state.end =
-                Some(Err(Problem::handle("OPERATION_CANCELED", format!("The operation {} was canceled.", self.id))));
+            state.end = Some(Err(self.cancelled()));
         }
         drop(state);
+        self.cancellation.cancel();
         self.changed.notify_waiters();
         runs
+    }
+
+    /// Whether nobody has read it since `moment`.
+    pub(crate) fn is_left_since(&self, moment: Instant) -> bool {
+        let state = self.state.lock();
+        state.readers == 0 && state.left < moment
+    }
+
+    /// What is answered where it was interrupted.
+    pub(crate) fn cancelled(&self) -> Problem {
+        Problem::handle("OPERATION_CANCELED", format!("The operation {} was canceled.", self.id))
     }
 
     /// Whether it has ended.
@@ -139,11 +185,11 @@ impl Operation {
                 format!("answers before {first} were released"),
             ));
         }
-        let start = Some((Arc::clone(self), next));
+        let start = Some((Reader::new(self), next));
         Ok(Box::pin(stream::unfold(start, |at| async move {
-            let (operation, next) = at?;
-            match operation.wait(next).await {
-                Ok(Some(answer)) => Some((Ok(answer), Some((operation, next + 1)))),
+            let (reader, next) = at?;
+            match reader.0.wait(next).await {
+                Ok(Some(answer)) => Some((Ok(answer), Some((reader, next + 1)))),
                 Ok(None) => None,
                 Err(problem) => Some((Err(problem), None)),
             }
@@ -201,6 +247,18 @@ mod tests {
         assert_eq!(count(&operation, Some("1")).await, (1, None));
         assert!(operation.answers(None).is_err(), "released answers are gone");
         assert!(operation.answers(Some("18446744073709551615")).is_err(), "no answer comes after the last number");
+    }
+
+    #[tokio::test]
+    async fn an_execution_without_readers_is_left() {
+        let operation = operation();
+        let reader = operation.answers(None).unwrap();
+        assert!(!operation.is_left_since(Instant::now()), "somebody reads it");
+        drop(reader);
+        let later = Instant::now() + std::time::Duration::from_secs(1);
+        assert!(operation.is_left_since(later));
+        let _reader = operation.answers(None).unwrap();
+        assert!(!operation.is_left_since(later), "the client is back");
     }
 
     #[tokio::test]

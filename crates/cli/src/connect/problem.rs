@@ -15,8 +15,8 @@ use highwater_engine::error::EngineError;
 use highwater_engine::plan::ScriptError;
 use prost::Message as _;
 
-use super::messages::{AnyMessage, ErrorInfo, RpcStatus};
 use crate::config::secrets::redact;
+use crate::spark_connect::messages::{AnyMessage, ErrorInfo, RpcStatus};
 
 /// The result of everything that a client asks.
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
@@ -73,7 +73,7 @@ impl Problem {
 
     /// A streaming query failed.
     pub(crate) fn streaming(message: impl Into<String>) -> Self {
-        Self::new(Kind::Streaming, message)
+        Self { class: Some("STREAM_FAILED"), ..Self::new(Kind::Streaming, message) }
     }
 
     /// A limit of the server is reached.

@@ -1,18 +1,22 @@
-//! The sockets: connections, and each call in a task of its own.
+//! The sockets: connections through their [`Door`], and each call in a task of its own.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
+use super::door::Door;
 use super::grpc;
 use super::service::Service;
 use crate::error::{Failure, Result};
@@ -20,10 +24,16 @@ use crate::error::{Failure, Result};
 /// How many connections are served at once.
 const MAX_CONNECTIONS: usize = 256;
 
+/// The stack of a thread: plans are read and planned with it, and they may be deep.
+const STACK_BYTES: usize = 64 << 20;
+
 /// How often a connection is looked after.
 const PING: Duration = Duration::from_secs(30);
 
-/// How often idle sessions are looked for.
+/// How long a client may take to say anything.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// How often it is looked for what nobody asks for any more.
 const TIDY: Duration = Duration::from_secs(60);
 
 /// What a server is told.
@@ -48,14 +58,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Listens.
-    pub(crate) fn start(settings: Settings) -> Result<Self> {
-        if !settings.listen.ip().is_loopback() {
-            return Err(Failure::usage(format!("{} is not an address of this machine alone", settings.listen))
-                .help("listen on 127.0.0.1, and let other machines come through a tunnel, such as ssh -L"));
-        }
+    pub(crate) fn start(settings: Settings, door: Door) -> Result<Self> {
+        door.check(settings.listen)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("connect")
+            .thread_stack_size(STACK_BYTES)
             .build()
             .map_err(|error| Failure::runtime(format!("the server's threads cannot start: {error}")))?;
         let listen = settings.listen;
@@ -64,7 +72,7 @@ impl Server {
         })?;
         let address = listener.local_addr().map_err(|error| Failure::runtime(error.to_string()))?;
         let service = Arc::new(Service::new(settings));
-        runtime.spawn(accept(listener, Arc::clone(&service)));
+        runtime.spawn(accept(listener, Arc::clone(&service), Arc::new(door)));
         runtime.spawn(tidy(Arc::clone(&service)));
         Ok(Self { runtime, service, address })
     }
@@ -81,15 +89,15 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, service: Arc<Service>) {
+async fn accept(listener: TcpListener, service: Arc<Service>, door: Arc<Door>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let service = Arc::clone(&service);
+                let (service, door) = (Arc::clone(&service), Arc::clone(&door));
                 tokio::spawn(async move {
-                    serve(stream, service).await;
+                    enter(stream, service, door).await;
                     drop(place);
                 });
             }
@@ -102,12 +110,30 @@ async fn accept(listener: TcpListener, service: Arc<Service>) {
     }
 }
 
-async fn serve(stream: TcpStream, service: Arc<Service>) {
+/// A connection; one whose client says nothing takes no place for long.
+async fn enter(stream: TcpStream, service: Arc<Service>, door: Arc<Door>) {
     let _ = stream.set_nodelay(true);
-    let call = service_fn(move |request| {
-        let service = Arc::clone(&service);
+    if !matches!(tokio::time::timeout(GREETING, stream.readable()).await, Ok(Ok(()))) {
+        return;
+    }
+    let Some(tls) = &door.tls else { return serve(stream, service, door).await };
+    match tokio::time::timeout(GREETING, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve(stream, service, Arc::clone(&door)).await,
+        Ok(Err(error)) => tracing::debug!("a connection has no TLS as it is expected: {error}"),
+        Err(_) => tracing::debug!("a connection has not ended its TLS handshake in time"),
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, service: Arc<Service>, door: Arc<Door>) {
+    let call = service_fn(move |request: Request<Incoming>| {
+        let (service, admitted) = (Arc::clone(&service), door.admit(request.headers()));
         async move {
-            let answers = match grpc::read(request).await {
+            let read = match admitted {
+                // Nothing is read of who is not let in.
+                Err(problem) => Err(problem),
+                Ok(()) => grpc::read(request).await,
+            };
+            let answers = match read {
                 Ok((method, message)) => service.call(&method, message).await,
                 Err(problem) => Err(problem),
             };
@@ -128,6 +154,6 @@ async fn tidy(service: Arc<Service>) {
     let mut ticks = tokio::time::interval(TIDY);
     loop {
         ticks.tick().await;
-        service.end_idle_sessions();
+        service.tidy(Instant::now());
     }
 }

@@ -10,21 +10,24 @@ use parking_lot::Mutex;
 
 use super::config::Config;
 use super::grpc::{Answers, decoded, one, unknown_method};
-use super::messages::{
-    AnalyzePlanRequest, AnyRequest, ConfigRequest, ConfigResponse, ExecutePlanRequest, InterruptRequest,
-    InterruptResponse, ReattachExecuteRequest, ReleaseExecuteRequest, ReleaseExecuteResponse, ReleaseSessionResponse,
-};
 use super::operations::Operation;
 use super::problem::{Problem, Result};
 use super::server::Settings;
 use super::session::Session;
 use super::{analyze, execute};
+use crate::spark_connect::messages::{
+    AnalyzePlanRequest, AnyRequest, ConfigRequest, ConfigResponse, ExecutePlanRequest, InterruptRequest,
+    InterruptResponse, ReattachExecuteRequest, ReleaseExecuteRequest, ReleaseExecuteResponse, ReleaseSessionResponse,
+};
 
 /// How many sessions there may be.
 const MAX_SESSIONS: usize = 64;
 
 /// How long a session is kept that nobody uses, as in Spark.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// How long an execution is kept that no client reads, as in Spark: one that comes back sooner takes it up again.
+const LEFT: Duration = Duration::from_secs(300);
 
 /// All sessions, by user and name.
 pub(crate) struct Service {
@@ -107,9 +110,13 @@ impl Service {
         Ok(session)
     }
 
-    /// Ends sessions that nobody uses.
-    pub(crate) fn end_idle_sessions(&self) {
-        let Some(since) = Instant::now().checked_sub(IDLE) else { return };
+    /// Ends what no client asks for any more: executions, and sessions in which nothing runs.
+    pub(crate) fn tidy(&self, now: Instant) {
+        if let Some(since) = now.checked_sub(LEFT) {
+            let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+            sessions.iter().for_each(|session| session.end_left(since));
+        }
+        let Some(since) = now.checked_sub(IDLE) else { return };
         self.sessions.lock().retain(|_, session| {
             let is_idle = session.is_idle_since(since);
             if is_idle {
@@ -167,7 +174,7 @@ fn release(session: &Session, request: &ReleaseExecuteRequest) -> Answers {
                 operation.release_until(&until.response_id);
             }
         }
-        None => drop(session.release_operation(&request.operation_id)),
+        None => session.release_operation(&request.operation_id),
     }
     one(&ReleaseExecuteResponse {
         session_id: session.id.clone(),
@@ -187,4 +194,50 @@ fn interrupt(session: &Session, request: &InterruptRequest) -> Answers {
         interrupted_ids,
         server_side_session_id: session.server_side_id.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service() -> Service {
+        Service::new(Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            storage: "no-such-folder".into(),
+            statements: Vec::new(),
+            configuration: BTreeMap::new(),
+        })
+    }
+
+    fn session(service: &Service, number: usize) -> Result<Arc<Session>> {
+        service.session(("user".to_owned(), number.to_string()), false)
+    }
+
+    #[test]
+    fn there_are_so_many_sessions_and_idle_ones_end() {
+        let service = service();
+        (0..MAX_SESSIONS).for_each(|number| drop(session(&service, number).unwrap()));
+        let problem = session(&service, MAX_SESSIONS).err().unwrap();
+        assert!(problem.message().contains("64 sessions"), "{}", problem.message());
+        assert!(session(&service, 0).is_ok(), "one that is there is not a new one");
+        let busy = session(&service, 1).unwrap();
+        let running = Arc::new(Operation::new("o".to_owned(), Vec::new(), &busy.id, "t"));
+        busy.add_operation(Arc::clone(&running)).unwrap();
+        let _reader = running.answers(None).unwrap();
+        service.tidy(Instant::now() + IDLE + Duration::from_secs(1));
+        let left: Vec<String> = service.sessions.lock().keys().map(|(_, name)| name.clone()).collect();
+        assert_eq!(left, ["1"], "somebody waits for an execution of it");
+    }
+
+    #[test]
+    fn executions_of_a_client_that_is_gone_end() {
+        let service = service();
+        let session = session(&service, 0).unwrap();
+        let operation = Arc::new(Operation::new("o".to_owned(), Vec::new(), &session.id, "t"));
+        session.add_operation(Arc::clone(&operation)).unwrap();
+        service.tidy(Instant::now());
+        assert!(session.operation("o").is_ok() && !operation.is_ended(), "a client may come back");
+        service.tidy(Instant::now() + LEFT + Duration::from_secs(1));
+        assert!(session.operation("o").is_err() && operation.is_ended());
+    }
 }

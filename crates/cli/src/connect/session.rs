@@ -21,11 +21,11 @@ use highwater_engine::query::{SessionQuery, SessionScope};
 use parking_lot::Mutex;
 
 use super::config::Config;
-use super::messages::LocalRelation;
 use super::operations::Operation;
 use super::problem::{Problem, Result};
 use super::sql::{Names, columns_ddl, quoted};
 use super::streams::Streams;
+use crate::spark_connect::messages::LocalRelation;
 
 /// How many tables and views a session may define.
 const MAX_STATEMENTS: usize = 4096;
@@ -202,16 +202,35 @@ impl Session {
         })
     }
 
-    /// Forgets an execution.
-    pub(crate) fn release_operation(&self, id: &str) -> Option<Arc<Operation>> {
-        self.operations.lock().remove(id)
+    /// Forgets an execution; one that still runs is ended, for nobody will take its answers.
+    pub(crate) fn release_operation(&self, id: &str) {
+        let released = self.operations.lock().remove(id);
+        if released.is_some_and(|operation| operation.interrupt()) {
+            self.streams.wake();
+        }
     }
 
     /// Interrupts the executions that are meant, and gives their names.
     pub(crate) fn interrupt(&self, is_meant: impl Fn(&Operation) -> bool) -> Vec<String> {
         let operations = self.operations.lock();
         let meant = operations.values().filter(|operation| is_meant(operation));
-        meant.filter(|operation| operation.interrupt()).map(|operation| operation.id.clone()).collect()
+        let ended = meant.filter(|operation| operation.interrupt()).map(|operation| operation.id.clone()).collect();
+        // Some of them may wait for a streaming query.
+        self.streams.wake();
+        ended
+    }
+
+    /// Ends the executions that nobody has read since `moment`, and forgets them with their answers.
+    pub(crate) fn end_left(&self, moment: Instant) {
+        let left: Vec<String> = {
+            let operations = self.operations.lock();
+            let left = operations.values().filter(|operation| operation.is_left_since(moment));
+            left.map(|operation| operation.id.clone()).collect()
+        };
+        if !left.is_empty() {
+            self.interrupt(|operation| left.contains(&operation.id));
+            self.operations.lock().retain(|id, _| !left.contains(id));
+        }
     }
 
     /// Ends everything in it.
@@ -219,6 +238,11 @@ impl Session {
         self.interrupt(|_| true);
         self.operations.lock().clear();
         self.streams.stop_all();
+    }
+
+    /// Drops the rows of a table in the session's memory.
+    pub(crate) fn forget_rows(&self, table: &str) {
+        self.store.forget(table);
     }
 
     fn define_once(&self, name: &str, definition: &str) -> Result<()> {
@@ -395,9 +419,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let session = session(&folder);
         let define = |name: &str, query: &str| {
-            let sql = super::super::messages::Sql { query: query.to_owned(), ..Default::default() };
-            let kind = Some(super::super::messages::RelationKind::Sql(sql));
-            let relation = super::super::messages::Relation { common: None, kind };
+            let sql = crate::spark_connect::messages::Sql { query: query.to_owned(), ..Default::default() };
+            let kind = Some(crate::spark_connect::messages::RelationKind::Sql(sql));
+            let relation = crate::spark_connect::messages::Relation { common: None, kind };
             session.define_view(name, &view_query(&relation, &session).unwrap()).unwrap();
         };
         define("t", "SELECT 1 AS n");

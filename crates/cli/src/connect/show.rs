@@ -1,9 +1,13 @@
 //! `df.show()`: rows as the text that Spark prints.
 //!
-//! A cell is cut to so many letters, and numbers and texts alike stand to the right; without cutting, to the left.
+//! A cell is cut to so many letters, and numbers and texts alike stand to the right; without cutting, to the left. Instants
+//! are shown as clocks in the session's zone show them.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, PrimitiveArray, RecordBatch, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef, TimestampMicrosecondType};
+use highwater_engine::plan::datetime_pattern::zone::{Zone, local_micros};
 
 use crate::output::shown_value;
 
@@ -19,6 +23,8 @@ pub(crate) struct Show {
     pub(crate) truncate: usize,
     /// Whether each row is a list of lines.
     pub(crate) vertical: bool,
+    /// Whose clocks instants are shown by.
+    pub(crate) zone: Zone,
 }
 
 impl Show {
@@ -39,8 +45,8 @@ impl Show {
     }
 
     fn cells(&self, batch: &RecordBatch) -> impl Iterator<Item = Vec<String>> {
-        let row =
-            |row: usize| batch.columns().iter().map(|column| self.cut(&escaped(&shown_value(column, row)))).collect();
+        let columns: Vec<ArrayRef> = batch.columns().iter().map(|column| local(column, self.zone)).collect();
+        let row = |row: usize| columns.iter().map(|column| self.cut(&escaped(&shown_value(column, row)))).collect();
         (0..batch.num_rows()).map(row).collect::<Vec<_>>().into_iter()
     }
 
@@ -74,6 +80,40 @@ impl Show {
     }
 }
 
+/// A column with its instants, also those inside of others, as local times.
+fn local(array: &ArrayRef, zone: Zone) -> ArrayRef {
+    let with_type = |field: &FieldRef, of: &ArrayRef| -> FieldRef {
+        Arc::new(Field::new(field.name(), of.data_type().clone(), field.is_nullable()))
+    };
+    let structure = |rows: &StructArray| {
+        let columns: Vec<ArrayRef> = rows.columns().iter().map(|column| local(column, zone)).collect();
+        let fields: Fields = rows.fields().iter().zip(&columns).map(|(field, of)| with_type(field, of)).collect();
+        // Without a column its length would be lost, but there is nothing to change either.
+        if columns.is_empty() { rows.clone() } else { StructArray::new(fields, columns, rows.nulls().cloned()) }
+    };
+    match array.data_type() {
+        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some(_)) => {
+            let instants = array.as_primitive::<TimestampMicrosecondType>();
+            let shown: PrimitiveArray<TimestampMicrosecondType> = instants.unary(|micros| local_micros(micros, zone));
+            Arc::new(shown)
+        }
+        DataType::Struct(_) => Arc::new(structure(array.as_struct())),
+        DataType::List(item) => {
+            let lists = array.as_list::<i32>();
+            let values = local(lists.values(), zone);
+            let item = with_type(item, &values);
+            Arc::new(ListArray::new(item, lists.offsets().clone(), values, lists.nulls().cloned()))
+        }
+        DataType::Map(entries, is_sorted) => {
+            let map = array.as_map();
+            let shown = structure(map.entries());
+            let entries = Arc::new(Field::new(entries.name(), shown.data_type().clone(), false));
+            Arc::new(MapArray::new(entries, map.offsets().clone(), shown, map.nulls().cloned(), *is_sorted))
+        }
+        _ => Arc::clone(array),
+    }
+}
+
 fn vertical(headers: &[String], rows: &[Vec<String>]) -> String {
     let name_width = headers.iter().map(|header| width(header)).max().unwrap_or(0).max(MIN_WIDTH);
     let data_width = rows.iter().flatten().map(|cell| width(cell)).max().unwrap_or(0).max(MIN_WIDTH);
@@ -104,11 +144,12 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::buffer::OffsetBuffer;
 
     use super::*;
+
+    const UTC: Zone = Zone::Fixed(0);
 
     #[track_caller]
     fn check(show: Show, expected: &str) {
@@ -121,12 +162,33 @@ mod tests {
     #[test]
     fn rows_are_shown_as_spark_shows_them() {
         check(
-            Show { rows: 20, truncate: 6, vertical: false },
+            Show { rows: 20, truncate: 6, vertical: false, zone: UTC },
             "+---+------+\n|  n|  text|\n+---+------+\n|  1|abc...|\n| 22|  NULL|\n+---+------+\n",
         );
         check(
-            Show { rows: 1, truncate: 0, vertical: false },
+            Show { rows: 1, truncate: 0, vertical: false, zone: UTC },
             "+---+--------+\n|n  |text    |\n+---+--------+\n|1  |abcdefgh|\n+---+--------+\nonly showing top 1 row",
+        );
+    }
+
+    #[test]
+    fn instants_are_shown_by_the_clocks_of_the_session() {
+        let instants: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from(vec![Some(1_704_067_200_500_000), None]).with_timezone("UTC"));
+        let field = Arc::new(Field::new("t", instants.data_type().clone(), true));
+        let inside = StructArray::new(Fields::from(vec![Arc::clone(&field)]), vec![Arc::clone(&instants)], None);
+        let item = Arc::new(Field::new("item", inside.data_type().clone(), true));
+        let lists: ArrayRef =
+            Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([2, 0]), Arc::new(inside), None));
+        let batch = RecordBatch::try_from_iter([("t", instants), ("all", lists)]).unwrap();
+        let zone = Zone::parse("America/New_York").unwrap();
+        let show = Show { rows: 20, truncate: 0, vertical: false, zone };
+        assert_eq!(
+            show.text(&batch.schema(), &[batch]),
+            "+---------------------+---------------------------------+\n|t                    |all                              \
+             |\n+---------------------+---------------------------------+\n|2023-12-31 19:00:00.5|[{2023-12-31 \
+             19:00:00.5}, {NULL}]|\n|NULL                 |[]                               \
+             |\n+---------------------+---------------------------------+\n"
         );
     }
 }

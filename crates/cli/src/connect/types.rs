@@ -3,10 +3,10 @@
 use arrow::datatypes::{DataType as Arrow, Field, Schema};
 use highwater_engine::plan::ddl;
 
-use super::messages::{
+use super::problem::{Problem, Result};
+use crate::spark_connect::messages::{
     ArrayType, DataType, DecimalType, MapType, Nothing, StringType, StructField, StructType, TypeKind,
 };
-use super::problem::{Problem, Result};
 
 /// The type of rows with these columns.
 pub(crate) fn schema_type(schema: &Schema) -> Result<DataType> {

@@ -163,19 +163,20 @@ fn timestamp(style: Style, array: &dyn Array, unit: TimeUnit, row: usize, out: &
     };
     match moment {
         Some(moment) if style == Style::Json => {
-            let _ = write!(out, "\"{}{}Z\"", moment.format("%Y-%m-%dT%H:%M:%S"), fraction(&moment, true));
+            let _ = write!(out, "\"{}{}Z\"", moment.format("%Y-%m-%dT%H:%M:%S"), fraction(&moment, style));
         }
         Some(moment) => {
-            let _ = write!(out, "{}{}", moment.format("%Y-%m-%d %H:%M:%S"), fraction(&moment, false));
+            let _ = write!(out, "{}{}", moment.format("%Y-%m-%d %H:%M:%S"), fraction(&moment, style));
         }
         None => string(style, "out of range", out),
     }
 }
 
-/// Milliseconds (always, if asked for), microseconds or nanoseconds: as many as are needed.
-fn fraction(moment: &DateTime<Utc>, at_least_millis: bool) -> String {
+/// What is left of a second: as many digits as are needed, and in JSON three, six or nine.
+fn fraction(moment: &DateTime<Utc>, style: Style) -> String {
     match moment.nanosecond() % 1_000_000_000 {
-        0 if !at_least_millis => String::new(),
+        0 if style == Style::Show => String::new(),
+        nanos if style == Style::Show => format!(".{nanos:09}").trim_end_matches('0').to_owned(),
         nanos if nanos % 1_000_000 == 0 => format!(".{:03}", nanos / 1_000_000),
         nanos if nanos % 1_000 == 0 => format!(".{:06}", nanos / 1_000),
         nanos => format!(".{nanos:09}"),

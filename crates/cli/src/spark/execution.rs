@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::grpc::{Answers, Status};
-use super::messages::ExecutePlanResponse;
 use super::session::Session;
+use crate::spark_connect::messages::{Answer, ExecutePlanResponse};
 
 /// How long a connection is tried to be had again.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ impl Execution {
                     if !answer.response_id.is_empty() {
                         self.last_answer = Some(answer.response_id.clone());
                     }
-                    if answer.result_complete.is_some() {
+                    if matches!(answer.answer, Some(Answer::Complete(_))) {
                         self.complete();
                         continue;
                     }

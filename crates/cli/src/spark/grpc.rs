@@ -1,8 +1,8 @@
 //! gRPC as far as Spark Connect needs it: calls with one request and one answer or a stream of answers, over HTTP/2.
 //!
 //! ```text
-//!   request ─> [0, length (4 bytes), message] ─> POST /spark.connect.SparkConnectService/NAME
-//!   answers <─ [0, length (4 bytes), message] ...  <─ trailers: grpc-status, grpc-message (percent-encoded)
+//!   request ─framed─> POST /spark.connect.SparkConnectService/NAME
+//!   answers <─ framed ...  <─ trailers: grpc-status, grpc-message (percent-encoded)
 //! ```
 //!
 //! One connection serves all calls; pings keep it open while a run says nothing for long, and find out that the server is
@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -25,17 +25,13 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::address::Address;
 use crate::error::{Failure, Result};
+use crate::spark_connect::framing::{SERVICE, framed, take_message};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// How often a connection is looked after.
 const PING: Duration = Duration::from_secs(20);
-
-/// The largest answer that is read: Spark's own limit for a message.
-pub(crate) const MAX_MESSAGE_BYTES: usize = 128 << 20;
-
-pub(crate) const SERVICE: &str = "/spark.connect.SparkConnectService/";
 
 /// Codes of gRPC that are told apart here.
 const OK: u32 = 0;
@@ -163,7 +159,7 @@ impl<A: Message + Default> Answers<A> {
     /// The next answer; none at the end. May be dropped while it waits: what has come is kept.
     pub(crate) async fn next(&mut self) -> Result<Option<A>, Status> {
         loop {
-            if let Some(message) = take_message(&mut self.buffer)? {
+            if let Some(message) = take_message(&mut self.buffer).map_err(Status::unavailable)? {
                 let answer = A::decode(message);
                 return answer
                     .map(Some)
@@ -186,34 +182,6 @@ impl<A: Message + Default> Answers<A> {
             }
         }
     }
-}
-
-/// A message as it is sent: not compressed, its length in front.
-pub(crate) fn framed(message: &impl Message) -> Bytes {
-    let encoded = message.encode_to_vec();
-    let mut frame = BytesMut::with_capacity(encoded.len() + 5);
-    frame.put_u8(0);
-    // Requests hold the text of a project: far below four gigabytes.
-    frame.put_u32(u32::try_from(encoded.len()).unwrap_or(u32::MAX));
-    frame.extend_from_slice(&encoded);
-    frame.freeze()
-}
-
-/// The first whole message in `buffer`, taken out.
-pub(crate) fn take_message(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Status> {
-    let Some(head) = buffer.first_chunk::<5>() else { return Ok(None) };
-    if head[0] != 0 {
-        return Err(Status::unavailable("an answer is compressed, which was not asked for"));
-    }
-    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-    if length > MAX_MESSAGE_BYTES {
-        return Err(Status::unavailable(format!("an answer has {length} bytes, expected at most {MAX_MESSAGE_BYTES}")));
-    }
-    if buffer.len() < 5 + length {
-        return Ok(None);
-    }
-    buffer.advance(5);
-    Ok(Some(buffer.split_to(length)))
 }
 
 /// What trailers say of the call; nothing if they are headers.
@@ -324,18 +292,6 @@ fn unreachable(address: &Address, reason: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn messages_are_taken_out_when_they_are_whole() {
-        let mut buffer = BytesMut::from(&[0, 0, 0, 0, 2, 7, 8, 0, 0][..]);
-        assert_eq!(take_message(&mut buffer).unwrap().as_deref(), Some(&[7, 8][..]));
-        assert_eq!(take_message(&mut buffer).unwrap(), None);
-        assert_eq!(buffer.as_ref(), [0, 0]);
-        buffer.extend_from_slice(&[0, 0, 1, 9]);
-        assert_eq!(take_message(&mut buffer).unwrap().as_deref(), Some(&[9][..]));
-        assert!(take_message(&mut BytesMut::from(&[1, 0, 0, 0, 0][..])).is_err(), "compressed");
-        assert!(take_message(&mut BytesMut::from(&[0, 255, 0, 0, 0][..])).is_err(), "larger than any answer");
-    }
 
     #[test]
     fn trailers_say_how_a_call_ended() {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `address` | `sc://HOST:PORT/;key=value` |
 //! | `translate` | statements as Spark takes them; what it does not take |
-//! | `messages`, `grpc`, `session` | Spark Connect, as far as it is needed |
+//! | `grpc`, `session` | calls of Spark Connect; its messages stand in [`crate::spark_connect`] |
 //! | `execution` | what is taken up again when the connection breaks |
 //! | `route` | sinks that Spark does not have, through topics |
 //! | `run`, `told`, `progress`, `problems` | a run, what Spark says of it, its view, its errors at the user's place |
@@ -20,7 +20,6 @@ pub(crate) mod address;
 pub(crate) mod checkpoint;
 mod execution;
 pub(crate) mod grpc;
-pub(crate) mod messages;
 mod problems;
 mod progress;
 pub(crate) mod route;

@@ -19,10 +19,6 @@ use highwater_engine::progress::ProgressListener;
 
 use super::address::Address;
 use super::grpc::Status;
-use super::messages::{
-    DataSource, DefineFlow, DefineOutput, ExecutePlanResponse, Expression, ExpressionText, OutputType, Project, Read,
-    Relation, RelationCommon, RelationFlow, RelationType, SinkDetails, SourceLocation, Sql,
-};
 use super::problems::Origins;
 use super::progress;
 use super::session::Session;
@@ -33,6 +29,10 @@ use crate::progress::board::Board;
 use crate::progress::live::LiveView;
 use crate::run::{ABORTED, summarise};
 use crate::signals::Interrupt;
+use crate::spark_connect::messages::{
+    Answer, DataSource, DefineFlow, DefineOutput, ExecutePlanResponse, Expression, ExpressionKind, OutputType, Project,
+    Read, ReadKind, Relation, RelationCommon, RelationFlow, RelationKind, SinkDetails, SourceLocation, Sql, Text,
+};
 
 /// How often a run is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -178,7 +178,7 @@ impl SparkRun<'_> {
                 session.define_output(output(name, OutputType::Sink, Some(details(sink)))).await
             }
             ElementKind::SinkFlow { name, target, query } => {
-                let sql = RelationType::Sql(Sql { query: query.text.clone() });
+                let sql = RelationKind::Sql(Sql { query: query.text.clone(), ..Sql::default() });
                 session.define_flow(flow(name, target, numbered(number * PLAN_IDS, sql))).await
             }
         }
@@ -188,8 +188,8 @@ impl SparkRun<'_> {
 /// Relations of one element are numbered from its own number on.
 const PLAN_IDS: i64 = 16;
 
-fn numbered(plan_id: i64, relation: RelationType) -> Relation {
-    Relation { common: Some(RelationCommon { plan_id: Some(plan_id) }), relation: Some(relation) }
+fn numbered(plan_id: i64, kind: RelationKind) -> Relation {
+    Relation { common: Some(RelationCommon { plan_id: Some(plan_id) }), kind: Some(kind) }
 }
 
 fn details(sink: &SparkSink) -> SinkDetails {
@@ -205,12 +205,12 @@ fn reading(source: &SourceRelation, is_streaming: bool, number: i64) -> Relation
         paths: source.paths.clone(),
     };
     let mut plan_id = number * PLAN_IDS;
-    let mut relation = numbered(plan_id, RelationType::Read(Read { source: Some(read), is_streaming }));
+    let mut relation = numbered(plan_id, RelationKind::Read(Read { kind: Some(ReadKind::Source(read)), is_streaming }));
     for expressions in &source.projections {
         plan_id += 1;
-        let text = |expression: &String| Expression { text: Some(ExpressionText { expression: expression.clone() }) };
+        let text = |text: &String| Expression { kind: Some(ExpressionKind::Text(Text { text: text.clone() })) };
         let project = Project { input: Some(Box::new(relation)), expressions: expressions.iter().map(text).collect() };
-        relation = numbered(plan_id, RelationType::Project(Box::new(project)));
+        relation = numbered(plan_id, RelationKind::Project(Box::new(project)));
     }
     relation
 }
@@ -223,8 +223,8 @@ fn listen(session: Arc<Session>, board: Arc<Board>) -> tokio::task::JoinHandle<(
             Err(status) => return tracing::warn!("Spark gives no progress: {}", status.message),
         };
         while let Ok(Some(answer)) = answers.next().await {
-            for event in answer.listener_events.into_iter().flat_map(|events| events.events) {
-                progress::show(&event.json, &board);
+            if let Some(Answer::ListenerEvents(events)) = answer.answer {
+                events.events.iter().for_each(|event| progress::show(&event.json, &board));
             }
         }
     })
@@ -302,8 +302,8 @@ impl<'a> Update<'a> {
     }
 
     fn see(&mut self, answer: &ExecutePlanResponse) {
-        let event = answer.pipeline_event.as_ref().and_then(|result| result.event.as_ref());
-        let Some(text) = event.and_then(|event| event.message.as_deref()) else { return };
+        let Some(Answer::PipelineEvent(result)) = &answer.answer else { return };
+        let Some(text) = result.event.as_ref().and_then(|event| event.message.as_deref()) else { return };
         tracing::debug!("Spark: {text}");
         if let Some(flow) = self.told.hear(text) {
             tracing::warn!(flow, "failed on Spark, which tries it again");

@@ -16,14 +16,15 @@ use parking_lot::Mutex;
 use super::address::Address;
 use super::execution::Execution;
 use super::grpc::{Answers, Channel, Status};
-use super::messages::{
-    AnalyzePlanRequest, AnalyzePlanResponse, Command, CommandType, ConfigOperation, ConfigRequest, ConfigResponse,
-    ConfigSet, CreateGraph, DefineFlow, DefineOutput, DefineSql, ExecutePlanRequest, ExecutePlanResponse, KeyValue,
-    ListenerBusCommand, PipelineCommand, PipelineCommandType, Plan, QueriesCommand, QueryCommand,
-    ReattachExecuteRequest, ReattachOptions, ReleaseAll, ReleaseExecuteRequest, ReleaseExecuteResponse,
-    ReleaseSessionRequest, ReleaseSessionResponse, RequestOption, SparkVersionRequest, StartRun, UserContext,
-};
 use crate::error::{Failure, Result};
+use crate::spark_connect::messages::{
+    Analysis, AnalyzeKind, AnalyzePlanRequest, AnalyzePlanResponse, Answer, Command, CommandKind, ConfigKind,
+    ConfigOperation, ConfigPairs, ConfigRequest, ConfigResponse, CreateGraph, DefineFlow, DefineOutput, DefineSql,
+    ExecutePlanRequest, ExecutePlanResponse, KeyValue, ListenerBusCommand, ListenerBusKind, Nothing, PipelineCommand,
+    PipelineCommandKind, Plan, PlanKind, QueriesCommand, QueriesCommandKind, QueriesResultKind, QueryCommand,
+    QueryCommandKind, ReattachExecuteRequest, ReattachOptions, ReleaseExecuteRequest, ReleaseExecuteResponse,
+    ReleaseSessionRequest, ReleaseSessionResponse, RequestOption, StartRun, UserContext,
+};
 
 /// What the server's log calls this client.
 const CLIENT: &str = concat!("highwater/", env!("CARGO_PKG_VERSION"));
@@ -82,11 +83,14 @@ impl Session {
             session_id: self.id.clone(),
             user_context: Some(self.user.clone()),
             client_type: Some(CLIENT.to_owned()),
-            spark_version: Some(SparkVersionRequest {}),
+            kind: Some(AnalyzeKind::SparkVersion(Nothing {})),
         };
         let answer = self.channel().unary::<AnalyzePlanResponse>("AnalyzePlan", &request).await;
         let answer = answer.map_err(|status| status.failure(&self.address))?;
-        Ok(answer.spark_version.unwrap_or_default().version)
+        match answer.analysis {
+            Some(Analysis::SparkVersion(version)) => Ok(version.text),
+            _ => Ok(String::new()),
+        }
     }
 
     /// Sets the session's configuration.
@@ -98,7 +102,7 @@ impl Session {
         let request = ConfigRequest {
             session_id: self.id.clone(),
             user_context: Some(self.user.clone()),
-            operation: Some(ConfigOperation { set: Some(ConfigSet { pairs: pairs.collect() }) }),
+            operation: Some(ConfigOperation { kind: Some(ConfigKind::Set(ConfigPairs { pairs: pairs.collect() })) }),
             client_type: Some(CLIENT.to_owned()),
         };
         self.channel().unary::<ConfigResponse>("Config", &request).await.map(|_| ())
@@ -116,28 +120,30 @@ impl Session {
             default_database: database.map(str::to_owned),
             sql_conf: configuration.clone().into_iter().collect(),
         };
-        let mut answers = self.start(PipelineCommandType::CreateGraph(graph)).await?;
+        let mut answers = self.start(PipelineCommandKind::CreateGraph(graph)).await?;
         let mut name = None;
         while let Some(answer) = answers.next().await? {
-            name = name.or(answer.pipeline_result.and_then(|result| result.created).and_then(|created| created.graph));
+            if let Some(Answer::Pipeline(result)) = answer.answer {
+                name = name.or(result.created.and_then(|created| created.graph));
+            }
         }
         name.ok_or_else(|| Status { code: 13, message: "the server named no graph".to_owned() })
     }
 
     /// Adds a view or a sink.
     pub(crate) async fn define_output(&self, output: DefineOutput) -> Result<(), Status> {
-        self.finish(PipelineCommandType::DefineOutput(output)).await
+        self.finish(PipelineCommandKind::DefineOutput(output)).await
     }
 
     /// Adds a flow.
     pub(crate) async fn define_flow(&self, flow: DefineFlow) -> Result<(), Status> {
-        self.finish(PipelineCommandType::DefineFlow(flow)).await
+        self.finish(PipelineCommandKind::DefineFlow(flow)).await
     }
 
     /// Adds what a statement says.
     pub(crate) async fn define_sql(&self, graph: &str, file: &str, text: &str) -> Result<(), Status> {
         let sql = DefineSql { graph: Some(graph.to_owned()), file: Some(file.to_owned()), text: Some(text.to_owned()) };
-        self.finish(PipelineCommandType::DefineSql(sql)).await
+        self.finish(PipelineCommandKind::DefineSql(sql)).await
     }
 
     /// Starts an update, or only its analysis, and gives what happens in it.
@@ -148,21 +154,23 @@ impl Session {
         dry: bool,
     ) -> Result<Execution, Status> {
         let run = StartRun { graph: Some(graph.to_owned()), dry: Some(dry), storage: Some(storage.to_owned()) };
-        let command = PipelineCommandType::StartRun(run);
-        self.execute_lasting(CommandType::Pipeline(PipelineCommand { command: Some(command) })).await
+        let command = PipelineCommand { kind: Some(PipelineCommandKind::StartRun(run)) };
+        self.execute_lasting(CommandKind::Pipeline(Box::new(command))).await
     }
 
     /// Stops the streaming queries that run now.
     pub(crate) async fn stop_queries(&self) -> Result<(), Status> {
         let mut running = Vec::new();
-        let mut answers = self.execute(CommandType::Queries(QueriesCommand { active: Some(true) })).await?;
+        let active = QueriesCommand { kind: Some(QueriesCommandKind::Active(true)) };
+        let mut answers = self.execute(CommandKind::Queries(active)).await?;
         while let Some(answer) = answers.next().await? {
-            let active = answer.queries.and_then(|queries| queries.active).unwrap_or_default();
+            let Some(Answer::Queries(result)) = answer.answer else { continue };
+            let Some(QueriesResultKind::Active(active)) = result.kind else { continue };
             running.extend(active.queries.into_iter().filter_map(|query| query.id));
         }
         for query in running {
-            let stop = QueryCommand { query: Some(query), stop: Some(true) };
-            let mut answers = self.execute(CommandType::Query(stop)).await?;
+            let stop = QueryCommand { id: Some(query), kind: Some(QueryCommandKind::Stop(true)) };
+            let mut answers = self.execute(CommandKind::Query(stop)).await?;
             while answers.next().await?.is_some() {}
         }
         Ok(())
@@ -170,7 +178,7 @@ impl Session {
 
     /// The progress of the session's queries from now on, for as long as somebody reads it.
     pub(crate) async fn listen(self: &Arc<Self>) -> Result<Execution, Status> {
-        self.execute_lasting(CommandType::ListenerBus(ListenerBusCommand { add: Some(true), remove: None })).await
+        self.execute_lasting(listener_bus(ListenerBusKind::Add(true))).await
     }
 
     /// The answers of an execution behind the last one that was read.
@@ -196,14 +204,15 @@ impl Session {
             user_context: Some(self.user.clone()),
             operation_id: operation.to_owned(),
             client_type: Some(CLIENT.to_owned()),
-            release_all: Some(ReleaseAll {}),
+            release_all: Some(Nothing {}),
+            release_until: None,
         };
         self.channel().unary::<ReleaseExecuteResponse>("ReleaseExecute", &request).await.map(|_| ())
     }
 
     /// Ends the session; what cannot be told to the server it finds out by itself.
     pub(crate) async fn release(&self) {
-        let stop = CommandType::ListenerBus(ListenerBusCommand { add: None, remove: Some(true) });
+        let stop = listener_bus(ListenerBusKind::Remove(true));
         let request = ReleaseSessionRequest {
             session_id: self.id.clone(),
             user_context: Some(self.user.clone()),
@@ -218,43 +227,48 @@ impl Session {
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 
-    async fn finish(&self, command: PipelineCommandType) -> Result<(), Status> {
+    async fn finish(&self, command: PipelineCommandKind) -> Result<(), Status> {
         let mut answers = self.start(command).await?;
         while answers.next().await?.is_some() {}
         Ok(())
     }
 
-    async fn start(&self, command: PipelineCommandType) -> Result<Answers<ExecutePlanResponse>, Status> {
-        self.execute(CommandType::Pipeline(PipelineCommand { command: Some(command) })).await
+    async fn start(&self, kind: PipelineCommandKind) -> Result<Answers<ExecutePlanResponse>, Status> {
+        self.execute(CommandKind::Pipeline(Box::new(PipelineCommand { kind: Some(kind) }))).await
     }
 
-    async fn execute(&self, command: CommandType) -> Result<Answers<ExecutePlanResponse>, Status> {
-        self.channel().stream("ExecutePlan", &self.request(command, &new_operation(), None)).await
+    async fn execute(&self, kind: CommandKind) -> Result<Answers<ExecutePlanResponse>, Status> {
+        self.channel().stream("ExecutePlan", &self.request(kind, &new_operation(), None)).await
     }
 
     /// An execution that the server keeps when the connection breaks.
-    async fn execute_lasting(self: &Arc<Self>, command: CommandType) -> Result<Execution, Status> {
+    async fn execute_lasting(self: &Arc<Self>, kind: CommandKind) -> Result<Execution, Status> {
         let operation = new_operation();
         let lasting = RequestOption { reattach: Some(ReattachOptions { reattachable: true }) };
-        let request = self.request(command, &operation, Some(lasting));
+        let request = self.request(kind, &operation, Some(lasting));
         let answers = self.channel().stream("ExecutePlan", &request).await?;
         Ok(Execution::new(self.clone(), operation, answers))
     }
 
-    fn request(&self, command: CommandType, operation: &str, option: Option<RequestOption>) -> ExecutePlanRequest {
+    fn request(&self, kind: CommandKind, operation: &str, option: Option<RequestOption>) -> ExecutePlanRequest {
         ExecutePlanRequest {
             session_id: self.id.clone(),
             user_context: Some(self.user.clone()),
-            plan: Some(Plan { command: Some(Command { command: Some(command) }) }),
+            plan: Some(Plan { kind: Some(PlanKind::Command(Box::new(Command { kind: Some(kind) }))) }),
             client_type: Some(CLIENT.to_owned()),
             request_options: option.into_iter().collect(),
             operation_id: Some(operation.to_owned()),
+            tags: Vec::new(),
         }
     }
 }
 
 fn new_operation() -> String {
     uuid::Uuid::new_v4().to_string()
+}
+
+fn listener_bus(kind: ListenerBusKind) -> CommandKind {
+    CommandKind::ListenerBus(ListenerBusCommand { kind: Some(kind) })
 }
 
 fn is_new_enough(version: &str) -> bool {

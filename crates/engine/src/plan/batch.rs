@@ -13,6 +13,7 @@ use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuil
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::error::{EngineError, Result};
 
@@ -21,6 +22,48 @@ pub(crate) fn collect(session: &SessionState, plan: LogicalPlan) -> Result<Vec<R
     runtime()?.block_on(async {
         let plan = session.create_physical_plan(&plan).await?;
         Ok(datafusion::physical_plan::collect(plan, session.task_ctx()).await?)
+    })
+}
+
+/// Ends rows that are being collected, from another thread: at the next batch of rows.
+#[derive(Debug, Clone)]
+pub struct Cancellation(Arc<watch::Sender<bool>>);
+
+impl Default for Cancellation {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Cancellation {
+    /// Ends what runs, and what will.
+    pub fn cancel(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn cancelled(&self) {
+        // The sender is held here: it cannot be gone.
+        let _ = self.0.subscribe().wait_for(|is_cancelled| *is_cancelled).await;
+    }
+}
+
+/// All rows of a plan; none if somebody cancels it.
+pub(crate) fn collect_unless_cancelled(
+    session: &SessionState,
+    plan: LogicalPlan,
+    cancellation: &Cancellation,
+) -> Result<Option<Vec<RecordBatch>>> {
+    runtime()?.block_on(async {
+        let rows = async {
+            let plan = session.create_physical_plan(&plan).await?;
+            Ok::<_, EngineError>(datafusion::physical_plan::collect(plan, session.task_ctx()).await?)
+        };
+        tokio::select! {
+            // First: rows that never wait must not keep the end from being heard.
+            biased;
+            () = cancellation.cancelled() => Ok(None),
+            rows = rows => rows.map(Some),
+        }
     })
 }
 

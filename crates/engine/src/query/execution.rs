@@ -255,6 +255,7 @@ impl StreamingQuery {
 
     /// Runs until the trigger or the owner ends the query.
     pub(crate) fn run(mut self) -> Result<()> {
+        self.listener.on_started(self.standing.id(), &self.run_id);
         if let Step::Replay { batch, write_sink } = self.first_step {
             let entry = self.offsets.get(batch)?.ok_or_else(|| EngineError::internal("a replay without offsets"))?;
             tracing::info!(query = self.name, batch, "replaying the batch that was under way");
@@ -305,12 +306,14 @@ impl StreamingQuery {
 
     /// Plans and runs the next batch, if there is anything to do.
     fn next(&mut self, until: Option<&[Offset]>) -> Result<bool> {
+        self.listener.on_trigger();
         let mut timer = Timer::start(&self.clock);
         let ends = timer.phase(
             |d| &mut d.latest_offset,
             || plan_ends(&mut self.sources, &self.position, until, self.settings.trigger),
         )?;
         if ends == self.position && !self.needs_empty_batch(self.tracker.watermark_ms()) {
+            self.listener.on_idle();
             return Ok(false);
         }
         self.run_planned(ends, timer)?;

@@ -38,6 +38,7 @@ mod remote_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::plan::batch::Cancellation;
 pub use comparison::QueryChanges;
 pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook, TableOutlook};
 pub use execution::QuerySettings;
@@ -46,7 +47,9 @@ pub use pipeline::{FlowDescription, Pipeline, QueryFailure, RunningPipeline};
 pub use session::{SessionQuery, SessionScope, SessionStatement};
 pub use settings::{CheckpointSettings, FlowSettings, PipelineSettings};
 pub use state_reader::{StateReader, StateTableSummary};
-pub use storage::{QueryState, StoredCheckpoint, StoredQuery, request_stop, stored_checkpoints, stored_queries};
+pub use storage::{
+    QueryState, StoredCheckpoint, StoredQuery, forget_query, request_stop, stored_checkpoints, stored_queries,
+};
 pub use tables::{select, select_with_state};
 pub use trigger::Trigger;
 pub use ttl::{StateTtl, TtlSettings};

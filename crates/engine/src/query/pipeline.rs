@@ -307,7 +307,11 @@ impl Pipeline {
     /// Starts all flows.
     pub fn start(self, listener: Arc<dyn ProgressListener>) -> Result<RunningPipeline, ScriptError> {
         self.storage.create()?;
-        self.storage.add_tables(&self.tables.definitions()?)?;
+        let mut definitions = self.tables.definitions()?;
+        if let Some(stored) = &self.settings.stored_tables {
+            definitions.retain(|table| stored.iter().any(|name| name.eq_ignore_ascii_case(&table.name)));
+        }
+        self.storage.add_tables(&definitions)?;
         let done: Vec<Arc<Completion>> = self.flows.iter().map(|_| Arc::default()).collect();
         let writer = |(flow, completion): (&PlannedFlow, &Arc<Completion>)| Writer {
             target: flow.target_key.clone(),
@@ -442,6 +446,18 @@ fn align(plan: LogicalPlan, declared: Option<&SchemaRef>, by_name: bool) -> Resu
 struct Listeners(Vec<Arc<dyn ProgressListener>>);
 
 impl ProgressListener for Listeners {
+    fn on_started(&self, id: &str, run_id: &str) {
+        self.0.iter().for_each(|listener| listener.on_started(id, run_id));
+    }
+
+    fn on_trigger(&self) {
+        self.0.iter().for_each(|listener| listener.on_trigger());
+    }
+
+    fn on_idle(&self) {
+        self.0.iter().for_each(|listener| listener.on_idle());
+    }
+
     fn on_progress(&self, progress: &StreamingQueryProgress) {
         self.0.iter().for_each(|listener| listener.on_progress(progress));
     }

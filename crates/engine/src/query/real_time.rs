@@ -50,7 +50,13 @@ impl StreamingQuery {
                 continue;
             }
             tails.look(&mut self.sources, &self.position, self.clock.as_ref())?;
+            if tails.begins_to_wait() {
+                self.listener.on_trigger();
+            }
             if !tails.wait() {
+                if tails.begins_to_wait() {
+                    self.listener.on_idle();
+                }
                 continue;
             }
             let mut timer = Timer::start(&self.clock);
@@ -140,6 +146,11 @@ impl Tails {
             self.waits_in_vain = 0;
         }
         ready
+    }
+
+    /// Whether a stretch of waiting is over, long enough for what a source had at its beginning to have come.
+    pub(super) fn begins_to_wait(&self) -> bool {
+        self.waits_in_vain.is_multiple_of(SETTLE_WAITS)
     }
 
     fn all(&self) -> impl Iterator<Item = &Tail> {

@@ -23,7 +23,7 @@ use super::storage::Storage;
 use super::tables::Tables;
 use crate::error::{EngineError, Result};
 use crate::plan::analysis::{Found, Lookup, PlannedQuery};
-use crate::plan::batch::collect;
+use crate::plan::batch::{Cancellation, collect_unless_cancelled};
 use crate::plan::cache::CacheSettings;
 use crate::plan::catalog::{ConnectorRegistry, TableDefinition};
 use crate::plan::logical::is_streaming;
@@ -115,20 +115,20 @@ impl SessionQuery {
         Ok(plan.display_indent().to_string())
     }
 
-    /// Its rows.
-    pub fn collect(self) -> Result<Vec<RecordBatch>> {
+    /// Its rows; none if somebody cancels it.
+    pub fn collect(self, cancellation: &Cancellation) -> Result<Option<Vec<RecordBatch>>> {
         if self.is_streaming() {
             return Err(EngineError::query("a stream has no end to show")
                 .help("start it as a streaming query, with writeStream, or read the table without STREAM"));
         }
         let state = self.planned.context.state();
         if !is_ordered_below(&self.planned.plan) {
-            return collect(&state, self.planned.plan);
+            return collect_unless_cancelled(&state, self.planned.plan, cancellation);
         }
         // DataFusion keeps an order only where the query itself ends with it; rows that are in one place stay as they are.
         let config = state.config().clone().with_target_partitions(1);
         let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
-        collect(&state, self.planned.plan)
+        collect_unless_cancelled(&state, self.planned.plan, cancellation)
     }
 }
 
@@ -233,9 +233,33 @@ mod tests {
         let query = scope.plan("SELECT sum(a) AS s FROM v").unwrap();
         assert!(!query.is_streaming());
         assert_eq!(query.columns().field(0).name(), "s");
-        let rows = query.collect().unwrap();
+        let rows = query.collect(&Cancellation::default()).unwrap().unwrap();
         assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
         let Err(error) = scope.plan("SELECT b FROM v") else { panic!("there is no column b") };
         assert!(error.error.to_string().contains('b'), "{error}");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test waits for it")]
+    fn rows_that_are_cancelled_are_not_waited_for() {
+        let scope = SessionScope {
+            statements: vec!["CREATE TEMPORARY VIEW n AS SELECT explode(sequence(1, 1000000)) AS n".to_owned()],
+            storage: PathBuf::from("no-such-folder"),
+            configuration: BTreeMap::new(),
+            connectors: ConnectorRegistry::default(),
+        };
+        // A million times a million rows: hours.
+        let endless = "SELECT sum(a.n * b.n % 7) AS s FROM n AS a CROSS JOIN n AS b";
+        let before = Cancellation::default();
+        before.cancel();
+        assert!(scope.plan(endless).unwrap().collect(&before).unwrap().is_none(), "it was cancelled before it began");
+        let meanwhile = Cancellation::default();
+        let query = scope.plan(endless).unwrap();
+        let rows = std::thread::scope(|threads| {
+            let running = threads.spawn(|| query.collect(&meanwhile));
+            meanwhile.cancel();
+            running.join().unwrap()
+        });
+        assert!(rows.unwrap().is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! Settings of a pipeline and of single flows: plain values, each with its default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::comparison::QueryChanges;
@@ -16,6 +16,8 @@ use crate::sink::OutputMode;
 pub struct PipelineSettings {
     /// Where checkpoints, status and tables without a path are kept.
     pub storage: PathBuf,
+    /// The tables that other programs find in the storage folder; all if none are named.
+    pub stored_tables: Option<BTreeSet<String>>,
     /// The format of streaming tables that name none.
     pub default_format: String,
     /// Spark configuration keys, e.g. `spark.sql.session.timeZone`.
@@ -59,6 +61,7 @@ impl PipelineSettings {
     pub fn new(storage: impl Into<PathBuf>) -> Self {
         Self {
             storage: storage.into(),
+            stored_tables: None,
             default_format: "delta".to_owned(),
             configuration: BTreeMap::new(),
             query: QuerySettings::default(),

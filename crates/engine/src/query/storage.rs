@@ -270,6 +270,22 @@ pub fn request_stop(storage: &Path, query: &str) -> Result<()> {
         .map_err(|error| EngineError::unavailable(format!("'{}' cannot be written", path.display())).caused_by(error))
 }
 
+/// Forgets a query that has ended and will not be started again: its status, and the folder it worked in.
+pub fn forget_query(storage: &Path, query: &str) -> Result<()> {
+    let storage = Storage::new(storage);
+    let (status, work) = (storage.status_path(query), storage.work_path(query));
+    for (path, removed) in [(&status, fs::remove_file(&status)), (&work, fs::remove_dir_all(&work))] {
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let message = format!("'{}' cannot be removed", path.display());
+                return Err(EngineError::unavailable(message).caused_by(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Whether a process exists. Only a hint for people: what protects a checkpoint is its lock.
 fn is_alive(pid: u32) -> bool {
     if cfg!(target_os = "linux") { Path::new(&format!("/proc/{pid}")).exists() } else { true }

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field};
 use highwater_engine::plan::ddl;
 
-use super::super::messages::{
+use crate::spark_connect::messages::{
     Alias, DropColumns, DropNa, Expression, ExpressionKind, FillNa, Literal, LiteralKind, Relation, Rename, WithColumns,
 };
 use super::super::problem::{Problem, Result};

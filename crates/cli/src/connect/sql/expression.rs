@@ -3,15 +3,15 @@
 //! PySpark sends operators as functions of their names. Names of columns that belong to a DataFrame carry the number of its
 //! plan, which says the side of a join that is meant.
 
-use super::super::messages::{
-    Boundary, BoundaryKind, Cast, CastTo, Expression, ExpressionKind, Extract, Function, Literal, LiteralKind,
-    SortOrder, Window,
-};
 use super::super::problem::{Problem, Result};
 use super::super::types::type_text;
 use super::block::{Item, Known, Scope};
 use super::literal::literal;
 use super::quoted;
+use crate::spark_connect::messages::{
+    Boundary, BoundaryKind, Cast, CastTo, Expression, ExpressionKind, Extract, Function, Literal, LiteralKind,
+    SortOrder, Window,
+};
 
 /// Where the names of an expression are looked for.
 pub(super) struct Expressions<'a> {

@@ -1,8 +1,8 @@
 //! Literals as SQL.
 
-use super::super::messages::{DataType, Literal, LiteralKind, TypeKind};
 use super::super::problem::{Problem, Result};
 use super::super::types::type_text;
+use crate::spark_connect::messages::{DataType, Literal, LiteralKind, TypeKind};
 
 const DAY_US: u64 = 86_400_000_000;
 

@@ -19,15 +19,15 @@ mod relation;
 mod tests;
 
 pub(crate) use literal::quoted_text;
-pub(crate) use read::{columns_ddl, options_text};
+pub(crate) use read::{columns_ddl, format_word, options_text};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
-use super::messages::{LocalRelation, Relation};
 use super::problem::{Problem, Result};
+use crate::spark_connect::messages::{LocalRelation, Relation};
 
 /// What the writer asks of the session.
 pub(crate) trait Names {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use highwater_engine::plan::ddl;
 use serde_json::Value;
 
-use super::super::messages::{DataSource, NamedTable, Read, ReadKind};
 use super::super::problem::{Problem, Result};
 use super::literal::quoted_text;
 use super::{Names, quoted};
+use crate::spark_connect::messages::{DataSource, NamedTable, Read, ReadKind};
 
 /// The text of a read relation after `FROM`, without a name for it.
 pub(super) fn source(read: &Read, names: &dyn Names, kept_views: &BTreeMap<String, String>) -> Result<String> {
@@ -64,7 +64,7 @@ fn definition(source: &DataSource, format: &str) -> Result<String> {
 }
 
 /// The word after `USING`.
-fn format_word(format: &str) -> Result<String> {
+pub(crate) fn format_word(format: &str) -> Result<String> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if !format.is_empty() && format.bytes().all(is_word) {
         return Ok(if format.contains(['-', '.']) { quoted(format) } else { format.to_owned() });

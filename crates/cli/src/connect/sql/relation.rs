@@ -3,15 +3,15 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use super::super::messages::{
-    Aggregate, Deduplicate, Join, Project, Range, Relation, RelationKind, SetOperation, Sort, Sql, WithWatermark,
-};
 use super::super::problem::{Problem, Result};
 use super::block::{Block, Item, Known, Scope};
 use super::columns::ColumnOf;
 use super::expression::Expressions;
 use super::literal::quoted_text;
 use super::{Names, quoted, read};
+use crate::spark_connect::messages::{
+    Aggregate, Deduplicate, Join, Project, Range, Relation, RelationKind, SetOperation, Sort, Sql, WithWatermark,
+};
 
 const PYTHON: &str = "use columns, expr(...) and spark.sql, or run this program on Spark itself";
 
@@ -20,6 +20,9 @@ const MAX_DEPTH: usize = 100;
 
 /// The column that numbers rows for a while.
 const ROW_NUMBER: &str = "__row";
+
+/// How many numbers of a range are made as one array.
+const ONE_SEQUENCE: i128 = 10_000_000;
 
 /// Writes one plan.
 pub(super) struct Writer<'a> {
@@ -204,8 +207,11 @@ impl<'a> Writer<'a> {
         let last =
             if exact { i128::from(range.end) - i128::from(step) } else { i128::from(start) + rows * i128::from(step) };
         let is_empty = if step > 0 { range.end <= start } else { range.end >= start };
+        let count = (last - i128::from(start)) / i128::from(step) + 1;
         let text = if is_empty {
             "(SELECT CAST(0 AS BIGINT) AS id WHERE false)".to_owned()
+        } else if count > ONE_SEQUENCE {
+            long_range(start, step, count)
         } else {
             format!(
                 "(SELECT explode(sequence(CAST({start} AS BIGINT), CAST({last} AS BIGINT), CAST({step} AS BIGINT))) AS id)"
@@ -406,6 +412,11 @@ impl<'a> Writer<'a> {
 
     fn deduplicate(&self, deduplicate: &Deduplicate) -> Result<Block> {
         let mut block = self.open(deduplicate.input.as_deref())?;
+        if deduplicate.within_watermark == Some(true) && !self.names.is_streaming(&block.text())? {
+            return Err(Problem::analysis(
+                "dropDuplicatesWithinWatermark is not supported with batch DataFrames/DataSets\nuse dropDuplicates",
+            ));
+        }
         if deduplicate.columns.is_empty() {
             self.choose_distinct(&mut block, "DISTINCT ")?;
             return Ok(block);
@@ -474,6 +485,20 @@ impl<'a> Writer<'a> {
         marked.scopes.iter_mut().for_each(|marked| marked.sides.clone_from(&scope.sides));
         Ok(marked)
     }
+}
+
+/// A range of more rows than one array should hold: blocks of numbers, and the numbers of a block. Its first rows come first,
+/// for `show` and `take`; the order of all of them is as little told as in Spark.
+fn long_range(start: i64, step: i64, count: i128) -> String {
+    let block = ONE_SEQUENCE;
+    let last_block = (count - 1) / block;
+    let numbers = |last: i128| format!("(SELECT explode(sequence(CAST(0 AS BIGINT), CAST({last} AS BIGINT))) AS n)");
+    format!(
+        "(SELECT CAST({start} AS BIGINT) + (b.n * {block} + i.n) * CAST({step} AS BIGINT) AS id FROM {} AS b CROSS JOIN {} AS i \
+         WHERE b.n * {block} + i.n < CAST({count} AS BIGINT))",
+        numbers(last_block),
+        numbers(block - 1)
+    )
 }
 
 pub(super) fn expressions(block: &Block) -> Expressions<'_> {

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::super::messages::{
-    Aggregate, Alias, Attribute, Count, Deduplicate, Expression, ExpressionKind, FillNa, Filter, Function, Join,
-    Literal, LiteralKind, LocalRelation, NamedTable, Project, Read, ReadKind, Relation, RelationKind, Sort, SortOrder,
-    Sql, WithColumns, WithWatermark,
-};
 use super::super::problem::Result;
 use super::{Names, columns_ddl, query, shown_query, view_query};
-use crate::spark::messages::RelationCommon;
+use crate::spark_connect::messages::{
+    Aggregate, Alias, Attribute, Count, Deduplicate, Expression, ExpressionKind, FillNa, Filter, Function, Join,
+    Literal, LiteralKind, LocalRelation, NamedTable, Project, Read, ReadKind, Relation, RelationCommon, RelationKind,
+    Sort, SortOrder, Sql, WithColumns, WithWatermark,
+};
 
 /// Every query has the columns `a` and `b`.
 struct Known;
@@ -265,4 +264,19 @@ fn schemas_are_read_from_ddl_and_from_json() {
         "containsNull":true},"valueContainsNull":true},"nullable":true,"metadata":{}}]}"#;
     assert_eq!(columns_ddl(json).unwrap(), "`a b` INT NOT NULL, `m` MAP<STRING, ARRAY<BIGINT>>");
     assert!(columns_ddl("a INT, b").is_err());
+}
+
+#[test]
+fn long_ranges_are_made_in_blocks() {
+    let range = |end: i64, step: i64| numbered(1, RelationKind::Range(Range { start: None, end, step }));
+    check(
+        range(30, 10),
+        "SELECT * FROM (SELECT explode(sequence(CAST(0 AS BIGINT), CAST(20 AS BIGINT), CAST(10 AS BIGINT))) AS id) AS __t1",
+    );
+    check(
+        range(50_000_001, 2),
+        "SELECT * FROM (SELECT CAST(0 AS BIGINT) + (b.n * 10000000 + i.n) * CAST(2 AS BIGINT) AS id FROM (SELECT \
+         explode(sequence(CAST(0 AS BIGINT), CAST(2 AS BIGINT))) AS n) AS b CROSS JOIN (SELECT explode(sequence(CAST(0 AS \
+         BIGINT), CAST(9999999 AS BIGINT))) AS n) AS i WHERE b.n * 10000000 + i.n < CAST(25000001 AS BIGINT)) AS __t1",
+    );
 }

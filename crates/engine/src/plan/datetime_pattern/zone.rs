@@ -7,6 +7,8 @@
 use chrono::{DateTime, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _};
 use chrono_tz::Tz;
 
+pub use crate::plan::functions::cast::local_micros;
+
 /// A zone that was read from a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {

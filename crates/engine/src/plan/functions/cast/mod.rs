@@ -45,7 +45,7 @@ const MICROS: i64 = 1_000_000;
 pub(crate) const UTC: Zone = Zone::Region(chrono_tz::UTC);
 
 /// What clocks show at an instant, as microseconds since 1970.
-pub(crate) fn local_micros(micros: i64, zone: Zone) -> i64 {
+pub fn local_micros(micros: i64, zone: Zone) -> i64 {
     if zone == UTC { micros } else { naive_micros(local_of(micros, zone)) }
 }
 

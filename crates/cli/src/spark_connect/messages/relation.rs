@@ -5,7 +5,13 @@ use std::collections::HashMap;
 use prost::{Message, Oneof};
 
 use super::{Expression, Literal, SortOrder, Sql};
-use crate::spark::messages::RelationCommon;
+
+/// What a client numbers its relations by.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RelationCommon {
+    #[prost(int64, optional, tag = "2")]
+    pub(crate) plan_id: Option<i64>,
+}
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Relation {

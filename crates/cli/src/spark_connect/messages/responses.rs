@@ -2,8 +2,7 @@
 
 use prost::{Message, Oneof};
 
-use super::{DataType, QueryId, Relation};
-use crate::spark::messages::KeyValue;
+use super::{DataType, KeyValue, PipelineEventResult, PipelineResult, QueryId, Relation};
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ExecutePlanResponse {
@@ -17,7 +16,7 @@ pub(crate) struct ExecutePlanResponse {
     pub(crate) response_id: String,
     #[prost(string, tag = "15")]
     pub(crate) server_side_session_id: String,
-    #[prost(oneof = "Answer", tags = "2, 5, 8, 9, 11, 14")]
+    #[prost(oneof = "Answer", tags = "2, 5, 8, 9, 11, 14, 16, 21, 22")]
     pub(crate) answer: Option<Answer>,
 }
 
@@ -35,6 +34,38 @@ pub(crate) enum Answer {
     Queries(QueriesResult),
     #[prost(message, tag = "14")]
     Complete(super::Nothing),
+    #[prost(message, tag = "16")]
+    ListenerEvents(ListenerEvents),
+    #[prost(message, tag = "21")]
+    PipelineEvent(PipelineEventResult),
+    #[prost(message, tag = "22")]
+    Pipeline(PipelineResult),
+}
+
+/// What the session's streaming queries tell.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ListenerEvents {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) events: Vec<ListenerEvent>,
+    #[prost(bool, optional, tag = "2")]
+    pub(crate) is_added: Option<bool>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ListenerEvent {
+    #[prost(string, tag = "1")]
+    pub(crate) json: String,
+    #[prost(enumeration = "ListenerEventType", tag = "2")]
+    pub(crate) event_type: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum ListenerEventType {
+    Unspecified = 0,
+    Progress = 1,
+    Terminated = 2,
+    Idle = 3,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -59,6 +90,8 @@ pub(crate) struct StreamStarted {
     pub(crate) id: Option<QueryId>,
     #[prost(string, tag = "2")]
     pub(crate) name: String,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) started_json: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

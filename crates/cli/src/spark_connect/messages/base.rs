@@ -4,8 +4,25 @@ use std::collections::HashMap;
 
 use prost::{Message, Oneof};
 
-use super::{Expression, Literal, Relation};
-use crate::spark::messages::{KeyValue, UserContext};
+use super::{Expression, Literal, PipelineCommand, Relation};
+
+/// Who asks.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct UserContext {
+    #[prost(string, tag = "1")]
+    pub(crate) user_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) user_name: String,
+}
+
+/// A key of the configuration and its value.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct KeyValue {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) value: Option<String>,
+}
 
 /// What all requests have at the same place; read first, to find the session.
 #[derive(Clone, PartialEq, Message)]
@@ -36,20 +53,44 @@ pub(crate) enum PlanKind {
 pub(crate) struct ExecutePlanRequest {
     #[prost(string, tag = "1")]
     pub(crate) session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) user_context: Option<UserContext>,
     #[prost(message, optional, tag = "3")]
     pub(crate) plan: Option<Plan>,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) client_type: Option<String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) request_options: Vec<RequestOption>,
     #[prost(string, optional, tag = "6")]
     pub(crate) operation_id: Option<String>,
     #[prost(string, repeated, tag = "7")]
     pub(crate) tags: Vec<String>,
 }
 
+/// How an execution is to be done.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RequestOption {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) reattach: Option<ReattachOptions>,
+}
+
+/// Whether an execution outlives its connection.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReattachOptions {
+    #[prost(bool, tag = "1")]
+    pub(crate) reattachable: bool,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ReattachExecuteRequest {
     #[prost(string, tag = "1")]
     pub(crate) session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) user_context: Option<UserContext>,
     #[prost(string, tag = "3")]
     pub(crate) operation_id: String,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) client_type: Option<String>,
     #[prost(string, optional, tag = "5")]
     pub(crate) last_response_id: Option<String>,
 }
@@ -58,8 +99,15 @@ pub(crate) struct ReattachExecuteRequest {
 pub(crate) struct ReleaseExecuteRequest {
     #[prost(string, tag = "1")]
     pub(crate) session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) user_context: Option<UserContext>,
     #[prost(string, tag = "3")]
     pub(crate) operation_id: String,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) client_type: Option<String>,
+    /// All answers may go.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) release_all: Option<Nothing>,
     #[prost(message, optional, tag = "6")]
     pub(crate) release_until: Option<ReleaseUntil>,
 }
@@ -86,8 +134,12 @@ pub(crate) struct InterruptRequest {
 pub(crate) struct ConfigRequest {
     #[prost(string, tag = "1")]
     pub(crate) session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) user_context: Option<UserContext>,
     #[prost(message, optional, tag = "3")]
     pub(crate) operation: Option<ConfigOperation>,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) client_type: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -136,6 +188,10 @@ pub(crate) struct ConfigPrefix {
 pub(crate) struct AnalyzePlanRequest {
     #[prost(string, tag = "1")]
     pub(crate) session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) user_context: Option<UserContext>,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) client_type: Option<String>,
     #[prost(oneof = "AnalyzeKind", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18")]
     pub(crate) kind: Option<AnalyzeKind>,
 }
@@ -170,6 +226,16 @@ pub(crate) enum AnalyzeKind {
     GetStorageLevel(Vec<u8>),
     #[prost(bytes, tag = "18")]
     JsonToDdl(Vec<u8>),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReleaseSessionRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) user_context: Option<UserContext>,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) client_type: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -217,8 +283,8 @@ pub(crate) enum CommandKind {
     Queries(QueriesCommand),
     #[prost(bytes, tag = "10")]
     RegisterTableFunction(Vec<u8>),
-    #[prost(bytes, tag = "11")]
-    ListenerBus(Vec<u8>),
+    #[prost(message, tag = "11")]
+    ListenerBus(ListenerBusCommand),
     #[prost(bytes, tag = "12")]
     RegisterDataSource(Vec<u8>),
     #[prost(bytes, tag = "13")]
@@ -233,8 +299,8 @@ pub(crate) enum CommandKind {
     Ml(Vec<u8>),
     #[prost(bytes, tag = "18")]
     External(Vec<u8>),
-    #[prost(bytes, tag = "19")]
-    Pipeline(Vec<u8>),
+    #[prost(message, tag = "19")]
+    Pipeline(Box<PipelineCommand>),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -373,6 +439,21 @@ pub(crate) enum QueriesCommandKind {
 pub(crate) struct AwaitAny {
     #[prost(int64, optional, tag = "1")]
     pub(crate) timeout_ms: Option<i64>,
+}
+
+/// `StreamingQueryListenerBusCommand`: a client's listeners are told from here on, or no more.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ListenerBusCommand {
+    #[prost(oneof = "ListenerBusKind", tags = "1, 2")]
+    pub(crate) kind: Option<ListenerBusKind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(crate) enum ListenerBusKind {
+    #[prost(bool, tag = "1")]
+    Add(bool),
+    #[prost(bool, tag = "2")]
+    Remove(bool),
 }
 
 /// Arguments of `spark.sql`.
