@@ -197,6 +197,12 @@ pub trait PartitionReader: Send {
     /// The next rows in the projected schema, or none at the end. Batches of a few thousand rows are best.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>>;
 
+    /// The part of the input that the rows of the last batch stand in: they come in one order whenever it is read, and no
+    /// other reader gives rows of it. Random numbers are drawn by it and the place in it.
+    fn stretch(&self) -> &str {
+        self.partition()
+    }
+
     /// What was read so far.
     fn report(&self) -> ReadReport;
 

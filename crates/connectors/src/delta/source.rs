@@ -201,6 +201,7 @@ impl Source for DeltaSource {
             partition_columns: self.partition_columns.clone(),
             files,
             current: None,
+            stretch: String::new(),
             report: ReadReport::default(),
         };
         Ok(groups.into_iter().map(reader).map(|reader| Box::new(reader) as Box<dyn PartitionReader>).collect())
@@ -213,12 +214,18 @@ struct DeltaReader {
     partition_columns: Vec<String>,
     files: VecDeque<DataFile>,
     current: Option<DataReader>,
+    /// The file that the last batch came from.
+    stretch: String,
     report: ReadReport,
 }
 
 impl PartitionReader for DeltaReader {
     fn partition(&self) -> &str {
         "files"
+    }
+
+    fn stretch(&self) -> &str {
+        &self.stretch
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
@@ -234,6 +241,7 @@ impl PartitionReader for DeltaReader {
                 return Ok(None);
             };
             self.report.size_bytes += file.size;
+            self.stretch.clone_from(&file.path);
             self.current = Some(DataReader::open(self.log.root(), &file, &self.schema, &self.partition_columns)?);
         }
     }

@@ -100,6 +100,8 @@ struct FileReader {
     plan: ReadPlan,
     parts: VecDeque<FilePart>,
     current: Option<(FilePart, OpenPart)>,
+    /// The name of the part that the last batch came from.
+    stretch: String,
     decoder: Option<LineDecoder>,
     report: ReadReport,
     dead_letters: Vec<DeadLetter>,
@@ -112,7 +114,8 @@ enum OpenPart {
 
 impl FileReader {
     fn new(plan: ReadPlan, parts: VecDeque<FilePart>) -> Self {
-        Self { plan, parts, current: None, decoder: None, report: ReadReport::default(), dead_letters: Vec::new() }
+        let (current, stretch, decoder) = (None, String::new(), None);
+        Self { plan, parts, current, stretch, decoder, report: ReadReport::default(), dead_letters: Vec::new() }
     }
 
     /// Opens the next part; none at the end.
@@ -230,12 +233,19 @@ impl PartitionReader for FileReader {
         "files"
     }
 
+    fn stretch(&self) -> &str {
+        &self.stretch
+    }
+
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             let (part, mut open) = match self.current.take() {
                 Some(current) => current,
                 None => match self.open_next()? {
-                    Some(opened) => opened,
+                    Some((part, open)) => {
+                        self.stretch = format!("{}@{}", part.file.path, part.start);
+                        (part, open)
+                    }
                     None => return Ok(None),
                 },
             };

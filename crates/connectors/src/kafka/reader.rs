@@ -31,6 +31,7 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Reads one range of one partition.
 pub struct KafkaPartitionReader {
     name: String,
+    stretch: String,
     fetcher: PartitionFetcher,
     fail_on_data_loss: bool,
     rows: Rows,
@@ -79,7 +80,8 @@ impl KafkaPartitionReader {
             unread: (0, 0),
             batch_rows: BATCH_ROWS,
         };
-        Self { name: partition.to_string(), fetcher, fail_on_data_loss, rows }
+        let name = partition.to_string();
+        Self { stretch: name.clone(), name, fetcher, fail_on_data_loss, rows }
     }
 
     /// A reader of all that comes from `start` on.
@@ -97,6 +99,12 @@ impl KafkaPartitionReader {
     /// The same, in batches of no more than so many rows.
     pub fn with_batches_of(mut self, rows: usize) -> Self {
         self.rows.batch_rows = rows.min(BATCH_ROWS);
+        self
+    }
+
+    /// The same, of the part of a batch's range that begins there and not where the range does.
+    pub fn from_within(mut self, offset: i64) -> Self {
+        self.stretch = format!("{}@{offset}", self.name);
         self
     }
 
@@ -124,6 +132,10 @@ impl KafkaPartitionReader {
 impl PartitionReader for KafkaPartitionReader {
     fn partition(&self) -> &str {
         &self.name
+    }
+
+    fn stretch(&self) -> &str {
+        &self.stretch
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {

@@ -213,11 +213,12 @@ pub fn readers(
     let mut readers: Vec<Box<dyn PartitionReader>> = Vec::new();
     for (partition, from) in start {
         let Some(to) = end.get(partition).filter(|to| *to > from) else { continue };
-        for (from, to) in split_range(*from, *to, total, options.part_limits) {
-            let fetcher = PartitionFetcher::new(client.clone(), partition.clone(), from, to);
+        for (begin, to) in split_range(*from, *to, total, options.part_limits) {
+            let fetcher = PartitionFetcher::new(client.clone(), partition.clone(), begin, to);
             let decoder = decoding.decoder()?;
             let layout = decoding.layout().clone();
-            readers.push(Box::new(KafkaPartitionReader::new(fetcher, layout, decoder, options.fail_on_data_loss)));
+            let reader = KafkaPartitionReader::new(fetcher, layout, decoder, options.fail_on_data_loss);
+            readers.push(Box::new(if begin == *from { reader } else { reader.from_within(begin) }));
         }
     }
     Ok(readers)

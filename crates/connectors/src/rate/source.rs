@@ -208,6 +208,7 @@ fn readers(
             let reader = RateReader {
                 // One name: a partition without rows in a batch must not hold back the watermark.
                 partition: "rate".to_owned(),
+                stretch: partition.to_string(),
                 next: first + partition,
                 end,
                 step: partitions,
@@ -223,6 +224,8 @@ fn readers(
 
 struct RateReader {
     partition: String,
+    /// The number of the partition.
+    stretch: String,
     next: i64,
     end: i64,
     step: i64,
@@ -235,6 +238,10 @@ struct RateReader {
 impl PartitionReader for RateReader {
     fn partition(&self) -> &str {
         &self.partition
+    }
+
+    fn stretch(&self) -> &str {
+        &self.stretch
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {

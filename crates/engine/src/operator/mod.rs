@@ -13,6 +13,7 @@ pub(crate) mod aggregate;
 pub(crate) mod cdc;
 pub(crate) mod changes;
 pub(crate) mod dedup;
+pub(crate) mod draws;
 pub(crate) mod expand;
 pub(crate) mod join;
 pub(crate) mod kept_rows;

@@ -8,6 +8,7 @@ use arrow::compute::{filter_record_batch, max, min, take};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::draws::Lane;
 use super::expand::Expand;
 use super::join::StaticJoin;
 use super::{evaluate, listed};
@@ -28,6 +29,8 @@ pub(crate) enum Step {
     Join(Arc<StaticJoin>),
     /// Takes each row once for every element of an array, which stands in the array's place.
     Unnest { column: usize, schema: SchemaRef },
+    /// Gives each row an id, which random numbers are drawn by, as one more column.
+    RowIds { site: usize, schema: SchemaRef },
     /// Takes each row once for every set of grouping columns.
     Expand(Arc<Expand>),
 }
@@ -53,7 +56,7 @@ impl Step {
     }
 
     /// The rows after the step.
-    fn apply(&self, batch: RecordBatch, seen: &mut EventTimes) -> Result<RecordBatch> {
+    fn apply(&self, batch: RecordBatch, seen: &mut EventTimes, lane: &mut Lane<'_>) -> Result<RecordBatch> {
         match self {
             Self::Project { exprs, schema } => {
                 let columns = evaluate(exprs, &batch)?;
@@ -75,6 +78,11 @@ impl Step {
             }
             Self::Join(join) => join.probe(&batch),
             Self::Unnest { column, schema } => unnest(&batch, *column, schema),
+            Self::RowIds { site, schema } => {
+                let ids = lane.ids(*site, &batch)?;
+                let columns = batch.columns().iter().cloned().chain([ids]).collect();
+                Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+            }
             Self::Expand(expand) => expand.apply(&batch),
         }
     }
@@ -101,12 +109,17 @@ fn unnest(batch: &RecordBatch, column: usize, schema: &SchemaRef) -> Result<Reco
 }
 
 /// Runs a batch through steps; none if no row is left.
-pub(crate) fn run_steps(steps: &[Step], mut batch: RecordBatch, seen: &mut EventTimes) -> Result<Option<RecordBatch>> {
+pub(crate) fn run_steps(
+    steps: &[Step],
+    mut batch: RecordBatch,
+    seen: &mut EventTimes,
+    lane: &mut Lane<'_>,
+) -> Result<Option<RecordBatch>> {
     for step in steps {
         if batch.num_rows() == 0 {
             return Ok(None);
         }
-        batch = step.apply(batch, seen)?;
+        batch = step.apply(batch, seen, lane)?;
     }
     Ok((batch.num_rows() > 0).then_some(batch))
 }

@@ -425,7 +425,7 @@ pub(crate) fn located(error: DataFusionError, tokens: &[TokenWithSpan]) -> Engin
     }
     let (message, help) = match text.split_once(".\nDid you mean ") {
         Some((message, near)) => (message.to_owned(), Some(format!("did you mean {near}"))),
-        None => (text.replace('\n', " "), None),
+        None => (text.replace('\n', " "), planned.next_step().map(str::to_owned)),
     };
     let span = span.or_else(|| message.split('\'').nth(1).and_then(|name| place_of(name, tokens)));
     let error = match span {

@@ -1,6 +1,7 @@
 //! Runs a plan without streams to its end: static sides of joins, `SELECT` outside of streams, and the parts of a
 //! streaming plan that run over rows of a stream as over a table.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -8,17 +9,20 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchemaRef};
 use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Distinct, EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use super::functions::random::is_seeded;
 use crate::error::{EngineError, Result};
 
 /// All rows of a plan.
 pub(crate) fn collect(session: &SessionState, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
+    let session = &suited(session, &plan)?;
     runtime()?.block_on(async {
         let plan = session.create_physical_plan(&plan).await?;
         Ok(datafusion::physical_plan::collect(plan, session.task_ctx()).await?)
@@ -53,6 +57,7 @@ pub(crate) fn collect_unless_cancelled(
     plan: LogicalPlan,
     cancellation: &Cancellation,
 ) -> Result<Option<Vec<RecordBatch>>> {
+    let session = &suited(session, &plan)?;
     runtime()?.block_on(async {
         let rows = async {
             let plan = session.create_physical_plan(&plan).await?;
@@ -74,6 +79,7 @@ pub(crate) fn collect_up_to(
     limit_bytes: Option<u64>,
 ) -> Result<Option<Vec<RecordBatch>>> {
     let Some(limit_bytes) = limit_bytes else { return collect(session, plan).map(Some) };
+    let session = &suited(session, &plan)?;
     runtime()?.block_on(async {
         let plan = session.create_physical_plan(&plan).await?;
         let mut rows = execute_stream(plan, session.task_ctx())?;
@@ -87,6 +93,34 @@ pub(crate) fn collect_up_to(
         }
         Ok(Some(found))
     })
+}
+
+/// The session, with all rows in one partition where their order says what they get, or is that of the result.
+/// DataFusion keeps an order only where the query itself ends with it; rows that are in one place stay as they are.
+fn suited<'a>(session: &'a SessionState, plan: &LogicalPlan) -> Result<Cow<'a, SessionState>> {
+    if !(is_ordered_below(plan) || is_seeded(plan)?) {
+        return Ok(Cow::Borrowed(session));
+    }
+    let config = session.config().clone().with_target_partitions(1);
+    Ok(Cow::Owned(SessionStateBuilder::new_from_existing(session.clone()).with_config(config).build()))
+}
+
+/// Whether rows come in an order that a subquery gives them: `orderBy` before `select` is common with DataFrames, and
+/// `collect_list` takes them as they come.
+fn is_ordered_below(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Sort(_) => {
+            plan.inputs().into_iter().any(|input| matches!(input, LogicalPlan::Sort(_)) || is_ordered_below(input))
+        }
+        LogicalPlan::Distinct(Distinct::On(distinct)) => distinct.sort_expr.is_some(),
+        _ => false,
+    }
 }
 
 /// Memory of the rows of a batch, without what lies beside them in buffers they share with others.

@@ -24,6 +24,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::logical::WatermarkNode;
+use super::streaming::row_ids::RowIdsNode;
 
 /// The function that decodes documents; connectors bring it.
 const DECODE: &str = "from_json";
@@ -119,7 +120,10 @@ fn input_uses(plan: &LogicalPlan, uses: &[Use]) -> Result<Vec<Vec<Use>>> {
     };
     let passes_on = match plan {
         LogicalPlan::Filter(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::SubqueryAlias(_) => true,
-        LogicalPlan::Extension(extension) => extension.node.as_any().is::<WatermarkNode>(),
+        LogicalPlan::Extension(extension) => {
+            let any = extension.node.as_any();
+            any.is::<WatermarkNode>() || any.is::<RowIdsNode>()
+        }
         _ => false,
     };
     Ok(match plan {

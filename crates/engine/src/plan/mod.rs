@@ -19,6 +19,7 @@ pub(crate) mod analysis;
 pub(crate) mod auto_cdc;
 pub(crate) mod batch;
 pub(crate) mod cache;
+pub(crate) mod distinct_on;
 pub(crate) mod interval;
 pub(crate) mod json_fields;
 mod limits;

@@ -19,6 +19,7 @@ use super::rebuild::Part;
 use crate::checkpoint::dead_letters::BatchLetters;
 use crate::error::{EngineError, Result};
 use crate::operator::changes::{Tells, for_deletes, unmarked};
+use crate::operator::draws::Lane;
 use crate::operator::keyed::{KeyedBatch, Keyer};
 use crate::operator::stateless::{EventTimes, Step, run_steps};
 use crate::operator::{AtEnd, Operator};
@@ -225,13 +226,15 @@ impl Run<'_> {
         loop {
             let Some(mut job) = self.jobs.lock().pop() else { break };
             let stage = &self.plan.source_stages[job.stage];
-            let mut exit = Exit::new(self, exits, (&stage.steps, Tells::Rows), stage.output)?;
+            let lane = Lane::of_source(&self.plan.draws, job.stage);
+            let mut exit = Exit::new(self, exits, (&stage.steps, Tells::Rows), lane, stage.output)?;
             seen.partition = partition_name(job.stage, job.reader.partition());
             while let Some(batch) = job.reader.next_batch()? {
                 if self.is_stopped() {
                     return Ok(());
                 }
                 self.keep_letters(job.reader.as_mut())?;
+                exit.lane.enter(job.reader.stretch());
                 exit.send(batch, &mut seen)?;
             }
             self.keep_letters(job.reader.as_mut())?;
@@ -269,7 +272,8 @@ impl Run<'_> {
         exits: &Exits,
     ) -> Result<()> {
         let stage = &self.plan.operators[at];
-        let mut exit = Exit::new(self, exits, (&stage.steps, stage.spec.tells()), stage.output)?;
+        let lane = Lane::of_operator(&self.plan.draws, at);
+        let mut exit = Exit::new(self, exits, (&stage.steps, stage.spec.tells()), lane, stage.output)?;
         // Watermarks are on sources, so that no step behind an operator sees event times.
         let mut seen = EventTimes::default();
         let at_end = self.at_end(stage);
@@ -302,6 +306,7 @@ struct Exit<'a> {
     steps: &'a [Step],
     /// What the rows say of themselves.
     tells: Tells,
+    lane: Lane<'a>,
     next: Next,
 }
 
@@ -316,6 +321,7 @@ impl<'a> Exit<'a> {
         run: &'a Run<'a>,
         exits: &'a Exits,
         (steps, tells): (&'a [Step], Tells),
+        lane: Lane<'a>,
         output: StageOutput,
     ) -> Result<Self> {
         let next = match output {
@@ -328,12 +334,12 @@ impl<'a> Exit<'a> {
                 Next::Operator { at, input, keyer: Keyer::new(spec, stage.history.as_deref(), run.workers)?, late_us }
             }
         };
-        Ok(Self { run, exits, steps, tells, next })
+        Ok(Self { run, exits, steps, tells, lane, next })
     }
 
     fn send(&mut self, batch: RecordBatch, seen: &mut EventTimes) -> Result<()> {
         let (batch, taken_back) = if self.tells.has_mark() { unmarked(batch)? } else { (batch, false) };
-        let Some(batch) = run_steps(self.steps, batch, seen)? else { return Ok(()) };
+        let Some(batch) = run_steps(self.steps, batch, seen, &mut self.lane)? else { return Ok(()) };
         let (at, input, keyer, late_us) = match &mut self.next {
             Next::Operator { at, input, keyer, late_us } => (*at, *input, keyer, late_us),
             Next::Sink { relation } => {

@@ -165,6 +165,7 @@ impl StreamingQuery {
         for stage in &mut spec.plan.operators {
             stage.history = standing.history(stage.spec.id());
         }
+        spec.plan.draws.set_query(standing.id());
         let sources = open_sources(&spec.plan, &checkpoint)?;
         let mut tracker = WatermarkTracker::new(
             spec.plan.watermarks.clone(),
@@ -447,6 +448,7 @@ impl StreamingQuery {
             OutputMode::Complete => part.is_some_and(Part::has_others),
         };
         self.plan.batch_time.set(entry.batch_timestamp_ms);
+        self.plan.draws.begin(batch);
         let unless_told = match self.settings.trigger {
             Trigger::RealTime(_) => REAL_TIME_REFRESH,
             _ => Duration::ZERO,

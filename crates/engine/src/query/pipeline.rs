@@ -33,7 +33,7 @@ use crate::plan::describe::{StatefulOperator, WatermarkDescription, stateful_ope
 use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError};
 use crate::plan::statement::TableKind;
-use crate::plan::streaming::{StreamingPlan, streaming_plan};
+use crate::plan::streaming::{Ages, StreamingPlan, streaming_plan};
 use crate::progress::{ProgressListener, StreamingQueryProgress};
 use crate::sink::OutputMode;
 
@@ -179,9 +179,10 @@ impl Pipeline {
         if flow.cdc.is_some() {
             changes::check_target(flow, &target_description, target.as_ref(), mode)?;
         }
+        let ages = own.ttl.ages(self.settings.ttl);
         let mut plan = match mode {
-            None if self.is_view(flow) => self.incremental(flow, declared.as_ref(), target.as_ref())?,
-            mode => self.streaming(flow, planned, declared.as_ref(), mode)?,
+            None if self.is_view(flow) => self.incremental(flow, declared.as_ref(), target.as_ref(), &ages)?,
+            mode => self.streaming(flow, planned, declared.as_ref(), mode, &ages)?,
         };
         if plan.deletes && flow.cdc.is_none() {
             changes::check_takes_deletes(&target_description, target.as_ref())?;
@@ -247,28 +248,35 @@ impl Pipeline {
         mut planned: PlannedQuery,
         declared: Option<&SchemaRef>,
         mode: Option<OutputMode>,
+        ages: &Ages,
     ) -> Result<StreamingPlan> {
         // Changes have their target's columns already.
         let declared = declared.filter(|_| flow.cdc.is_none());
         planned.plan = align(planned.plan, declared, flow.by_name)?;
         if mode.is_some() || flow.target.is_some() {
-            return streaming_plan(planned, mode.unwrap_or(OutputMode::Append));
+            return streaming_plan(planned, mode.unwrap_or(OutputMode::Append), ages);
         }
-        let first = streaming_plan(planned, OutputMode::Append);
+        let first = streaming_plan(planned, OutputMode::Append, ages);
         let Err(error) = first else { return first };
         [OutputMode::Update, OutputMode::Complete]
             .into_iter()
-            .find_map(|mode| streaming_plan(self.tables.plan(flow).ok()?, mode).ok())
+            .find_map(|mode| streaming_plan(self.tables.plan(flow).ok()?, mode, ages).ok())
             .ok_or(error)
     }
 
     /// The streaming plan of a view that leaves its output mode open: one whose rows are all there after each batch, by
     /// replacing those that changed where that is enough.
-    fn incremental(&self, flow: &Flow, declared: Option<&SchemaRef>, target: &dyn Table) -> Result<StreamingPlan> {
+    fn incremental(
+        &self,
+        flow: &Flow,
+        declared: Option<&SchemaRef>,
+        target: &dyn Table,
+        ages: &Ages,
+    ) -> Result<StreamingPlan> {
         let plan = |mode: OutputMode| {
             let mut planned = self.tables.plan(flow)?;
             planned.plan = align(planned.plan, declared.filter(|_| flow.cdc.is_none()), flow.by_name)?;
-            streaming_plan(planned, mode)
+            streaming_plan(planned, mode, ages)
         };
         let takes = target.output_modes();
         for mode in [OutputMode::Update, OutputMode::Complete].into_iter().filter(|mode| takes.contains(mode)) {

@@ -15,8 +15,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::ScalarUDF;
 
 use super::settings::PipelineSettings;
 use super::storage::Storage;
@@ -79,7 +78,7 @@ impl SessionScope {
         settings.configuration.clone_from(&self.configuration);
         let stored = Storage::new(&self.storage).tables()?;
         let names = SessionNames {
-            tables: Tables::new(program, &settings, self.connectors.clone()).keeping_subquery_order(),
+            tables: Tables::new(program, &settings, self.connectors.clone()),
             stored,
             connectors: &self.connectors,
         };
@@ -121,14 +120,7 @@ impl SessionQuery {
             return Err(EngineError::query("a stream has no end to show")
                 .help("start it as a streaming query, with writeStream, or read the table without STREAM"));
         }
-        let state = self.planned.context.state();
-        if !is_ordered_below(&self.planned.plan) {
-            return collect_unless_cancelled(&state, self.planned.plan, cancellation);
-        }
-        // DataFusion keeps an order only where the query itself ends with it; rows that are in one place stay as they are.
-        let config = state.config().clone().with_target_partitions(1);
-        let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
-        collect_unless_cancelled(&state, self.planned.plan, cancellation)
+        collect_unless_cancelled(&self.planned.context.state(), self.planned.plan, cancellation)
     }
 }
 
@@ -156,16 +148,6 @@ impl SessionStatement {
             })
         };
         parsed().map_err(|error| ScriptError { file: file.name.clone(), text: file.text.clone(), error })
-    }
-}
-
-/// Whether the rows come in an order that a subquery gives them: `orderBy` before `select` is common with DataFrames.
-fn is_ordered_below(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Limit(_) | LogicalPlan::Filter(_) => {
-            plan.inputs().into_iter().any(|input| matches!(input, LogicalPlan::Sort(_)) || is_ordered_below(input))
-        }
-        _ => false,
     }
 }
 

@@ -75,12 +75,6 @@ impl Tables {
         plan_query(&flow.query, names, &self.session)
     }
 
-    /// The same tables for queries whose subqueries keep their order.
-    pub(super) fn keeping_subquery_order(mut self) -> Self {
-        self.session.keeps_subquery_order = true;
-        self
-    }
-
     pub(super) fn file_of(&self, table: &str) -> usize {
         self.program.tables.get(&table.to_lowercase()).map_or(0, |(_, file)| *file)
     }

@@ -14,7 +14,7 @@ use crate::error::{EngineError, Result, nearest};
 use crate::operator::StateBound;
 use crate::operator::ttl::Ttl;
 use crate::plan::interval::parse_duration_us;
-use crate::plan::streaming::StreamingPlan;
+use crate::plan::streaming::{Ages, StreamingPlan};
 
 /// How long rows of state are kept that nothing else lets go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,6 +52,14 @@ pub struct TtlSettings {
     pub operators: BTreeMap<String, StateTtl>,
 }
 
+impl TtlSettings {
+    /// Which operators of a flow have a ttl, if they can have one; `of_all` is that of all flows.
+    pub(super) fn ages(&self, of_all: StateTtl) -> Ages {
+        let of = self.operators.iter().map(|(id, ttl)| (id.clone(), ttl.0.is_some())).collect();
+        Ages { of, others: self.all.unwrap_or(of_all).0.is_some() }
+    }
+}
+
 /// Gives the operators of a flow their ttl.
 pub(super) fn give_ttl(plan: &mut StreamingPlan, flow: &str, own: &TtlSettings, of_all: StateTtl) -> Result<()> {
     for (id, ttl) in &own.operators {
@@ -61,8 +69,8 @@ pub(super) fn give_ttl(plan: &mut StreamingPlan, flow: &str, own: &TtlSettings, 
         if ttl.0.is_some() && !stage.spec.takes_ttl() {
             let message = format!("flow '{flow}': operator '{id}' has a ttl, and it cannot forget rows by their age");
             return Err(EngineError::config(message).help(
-                "a ttl is for GROUP BY without a window, the first rows of each key, DISTINCT without event time and joins \
-                 without bounds on time; highwater explain says what bounds the others",
+                "a ttl is for GROUP BY without a watermark on its window, the first rows of each key, DISTINCT without event time and \
+                 joins without bounds on time; highwater explain says what bounds the others",
             ));
         }
     }

@@ -135,6 +135,19 @@ impl MemoryTable {
         Ok(())
     }
 
+    /// Takes back what a batch wrote, as if its commit had not come to pass.
+    pub fn take_back(&self, batch: BatchId) {
+        let mut content = self.content.lock();
+        content.output.retain(|(of, _)| *of != batch);
+        let is_of = |newest: &BatchId| *newest == batch;
+        match batch.checked_sub(1) {
+            Some(before) => {
+                content.tokens.values_mut().filter(|newest| is_of(newest)).for_each(|newest| *newest = before)
+            }
+            None => content.tokens.retain(|_, newest| !is_of(newest)),
+        }
+    }
+
     /// Adds rows to the source.
     pub fn add(&self, partition: &str, rows: RecordBatch) {
         self.content.lock().input.push((partition.to_owned(), rows));

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::aggregates;
 use super::grouping;
 use super::lower::{binary, call, negate, number, plain_call, text_literal, type_of_function};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 
 /// A call whose arguments have been lowered.
 pub(super) fn lowered(function: Function) -> Result<Expr> {
@@ -23,7 +23,7 @@ pub(super) fn lowered(function: Function) -> Result<Expr> {
     if let Some(expr) = conditional(&name, &args)? {
         return Ok(expr);
     }
-    if let Some(expr) = higher_order(&name, &args) {
+    if let Some(expr) = higher_order(&name, &args)? {
         return Ok(expr);
     }
     aggregate(function, &name, &args)
@@ -53,7 +53,7 @@ fn renamed(mut function: Function, name: &str) -> Function {
         "map" => "map_of",
         "now" => "current_timestamp",
         "curdate" => "current_date",
-        "rand" => "random",
+        "random" => "rand",
         other => other,
     };
     function.name = ObjectName::from(vec![Ident::new(to)]);
@@ -123,21 +123,47 @@ pub(crate) fn plain_number(expr: &Expr) -> Expr {
     expr.clone()
 }
 
-/// Functions of functions, by DataFusion's names.
-fn higher_order(name: &str, args: &[Expr]) -> Option<Expr> {
-    let [array, Expr::Lambda(lambda)] = args else { return None };
-    let apply = |name: &str, lambda: &LambdaFunction| call(name, [array.clone(), Expr::Lambda(lambda.clone())]);
-    match name {
-        "transform" => Some(apply("array_transform", lambda)),
-        "filter" => Some(apply("array_filter", lambda)),
-        "exists" => Some(apply("array_any_match", lambda)),
-        "forall" => {
+/// Functions of functions: `exists` and `forall` by DataFusion's name, the others by ours.
+fn higher_order(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
+    check_parameters(name, args)?;
+    let any = |array: &Expr, lambda: LambdaFunction| call("array_any_match", [array.clone(), Expr::Lambda(lambda)]);
+    Ok(match (name, args) {
+        ("exists", [array, Expr::Lambda(lambda)]) => Some(any(array, lambda.clone())),
+        ("forall", [array, Expr::Lambda(lambda)]) => {
             let mut opposite = lambda.clone();
             *opposite.body = negate(true, Expr::Nested(lambda.body.clone()));
-            Some(negate(true, apply("array_any_match", &opposite)))
+            Some(negate(true, any(array, opposite)))
         }
+        ("reduce", [_, _, Expr::Lambda(_), ..]) => Some(call("aggregate", args.to_vec())),
+        ("array_sort", [_, Expr::Lambda(_)]) => Some(call("array_sort_by", args.to_vec())),
         _ => None,
+    })
+}
+
+/// Refuses a lambda that has more or fewer parameters than its function gives it.
+fn check_parameters(name: &str, args: &[Expr]) -> Result<()> {
+    let lambdas = args.iter().filter_map(|arg| match arg {
+        Expr::Lambda(lambda) => Some(lambda.params.len()),
+        _ => None,
+    });
+    for (at, found) in lambdas.enumerate() {
+        let expected = match (name, at) {
+            ("transform" | "filter", 0) => 1..=2,
+            ("exists" | "forall", 0) | ("aggregate" | "reduce", 1) => 1..=1,
+            ("zip_with" | "array_sort" | "map_filter" | "transform_keys" | "transform_values", 0)
+            | ("aggregate" | "reduce", 0) => 2..=2,
+            ("map_zip_with", 0) => 3..=3,
+            _ => continue,
+        };
+        if !expected.contains(&found) {
+            let (least, most) = expected.into_inner();
+            let expected = if least == most { least.to_string() } else { format!("{least} or {most}") };
+            return Err(EngineError::query(format!(
+                "[INVALID_LAMBDA_FUNCTION_CALL.NUM_ARGS_MISMATCH] a lambda of `{name}` takes {expected} parameters, found {found}"
+            )));
+        }
     }
+    Ok(())
 }
 
 /// Aggregates, and what stays as it is.
@@ -212,5 +238,7 @@ mod tests {
         check("from_avro(a, 's', map('mode', 'PERMISSIVE'))", "from_avro(a, 's', 'mode', 'PERMISSIVE')");
         check("from_avro(a, 's', NULL)", "from_avro(a, 's')");
         check("from_avro(a, 's', map('mode', b))", "from_avro(a, 's', map_of('mode', b))");
+        check("reduce(l, 0, (a, x) -> a + x)", "aggregate(l, typed_literal('0'), (a, x) -> a + x)");
+        check("array_sort(l, (a, b) -> a - b)", "array_sort_by(l, (a, b) -> a - b)");
     }
 }

@@ -12,9 +12,9 @@
 //! must go through the session's optimizer before it runs: constants are folded and `case`, `coalesce`, `IN` become
 //! DataFusion's own expressions there.
 //!
-//! Aggregates are in `aggregates`. DataFusion's functions stay where they agree with Spark. It refuses: legacy
-//! (non-ANSI) arithmetic, intervals as columns with Spark's interval types, and collations. `from_json` and its like
-//! need the format decoders: connectors bring them.
+//! Aggregates are in `aggregates`. DataFusion's scalar functions are not there, so that a query that runs here is one that
+//! Spark knows. It refuses: legacy (non-ANSI) arithmetic, intervals as columns with Spark's interval types, and collations.
+//! `from_json` and its like need the format decoders: connectors bring them.
 
 pub(crate) mod aggregates;
 mod arithmetic;
@@ -31,12 +31,14 @@ pub(crate) mod generators;
 mod grouping;
 mod interval;
 mod json;
+mod lambda;
 mod literal;
 pub(crate) mod lower;
 mod math;
 pub(crate) mod naming;
 mod nested;
 mod planner;
+pub(crate) mod random;
 mod regex;
 mod strings;
 pub(crate) mod sum;
@@ -64,6 +66,7 @@ pub use naming::spark_column_name;
 #[cfg(test)]
 pub(crate) use types::simple_string;
 
+use super::distinct_on::FirstRows;
 use super::identifiers::{self, TableColumns};
 use super::json_fields::JsonFields;
 use super::relations;
@@ -75,13 +78,11 @@ use crate::error::{EngineError, Result};
 pub struct SessionSettings {
     /// `spark.sql.session.timeZone`: a region or an offset.
     pub time_zone: String,
-    /// Whether a subquery's order is also that of what is selected from it: SQL does not say so, but Spark does it.
-    pub keeps_subquery_order: bool,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { time_zone: "UTC".to_owned(), keeps_subquery_order: false }
+        Self { time_zone: "UTC".to_owned() }
     }
 }
 
@@ -95,25 +96,23 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
         .with_config(config(settings))
         .with_default_features()
         .with_optimizer_rule(Arc::new(JsonFields))
+        .with_optimizer_rule(Arc::new(random::GiveGenerators))
         .with_analyzer_rule(Arc::new(MergeSessions))
+        .with_analyzer_rule(Arc::new(FirstRows))
         .with_relation_planners(vec![Arc::new(relations::planner::SparkRelations)])
         .with_type_planner(Arc::new(planner::SparkTypes));
     let functions = table::functions();
     let planner = planner::SparkPlanner::new(functions, zone);
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(planner));
-    let kept = datafusion::functions::all_default_functions().into_iter().filter(|f| KEPT.contains(&f.name()));
+    builder.higher_order_functions().get_or_insert_default().extend(lambda::functions());
     *builder.aggregate_functions() = Some(aggregates::functions());
-    *builder.scalar_functions() = Some(functions.iter().cloned().chain(kept).collect());
+    *builder.scalar_functions() = Some(functions.iter().cloned().chain(random::functions()).collect());
     // One DISTINCT would become two aggregates, one over the other: two states for a stream, and slower than a set.
     let rules =
         Optimizer::new().rules.into_iter().filter(|rule| rule.name() != "single_distinct_aggregation_to_group_by");
     *builder.optimizer() = Some(Optimizer::with_rules(rules.collect()));
     Ok(builder.build())
 }
-
-/// DataFusion's scalar functions that mean the same in Spark; the others are not there, so that a query that runs
-/// here is one that Spark knows.
-const KEPT: &[&str] = &["uuid", "random"];
 
 fn config(settings: &SessionSettings) -> SessionConfig {
     let mut config = SessionConfig::new();
@@ -123,7 +122,8 @@ fn config(settings: &SessionSettings) -> SessionConfig {
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.default_null_ordering = "nulls_min".to_owned();
-    options.sql_parser.enable_subquery_sort_elimination = !settings.keeps_subquery_order;
+    // A subquery's order is also that of what is selected from it: SQL does not say so, but Spark does it.
+    options.sql_parser.enable_subquery_sort_elimination = false;
     options.execution.parquet.schema_force_view_types = false;
     // As in Spark rows whose key is null do not reach a join that they cannot pass.
     options.optimizer.filter_null_join_keys = true;

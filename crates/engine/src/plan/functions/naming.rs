@@ -413,6 +413,7 @@ fn defaults(name: &str, given: usize) -> &'static [&'static str] {
         ("listagg" | "string_agg", 1) => &["NULL"],
         ("mask", 1) => &["X", "x", "n", "NULL"],
         ("sentences", 1) => &["", ""],
+        ("aggregate" | "reduce", 3) => &["lambdafunction(namedlambdavariable(), namedlambdavariable())"],
         _ => &[],
     }
 }
@@ -427,6 +428,9 @@ fn shown(name: &str, given: usize) -> usize {
     match name {
         "first" | "first_value" | "last" | "last_value" | "any_value" | "approx_count_distinct" => given.min(1),
         "from_json" | "to_json" | "schema_of_json" => given.min(1),
+        // Their seeds are not shown, that of `rand` is.
+        "uuid" => 0,
+        "shuffle" => given.min(1),
         _ => given,
     }
 }
@@ -439,6 +443,7 @@ fn display(name: &str, given: usize) -> String {
         | "degrees" | "radians" | "pi" | "e" | "hypot" | "rlike" | "regexp_like" => name.to_uppercase(),
         "ceil" | "floor" if given == 1 => name.to_uppercase(),
         "array_agg" => "collect_list".to_owned(),
+        "random" => "rand".to_owned(),
         "datediff" | "date_diff" if given == 3 => "timestampdiff".to_owned(),
         "dateadd" if given == 3 => "timestampadd".to_owned(),
         "date_add" if given == 3 => "timestampadd".to_owned(),

@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use datafusion::logical_expr::ScalarUDF;
 
 use super::{
-    aggregates, arithmetic, arrays, conditional, conversion, datetime, encoding, generators, json, math, nested, regex,
-    strings,
+    aggregates, arithmetic, arrays, conditional, conversion, datetime, encoding, generators, json, math, nested,
+    random, regex, strings,
 };
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
@@ -23,6 +23,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         encoding::TABLE,
         math::TABLE,
         json::TABLE,
+        random::TABLE,
     ];
     tables.into_iter().flatten().chain(datetime::tables()).flat_map(|spec| spec.build()).collect()
 });

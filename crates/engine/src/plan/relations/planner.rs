@@ -6,12 +6,16 @@ use arrow::datatypes::{DataType, Fields};
 use datafusion::common::{
     Column, DataFusionError, ExprSchema, Result, ScalarValue, TableReference, UnnestOptions, plan_err,
 };
+use datafusion::functions_window::row_number::row_number_udwf;
+use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias, TableAlias, TableFactor};
 
+use crate::error::EngineError;
 use crate::plan::ddl;
 use crate::plan::functions::{failure, table, types};
+use crate::plan::logical::is_streaming;
 
 /// Each row with the rows that a generator makes of it.
 pub(super) const GENERATE: &str = "(generate)";
@@ -21,6 +25,13 @@ pub(super) const EXPAND: &str = "(expand)";
 pub(super) const UNION: &str = "(union)";
 /// The rows of two relations.
 pub(super) const UNION_ALL: &str = "(union all)";
+/// The rows of one relation, less as many copies of each as another has.
+pub(super) const EXCEPT_ALL: &str = "(except all)";
+/// As many copies of each row as both relations have.
+pub(super) const INTERSECT_ALL: &str = "(intersect all)";
+
+/// Which of the copies of a row it is.
+const COPY: &str = "(copy)";
 
 /// The array of rows, until it is taken apart.
 const ROWS: &str = "(rows)";
@@ -42,13 +53,13 @@ impl RelationPlanner for SparkRelations {
         let (plan, alias) = match name.value.as_str() {
             GENERATE => (generate(input, value, alias, &columns, context)?, None),
             EXPAND => (expand(input, &columns)?, alias),
-            kind @ (UNION | UNION_ALL) => {
+            kind @ (UNION | UNION_ALL | EXCEPT_ALL | INTERSECT_ALL) => {
                 let Some(ExprWithAlias { expr: SqlExpr::Subquery(right), .. }) = columns.into_iter().next() else {
-                    return plan_err!("a union has two sides");
+                    return plan_err!("a set operation has two sides");
                 };
                 let right = TableFactor::Derived { lateral: false, subquery: right, alias: None, sample: None };
                 let right = context.plan(right)?;
-                (union(input, right, kind == UNION)?, alias)
+                (of_two(kind, input, right)?, alias)
             }
             _ => return plan_err!("UNPIVOT is not supported"),
         };
@@ -154,13 +165,51 @@ fn expand(mut plan: LogicalPlan, columns: &[ExprWithAlias]) -> Result<LogicalPla
     LogicalPlanBuilder::from(plan).project(out)?.build()
 }
 
+/// What is made of two relations.
+fn of_two(kind: &str, left: LogicalPlan, right: LogicalPlan) -> Result<LogicalPlan> {
+    let name = kind.trim_matches(['(', ')']).to_uppercase();
+    let (left, right) = alike(&name, left, right)?;
+    match kind {
+        UNION => LogicalPlanBuilder::from(left).union(right)?.distinct()?.build(),
+        UNION_ALL => LogicalPlanBuilder::from(left).union(right)?.build(),
+        _ if is_streaming(&left) || is_streaming(&right) => Err(DataFusionError::External(Box::new(
+            EngineError::query(format!("{name} is not possible with a stream: how often a row comes is never final"))
+                .help("leave ALL out, or write the stream to a table first"),
+        ))),
+        _ => by_copy(kind, left, right),
+    }
+}
+
+/// Counts the copies of each row on both sides, so that no two rows of one side are equal any more.
+fn by_copy(kind: &str, left: LogicalPlan, right: LogicalPlan) -> Result<LogicalPlan> {
+    let columns = left.schema().fields().len();
+    let (left, right) = (with_copy_number(left)?, with_copy_number(right)?);
+    let rows = match kind {
+        EXCEPT_ALL => LogicalPlanBuilder::except(left, right, false)?,
+        _ => LogicalPlanBuilder::intersect(left, right, false)?,
+    };
+    let shown: Vec<Expr> = columns_of(&rows).into_iter().take(columns).collect();
+    LogicalPlanBuilder::from(rows).project(shown)?.build()
+}
+
+fn with_copy_number(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut number = WindowFunction::new(row_number_udwf(), Vec::new());
+    number.params.partition_by = columns_of(&plan);
+    let numbered = LogicalPlanBuilder::from(plan).window([Expr::WindowFunction(Box::new(number))])?.build()?;
+    let mut columns = columns_of(&numbered);
+    if let Some(number) = columns.pop() {
+        columns.push(number.alias(COPY));
+    }
+    LogicalPlanBuilder::from(numbered).project(columns)?.build()
+}
+
 /// Both sides brought to types that hold the values of either, under the names of the first.
-fn union(left: LogicalPlan, right: LogicalPlan, is_distinct: bool) -> Result<LogicalPlan> {
+fn alike(name: &str, left: LogicalPlan, right: LogicalPlan) -> Result<(LogicalPlan, LogicalPlan)> {
     let (first, second) = (left.schema().fields().clone(), right.schema().fields().clone());
     if first.len() != second.len() {
         return Err(failure::plan(
             "NUM_COLUMNS_MISMATCH",
-            format!("UNION takes sides of equally many columns, found {} and {}", first.len(), second.len()),
+            format!("{name} takes sides of equally many columns, found {} and {}", first.len(), second.len()),
         ));
     }
     let wide = |(a, b): (&Arc<arrow::datatypes::Field>, &Arc<arrow::datatypes::Field>)| {
@@ -168,15 +217,13 @@ fn union(left: LogicalPlan, right: LogicalPlan, is_distinct: bool) -> Result<Log
             let (found, other) = (ddl::type_name(a.data_type()), ddl::type_name(b.data_type()));
             failure::plan(
                 "INCOMPATIBLE_COLUMN_TYPE",
-                format!("the column '{}' of a UNION is {found} on one side and {other} on the other", a.name()),
+                format!("the column '{}' of a {name} is {found} on one side and {other} on the other", a.name()),
             )
         })
     };
     let wide: Vec<DataType> = first.iter().zip(&second).map(wide).collect::<Result<_>>()?;
     let names: Vec<&str> = first.iter().map(|field| field.name().as_str()).collect();
-    let (left, right) = (widened(left, &wide, &names)?, widened(right, &wide, &names)?);
-    let union = LogicalPlanBuilder::from(left).union(right)?;
-    if is_distinct { union.distinct()?.build() } else { union.build() }
+    Ok((widened(left, &wide, &names)?, widened(right, &wide, &names)?))
 }
 
 fn widened(plan: LogicalPlan, types: &[DataType], names: &[&str]) -> Result<LogicalPlan> {

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     TableWithJoins, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, visit_expressions, visit_expressions_mut,
 };
 
-use super::planner::{EXPAND, GENERATE, UNION, UNION_ALL};
+use super::planner::{EXCEPT_ALL, EXPAND, GENERATE, INTERSECT_ALL, UNION, UNION_ALL};
 use super::{STAR, alone, derived, everything, generator, query_of, quoted, select_from};
 use crate::error::{EngineError, Result};
 use crate::plan::functions::generators::{OR_NULLS, ROWS_OF};
@@ -37,7 +37,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<EngineError> {
-        match unions(&mut query.body) {
+        match set_operations(&mut query.body) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
@@ -322,14 +322,21 @@ fn put_in_place(select: &mut Select, window: &Expr, name: &Ident) {
     }
 }
 
-/// `UNION` by place: the types of both sides are widened, which the planner of the relation does.
-fn unions(body: &mut SetExpr) -> Result<()> {
+/// Set operations by place: the types of both sides are widened, which the planner of the relation does. DataFusion plans
+/// those that give each row once.
+fn set_operations(body: &mut SetExpr) -> Result<()> {
     let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return Ok(()) };
-    unions(left)?;
-    unions(right)?;
+    set_operations(left)?;
+    set_operations(right)?;
+    // Another word for the same.
+    if *op == SetOperator::Minus {
+        *op = SetOperator::Except;
+    }
     let kind = match (op, set_quantifier) {
         (SetOperator::Union, SetQuantifier::All) => UNION_ALL,
         (SetOperator::Union, SetQuantifier::Distinct | SetQuantifier::None) => UNION,
+        (SetOperator::Except, SetQuantifier::All) => EXCEPT_ALL,
+        (SetOperator::Intersect, SetQuantifier::All) => INTERSECT_ALL,
         _ => return Ok(()),
     };
     let side = |side: &mut Box<SetExpr>| -> Result<Query> {

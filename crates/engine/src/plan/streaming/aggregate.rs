@@ -66,8 +66,18 @@ impl Compiler {
                 return self.distinct(aggregate, steps, output);
             }
         }
-        let spec = AggregateSpec { tells: self.tells(output), ..self.aggregate_spec(aggregate, None, false)? };
-        self.operator(Arc::new(spec), steps, output, &[&aggregate.input])
+        let TimeKey { window, has_watermark, .. } = self.time_key(&aggregate.group_expr, aggregate)?;
+        let tells = self.tells(output);
+        let aged = match window.filter(|_| tells == Tells::Rows) {
+            Some(window) => self.aged_windows(aggregate, window.position, has_watermark)?,
+            None => None,
+        };
+        let spec = AggregateSpec { tells, ..self.aggregate_spec(aggregate, None, false)? };
+        let (spec, before) = match aged {
+            Some(aged) => aged.put_into(spec)?,
+            None => (spec, Vec::new()),
+        };
+        self.operator_after(Arc::new(spec), steps, output, &[&aggregate.input], before)
     }
 
     /// An aggregate of rows that may be taken back: of groups, or of first rows of partitions.

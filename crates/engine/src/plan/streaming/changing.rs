@@ -17,6 +17,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, lit};
 
 use super::compiler::key_name;
+use super::row_ids::RowIdsNode;
 use super::top::Top;
 use super::whole::wholes;
 use super::{OperatorStage, StageOutput, StreamingPlan};
@@ -143,6 +144,9 @@ fn check_below(plan: &LogicalPlan) -> Result<()> {
         )
         .help("join after the last GROUP BY, or use output mode complete"));
     }
+    if RowIdsNode::of(plan).is_some() {
+        return Err(other_value("a random number"));
+    }
     plan.expressions().iter().try_for_each(check_expression)?;
     plan.inputs().into_iter().filter(|input| is_streaming(input)).try_for_each(check_below)
 }
@@ -158,12 +162,16 @@ fn check_expression(expr: &Expr) -> Result<()> {
     })?;
     match volatile {
         None => Ok(()),
-        Some(name) => Err(EngineError::query(format!(
-            "output mode update is not possible for {name} in a GROUP BY over groups, or over first rows of partitions: when \
-             they are replaced, it gives another value than it gave"
-        ))
-        .help("compute it before the first GROUP BY, or use output mode complete")),
+        Some(name) => Err(other_value(&name)),
     }
+}
+
+fn other_value(name: &str) -> EngineError {
+    EngineError::query(format!(
+        "output mode update is not possible for {name} in a GROUP BY over groups, or over first rows of partitions: when they \
+         are replaced, it gives another value than it gave"
+    ))
+    .help("compute it before the first GROUP BY, or use output mode complete")
 }
 
 /// Why such an aggregate cannot be by event time.

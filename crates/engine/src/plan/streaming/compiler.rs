@@ -12,7 +12,8 @@ use super::cdc::CdcNode;
 use super::members::members_read;
 use super::nodes::{DeduplicateNode, LimitNode};
 use super::refuse::{refuse, unsupported};
-use super::{OperatorStage, SourceStage, StageOutput, WatermarkSpec, unqualified};
+use super::row_ids::RowIdsNode;
+use super::{Ages, OperatorStage, SourceStage, StageOutput, WatermarkSpec, unqualified};
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
 use crate::operator::changes::Tells;
@@ -29,6 +30,7 @@ use crate::sink::OutputMode;
 pub(super) struct Compiler {
     pub(super) session: SessionState,
     pub(super) output_mode: OutputMode,
+    pub(super) ages: Ages,
     pub(super) source_stages: Vec<SourceStage>,
     /// Last one first while compiling.
     pub(super) operators: Vec<OperatorStage>,
@@ -41,10 +43,11 @@ pub(super) struct Compiler {
 }
 
 impl Compiler {
-    pub(super) fn new(session: SessionState, output_mode: OutputMode) -> Self {
+    pub(super) fn new(session: SessionState, output_mode: OutputMode, ages: Ages) -> Self {
         Self {
             session,
             output_mode,
+            ages,
             source_stages: Vec::new(),
             operators: Vec::new(),
             watermarks: Vec::new(),
@@ -97,6 +100,8 @@ impl Compiler {
                     self.limit(limit, steps, output)
                 } else if let Some(node) = any.downcast_ref::<DeduplicateNode>() {
                     self.deduplicate(node, steps, output)
+                } else if let Some(node) = any.downcast_ref::<RowIdsNode>() {
+                    self.row_ids(node, steps, output)
                 } else if let Some(node) = any.downcast_ref::<CdcNode>() {
                     self.auto_cdc(node, steps, output)
                 } else {
@@ -235,8 +240,14 @@ impl Compiler {
 
     /// The lasting name of the next operator of a kind.
     pub(super) fn name(&mut self, kind: &'static str) -> String {
-        let number = self.names.iter().filter(|name| **name == kind).count();
+        let name = self.next_name(kind);
         self.names.push(kind);
+        name
+    }
+
+    /// What [`Compiler::name`] will give.
+    pub(super) fn next_name(&self, kind: &'static str) -> String {
+        let number = self.names.iter().filter(|name| **name == kind).count();
         format!("{kind}-{number}")
     }
 

@@ -2,6 +2,7 @@
 
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
+use super::row_ids::RowIdsNode;
 use super::top;
 use super::whole::last_aggregate;
 use crate::plan::logical::is_streaming;
@@ -32,7 +33,10 @@ pub(super) fn tells_rows_apart(plan: &LogicalPlan, keys: &[String]) -> bool {
             let groups = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
             groups > 0 && keys.len() == groups
         }
-        other => top::Top::of(other).is_some(),
+        other => match RowIdsNode::of(other) {
+            Some(node) => tells_rows_apart(&node.input, keys),
+            None => top::Top::of(other).is_some(),
+        },
     }
 }
 

@@ -76,7 +76,8 @@ fn before(step: &Step, after: Uses) -> Uses {
             }
             uses
         }
-        Step::Rename { .. } => after,
+        // The ids of rows come after all columns there are.
+        Step::Rename { .. } | Step::RowIds { .. } => after,
         Step::Filter(predicate) => {
             let mut uses = after;
             uses.collect(predicate, &Use::Whole);

@@ -21,10 +21,13 @@
 //!   top.rs         the first rows of each partition event_time.rs  which columns a watermark is on
 //!   join.rs        joins of two streams          time_bounds.rs what their condition says about time
 //!   whole.rs       complete mode                 key_columns.rs what identifies a row of the result
+//!   aged_windows.rs  windows that only a ttl bounds
 //!   scalar.rs      subqueries that are a value
+//!   row_ids.rs     random numbers
 //!   refuse.rs      what cannot run, and why
 //! ```
 
+mod aged_windows;
 mod aggregate;
 mod changing;
 pub(crate) mod cdc;
@@ -37,12 +40,13 @@ mod members;
 mod nodes;
 mod over;
 mod refuse;
+pub(super) mod row_ids;
 mod scalar;
 mod time_bounds;
 mod top;
 mod whole;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -53,6 +57,7 @@ use super::batch::BatchPlan;
 use super::functions::batch_time::BatchTime;
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
+use crate::operator::draws::Draws;
 use crate::operator::join::StaticJoin;
 use crate::operator::layout::History;
 use crate::operator::stateless::Step;
@@ -121,6 +126,8 @@ pub(crate) struct StreamingPlan {
     pub(crate) joins: Vec<Arc<StaticJoin>>,
     /// The time of the batch under way, for its expressions.
     pub(crate) batch_time: Arc<BatchTime>,
+    /// What its random numbers are drawn by.
+    pub(crate) draws: Arc<Draws>,
     /// What runs over the whole result in complete mode.
     pub(crate) whole_result: Option<BatchPlan>,
     pub(crate) output_mode: OutputMode,
@@ -136,28 +143,45 @@ pub(crate) struct StreamingPlan {
     pub(crate) explain: String,
 }
 
+/// Which operators are to forget rows by their age, where nothing else bounds them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ages {
+    /// Single ones, by their lasting names.
+    pub(crate) of: BTreeMap<String, bool>,
+    /// All others.
+    pub(crate) others: bool,
+}
+
+impl Ages {
+    fn has(&self, id: &str) -> bool {
+        self.of.get(id).copied().unwrap_or(self.others)
+    }
+}
+
 /// Makes the streaming plan of a query. Changes of a table are taken as they come and replace its rows, whatever
 /// `output_mode` says.
-pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
+pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode, ages: &Ages) -> Result<StreamingPlan> {
     let Some(keys) = CdcNode::of(&query.plan).map(CdcNode::key_columns) else {
-        return plan_in(query, output_mode);
+        return plan_in(query, output_mode, ages);
     };
-    let plan = plan_in(query, OutputMode::Append)?;
+    let plan = plan_in(query, OutputMode::Append, ages)?;
     let replaces_by_key = true;
     Ok(StreamingPlan { output_mode: OutputMode::Update, key_columns: keys, replaces_by_key, deletes: true, ..plan })
 }
 
-fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
+fn plan_in(query: PlannedQuery, output_mode: OutputMode, ages: &Ages) -> Result<StreamingPlan> {
     let session = query.context.state();
     let batch_time = Arc::new(BatchTime::default());
-    let mut plan = top::of_distinct_on(scalar::join(batch_time.put_into(query.plan)?)?)?;
+    let draws = Arc::new(Draws::default());
+    let plan = row_ids::put_into(batch_time.put_into(query.plan)?, &draws)?;
+    let mut plan = top::of_distinct_on(scalar::join(plan)?)?;
     plan = match output_mode {
         OutputMode::Complete => whole::below_last_aggregate(plan, &nodes::keep)?,
         OutputMode::Append | OutputMode::Update => nodes::keep(plan)?,
     };
     let schema = Arc::new(unqualified(plan.schema()));
     let optimized = fence::take_away(session.optimize(&fence::put(plan)?)?)?;
-    let mut compiler = Compiler::new(session.clone(), output_mode);
+    let mut compiler = Compiler::new(session.clone(), output_mode, ages.clone());
     let mut whole = None;
     let explain = optimized.display_indent().to_string();
     let key_columns = key_columns(&optimized);
@@ -189,6 +213,7 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan
         watermarks: compiler.watermarks,
         joins: compiler.joins,
         batch_time,
+        draws,
         whole_result: whole,
         output_mode,
         schema,

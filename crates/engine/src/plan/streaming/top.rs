@@ -15,23 +15,23 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Distinct, DistinctOn, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Window,
-    WindowFunctionDefinition, lit,
+    Distinct, Expr, ExprSchemable, Filter, LogicalPlan, Operator, Projection, Window, WindowFunctionDefinition,
 };
 
 use super::compiler::{Compiler, key_name, prepend};
 use super::event_time::{event_times, is_event_time};
 use super::key_columns::without_casts;
+use super::row_ids::RowIdsNode;
 use super::{StageOutput, nullable, unqualified};
 use crate::error::{EngineError, Result};
 use crate::operator::keyed::{Bucketing, InputSpec};
 use crate::operator::state_table::shown_name;
 use crate::operator::stateless::Step;
 use crate::operator::top::{OrderKey, Ranking, TopSpec};
+use crate::plan::distinct_on::first_rows;
 use crate::plan::logical::is_streaming;
 use crate::plan::window::window_end;
 use crate::sink::OutputMode;
@@ -80,7 +80,10 @@ impl<'a> Top<'a> {
         match plan {
             LogicalPlan::Projection(projection) => Self::at_root(&projection.input),
             LogicalPlan::SubqueryAlias(alias) => Self::at_root(&alias.input),
-            other => Self::of(other),
+            other => match RowIdsNode::of(other) {
+                Some(node) => Self::at_root(&node.input),
+                None => Self::of(other),
+            },
         }
     }
 
@@ -320,21 +323,13 @@ pub(super) fn of_distinct_on(plan: LogicalPlan) -> Result<LogicalPlan> {
     let written = plan.transform_up(|node| match &node {
         LogicalPlan::Distinct(Distinct::On(distinct)) if is_streaming(&node) => {
             let sort = distinct.sort_expr.clone().unwrap_or_default();
-            if sort.is_empty() { Ok(Transformed::no(node)) } else { Ok(Transformed::yes(first_row(distinct, sort)?)) }
+            if sort.is_empty() {
+                return Ok(Transformed::no(node));
+            }
+            let first = first_rows(distinct, sort)?.project(distinct.select_expr.clone())?;
+            Ok(Transformed::yes(first.build()?))
         }
         _ => Ok(Transformed::no(node)),
     })?;
     Ok(written.data)
-}
-
-fn first_row(distinct: &DistinctOn, sort: Vec<Sort>) -> datafusion::common::Result<LogicalPlan> {
-    let mut function = WindowFunction::new(row_number_udwf(), Vec::new());
-    function.params.partition_by.clone_from(&distinct.on_expr);
-    // What is the same for all rows of a partition orders nothing.
-    function.params.order_by = sort.into_iter().filter(|key| !distinct.on_expr.contains(&key.expr)).collect();
-    let numbered = LogicalPlanBuilder::from(distinct.input.as_ref().clone())
-        .window([Expr::WindowFunction(Box::new(function))])?
-        .build()?;
-    let number = Expr::Column(numbered.schema().qualified_field(numbered.schema().fields().len() - 1).into());
-    LogicalPlanBuilder::from(numbered).filter(number.eq(lit(1_u64)))?.project(distinct.select_expr.clone())?.build()
 }

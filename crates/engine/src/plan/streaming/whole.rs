@@ -15,13 +15,14 @@
 
 use std::sync::Arc;
 
-use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Limit, LogicalPlan, lit};
 
 use super::nodes::{DeduplicateNode, LimitNode};
 use super::refuse::unsupported;
+use super::row_ids::RowIdsNode;
 use super::top::Top;
 use crate::error::{EngineError, Result};
 use crate::plan::batch::BatchPlan;
@@ -88,18 +89,23 @@ pub(super) fn whole_result(plan: &LogicalPlan, session: SessionState) -> Result<
             let Some(relation) = left.next() else { return internal_err!("more relations than were counted") };
             return Ok(Transformed::new(BatchPlan::open_relation(relation), true, TreeNodeRecursion::Jump));
         }
-        Ok(as_in_a_table(node))
+        as_in_a_table(node)
     })?;
     check_above(&opened.data)?;
     Ok(BatchPlan::new(opened.data, relations, session))
 }
 
-/// A `LIMIT` above whole results counts the rows of the result, and not those of all batches.
-fn as_in_a_table(node: LogicalPlan) -> Transformed<LogicalPlan> {
-    let LogicalPlan::Extension(extension) = &node else { return Transformed::no(node) };
-    let Some(limit) = extension.node.as_any().downcast_ref::<LimitNode>() else { return Transformed::no(node) };
+/// A `LIMIT` above whole results counts the rows of the result, and not those of all batches; rows are known by their
+/// values.
+fn as_in_a_table(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    if let Some(node) = RowIdsNode::of(&node) {
+        return Ok(Transformed::yes(node.as_projection()?));
+    }
+    let LogicalPlan::Extension(extension) = &node else { return Ok(Transformed::no(node)) };
+    let Some(limit) = extension.node.as_any().downcast_ref::<LimitNode>() else { return Ok(Transformed::no(node)) };
     let fetch = Some(Box::new(lit(i64::try_from(limit.limit).unwrap_or(i64::MAX))));
-    Transformed::yes(LogicalPlan::Limit(Limit { skip: None, fetch, input: Arc::new(limit.input.clone()) }))
+    let limit = Limit { skip: None, fetch, input: Arc::new(limit.input.clone()) };
+    Ok(Transformed::yes(LogicalPlan::Limit(limit)))
 }
 
 /// Refuses what stands above whole results and is no ordinary query.

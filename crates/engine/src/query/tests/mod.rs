@@ -14,6 +14,8 @@ mod changes;
 mod changing;
 mod evolution;
 mod joins;
+mod ordinary;
+mod random;
 mod rebuild;
 mod sessions;
 mod state;
