@@ -1,4 +1,4 @@
-//! The SQL functions between JSON text and columns: `from_json`, `to_json`, `schema_of_json`.
+//! The SQL functions between text and columns: `from_json`, `to_json`, `schema_of_json`, and the same of CSV.
 //!
 //! ```text
 //!   text ──from_json──> struct, array, map      the decoder of topics and files, a column of texts at a time
@@ -6,10 +6,11 @@
 //!   text ──schema_of_json──> DDL                what inference finds in one document
 //! ```
 //!
-//! Types, values, errors and their names are those of Spark 4.3 (`tests/oracle/json_functions.tsv`). Options come as
+//! Types, values, errors and their names are those of Spark 4.3 (`tests/oracle/json_functions.tsv`, which has CSV too). Options come as
 //! `map('name', 'value', ...)`; one that Spark knows and this does not is refused, one that nobody knows is ignored, as
 //! in Spark.
 
+mod csv;
 mod from_json;
 mod options;
 mod pretty;
@@ -28,12 +29,13 @@ use datafusion::logical_expr::ScalarUDF;
 use super::FormatError;
 
 /// All functions of this module.
-pub(crate) fn all() -> [Arc<ScalarUDF>; 3] {
-    [
+pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
+    let of_json = [
         Arc::new(ScalarUDF::from(from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(to_json::ToJson::default())),
         Arc::new(ScalarUDF::from(schema_of_json::SchemaOfJson::default())),
-    ]
+    ];
+    of_json.into_iter().chain(csv::all()).collect()
 }
 
 /// A call that cannot be planned, with the name Spark gives the condition.

@@ -51,6 +51,7 @@ use datafusion::common::DFSchema;
 use super::analysis::{PlannedQuery, PlannedSource};
 use super::batch::BatchPlan;
 use super::functions::batch_time::BatchTime;
+use super::functions::session_facts;
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
 use crate::operator::join::StaticJoin;
@@ -149,6 +150,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode) -> Re
 fn plan_in(query: PlannedQuery, output_mode: OutputMode) -> Result<StreamingPlan> {
     let session = query.context.state();
     let batch_time = Arc::new(BatchTime::default());
+    session_facts::check_stream(&query.plan)?;
     let mut plan = top::of_distinct_on(scalar::join(batch_time.put_into(query.plan)?)?)?;
     plan = match output_mode {
         OutputMode::Complete => whole::below_last_aggregate(plan, &nodes::keep)?,
