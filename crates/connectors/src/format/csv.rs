@@ -124,7 +124,7 @@ struct CsvDecoder {
 }
 
 /// A field of a line: its text, or none if it was empty without quotes.
-type Field<'a> = Option<Cow<'a, str>>;
+pub(super) type Field<'a> = Option<Cow<'a, str>>;
 
 impl CsvDecoder {
     fn new(schema: &Schema, options: CsvOptions) -> Result<Self, FormatError> {
@@ -306,7 +306,7 @@ fn java_float(text: &str) -> Option<&str> {
 }
 
 /// The fields of a line.
-fn split<'a>(line: &'a str, options: &CsvOptions) -> Vec<Field<'a>> {
+pub(super) fn split<'a>(line: &'a str, options: &CsvOptions) -> Vec<Field<'a>> {
     let mut fields = Vec::new();
     let mut rest = line;
     loop {

@@ -1,4 +1,4 @@
-//! The SQL functions between columns and JSON text or Avro bytes: `from_json`, `to_json`, `schema_of_json`, `from_avro`,
+//! The SQL functions between columns and text or bytes: `from_json`, `to_json`, `schema_of_json`, the same of CSV, `from_avro`,
 //! `to_avro`.
 //!
 //! ```text
@@ -8,10 +8,11 @@
 //!   bytes ──from_avro──> any type ──to_avro──> bytes      the decoder and encoder of topics
 //! ```
 //!
-//! Types, values, errors and their names are those of Spark 4.3 (`tests/oracle/json_functions.tsv`). Options come as
+//! Types, values, errors and their names are those of Spark 4.3 (`tests/oracle/json_functions.tsv`, which has CSV too). Options come as
 //! `map('name', 'value', ...)`; one that Spark knows and this does not is refused, one that nobody knows is ignored, as
 //! in Spark.
 
+mod csv;
 mod from_avro;
 mod from_json;
 mod options;
@@ -32,14 +33,15 @@ use datafusion::logical_expr::ScalarUDF;
 use super::FormatError;
 
 /// All functions of this module.
-pub(crate) fn all() -> [Arc<ScalarUDF>; 5] {
-    [
+pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
+    let functions = [
         Arc::new(ScalarUDF::from(from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(to_json::ToJson::default())),
         Arc::new(ScalarUDF::from(schema_of_json::SchemaOfJson::default())),
         Arc::new(ScalarUDF::from(from_avro::FromAvro::default())),
         Arc::new(ScalarUDF::from(to_avro::ToAvro::default())),
-    ]
+    ];
+    functions.into_iter().chain(csv::all()).collect()
 }
 
 /// A call that cannot be planned, with the name Spark gives the condition.

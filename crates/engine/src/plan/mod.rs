@@ -27,6 +27,7 @@ mod lineage;
 pub(crate) mod live;
 pub(crate) mod logical;
 pub mod program;
+pub(crate) mod raw_strings;
 pub(crate) mod relation;
 mod relations;
 pub mod session;

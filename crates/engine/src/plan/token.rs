@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::dialect::Dialect;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
 
 use super::dialect::join_number_suffixes;
+use super::raw_strings;
 use crate::error::{EngineError, Result, Span};
 
 /// The text of one file and its tokens without white space and comments.
@@ -22,7 +23,7 @@ pub(crate) struct TokenStream {
 impl TokenStream {
     /// Splits `text`; fails at a quote or comment that does not end.
     pub(crate) fn new(text: &str, dialect: &dyn Dialect) -> Result<Self> {
-        let tokens = Tokenizer::new(dialect, text).tokenize_with_location().map_err(|error| {
+        let tokens = raw_strings::tokenize(text, dialect).map_err(|error| {
             let at = Span { line: error.location.line, column: error.location.column, length: 1 };
             EngineError::query_at(at, format!("the SQL text cannot be split into words: {}", error.message))
         })?;

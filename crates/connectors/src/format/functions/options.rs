@@ -1,4 +1,4 @@
-//! Options of the JSON and Avro functions: what `map('name', 'value', ...)` says, checked.
+//! Options of the JSON, CSV and Avro functions: what `map('name', 'value', ...)` says, checked.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use chrono_tz::Tz;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 use highwater_engine::plan::datetime_pattern::zone::Zone;
 
@@ -18,8 +18,9 @@ pub(super) struct Given {
     values: BTreeMap<String, String>,
 }
 
-/// Spark's options that change what is read or written and that nothing here knows, with the value that is no change.
-const UNSUPPORTED: &[(&str, &str)] = &[
+/// Spark's options of JSON that change what is read or written and that nothing here knows, with the value that is no
+/// change.
+const UNSUPPORTED_OF_JSON: &[(&str, &str)] = &[
     ("allowBackslashEscapingAnyCharacter", "false"),
     ("allowComments", "false"),
     ("allowNonNumericNumbers", "true"),
@@ -37,6 +38,18 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("writeNonAsciiCharacterAsCodePoint", "false"),
 ];
 
+/// The same of CSV.
+const UNSUPPORTED_OF_CSV: &[(&str, &str)] = &[
+    ("charToEscapeQuoteEscaping", "\\"),
+    ("enableDateTimeParsingFallback", "false"),
+    ("escapeQuotes", "true"),
+    ("locale", "en-US"),
+    ("maxColumns", "20480"),
+    ("maxCharsPerColumn", "-1"),
+    ("preferDate", "true"),
+    ("unescapedQuoteHandling", "STOP_AT_DELIMITER"),
+];
+
 /// Checks the type of the argument that gives the options.
 pub(super) fn check_type(data_type: &DataType) -> Result<()> {
     let DataType::Map(entries, _) = data_type else {
@@ -48,20 +61,32 @@ pub(super) fn check_type(data_type: &DataType) -> Result<()> {
     }
 }
 
+/// Options that are computed row by row.
+pub(super) fn not_constant() -> DataFusionError {
+    refused("INVALID_OPTIONS.NON_MAP_FUNCTION", "options are constants: map('name', 'value', ...)")
+}
+
 impl Given {
     /// The options in an argument, if there is one.
     pub(super) fn of_argument(argument: Option<&ColumnarValue>) -> Result<Self> {
         match argument {
             None => Ok(Self::default()),
             Some(ColumnarValue::Scalar(value)) => Self::of_scalar(value),
-            Some(ColumnarValue::Array(_)) => {
-                Err(refused("INVALID_OPTIONS.NON_MAP_FUNCTION", "options are constants: map('name', 'value', ...)"))
-            }
+            Some(ColumnarValue::Array(_)) => Err(not_constant()),
         }
     }
 
-    /// The options in a constant.
+    /// The options of JSON in a constant.
     pub(super) fn of_scalar(value: &ScalarValue) -> Result<Self> {
+        Self::read(value, UNSUPPORTED_OF_JSON)
+    }
+
+    /// The options of CSV in a constant.
+    pub(super) fn of_csv(value: &ScalarValue) -> Result<Self> {
+        Self::read(value, UNSUPPORTED_OF_CSV)
+    }
+
+    fn read(value: &ScalarValue, unsupported: &[(&str, &str)]) -> Result<Self> {
         check_type(&value.data_type())?;
         let ScalarValue::Map(maps) = value else { return Ok(Self::default()) };
         let (names, texts) = (cast(maps.keys(), &DataType::Utf8)?, cast(maps.values(), &DataType::Utf8)?);
@@ -69,7 +94,7 @@ impl Given {
         let given = (0..names.len()).filter(|row| texts.is_valid(*row));
         let given =
             Self { values: given.map(|row| (names.value(row).to_lowercase(), texts.value(row).to_owned())).collect() };
-        for (name, default) in UNSUPPORTED {
+        for (name, default) in unsupported {
             if let Some(value) = given.text(name).filter(|value| !value.eq_ignore_ascii_case(default)) {
                 let message = format!("option '{name}' is '{value}', which is not supported; it is always '{default}'");
                 return Err(refused("UNSUPPORTED_OPTION", message));
@@ -122,7 +147,7 @@ impl Given {
             None if !has_instants(data_type) => Ok(Tz::UTC),
             None => {
                 let message = format!("the time zone '{name}' is no region and no offset of whole hours");
-                Err(refused("UNSUPPORTED_OPTION", format!("{message}, which JSON functions need for TIMESTAMP")))
+                Err(refused("UNSUPPORTED_OPTION", format!("{message}, which is needed for TIMESTAMP")))
             }
         }
     }

@@ -8,14 +8,17 @@ use datafusion::sql::sqlparser::ast::{
     Value,
 };
 
+use super::absent;
 use super::aggregates;
 use super::grouping;
 use super::lower::{binary, call, negate, number, plain_call, text_literal, type_of_function};
+use super::naming::spark_column_name;
 use crate::error::{EngineError, Result};
 
 /// A call whose arguments have been lowered.
 pub(super) fn lowered(function: Function) -> Result<Expr> {
     let name = function.name.to_string().to_lowercase().replace('`', "");
+    absent::check(&function, &name)?;
     let Some(args) = positional(&function) else { return Ok(Expr::Function(renamed(function, &name))) };
     if let ([_], Some(data_type)) = (args.as_slice(), type_of_function(&name)) {
         return Ok(call("cast", [args[0].clone(), text_literal(data_type.to_owned())]));
@@ -194,6 +197,17 @@ pub(super) fn structure(values: Vec<Expr>) -> Expr {
         [text_literal(name), value]
     };
     call("named_struct", values.into_iter().enumerate().flat_map(field))
+}
+
+/// `assert_true(x > 1)` says what was not true as it was written: the message is put there before `x > 1` is lowered.
+pub(super) fn asserted_text(function: &mut Function) {
+    if !function.name.to_string().eq_ignore_ascii_case("assert_true") {
+        return;
+    }
+    if let Some([condition]) = positional(function).as_deref() {
+        let message = format!("'{}' is not true!", spark_column_name(condition));
+        *function = with_args(function.clone(), [condition.clone(), text_literal(message)]);
+    }
 }
 
 /// `timestampadd(HOUR, 2, ts)`: the unit is a word, which would be taken for a column.

@@ -55,12 +55,12 @@ fn format_string(call: &Invocation<'_>) -> Result<ArrayRef> {
     call.delegate(&FORMAT, &wanted)
 }
 
-fn upper_hex(bytes: &[u8]) -> String {
+pub(super) fn upper_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// Numbers by their bits, text and bytes by theirs.
-fn hex(call: &Invocation<'_>) -> Result<ArrayRef> {
+pub(super) fn hex(call: &Invocation<'_>) -> Result<ArrayRef> {
     let data_type = call.field(0).data_type();
     if types::as_decimal(data_type).is_some() || matches!(data_type, DataType::Float32 | DataType::Float64) {
         let numbers = call.longs(0)?;
@@ -71,15 +71,17 @@ fn hex(call: &Invocation<'_>) -> Result<ArrayRef> {
 
 fn unhex(call: &Invocation<'_>) -> Result<ArrayRef> {
     let texts = call.strings(0)?;
-    let decode = |text: &str| -> Option<Vec<u8>> {
-        let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
-        let mut digits = digits?;
-        if digits.len() % 2 == 1 {
-            digits.insert(0, 0);
-        }
-        Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
-    };
-    Ok(Arc::new(texts.iter().map(|text| text.and_then(decode)).collect::<BinaryArray>()))
+    Ok(Arc::new(texts.iter().map(|text| text.and_then(bytes_of_hex)).collect::<BinaryArray>()))
+}
+
+/// The bytes of hexadecimal digits, of an odd number of them with a zero before; nothing if others are among them.
+pub(super) fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
+    let mut digits = digits?;
+    if digits.len() % 2 == 1 {
+        digits.insert(0, 0);
+    }
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 fn bin(call: &Invocation<'_>) -> Result<ArrayRef> {
@@ -114,7 +116,7 @@ fn conv(call: &Invocation<'_>) -> Result<ArrayRef> {
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn base64(call: &Invocation<'_>) -> Result<ArrayRef> {
+pub(super) fn base64(call: &Invocation<'_>) -> Result<ArrayRef> {
     let encode = |bytes: &[u8]| {
         let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
         for chunk in bytes.chunks(3) {
@@ -132,22 +134,27 @@ fn base64(call: &Invocation<'_>) -> Result<ArrayRef> {
 
 fn unbase64(call: &Invocation<'_>) -> Result<ArrayRef> {
     let texts = call.strings(0)?;
-    let out: BinaryArray = each!(call.rows, (text = texts) => {
-        let invalid = || failure::data("CONVERSION_INVALID_INPUT", format!("'{text}' is not in base 64"));
-        let mut out = Vec::with_capacity(text.len() / 4 * 3);
-        let (mut group, mut bits) = (0_u32, 0);
-        for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace()).take_while(|byte| *byte != b'=') {
-            let value = BASE64.iter().position(|letter| *letter == byte).ok_or_else(invalid)?;
-            group = group << 6 | value as u32;
-            bits += 6;
-            if bits >= 8 {
-                bits -= 8;
-                out.push((group >> bits & 255) as u8);
-            }
-        }
-        if bits == 6 { Err(invalid()) } else { Ok(Some(out)) }
+    let out: BinaryArray = each!(call.rows, (text = texts) => match bytes_of_base64(text) {
+        None => Err(failure::data("CONVERSION_INVALID_INPUT", format!("'{text}' is not in base 64"))),
+        bytes => Ok(bytes),
     })?;
     Ok(Arc::new(out))
+}
+
+/// The bytes of a text in base 64, spaces left out; nothing if it is not.
+pub(super) fn bytes_of_base64(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut group, mut bits) = (0_u32, 0);
+    for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace()).take_while(|byte| *byte != b'=') {
+        let value = BASE64.iter().position(|letter| *letter == byte)?;
+        group = group << 6 | value as u32;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((group >> bits & 255) as u8);
+        }
+    }
+    (bits != 6).then_some(out)
 }
 
 fn charset(name: &str) -> Result<()> {
@@ -165,7 +172,7 @@ fn encode(call: &Invocation<'_>) -> Result<ArrayRef> {
     Ok(Arc::new(out))
 }
 
-fn decode(call: &Invocation<'_>) -> Result<ArrayRef> {
+pub(super) fn decode(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (values, charsets) = (call.bytes(0)?, call.strings(1)?);
     let out: StringArray = each!(call.rows, (bytes = values, name = charsets) => {
         charset(name)?;

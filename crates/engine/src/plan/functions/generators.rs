@@ -1,4 +1,5 @@
-//! What makes several rows of one: `explode`, `posexplode`, `inline`, `stack` and sliding windows, as arrays of rows.
+//! What makes rows of one: `explode`, `posexplode`, `inline`, `stack`, `json_tuple` and sliding windows, as arrays of
+//! rows.
 //!
 //! ```text
 //!   explode(array(1, 2))   [{col: 1}, {col: 2}]     a struct a row, its fields the columns
@@ -10,7 +11,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, ListArray, StructArray, TimestampMicrosecondArray, make_array,
+    Array, ArrayRef, AsArray, Int32Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray, make_array,
     new_empty_array, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
@@ -35,6 +36,7 @@ pub(super) const TABLE: &[Spec] = &[
     function("rows of posexplode", (1, 1), |a| exploded_type(a, true), |c| exploded(c, true)),
     function("rows of inline", (1, 1), inline_type, inline),
     function("rows of stack", (2, ANY), stack_type, stack),
+    function("rows of json_tuple", (2, ANY), json_tuple_type, json_tuple),
     function("rows of window", (2, 4), windows_type, windows),
     function(OR_NULLS, (1, 1), super::udf::first, or_nulls),
 ];
@@ -182,6 +184,32 @@ fn stack(call: &Invocation<'_>) -> Result<ArrayRef> {
     };
     let columns = fields.iter().enumerate().map(column).collect::<Result<_>>()?;
     rows(call.return_type(), OffsetBuffer::from_lengths(std::iter::repeat_n(height, call.rows)), columns, None)
+}
+
+fn json_tuple_type(arguments: &Arguments<'_>) -> Result<DataType> {
+    if let Some(other) = arguments.types().find(|found| !types::is_string(found)) {
+        return Err(failure::plan(
+            "DATATYPE_MISMATCH.NON_STRING_TYPE",
+            format!("json_tuple takes strings, found {}", ddl::type_name(other)),
+        ));
+    }
+    let column = |i: usize| Field::new(format!("c{i}"), DataType::Utf8, true);
+    Ok(rows_type((0..arguments.fields.len() - 1).map(column).collect()))
+}
+
+/// One row, also of a text that is no object: its columns are null.
+fn json_tuple(call: &Invocation<'_>) -> Result<ArrayRef> {
+    let texts = call.strings(0)?;
+    let documents: Vec<_> = texts.iter().map(|text| super::json::object(text?)).collect();
+    let column = |i: usize| -> Result<ArrayRef> {
+        let names = call.strings(i)?;
+        let value = |(document, name): (&Option<super::json::Object>, Option<&str>)| {
+            super::json::shown(document.as_ref()?.get(name?)?)
+        };
+        Ok(Arc::new(documents.iter().zip(&names).map(value).collect::<StringArray>()))
+    };
+    let columns = (1..call.len()).map(column).collect::<Result<_>>()?;
+    rows(call.return_type(), OffsetBuffer::from_lengths(std::iter::repeat_n(1, call.rows)), columns, None)
 }
 
 fn windows_type(arguments: &Arguments<'_>) -> Result<DataType> {

@@ -15,6 +15,63 @@ pub(super) const TABLE: &[Spec] = &[
     function("json_object_keys", (1, 1), udf::strings, object_keys),
 ];
 
+/// The fields of an object.
+pub(super) type Object = serde_json::Map<String, Value>;
+
+/// The object that a text is.
+pub(super) fn object(text: &str) -> Option<Object> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => Some(fields),
+        _ => None,
+    }
+}
+
+/// A value as text, a string without its quotes; nothing for null.
+pub(super) fn shown(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => {
+            let mut out = String::new();
+            write(other, &mut out);
+            Some(out)
+        }
+    }
+}
+
+/// A value as JSON, its numbers in Java's words.
+fn write(value: &Value, out: &mut String) {
+    let each = |out: &mut String, at: usize| {
+        if at > 0 {
+            out.push(',')
+        }
+    };
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            out.push_str(&number.as_f64().map_or_else(|| number.to_string(), super::cast::text::double));
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                each(out, at);
+                write(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            for (at, (name, value)) in fields.iter().enumerate() {
+                each(out, at);
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                write(value, out);
+            }
+            out.push('}');
+        }
+        plain => out.push_str(&plain.to_string()),
+    }
+}
+
 /// A step of a JSON path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {

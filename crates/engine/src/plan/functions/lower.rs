@@ -107,6 +107,7 @@ impl VisitorMut for Lowering {
             Expr::Function(function) => {
                 keep_frame(function);
                 calls::units_as_text(function);
+                calls::asserted_text(function);
                 Ok(())
             }
             _ => Ok(()),

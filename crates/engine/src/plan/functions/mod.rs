@@ -16,10 +16,12 @@
 //! Spark knows. It refuses: legacy (non-ANSI) arithmetic, intervals as columns with Spark's interval types, and collations.
 //! `from_json` and its like need the format decoders: connectors bring them.
 
+pub(crate) mod absent;
 pub(crate) mod aggregates;
 mod arithmetic;
 mod arrays;
 pub(crate) mod batch_time;
+mod bytes;
 mod calls;
 pub(crate) mod cast;
 mod conditional;
@@ -27,6 +29,7 @@ mod conversion;
 mod datetime;
 mod encoding;
 pub(crate) mod failure;
+mod formats;
 pub(crate) mod generators;
 mod grouping;
 mod interval;
@@ -37,14 +40,18 @@ pub(crate) mod lower;
 mod math;
 pub(crate) mod naming;
 mod nested;
+mod number_pattern;
 mod planner;
+mod raising;
 pub(crate) mod random;
 mod regex;
+pub(crate) mod session_facts;
 mod strings;
 pub(crate) mod sum;
 pub(crate) mod table;
 pub(crate) mod types;
 pub(crate) mod udf;
+mod vectors;
 
 #[cfg(test)]
 mod tests;

@@ -115,6 +115,8 @@ impl Namer<'_> {
             Expr::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref())
             }
+            // Casts to nested types are not shown.
+            Expr::Cast { expr, data_type: DataType::Array(_) | DataType::Struct(..), .. } => self.text(expr),
             Expr::Cast { kind, expr, data_type, .. } => {
                 let word = match kind {
                     datafusion::sql::sqlparser::ast::CastKind::Cast
@@ -247,6 +249,13 @@ impl Namer<'_> {
             ("positive", [e]) => format!("(+ {e})"),
             ("log", [e]) => format!("LOG(E(), {e})"),
             ("from_json", [_, schema, ..]) if is_map(schema) => "entries".to_owned(),
+            ("raise_error", [e]) => format!("raise_error(USER_RAISED_EXCEPTION, map(errorMessage, {e}))"),
+            ("assert_true", [e]) => format!("assert_true({e}, '{e}' is not true!)"),
+            ("time_bucket", [size, time]) => {
+                let kind = if time.starts_with("TIMESTAMP_NTZ") { "TIMESTAMP_NTZ" } else { "TIMESTAMP" };
+                format!("time_bucket({size}, {time}, {kind} '1970-01-01 00:00:00')")
+            }
+            ("to_char" | "to_varchar", [e, format]) => char_text(values[0], e, format),
             ("datepart", [field, e]) => format!("datepart({field} FROM {e})"),
             ("ltrim", [what, from]) => format!("TRIM(LEADING {what} FROM {from})"),
             ("rtrim", [what, from]) => format!("TRIM(TRAILING {what} FROM {from})"),
@@ -395,11 +404,33 @@ fn type_text(data_type: &DataType) -> String {
     crate::plan::ddl::type_name(&arrow)
 }
 
+/// What is left out of an interval.
+const ZEROS: &[&str] = &["0", "0", "0", "0", "0", "0", "0.000000"];
+
+/// `to_char` by what it does; where only the type tells, as of a number.
+fn char_text(value: &Expr, text: &str, format: &str) -> String {
+    match value {
+        Expr::TypedString(_) => format!("date_format({text}, {format})"),
+        Expr::Value(value) if matches!(value.value, Value::HexStringLiteral(_)) => {
+            match format.trim().to_lowercase().as_str() {
+                coding @ ("base64" | "hex") => format!("{coding}({text})"),
+                _ => format!("decode({text}, {format})"),
+            }
+        }
+        _ => format!("to_char({text}, {format})"),
+    }
+}
+
 /// Arguments that Spark adds to the text when they were left out.
 fn defaults(name: &str, given: usize) -> &'static [&'static str] {
     match (name, given) {
         ("substring" | "substr", 2) => &["2147483647"],
         ("locate" | "position", 2) | ("regexp_extract" | "regexp_extract_all", 2) | ("regexp_replace", 3) => &["1"],
+        ("make_interval" | "try_make_interval", given) => ZEROS.get(given..).unwrap_or_default(),
+        ("make_dt_interval", given) => ZEROS.get(given + 3..).unwrap_or_default(),
+        ("make_ym_interval", given) => ZEROS.get(given..2).unwrap_or_default(),
+        ("hmac", 2) => &["SHA-256"],
+        ("vector_norm" | "vector_normalize", 1) => &["2.0"],
         ("rpad" | "lpad", 2) => &[" "],
         ("split", 2) => &["-1"],
         ("replace", 2) => &[""],
@@ -423,11 +454,13 @@ fn is_map(schema: &str) -> bool {
     schema.trim_start().get(..3).is_some_and(|start| start.eq_ignore_ascii_case("map"))
 }
 
-/// How many arguments Spark shows; the flag "ignore nulls" is not among them, nor are the schema and options of JSON.
+/// How many arguments Spark shows; the flag "ignore nulls" is not among them, nor are the schema and options of JSON
+/// and CSV.
 fn shown(name: &str, given: usize) -> usize {
     match name {
         "first" | "first_value" | "last" | "last_value" | "any_value" | "approx_count_distinct" => given.min(1),
-        "from_json" | "to_json" | "schema_of_json" => given.min(1),
+        "from_json" | "to_json" | "schema_of_json" | "from_csv" | "to_csv" | "schema_of_csv" => given.min(1),
+        "try_make_timestamp" => given.min(6),
         // Their seeds are not shown, that of `rand` is.
         "uuid" => 0,
         "shuffle" => given.min(1),
@@ -444,6 +477,7 @@ fn display(name: &str, given: usize) -> String {
         "ceil" | "floor" if given == 1 => name.to_uppercase(),
         "array_agg" => "collect_list".to_owned(),
         "random" => "rand".to_owned(),
+        "current_database" => "current_schema".to_owned(),
         "datediff" | "date_diff" if given == 3 => "timestampdiff".to_owned(),
         "dateadd" if given == 3 => "timestampadd".to_owned(),
         "date_add" if given == 3 => "timestampadd".to_owned(),

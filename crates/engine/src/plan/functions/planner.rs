@@ -156,8 +156,11 @@ fn within_a_day(expr: &Expr) -> bool {
         if interval.months == 0 && interval.days == 0 && interval.nanoseconds.abs() < DAY_NANOS)
 }
 
-/// Whether an interval has no part of a day.
+/// Whether an interval has no part of a day, or is one of the calendar, to which a date is added as a date.
 fn whole_days(expr: &Expr) -> bool {
+    if let Expr::ScalarFunction(call) = expr {
+        return matches!(call.name(), "make_interval" | "try_make_interval" | "make_ym_interval");
+    }
     matches!(expr, Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.nanoseconds % DAY_NANOS == 0)
 }
 

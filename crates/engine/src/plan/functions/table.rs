@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use datafusion::logical_expr::ScalarUDF;
 
 use super::{
-    aggregates, arithmetic, arrays, conditional, conversion, datetime, encoding, generators, json, math, nested,
-    random, regex, strings,
+    aggregates, arithmetic, arrays, bytes, conditional, conversion, datetime, encoding, formats, generators, json,
+    math, nested, raising, random, regex, session_facts, strings, vectors,
 };
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
@@ -21,9 +21,14 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         strings::TABLE,
         regex::TABLE,
         encoding::TABLE,
+        bytes::TABLE,
+        formats::TABLE,
         math::TABLE,
         json::TABLE,
         random::TABLE,
+        vectors::TABLE,
+        raising::TABLE,
+        session_facts::TABLE,
     ];
     tables.into_iter().flatten().chain(datetime::tables()).flat_map(|spec| spec.build()).collect()
 });

@@ -226,6 +226,11 @@ impl<'a> Invocation<'a> {
         Ok(Self { args, zone: session_zone(args.config_options.execution.time_zone.as_deref())?, rows })
     }
 
+    /// Whether there is no row to compute: of constants one is computed all the same.
+    pub(crate) fn is_over_no_rows(&self) -> bool {
+        self.args.number_rows == 0
+    }
+
     /// How many arguments there are.
     pub(crate) fn len(&self) -> usize {
         self.args.args.len()

@@ -36,8 +36,8 @@ pub(crate) use rewrite::rewrite;
 pub(super) const STAR: &str = "struct star";
 
 /// The functions that make rows.
-const GENERATORS: [&str; 7] =
-    ["explode", "explode_outer", "posexplode", "posexplode_outer", "inline", "inline_outer", "stack"];
+const GENERATORS: [&str; 8] =
+    ["explode", "explode_outer", "posexplode", "posexplode_outer", "inline", "inline_outer", "stack", "json_tuple"];
 
 /// The generator that an expression calls: its name in lower case.
 pub(super) fn generator(expr: &Expr) -> Option<&'static str> {

@@ -55,6 +55,7 @@ use datafusion::common::DFSchema;
 use super::analysis::{PlannedQuery, PlannedSource};
 use super::batch::BatchPlan;
 use super::functions::batch_time::BatchTime;
+use super::functions::session_facts;
 use crate::error::{EngineError, Result};
 use crate::operator::OperatorSpec;
 use crate::operator::draws::Draws;
@@ -172,6 +173,7 @@ pub(crate) fn streaming_plan(query: PlannedQuery, output_mode: OutputMode, ages:
 fn plan_in(query: PlannedQuery, output_mode: OutputMode, ages: &Ages) -> Result<StreamingPlan> {
     let session = query.context.state();
     let batch_time = Arc::new(BatchTime::default());
+    session_facts::check_stream(&query.plan)?;
     let draws = Arc::new(Draws::default());
     let plan = row_ids::put_into(batch_time.put_into(query.plan)?, &draws)?;
     let mut plan = top::of_distinct_on(scalar::join(plan)?)?;

@@ -13,6 +13,7 @@ mod auto_cdc;
 mod changes;
 mod changing;
 mod evolution;
+mod functions;
 mod joins;
 mod ordinary;
 mod random;

@@ -93,7 +93,12 @@ impl<'a> Writer<'a> {
                 let interval = array.value(row);
                 let days = i64::from(interval.days) * 86_400_000_000;
                 let micros = days.saturating_add(interval.nanoseconds / 1000);
-                let _ = write!(out, "{}", SparkInterval::computed(interval.months, micros));
+                // Of months and of a length of time both are only intervals of the calendar.
+                if interval.months != 0 && micros != 0 {
+                    calendar_interval(interval.months, micros, out);
+                } else {
+                    let _ = write!(out, "{}", SparkInterval::computed(interval.months, micros));
+                }
             }
             Self::Bytes(array) => out.push_str(&String::from_utf8_lossy(array.value(row))),
             Self::Other(array) => out.push_str(array.as_string::<i32>().value(row)),
@@ -137,6 +142,27 @@ impl<'a> Writer<'a> {
         }
         self.write(row, out)
     }
+}
+
+/// `1 years 2 months 3 days 4 hours 5.5 seconds`, without what is zero.
+fn calendar_interval(months: i32, micros: i64, out: &mut String) {
+    let parts = [
+        (i64::from(months / 12), "years"),
+        (i64::from(months % 12), "months"),
+        (micros / 86_400_000_000, "days"),
+        (micros / 3_600_000_000 % 24, "hours"),
+        (micros / 60_000_000 % 60, "minutes"),
+    ];
+    for (amount, unit) in parts.into_iter().filter(|(amount, _)| *amount != 0) {
+        let _ = write!(out, "{amount} {unit} ");
+    }
+    let seconds = micros % 60_000_000;
+    if seconds == 0 {
+        out.pop();
+        return;
+    }
+    let text = decimal(seconds.into(), 6);
+    let _ = write!(out, "{} seconds", text.trim_end_matches('0').trim_end_matches('.'));
 }
 
 /// Types Spark does not have, in Arrow's words.

@@ -22,7 +22,7 @@ pub(super) const TABLE: &[Spec] = &[
     function("divide_interval", (2, 2), interval, |c| scale(c, |part, by| part / by)),
 ];
 
-fn interval(_: &Arguments<'_>) -> Result<DataType> {
+pub(super) fn interval(_: &Arguments<'_>) -> Result<DataType> {
     Ok(DataType::Interval(IntervalUnit::MonthDayNano))
 }
 

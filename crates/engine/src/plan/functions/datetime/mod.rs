@@ -2,6 +2,7 @@
 
 mod fields;
 mod intervals;
+mod making;
 mod patterns;
 mod shift;
 
@@ -14,13 +15,15 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{Expr, Volatility};
 
+pub(super) use patterns::date_format;
+
 use super::cast::{days_of, local_of};
 use super::types;
 use super::udf::{self, Invocation, Spec, function};
 
 /// The functions of this module and of those below it.
 pub(super) fn tables() -> impl Iterator<Item = &'static Spec> {
-    [TABLE, fields::TABLE, intervals::TABLE, patterns::TABLE, shift::TABLE].into_iter().flatten()
+    [TABLE, fields::TABLE, intervals::TABLE, making::TABLE, patterns::TABLE, shift::TABLE].into_iter().flatten()
 }
 
 const TABLE: &[Spec] = &[

@@ -119,7 +119,7 @@ fn to_date(call: &Invocation<'_>, mode: Mode) -> Result<ArrayRef> {
     Ok(dates(Int32Array::from(by_pattern(call, mode, |pattern, text| pattern.parse_date(text))?)))
 }
 
-fn date_format(call: &Invocation<'_>) -> Result<ArrayRef> {
+pub(in super::super) fn date_format(call: &Invocation<'_>) -> Result<ArrayRef> {
     written(&call.timestamps(0)?, &call.strings(1)?, call.zone)
 }
 

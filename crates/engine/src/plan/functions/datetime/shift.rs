@@ -21,9 +21,6 @@ pub(super) const TABLE: &[Spec] = &[
     function("datediff", (2, 2), udf::int, datediff).alias(&["date_diff"]),
     function("add_months", (2, 2), udf::date, add_months),
     function("months_between", (2, 3), udf::double, months_between),
-    function("make_date", (3, 3), udf::date, make_date),
-    function("make_timestamp", (6, 7), udf::timestamp, |c| make_timestamp(c, false)).alias(&["make_timestamp_ltz"]),
-    function("make_timestamp_ntz", (6, 6), udf::timestamp_ntz, |c| make_timestamp(c, true)),
     function("timestampadd", (3, 3), shifted_type, timestampadd),
     function("timestampdiff", (3, 3), udf::long, timestampdiff),
     function("from_utc_timestamp", (2, 2), udf::timestamp, |c| between_zones(c, true)),
@@ -76,63 +73,6 @@ fn months_between(call: &Invocation<'_>) -> Result<ArrayRef> {
         Ok(Some(if rounds { (exact * 1e8).round() / 1e8 } else { exact }))
     })?;
     Ok(Arc::new(out))
-}
-
-fn no_such(what: &str) -> datafusion::common::DataFusionError {
-    failure::data("DATETIME_FIELD_OUT_OF_BOUNDS.WITHOUT_SUGGESTION", format!("there is no {what}"))
-}
-
-fn ymd(year: i32, month: i32, day: i32) -> Result<NaiveDate> {
-    let date = |(month, day)| NaiveDate::from_ymd_opt(year, month, day);
-    let parts = u32::try_from(month).ok().zip(u32::try_from(day).ok());
-    parts.and_then(date).ok_or_else(|| no_such(&format!("date {year}-{month}-{day}")))
-}
-
-fn make_date(call: &Invocation<'_>) -> Result<ArrayRef> {
-    let (years, months, days) = (call.ints(0)?, call.ints(1)?, call.ints(2)?);
-    let out: Int32Array = each!(call.rows, (year = years, month = months, day = days) => {
-        ymd(year, month, day).map(|date| Some(days_of(date)))
-    })?;
-    Ok(dates(out))
-}
-
-fn make_timestamp(call: &Invocation<'_>, local: bool) -> Result<ArrayRef> {
-    let (years, months, days) = (call.ints(0)?, call.ints(1)?, call.ints(2)?);
-    let (hours, minutes) = (call.ints(3)?, call.ints(4)?);
-    let seconds = call.array(5, &DataType::Decimal128(16, 6))?;
-    let seconds = arrow::array::AsArray::as_primitive::<arrow::datatypes::Decimal128Type>(&seconds);
-    let zones = if call.len() > 6 { Some(call.strings(6)?) } else { None };
-    let at = |row: usize| -> Result<Zone> {
-        match &zones {
-            Some(zones) => zone(zones.value(row)),
-            None => Ok(call.zone),
-        }
-    };
-    let time = |(year, month, day): (i32, i32, i32), hour: i32, minute: i32, second: i128| -> Result<NaiveDateTime> {
-        let date = ymd(year, month, day)?;
-        let parts = || {
-            let micros = u32::try_from(second).ok()?;
-            date.and_hms_micro_opt(
-                hour.try_into().ok()?,
-                minute.try_into().ok()?,
-                micros / 1_000_000,
-                micros % 1_000_000,
-            )
-        };
-        parts().ok_or_else(|| no_such(&format!("time {hour}:{minute}:{}", second as f64 / 1e6)))
-    };
-    let row = |row: usize| -> Result<Option<i64>> {
-        let ints = [&years, &months, &days, &hours, &minutes];
-        let null = |array: &dyn arrow::array::Array| array.is_null(row);
-        if ints.iter().any(|array| null(*array)) || null(seconds) {
-            return Ok(None);
-        }
-        let date = (years.value(row), months.value(row), days.value(row));
-        let moment = time(date, hours.value(row), minutes.value(row), seconds.value(row))?;
-        Ok(Some(if local { naive_micros(moment) } else { instant_of(moment, at(row)?) }))
-    };
-    let micros = (0..call.rows).map(row).collect::<Result<Int64Array>>()?;
-    if local { as_local(micros) } else { Ok(instants(micros)) }
 }
 
 /// A unit as months or microseconds.
@@ -209,7 +149,7 @@ fn timestampdiff(call: &Invocation<'_>) -> Result<ArrayRef> {
     Ok(Arc::new(out))
 }
 
-fn zone(name: &str) -> Result<Zone> {
+pub(super) fn zone(name: &str) -> Result<Zone> {
     Zone::parse(name).ok_or_else(|| failure::data("INVALID_TIMEZONE", format!("'{name}' is no time zone")))
 }
 

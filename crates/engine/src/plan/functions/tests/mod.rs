@@ -2,6 +2,7 @@
 //! aggregates in a stream too.
 
 mod aggregates;
+mod documented;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,10 +14,10 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
 use super::{SessionSettings, cast, prepare, session_state, types, udf};
 use crate::plan::dialect::{SparkDialect, join_number_suffixes};
+use crate::plan::raw_strings;
 
 /// One line of the golden file.
 struct Case {
@@ -91,7 +92,7 @@ fn condition(error: &str) -> String {
 /// Schema and rows of a query, or the type of its column if that was known, and the error.
 async fn collect(context: &SessionContext, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), (String, String)> {
     let failed = |error: String| (String::new(), error);
-    let tokens = Tokenizer::new(&SparkDialect, sql).tokenize_with_location().map_err(|e| failed(e.to_string()))?;
+    let tokens = raw_strings::tokenize(sql, &SparkDialect).map_err(|e| failed(e.to_string()))?;
     let mut parser = Parser::new(&SparkDialect).with_tokens_with_locations(join_number_suffixes(tokens));
     let mut statements = parser.parse_statements().map_err(|e| failed(e.to_string()))?;
     let Some(Statement::Query(query)) = statements.first_mut() else { return Err(failed("not a query".to_owned())) };
