@@ -440,7 +440,7 @@ impl StreamingQuery {
         jobs: Vec<ReadJob>,
         write_sink: bool,
     ) -> Result<BatchOutcome> {
-        let part = self.part;
+        let (part, watermarks) = (self.part, self.watermarks_of(entry));
         // Rows that never change have been written already; others are written anew, as they are when all is read.
         let mutes = match self.plan.output_mode {
             OutputMode::Append => part.is_some(),
@@ -454,16 +454,6 @@ impl StreamingQuery {
             _ => Duration::ZERO,
         };
         self.refreshes.begin_batch(&self.plan.joins, self.clock.now_ms(), unless_told)?;
-        let watermarks = if self.tracker.is_active() {
-            BatchWatermarks {
-                // Rows that are read once more are all on time.
-                late_us: Some(self.last_watermark_ms.saturating_mul(1000)).filter(|_| part.is_none()),
-                evict_us: Some(entry.batch_watermark_ms.saturating_mul(1000))
-                    .filter(|_| !part.is_some_and(Part::has_others)),
-            }
-        } else {
-            BatchWatermarks { late_us: None, evict_us: None }
-        };
         if write_sink {
             self.sink.begin(batch)?;
         }
@@ -505,6 +495,19 @@ impl StreamingQuery {
             }
         }
         staged
+    }
+
+    /// What is late in a batch, and what is final.
+    fn watermarks_of(&self, entry: &OffsetLogEntry) -> BatchWatermarks {
+        if !self.tracker.is_active() {
+            return BatchWatermarks { late_us: None, evict_us: None };
+        }
+        let is_whole = !self.part.is_some_and(Part::has_others);
+        BatchWatermarks {
+            // Rows that are read once more are all on time.
+            late_us: Some(self.last_watermark_ms.saturating_mul(1000)).filter(|_| self.part.is_none()),
+            evict_us: Some(entry.batch_watermark_ms.saturating_mul(1000)).filter(|_| is_whole),
+        }
     }
 
     /// Snapshots and pruning, when they are due.
