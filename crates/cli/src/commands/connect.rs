@@ -34,6 +34,10 @@ pub(crate) struct Arguments {
     /// Where tables and checkpoints are kept; the project's storage, else ./highwater-data
     #[arg(long, env = "HIGHWATER_STORAGE", value_name = "DIR")]
     storage: Option<PathBuf>,
+    /// How long a session is kept that nobody uses and that runs no streaming query
+    #[arg(long, env = "HIGHWATER_CONNECT_SESSION_TIMEOUT", value_name = "TIME", default_value = "1 hour",
+        value_parser = crate::duration::parse)]
+    session_timeout: Duration,
 }
 
 /// Serves until the user ends it.
@@ -53,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         storage: arguments.storage.clone().or(stored).unwrap_or_else(|| DEFAULT_STORAGE.into()),
         statements,
         configuration: project.map(|project| project.configuration).unwrap_or_default(),
+        session_timeout: arguments.session_timeout,
     })?;
     tracing::info!("Spark Connect at sc://{}; Ctrl-C ends it", server.address());
     while interrupt.sleep(Duration::from_secs(3600)) {}

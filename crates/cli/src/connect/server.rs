@@ -23,7 +23,7 @@ const MAX_CONNECTIONS: usize = 256;
 /// How often a connection is looked after.
 const PING: Duration = Duration::from_secs(30);
 
-/// How often idle sessions are looked for.
+/// How often idle sessions are looked for, at the least.
 const TIDY: Duration = Duration::from_secs(60);
 
 /// What a server is told.
@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) statements: Vec<String>,
     /// The configuration that every session begins with.
     pub(crate) configuration: std::collections::BTreeMap<String, String>,
+    /// How long a session is kept that nobody uses.
+    pub(crate) session_timeout: Duration,
 }
 
 /// A server that runs.
@@ -63,9 +65,10 @@ impl Server {
             Failure::runtime(format!("{listen} cannot be listened on: {error}")).help("choose another with --listen")
         })?;
         let address = listener.local_addr().map_err(|error| Failure::runtime(error.to_string()))?;
+        let tidy_every = settings.session_timeout.clamp(Duration::from_secs(1), TIDY);
         let service = Arc::new(Service::new(settings));
         runtime.spawn(accept(listener, Arc::clone(&service)));
-        runtime.spawn(tidy(Arc::clone(&service)));
+        runtime.spawn(tidy(Arc::clone(&service), tidy_every));
         Ok(Self { runtime, service, address })
     }
 
@@ -124,8 +127,8 @@ async fn serve(stream: TcpStream, service: Arc<Service>) {
     }
 }
 
-async fn tidy(service: Arc<Service>) {
-    let mut ticks = tokio::time::interval(TIDY);
+async fn tidy(service: Arc<Service>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
     loop {
         ticks.tick().await;
         service.end_idle_sessions();

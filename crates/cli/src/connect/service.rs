@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use highwater_engine::query::SessionStatement;
@@ -22,9 +22,6 @@ use super::{analyze, execute};
 
 /// How many sessions there may be.
 const MAX_SESSIONS: usize = 64;
-
-/// How long a session is kept that nobody uses, as in Spark.
-const IDLE: Duration = Duration::from_secs(3600);
 
 /// All sessions, by user and name.
 pub(crate) struct Service {
@@ -109,7 +106,7 @@ impl Service {
 
     /// Ends sessions that nobody uses.
     pub(crate) fn end_idle_sessions(&self) {
-        let Some(since) = Instant::now().checked_sub(IDLE) else { return };
+        let Some(since) = Instant::now().checked_sub(self.settings.session_timeout) else { return };
         self.sessions.lock().retain(|_, session| {
             let is_idle = session.is_idle_since(since);
             if is_idle {
@@ -187,4 +184,27 @@ fn interrupt(session: &Session, request: &InterruptRequest) -> Answers {
         interrupted_ids,
         server_side_session_id: session.server_side_id.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_session_that_nobody_uses_ends_when_it_is_told_to() {
+        for (session_timeout, left) in [(Duration::ZERO, 0), (Duration::from_secs(3600), 1)] {
+            let service = Service::new(Settings {
+                listen: ([127, 0, 0, 1], 0).into(),
+                storage: "nowhere".into(),
+                statements: Vec::new(),
+                configuration: BTreeMap::new(),
+                session_timeout,
+            });
+            service.session(("somebody".to_owned(), "a".to_owned()), false).unwrap();
+            service.end_idle_sessions();
+            assert_eq!(service.sessions.lock().len(), left, "{session_timeout:?}");
+        }
+    }
 }

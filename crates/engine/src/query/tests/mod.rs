@@ -15,6 +15,7 @@ mod changing;
 mod evolution;
 mod joins;
 mod rebuild;
+mod retries;
 mod sessions;
 mod state;
 mod stateful;
