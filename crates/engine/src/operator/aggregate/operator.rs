@@ -230,7 +230,7 @@ impl AggregateOperator {
             return Ok(());
         }
         let results = self.states.results_of(&page.values)?;
-        emit(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?)
+        self.tell(self.rows.of_bucket(time, page.keys.iter().map(Vec::as_slice), results)?, emit)
     }
 
     /// Emits the groups that the batch changed, each once, with its last value.
@@ -241,7 +241,7 @@ impl AggregateOperator {
             self.emit_entries(time, &dirty, emit)?;
         }
         // Those that are told as changes were told when they left memory.
-        if self.spec.is_told_early() { self.forget_gone() } else { self.emit_spilled(emit) }
+        if self.spec.is_told_early() { Ok(()) } else { self.emit_spilled(emit) }
     }
 
     /// Emits the groups that the batch changed and then moved to disk, from what was written of them last; those that
@@ -415,6 +415,8 @@ impl Operator for AggregateOperator {
                 all.iter().try_for_each(|time| self.emit_bucket(*time, emit))?;
             }
         }
+        // Whatever is told of this batch: state never has a group without rows.
+        self.forget_gone()?;
         if self.spec.output_mode != OutputMode::Complete {
             expired.into_iter().for_each(|time| self.drop_bucket(time));
         }
