@@ -332,7 +332,7 @@ fn rows_that_are_taken_back_while_state_is_rebuilt_in_parts() {
                 // Over all queries, faults and offsets calls of every kind have their turn.
                 let faults = [(Fault::CutOff, at), (Fault::CutOffAfter, at + 4)];
                 for (fault, first) in faults {
-                    for call in (first..calls).step_by(23) {
+                    for call in (first..calls).step_by(41) {
                         let (found, _) = rebuilt_with_a_fault(before, query, memory, Some((call, fault)));
                         assert_eq!(found, expected, "{before} -> {query}, memory {memory}, {fault:?} at call {call}");
                     }
