@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILD := $(CARGO) build --profile $(PROFILE) --workspace --all-targets
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test crash hdfs-test cluster-test kafka-test kafka-test-fast spark-test connect-test bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
+.PHONY: help demo test crash hdfs-test cluster-test kafka-test kafka-test-fast spark-test connect-test units bench fuzz judges judges-fast ci fmt clippy deny doc setup build clean-demo
 
 help:            ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -75,6 +75,11 @@ spark-test: setup ## projects on a real Spark cluster and here, compared: needs 
 # OpenSSL becomes part of the binary, which then runs where no or another OpenSSL is installed.
 build: setup     ## the binary, as it is released: target/release/highwater
 	OPENSSL_STATIC=1 $(CARGO) build --release --bin highwater
+
+# Where systemd-analyze is not installed that is told (exit 3), and not held against the units.
+units: setup     ## the units of packaging/systemd, as systemd reads them
+	$(BUILD)
+	scripts/check-units $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/highwater || [ $$? -eq 3 ]
 
 CONNECT_VENV := $(abspath $(TARGET)/connect-client)
 connect-test: setup ## PySpark programs on `highwater connect`, compared with Spark: its client from PyPI

@@ -101,6 +101,40 @@ fn a_query_without_a_broker_ends_when_it_is_told_twice() {
 }
 
 #[test]
+fn a_query_is_started_again_until_its_broker_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = TestBroker::start_on_own_port(folder.path());
+    write_query(folder.path(), &broker);
+    broker.produce("ev", &events(0, 1000));
+    broker.crash();
+    let run_it = ["run", "q.sql", "--storage", "st", "--trigger", "100 milliseconds"];
+    // Two starts more that fail as the first did, and then it is given up.
+    let given_up = run(folder.path(), &[&run_it[..], &["--retries", "2"]].concat());
+    let restarts = given_up.stderr.matches("failed, and is started again: Kafka broker ").count();
+    assert_eq!((given_up.code, restarts), (1, 2), "{}", given_up.stderr);
+    assert!(given_up.stderr.contains("attempt=2 of=2 in_ms=2000"), "{}", given_up.stderr);
+
+    // It rests between two starts: told to stop it ends at once, and its exit code says that it was not well.
+    let unlimited = [&run_it[..], &["--retries", "unlimited"]].concat();
+    let mut query = Running::start(folder.path(), &unlimited);
+    query.wait_for("attempt=3 of=unlimited in_ms=4000");
+    let ended = query.interrupt();
+    assert!(ended.code == 1 && ended.stderr.contains("error: query 'totals_flow': Kafka broker "), "{}", ended.stderr);
+
+    let mut query = Running::start(folder.path(), &unlimited);
+    query.wait_for("failed, and is started again: ");
+    assert_eq!(run(folder.path(), &["query", "check", "--storage", "st"]).code, 0, "it is not given up");
+    broker.restart();
+    wait_for_totals(folder.path(), 1000);
+    let shown = succeed(folder.path(), &["query", "show", "totals_flow", "--storage", "st"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert!(shown["restarts"].as_u64() > Some(0), "{shown}");
+    assert!(shown["lastError"].as_str().is_some_and(|error| error.contains("cannot be reached")), "{shown}");
+    let ended = query.interrupt();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+}
+
+#[test]
 fn a_query_that_writes_to_kafka_goes_on_when_the_broker_is_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut broker = TestBroker::start_on_own_port(folder.path());

@@ -288,17 +288,44 @@ fn a_query_that_fails_beside_others_is_told_at_once() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("in")).unwrap();
     fs::create_dir(folder.path().join("bad")).unwrap();
-    let sql = "CREATE TABLE ev (id STRING) USING json OPTIONS (path 'in');
-        CREATE TABLE bad (id STRING) USING json OPTIONS (path 'bad', mode 'FAILFAST');
-        CREATE STREAMING TABLE a AS SELECT id FROM STREAM ev;
-        CREATE STREAMING TABLE b AS SELECT id FROM STREAM bad;";
-    write(folder.path(), "q.sql", sql);
+    let root = folder.path().display();
+    let sql = format!(
+        "CREATE TABLE ev (id STRING) USING json OPTIONS (path '{root}/in');
+         CREATE TABLE bad (id STRING) USING json OPTIONS (path '{root}/bad', mode 'FAILFAST');
+         CREATE STREAMING TABLE a AS SELECT id FROM STREAM ev;
+         CREATE STREAMING TABLE b AS SELECT id FROM STREAM bad;"
+    );
+    write(folder.path(), "q.sql", &sql);
     write(&folder.path().join("bad"), "1.json", "no json\n");
-    let mut running =
-        Running::start(folder.path(), &["run", "q.sql", "--storage", "st", "--trigger", "100 milliseconds"]);
+    let run = ["run", "q.sql", "--storage", "st", "--trigger", "100 milliseconds"];
+    let check = |names: &[&str]| {
+        let checked = crate::program::run(folder.path(), &[&["query", "check", "--storage", "st"], names].concat());
+        (checked.code, checked.stderr.replace('\n', " "))
+    };
+    let mut running = Running::start(folder.path(), &run);
     let told = running.wait_for("failed, the other queries go on: ");
     assert!(told.contains("ERROR") && told.contains("query=\"b\"") && told.contains("bad/1.json"), "{told}");
+    assert_eq!(check(&["a"]), (0, String::new()));
+    let (code, alarm) = check(&[]);
+    assert!(code == 4 && alarm.starts_with("error: query 'b' has failed: ") && !alarm.contains("'a'"), "{alarm}");
+    assert_eq!(check(&["c"]).0, 2);
     let ended = running.interrupt();
     assert_eq!(ended.code, 1);
     assert!(ended.stderr.contains("error: query 'b': "), "{}", ended.stderr);
+    assert_eq!(check(&["a"]), (4, "error: query 'a' is stopped ".to_owned()));
+
+    // Where the others are not to go on without it: the run ends by itself, and its exit code tells.
+    let project = folder.path().join("p");
+    fs::create_dir_all(project.join("sql")).unwrap();
+    write(&project, "highwater.yml", "on_failure: stop\n");
+    write(&project, "spark-pipeline.yml", "name: p\nstorage: st\nlibraries:\n  - glob:\n      include: sql/**\n");
+    write(&project.join("sql"), "q.sql", &sql);
+    for (target, more) in [("q.sql", &["--on-failure", "stop"][..]), ("p", &[])] {
+        let run = [&["run", target, "--storage", "st", "--trigger", "100 milliseconds"], more].concat();
+        let mut running = Running::start(folder.path(), &run);
+        running.wait_for("failed, the other queries finish their batch and stop: ");
+        let ended = running.wait();
+        assert!(ended.code == 1 && ended.stderr.contains("error: query 'b': "), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("error: query 'a'"), "{}", ended.stderr);
+    }
 }

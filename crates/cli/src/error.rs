@@ -146,6 +146,11 @@ impl Failure {
         self
     }
 
+    /// Whether it failed while it ran, so that another start may do better.
+    pub(crate) fn is_runtime(&self) -> bool {
+        self.0.kind == Kind::Runtime
+    }
+
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.0.kind {

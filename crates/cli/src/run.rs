@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use highwater_connectors::registry::connectors;
 use highwater_engine::clock::SystemClock;
+use highwater_engine::error::EngineError;
 use highwater_engine::plan::catalog::Options;
 use highwater_engine::plan::{Program, ScriptFile};
 use highwater_engine::query::{
-    FlowSettings, Pipeline, PipelineSettings, QueryChanges, QueryFailure, RunningPipeline, TtlSettings,
+    FlowSettings, Period, Pipeline, PipelineSettings, QueryChanges, QueryFailure, RetryAttempts, RetrySettings,
+    RunningPipeline, TtlSettings,
 };
 
 use crate::config::highwater_yml::{self, HighwaterYml, Setting};
@@ -48,8 +50,36 @@ pub(crate) struct Overrides {
     pub(crate) trigger: Option<String>,
     /// Worker threads of one query.
     pub(crate) parallelism: Option<usize>,
+    /// How often a query is started again in a row.
+    pub(crate) retries: Option<RetryAttempts>,
     /// What may happen to the state of queries that were changed.
     pub(crate) changes: QueryChanges,
+}
+
+/// How often a query is started again unless somebody says otherwise: half a minute of rests, beside what each start waits
+/// by itself.
+const RETRIES: RetryAttempts = RetryAttempts::Most(5);
+
+/// What a run does when one of its queries has failed for good. Its exit code tells of the failure either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnFailure {
+    /// The other queries finish their batch, and the run ends
+    Stop,
+    /// The other queries go on
+    #[default]
+    Continue,
+}
+
+impl std::str::FromStr for OnFailure {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self, EngineError> {
+        match text.trim() {
+            "stop" => Ok(Self::Stop),
+            "continue" => Ok(Self::Continue),
+            _ => Err(EngineError::config(format!("on_failure is '{text}', expected stop or continue"))),
+        }
+    }
 }
 
 /// Plans every flow of the project; writes nothing.
@@ -90,9 +120,40 @@ pub(crate) fn settings(project: &Project, overrides: &Overrides) -> Result<Pipel
     if let Some(trigger) = given.as_ref().or(yml.trigger.as_ref()) {
         settings.query.trigger = trigger.parse()?;
     }
+    if let Some(timeout) = &yml.idle_timeout {
+        settings.query.idle_timeout = timeout.parse::<Period>()?.0;
+    }
+    on_failure(project, None)?;
+    settings.retry = retry_settings(&yml.retry, overrides.retries)?;
     settings.changes = overrides.changes.clone();
     for (name, flow) in &yml.flows {
         settings.flows.insert(name.clone(), flow_settings(flow, given.is_some())?);
+    }
+    Ok(settings)
+}
+
+/// What a run of the project does when a query has failed for good: the command line over its `highwater.yml`.
+pub(crate) fn on_failure(project: &Project, given: Option<OnFailure>) -> Result<OnFailure> {
+    match (given, &project.settings.on_failure) {
+        (Some(given), _) => Ok(given),
+        (None, Some(setting)) => setting.parse(),
+        (None, None) => Ok(OnFailure::default()),
+    }
+}
+
+fn retry_settings(yml: &highwater_yml::Retry, attempts: Option<RetryAttempts>) -> Result<RetrySettings> {
+    let mut settings = RetrySettings { attempts: RETRIES, ..RetrySettings::default() };
+    if let Some(attempts) = &yml.attempts {
+        settings.attempts = attempts.parse()?;
+    }
+    if let Some(attempts) = attempts {
+        settings.attempts = attempts;
+    }
+    if let Some(delay) = &yml.delay {
+        settings.delay = delay.parse::<Period>()?.0;
+    }
+    if let Some(delay) = &yml.max_delay {
+        settings.max_delay = delay.parse::<Period>()?.0;
     }
     Ok(settings)
 }
@@ -122,6 +183,7 @@ pub(crate) struct Run {
     running: Vec<RunningPipeline>,
     board: Arc<Board>,
     began: Instant,
+    on_failure: OnFailure,
 }
 
 impl Run {
@@ -129,7 +191,7 @@ impl Run {
     pub(crate) fn start(pipelines: Vec<Pipeline>) -> Result<Self> {
         let names = pipelines.iter().flat_map(|pipeline| pipeline.flows().into_iter().map(|flow| flow.name));
         let board = Arc::new(Board::of(names));
-        let mut run = Self { running: Vec::new(), board, began: Instant::now() };
+        let mut run = Self { running: Vec::new(), board, began: Instant::now(), on_failure: OnFailure::default() };
         for pipeline in pipelines {
             let listener: Arc<Board> = run.board.clone();
             match pipeline.start(listener) {
@@ -142,6 +204,13 @@ impl Run {
             }
         }
         Ok(run)
+    }
+
+    /// The same, with what it does when a query has failed for good.
+    #[must_use]
+    pub(crate) fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = on_failure;
+        self
     }
 
     /// The board the queries report to.
@@ -174,7 +243,9 @@ impl Run {
         while !self.is_finished() && aborting.is_none_or(|since| since.elapsed() < GRACE) {
             view.refresh(Utc::now());
             each(&self.board);
-            tell_failures(&self.board, &mut told);
+            if tell_failures(&self.board, self.on_failure, &mut told) && self.on_failure == OnFailure::Stop {
+                self.stop();
+            }
             if interrupt.requested() && !stopping {
                 stopping = true;
                 tracing::info!("finishing the current batch; Ctrl-C again aborts it");
@@ -198,19 +269,26 @@ impl Run {
     }
 }
 
-/// Says at once that a query has failed while others go on; at the end of the run its error is told in full.
-fn tell_failures(board: &Board, told: &mut BTreeSet<String>) {
+/// Says at once that a query has failed while others run, and whether one has; at the end of the run its error is told in
+/// full.
+fn tell_failures(board: &Board, on_failure: OnFailure, told: &mut BTreeSet<String>) -> bool {
     let lines = board.lines();
     if lines.iter().all(|(_, line)| line.ended.is_some()) {
-        return;
+        return false;
     }
+    let others = match on_failure {
+        OnFailure::Stop => "finish their batch and stop",
+        OnFailure::Continue => "go on",
+    };
+    let before = told.len();
     for (query, line) in lines {
         if let Some(Some(error)) = line.ended
             && told.insert(query.clone())
         {
-            tracing::error!(query, "failed, the other queries go on: {error}");
+            tracing::error!(query, "failed, the other queries {others}: {error}");
         }
     }
+    told.len() > before
 }
 
 /// One line a query: what went in, what came out, what was left.
@@ -233,12 +311,46 @@ pub(crate) fn summarise(board: &Board, began: Instant) {
 }
 
 fn failed(failures: Vec<QueryFailure>) -> Result<ExitCode> {
-    let mut failures = failures.into_iter().map(|failure| {
+    let failed = |failure: QueryFailure| {
         let object = format!("query '{}'", failure.query);
         Failure::from(failure.error).within(&object)
-    });
+    };
+    let mut failures: Vec<Failure> = failures.into_iter().map(failed).collect();
+    // The first one decides the exit code: another start helps those that did not fail by a mistake of the project.
+    failures.sort_by_key(|failure| !failure.is_runtime());
+    let mut failures = failures.into_iter();
     match failures.next() {
         None => Ok(ExitCode::SUCCESS),
         Some(first) => Err(first.and(failures)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::project::Target;
+
+    fn settings_of(yml: &str, overrides: &Overrides) -> PipelineSettings {
+        let mut project = Project::load(&Target::Text("SELECT 1".to_owned()), &BTreeMap::new()).unwrap();
+        project.settings = HighwaterYml::parse("highwater.yml", yml).unwrap();
+        settings(&project, overrides).unwrap()
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_project_and_that_over_the_defaults() {
+        let none = Overrides::default();
+        let yml = "retry:\n  attempts: 7\n  max_delay: 5 minutes\nwatermark:\n  idle_timeout: 10 seconds\n";
+        let defaults = settings_of("", &none);
+        let secs = Duration::from_secs;
+        assert_eq!(defaults.retry, RetrySettings { attempts: RETRIES, delay: secs(1), max_delay: secs(60) });
+        assert_eq!(defaults.query.idle_timeout, Duration::ZERO);
+        let of_project = settings_of(yml, &none);
+        let seven = RetryAttempts::Most(7);
+        assert_eq!(of_project.retry, RetrySettings { attempts: seven, delay: secs(1), max_delay: secs(300) });
+        assert_eq!(of_project.query.idle_timeout, secs(10));
+        let unlimited = Overrides { retries: Some(RetryAttempts::Unlimited), ..Overrides::default() };
+        assert_eq!(settings_of(yml, &unlimited).retry.attempts, RetryAttempts::Unlimited);
     }
 }

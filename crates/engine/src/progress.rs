@@ -4,6 +4,8 @@
 //! `query show` and the metrics all read it, so that they can never disagree. Keys of our own (in `highwater`) stand
 //! beside Spark's, never in their place.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::sink::BatchId;
@@ -230,6 +232,17 @@ pub struct SinkProgress {
     pub num_output_rows: u64,
 }
 
+/// A query that is started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// Which start in a row without a batch this is, from 1 on.
+    pub attempt: u32,
+    /// The rest before it.
+    pub delay: Duration,
+    /// Why it failed.
+    pub error: String,
+}
+
 /// Hears of every batch. Called on the query's thread: be quick.
 ///
 /// ```text
@@ -249,6 +262,11 @@ pub trait ProgressListener: Send + Sync {
 
     /// A batch is committed.
     fn on_progress(&self, progress: &StreamingQueryProgress);
+
+    /// The query has failed and is started again.
+    fn on_restart(&self, name: &str, restart: &Restart) {
+        let _ = (name, restart);
+    }
 
     /// The query has stopped, with its error if it failed.
     fn on_terminated(&self, name: &str, error: Option<&str>) {

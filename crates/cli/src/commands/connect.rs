@@ -48,6 +48,10 @@ pub(crate) struct Arguments {
     /// The PEM file of its key
     #[arg(long, env = "HIGHWATER_CONNECT_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
+    /// How long a session is kept that nobody uses and that runs no streaming query
+    #[arg(long, env = "HIGHWATER_CONNECT_SESSION_TIMEOUT", value_name = "TIME", default_value = "1 hour",
+        value_parser = crate::duration::parse)]
+    session_timeout: Duration,
 }
 
 impl Arguments {
@@ -75,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         storage: arguments.storage.clone().or(stored).unwrap_or_else(|| DEFAULT_STORAGE.into()),
         statements,
         configuration: project.map(|project| project.configuration).unwrap_or_default(),
+        session_timeout: arguments.session_timeout,
     };
     let server = Server::start(settings, arguments.door()?)?;
     tracing::info!("Spark Connect at sc://{}; Ctrl-C ends it", server.address());

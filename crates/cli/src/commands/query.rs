@@ -1,4 +1,4 @@
-//! `highwater query list | show | stop`: the queries of a storage folder, running or not, from another process.
+//! `highwater query list | show | check | stop`: the queries of a storage folder, running or not, from another process.
 
 use std::io::Write;
 use std::path::Path;
@@ -25,6 +25,8 @@ pub(crate) enum Command {
     List(List),
     /// Show a query's state and its last progress as JSON
     Show(Named),
+    /// Fail with exit code 4 if a query does not run: for alarms
+    Check(Check),
     /// Let a running query finish its batch and stop
     Stop(Named),
 }
@@ -37,6 +39,15 @@ pub(crate) struct List {
     /// How the list is printed
     #[arg(long, short = 'o', value_enum, default_value_t = Format::Table, env = "HIGHWATER_OUTPUT")]
     output: Format,
+}
+
+/// Arguments of `query check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// The queries that must run; all of the storage folder if none is named
+    queries: Vec<String>,
+    #[command(flatten)]
+    storage: Storage,
 }
 
 /// Arguments of the verbs about one query.
@@ -53,6 +64,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::List(arguments) => list(&arguments.storage.folder()?, arguments.output),
         Command::Show(arguments) => show(&arguments.storage.folder()?, &arguments.query),
+        Command::Check(arguments) => check(&arguments.storage.folder()?, &arguments.queries),
         Command::Stop(arguments) => stop(&arguments.storage.folder()?, &arguments.query),
     }
 }
@@ -70,11 +82,13 @@ fn list(storage: &Path, format: Format) -> Result<()> {
         .iter()
         .map(|query| query.last_progress.as_ref().map(|last| last.input_rows_per_second.round()))
         .collect();
+    let restarts: UInt64Array = queries.iter().map(|query| Some(query.restarts)).collect();
     let watermark = |query: &StoredQuery| query.last_progress.as_ref()?.event_time.watermark.clone();
     let rows = RecordBatch::try_from_iter_with_nullable([
         ("query", text(|query| Some(query.name.clone())), false),
         ("state", text(|query| Some(state(query).to_owned())), false),
         ("target", text(|query| Some(query.target.clone())), false),
+        ("restarts", Arc::new(restarts) as ArrayRef, false),
         ("batch", number(|last| Some(last.batch_id)), true),
         ("rows_in_per_s", Arc::new(rate) as ArrayRef, true),
         ("watermark", text(watermark), true),
@@ -109,6 +123,25 @@ fn show(storage: &Path, name: &str) -> Result<()> {
     let query = find(storage, name)?;
     let text = serde_json::to_string_pretty(&query).map_err(|error| Failure::runtime(error.to_string()))?;
     writeln!(std::io::stdout().lock(), "{text}").map_err(stdout_failure)
+}
+
+fn check(storage: &Path, names: &[String]) -> Result<()> {
+    let queries = match names {
+        [] => stored_queries(storage)?,
+        names => names.iter().map(|name| find(storage, name)).collect::<Result<_>>()?,
+    };
+    if queries.is_empty() {
+        return Err(Failure::check(format!("there is no query in {}", storage.display())));
+    }
+    let mut failures = queries.iter().filter_map(|query| match &query.state {
+        QueryState::Running { .. } => None,
+        QueryState::Stopped => Some(Failure::check(format!("query '{}' is stopped", query.name))),
+        QueryState::Failed { error } => Some(Failure::check(format!("query '{}' has failed: {error}", query.name))),
+    });
+    match failures.next() {
+        Some(first) => Err(first.and(failures)),
+        None => Ok(()),
+    }
 }
 
 fn stop(storage: &Path, name: &str) -> Result<()> {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use highwater_engine::query::{FlowDescription, Pipeline, QueryChanges};
+use highwater_engine::error::EngineError;
+use highwater_engine::query::{FlowDescription, Pipeline, QueryChanges, RetryAttempts};
 
 use crate::error::{Failure, Result};
 use crate::progress::live::LiveView;
 use crate::project::{Project, Target};
-use crate::run::{self, Overrides, Run};
+use crate::run::{self, OnFailure, Overrides, Run};
 use crate::signals::Interrupt;
 use crate::spark::{Engine, SparkProject};
 use crate::topic::client::key_value;
@@ -147,6 +148,13 @@ pub(crate) struct Arguments {
     /// Worker threads of one query; the machine's cores if not given
     #[arg(long, env = "HIGHWATER_PARALLELISM", value_name = "N", value_parser = parallelism)]
     parallelism: Option<usize>,
+    /// How often a query is started again after an error that may pass, in a row without a batch: a number or unlimited; 5
+    /// if not given
+    #[arg(long, env = "HIGHWATER_RETRIES", value_name = "N", value_parser = retries)]
+    retries: Option<RetryAttempts>,
+    /// What happens to the other queries when one has failed for good; they go on if not given
+    #[arg(long, env = "HIGHWATER_ON_FAILURE", value_enum)]
+    on_failure: Option<OnFailure>,
     #[command(flatten)]
     changes: Changes,
     /// What runs the queries: highwater, or a Spark Connect server, sc://HOST:PORT[/;token=...;use_ssl=true]
@@ -173,6 +181,8 @@ impl Arguments {
                     ("--storage", self.storage.is_some()),
                     ("--checkpoints", self.checkpoints.is_some()),
                     ("--parallelism", self.parallelism.is_some()),
+                    ("--retries", self.retries.is_some()),
+                    ("--on-failure", self.on_failure.is_some()),
                     ("--rebuild and --drop-state", rebuilds),
                 ];
                 let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
@@ -181,6 +191,10 @@ impl Arguments {
             }
         }
     }
+}
+
+fn retries(text: &str) -> Result<RetryAttempts, String> {
+    text.parse().map_err(|error: EngineError| error.to_string())
 }
 
 fn parallelism(text: &str) -> Result<usize, String> {
@@ -198,6 +212,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         checkpoints: arguments.checkpoints.clone(),
         trigger: arguments.trigger.clone(),
         parallelism: arguments.parallelism,
+        retries: arguments.retries,
         changes: arguments.changes.of_queries(),
     };
     let interrupt = Interrupt::listen()?;
@@ -216,7 +231,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     // Rows on the console and a picture that is drawn over them would spoil each other.
     let to_console = flows.iter().any(|flow| flow.target.contains("console"));
-    let run = Run::start(vec![pipeline])?;
+    let on_failure = run::on_failure(&project, arguments.on_failure)?;
+    let run = Run::start(vec![pipeline])?.on_failure(on_failure);
     let view = LiveView::new(run.board(), arguments.quiet || to_console);
     run.watch(view, &interrupt, |_| {})
 }

@@ -5,6 +5,13 @@
 //! parallelism: 2              # worker threads of one query; default: the machine's cores
 //! default_format: delta       # what a streaming table is stored as when its statement does not say
 //! catalog: [catalog.sql]      # files of CREATE TABLE statements: tables that are there before the project runs
+//! on_failure: continue        # a query has failed for good: continue with the others | stop them after their batch
+//! retry:                      # of a query after an error that may pass, such as a broker that does not answer
+//!   attempts: 5               # in a row without a batch in between; 0 for none, or unlimited
+//!   delay: 1 second           # before the first, doubled before each further one
+//!   max_delay: 1 minute
+//! watermark:
+//!   idle_timeout: 10 seconds  # how long a partition without new rows holds the watermark back; default: not at all
 //! checkpoints:                # default: in the storage folder
 //!   location: s3://bucket/pipelines
 //!   options:                  # of the object store: docs/checkpoints.md
@@ -57,6 +64,23 @@ pub(crate) struct HighwaterYml {
     pub(crate) checkpoints: Checkpoints,
     /// The state of a query.
     pub(crate) state: StateSettings,
+    /// What a run does when one of its queries has failed for good.
+    pub(crate) on_failure: Option<Setting>,
+    /// How a query is started again.
+    pub(crate) retry: Retry,
+    /// How long a partition without new rows holds the watermark back.
+    pub(crate) idle_timeout: Option<Setting>,
+}
+
+/// How a query is started again after an error that may pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Retry {
+    /// How often in a row.
+    pub(crate) attempts: Option<Setting>,
+    /// The rest before the first.
+    pub(crate) delay: Option<Setting>,
+    /// The longest rest.
+    pub(crate) max_delay: Option<Setting>,
 }
 
 /// The state of a query.
@@ -169,6 +193,23 @@ struct File {
     flows: BTreeMap<String, FlowFile>,
     checkpoints: Checkpoints,
     state: StateFile,
+    on_failure: Option<Spanned<String>>,
+    retry: RetryFile,
+    watermark: WatermarkFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RetryFile {
+    attempts: Option<Spanned<Scalar>>,
+    delay: Option<Spanned<String>>,
+    max_delay: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WatermarkFile {
+    idle_timeout: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -244,9 +285,15 @@ impl HighwaterYml {
             quantity::size(&memory.value).map_err(mistake)
         });
         let content: std::sync::Arc<str> = text.into();
-        let setting = |value: Spanned<String>| Setting {
-            text: value.value,
-            origin: Some(Origin { file: file.to_owned(), content: content.clone(), location: value.referenced }),
+        let placed = |text: String, location: Location| Setting {
+            text,
+            origin: Some(Origin { file: file.to_owned(), content: content.clone(), location }),
+        };
+        let setting = |value: Spanned<String>| placed(value.value, value.referenced);
+        let retry = Retry {
+            attempts: parsed.retry.attempts.map(|value| placed(value.value.to_string(), value.referenced)),
+            delay: parsed.retry.delay.map(setting),
+            max_delay: parsed.retry.max_delay.map(setting),
         };
         let state = StateSettings { memory_bytes: memory_bytes.transpose()?, ttl: parsed.state.ttl.map(setting) };
         Ok(Self {
@@ -256,6 +303,9 @@ impl HighwaterYml {
             catalog: parsed.catalog,
             checkpoints: parsed.checkpoints,
             state,
+            on_failure: parsed.on_failure.map(setting),
+            retry,
+            idle_timeout: parsed.watermark.idle_timeout.map(setting),
             flows: parsed.flows.into_iter().map(|(name, flow)| (name, flow.settings(&setting))).collect(),
         })
     }
@@ -263,10 +313,11 @@ impl HighwaterYml {
 
 #[cfg(test)]
 mod tests {
-    use highwater_engine::query::StateTtl;
+    use highwater_engine::query::{Period, RetryAttempts, StateTtl};
     use highwater_engine::sink::OutputMode;
 
     use super::*;
+    use crate::run::OnFailure;
 
     #[test]
     fn every_key_is_read() {
@@ -322,6 +373,25 @@ mod tests {
         assert_eq!(yml.flows["a"].operator_ttls["distinct-0"].parse::<StateTtl>().ok(), hour);
         let shown = yml.flows["a"].operator_ttls["aggregate-0"].parse::<StateTtl>().unwrap_err().render(false);
         assert!(shown.contains("the ttl is 'soon'") && shown.contains("highwater.yml:11:16"), "{shown}");
+    }
+
+    #[test]
+    fn failures_and_idle_partitions_have_settings() {
+        let text = "on_failure: stop\nretry:\n  attempts: 7\n  delay: 2 seconds\n  max_delay: 5 minutes\nwatermark:\n  \
+                    idle_timeout: 10 seconds\n";
+        let yml = HighwaterYml::parse("highwater.yml", text).unwrap();
+        assert_eq!(yml.on_failure.unwrap().parse::<OnFailure>().ok(), Some(OnFailure::Stop));
+        assert_eq!(yml.retry.attempts.unwrap().parse::<RetryAttempts>().ok(), Some(RetryAttempts::Most(7)));
+        let period = |secs| Some(Period(std::time::Duration::from_secs(secs)));
+        let found = [yml.retry.delay, yml.retry.max_delay, yml.idle_timeout].map(|it| it.unwrap().parse().ok());
+        assert_eq!(found, [period(2), period(300), period(10)]);
+
+        let unlimited = HighwaterYml::parse("highwater.yml", "retry:\n  attempts: unlimited\n").unwrap().retry;
+        assert_eq!(unlimited.attempts.unwrap().parse::<RetryAttempts>().ok(), Some(RetryAttempts::Unlimited));
+        let wrong = HighwaterYml::parse("highwater.yml", "on_failure: retry\n").unwrap().on_failure.unwrap();
+        let shown = wrong.parse::<OnFailure>().unwrap_err().render(false);
+        assert!(shown.contains("on_failure is 'retry', expected stop or continue"), "{shown}");
+        assert!(shown.contains("highwater.yml:1:13"), "{shown}");
     }
 
     fn mistake(text: &str) -> String {

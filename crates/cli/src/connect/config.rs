@@ -1,7 +1,7 @@
 //! The configuration of a session: keys that PySpark's client asks for have Spark's defaults, others are what was set.
 //!
 //! A key that nobody set and that is not here is none, as in Spark. What is set is kept and told; of Spark's keys the engine
-//! follows those of the session's time zone and of the watermark.
+//! follows those of the session's time zone, of the watermark, and of what checkpoints and state keep.
 
 use std::collections::BTreeMap;
 

@@ -33,7 +33,7 @@ const PING: Duration = Duration::from_secs(30);
 /// How long a client may take to say anything.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// How often it is looked for what nobody asks for any more.
+/// How often it is looked for what nobody asks for any more, at the least.
 const TIDY: Duration = Duration::from_secs(60);
 
 /// What a server is told.
@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) statements: Vec<String>,
     /// The configuration that every session begins with.
     pub(crate) configuration: std::collections::BTreeMap<String, String>,
+    /// How long a session is kept that nobody uses.
+    pub(crate) session_timeout: Duration,
 }
 
 /// A server that runs.
@@ -71,9 +73,10 @@ impl Server {
             Failure::runtime(format!("{listen} cannot be listened on: {error}")).help("choose another with --listen")
         })?;
         let address = listener.local_addr().map_err(|error| Failure::runtime(error.to_string()))?;
+        let tidy_every = settings.session_timeout.clamp(Duration::from_secs(1), TIDY);
         let service = Arc::new(Service::new(settings));
         runtime.spawn(accept(listener, Arc::clone(&service), Arc::new(door)));
-        runtime.spawn(tidy(Arc::clone(&service)));
+        runtime.spawn(tidy(Arc::clone(&service), tidy_every));
         Ok(Self { runtime, service, address })
     }
 
@@ -150,8 +153,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, se
     }
 }
 
-async fn tidy(service: Arc<Service>) {
-    let mut ticks = tokio::time::interval(TIDY);
+async fn tidy(service: Arc<Service>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
     loop {
         ticks.tick().await;
         service.tidy(Instant::now());

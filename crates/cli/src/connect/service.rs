@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use highwater_engine::query::SessionStatement;
@@ -22,9 +22,6 @@ use crate::spark_connect::messages::{
 
 /// How many sessions there may be.
 const MAX_SESSIONS: usize = 64;
-
-/// How long a session is kept that nobody uses, as in Spark.
-const IDLE: Duration = Duration::from_secs(3600);
 
 /// How long an execution is kept that no client reads, as in Spark: one that comes back sooner takes it up again.
 const LEFT: Duration = Duration::from_secs(300);
@@ -116,7 +113,7 @@ impl Service {
             let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
             sessions.iter().for_each(|session| session.end_left(since));
         }
-        let Some(since) = now.checked_sub(IDLE) else { return };
+        let Some(since) = now.checked_sub(self.settings.session_timeout) else { return };
         self.sessions.lock().retain(|_, session| {
             let is_idle = session.is_idle_since(since);
             if is_idle {
@@ -200,12 +197,15 @@ fn interrupt(session: &Session, request: &InterruptRequest) -> Answers {
 mod tests {
     use super::*;
 
+    const IDLE: Duration = Duration::from_secs(3600);
+
     fn service() -> Service {
         Service::new(Settings {
             listen: ([127, 0, 0, 1], 0).into(),
             storage: "no-such-folder".into(),
             statements: Vec::new(),
             configuration: BTreeMap::new(),
+            session_timeout: IDLE,
         })
     }
 

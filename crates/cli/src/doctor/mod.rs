@@ -14,3 +14,13 @@ pub(crate) mod rules;
 pub(crate) mod survey;
 #[cfg(test)]
 mod tests;
+
+/// `1 topic`, `2 topics`.
+fn counted(number: usize, word: &str) -> String {
+    format!("{number} {}", plural(number, word))
+}
+
+/// `topic` for one, `topics` for others.
+fn plural(number: usize, word: &str) -> String {
+    if number == 1 { word.to_owned() } else { format!("{word}s") }
+}

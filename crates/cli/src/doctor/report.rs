@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::counted;
 use super::facts::Facts;
 use super::rules::{Finding, Limits, RULES, Rule, Severity, View};
 
@@ -103,12 +104,9 @@ impl Report {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let LookedAt { brokers, topics, partitions, groups } = &self.looked_at;
-        let _ = writeln!(
-            text,
-            "Kafka at {}: {brokers} broker{}, {topics} topics, {partitions} partitions, {groups} groups",
-            self.address,
-            if *brokers == 1 { "" } else { "s" }
-        );
+        let counts = [(*brokers, "broker"), (*topics, "topic"), (*partitions, "partition"), (*groups, "group")];
+        let counts = counts.map(|(number, word)| counted(number, word)).join(", ");
+        let _ = writeln!(text, "Kafka at {}: {counts}", self.address);
         for severity in [Severity::Failure, Severity::Warning] {
             for rule in self.rules.iter().filter(|rule| rule.outcome == "broken" && rule.severity == severity.name()) {
                 let _ =
@@ -142,13 +140,8 @@ impl Report {
 
     /// The one line at the end.
     pub(crate) fn summary(&self) -> String {
-        let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
-        format!(
-            "{} and {} in {} rules",
-            count(self.failures, "failure"),
-            count(self.warnings, "warning"),
-            self.rules.len()
-        )
+        let (failures, warnings) = (counted(self.failures, "failure"), counted(self.warnings, "warning"));
+        format!("{failures} and {warnings} in {}", counted(self.rules.len(), "rule"))
     }
 }
 

@@ -137,11 +137,11 @@ fn the_state_of_a_cluster() {
     let no_leader = [[TOPIC, "partition 4: no leader; copies on brokers 2, 3, 1", "a leader", look]];
     check("offline-partitions", offline, &no_leader);
     let behind = |facts: &mut Facts| facts.topics[1].partitions.iter_mut().for_each(|one| one.in_sync = vec![1, 3]);
-    let found = "partition 0, 1, 2, 3, 4, 5: not up to date on broker 2";
+    let found = "partitions 0, 1, 2, 3, 4, 5: not up to date on broker 2";
     check("under-replicated", behind, &[[TOPIC, found, "all copies up to date", look]]);
     check("under-min-isr", behind, &[]);
     let alone = |facts: &mut Facts| facts.topics[1].partitions[0].in_sync = vec![1];
-    let found = "partition 0: 1 up to date, broker 2, 3 is not";
+    let found = "partition 0: 1 up to date, brokers 2, 3 are not";
     check("under-min-isr", alone, &[[TOPIC, found, "2 or more", look]]);
     let moved = |facts: &mut Facts| {
         facts.topics.iter_mut().flat_map(|topic| &mut topic.partitions).for_each(|one| one.leader = Some(1));
@@ -336,7 +336,7 @@ fn settings_of_brokers() {
         facts.brokers[1].apis.insert(ApiKey::Fetch as i16, (4, 18));
         facts.brokers[1].metadata_level = Some((27, 30));
     };
-    let mixed = [["brokers 2", "other versions of requests than broker 1", "all brokers of one version", ""]];
+    let mixed = [["broker 2", "other versions of requests than broker 1", "all brokers of one version", ""]];
     check("broker-versions", upgraded, &mixed);
     let level = |facts: &mut Facts| facts.brokers.iter_mut().for_each(|one| one.metadata_level = Some((27, 30)));
     let raise = "kafka-features.sh --bootstrap-server k:9092 upgrade --feature metadata.version=30";
@@ -407,7 +407,7 @@ fn the_report_is_as_it_is_shown() {
     let skip: Vec<String> =
         RULES.iter().map(|rule| rule.id.to_owned()).filter(|id| id != "min-insync" && id != "controller").collect();
     let report = examine(&facts, &limits(), &skip);
-    let expected = "Kafka at k:9092: 2 brokers, 3 topics, 18 partitions, 1 groups\n\n\
+    let expected = "Kafka at k:9092: 2 brokers, 3 topics, 18 partitions, 1 group\n\n\
         failure  min-insync: min.insync.replicas is 2 or more where there are three copies\n\
         \x20        with 1, acks=all is acknowledged by a leader alone, and lost with it\n\
         \x20 topic shop.order.created\n\

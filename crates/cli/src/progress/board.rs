@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use chrono::{DateTime, Utc};
-use highwater_engine::progress::{ProgressListener, StreamingQueryProgress};
+use highwater_engine::progress::{ProgressListener, Restart, StreamingQueryProgress};
 
 /// What is known of one query.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,10 @@ pub(crate) struct QueryLine {
     pub(crate) malformed: u64,
     /// Whoever runs the query does not tell how many rows it writes.
     pub(crate) hides_rows_out: bool,
+    /// Times it was started again.
+    pub(crate) restarts: u64,
+    /// It has failed and rests before it is started again.
+    pub(crate) is_restarting: bool,
     /// The query has ended; with its error, if it failed.
     pub(crate) ended: Option<Option<String>>,
 }
@@ -68,6 +72,14 @@ impl ProgressListener for Board {
             line.late_rows += progress.state_operators.iter().map(|op| op.num_rows_dropped_by_watermark).sum::<u64>();
             line.malformed += progress.sources.iter().map(|source| source.num_malformed_records).sum::<u64>();
             line.progress = progress.clone();
+            line.is_restarting = false;
+        });
+    }
+
+    fn on_restart(&self, name: &str, _: &Restart) {
+        self.update(name, |line| {
+            line.restarts += 1;
+            line.is_restarting = true;
         });
     }
 
@@ -111,6 +123,7 @@ fn cells(name: &str, line: &QueryLine, now: DateTime<Utc>) -> [String; 8] {
     let batch = match &line.ended {
         Some(Some(_)) => "failed".to_owned(),
         Some(None) => "stopped".to_owned(),
+        None if line.is_restarting => format!("restart {}", line.restarts),
         None if progress.timestamp.is_empty() => "starting".to_owned(),
         None if let Some(rebuild) = progress.rebuild.as_ref().filter(|rebuild| !rebuild.is_whole()) => {
             format!("#{} rebuilds{}", progress.batch_id, rebuild.done_share.map_or_else(String::new, percent))
@@ -214,12 +227,18 @@ mod tests {
         board.on_progress(&progress());
         board.on_progress(&progress());
         board.on_terminated("clicks", None);
+        let restart = Restart { attempt: 1, delay: std::time::Duration::from_secs(1), error: "away".to_owned() };
+        let resting = Board::of(["orders".to_owned()]);
+        resting.on_restart("orders", &restart);
+        resting.on_restart("orders", &restart);
         let now = DateTime::parse_from_rfc3339("2026-01-01T12:00:05Z").unwrap().with_timezone(&Utc);
         let expected = "\
 query          rows in/s   rows out        batch          watermark   lag   state rows   late
 clicks                 0          0      stopped                  -     -            -      0
 fraud_alerts       1,204         36   #42 120 ms   12:00:03 (2 s ago)     0        1,024      6";
         let shown = block(&board.lines(), now).join("\n");
+        let of_resting = cells("orders", &resting.lines()[0].1, now);
+        assert_eq!(of_resting[3], "restart 2");
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeeze(&shown), squeeze(expected));
         let rebuild = |done_share| {

@@ -15,7 +15,7 @@ use highwater_engine::clock::{Clock, ManualClock};
 use highwater_engine::error::nearest;
 use highwater_engine::plan::catalog::ConnectorRegistry;
 use highwater_engine::progress::{ProgressListener, StreamingQueryProgress};
-use highwater_engine::query::{CheckpointSettings, Pipeline, PipelineSettings, QueryChanges};
+use highwater_engine::query::{CheckpointSettings, Pipeline, PipelineSettings, QueryChanges, RetryAttempts};
 use tempfile::TempDir;
 
 use super::compare::{Difference, compare};
@@ -87,6 +87,8 @@ impl<'a> Rehearsal<'a> {
             trigger: Some("available-now".to_owned()),
             parallelism: Some(1),
             checkpoints: None,
+            // What fails is to be seen.
+            retries: Some(RetryAttempts::Most(0)),
             changes: QueryChanges::default(),
         };
         let mut settings = run::settings(project, &overrides)?;

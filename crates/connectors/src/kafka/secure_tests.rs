@@ -12,6 +12,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::client::connection::{Connection, ConnectionSettings};
+use super::client::sasl::{Credentials, Mechanism};
 use crate::contract;
 
 /// A broker with one listener, the certificates for it, and a client's, all from one authority.
@@ -41,10 +43,19 @@ fn certificates(folder: &Path) {
 
 impl Secured {
     fn start(protocol: ListenerProtocol, certificate: &str, client_auth: ClientAuth) -> Self {
+        Self::with_users(protocol, certificate, client_auth, &[("root", "root-secret")])
+    }
+
+    /// The same with users and their passwords.
+    fn with_users(
+        protocol: ListenerProtocol,
+        certificate: &str,
+        client_auth: ClientAuth,
+        users: &[(&str, &str)],
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         certificates(folder.path());
         let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("password"), "root-secret\n").unwrap();
         let tls = TlsSettings {
             certificate: path(&format!("{certificate}.pem")),
             key: path(&format!("{certificate}.key")),
@@ -54,18 +65,22 @@ impl Secured {
         let listener = ListenerSettings {
             protocol,
             tls: protocol.has_tls().then_some(tls),
-            sasl: if protocol.has_sasl() {
-                vec![SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512]
-            } else {
-                Vec::new()
+            // In the clear the broker takes no passwords, only proofs.
+            sasl: match (protocol.has_sasl(), protocol.has_tls()) {
+                (true, true) => vec![SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512],
+                (true, false) => vec![SaslMechanism::ScramSha256, SaslMechanism::ScramSha512],
+                (false, _) => Vec::new(),
             },
             ..ListenerSettings::plaintext("test", ([127, 0, 0, 1], 0).into())
         };
         let mut settings = BrokerSettings { listeners: vec![listener], ..BrokerSettings::new(path("data")) };
         settings.security.super_users = vec!["User:root".to_owned(), "User:CN=root".to_owned()];
         settings.security.failed_authentication_delay_ms = 0;
-        let password = SecretRef::File(path("password"));
-        settings.security.users.push(UserSettings { name: "root".to_owned(), password });
+        for (number, (name, password)) in users.iter().enumerate() {
+            let file = path(&format!("password-{number}"));
+            std::fs::write(&file, format!("{password}\n")).unwrap();
+            settings.security.users.push(UserSettings { name: (*name).to_owned(), password: SecretRef::File(file) });
+        }
         let runtime = Runtime::new().unwrap();
         let broker = runtime.block_on(Broker::start(settings)).unwrap();
         Self { folder, broker, _runtime: runtime }
@@ -125,6 +140,37 @@ fn tables_are_read_and_written_with_passwords() {
     secured.keeps_the_contract(&with("SCRAM-SHA-512"));
     for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
         assert_eq!(secured.rows(&with(mechanism)), 32, "{mechanism}");
+    }
+}
+
+/// Client and broker have each its own half of SCRAM, and no line in common: whatever one says the other understands.
+#[test]
+fn the_exchange_is_the_same_for_names_and_passwords_of_any_letters() {
+    let long = "a very long password, ".repeat(20);
+    let users = [
+        ("root", "root-secret"),
+        ("a,b=c", "p,=q,r=s"),
+        ("=2C", "n,,n=user,r=nonce"),
+        ("j\u{fc}rgen", "gr\u{f6}\u{df}e \u{6f22}\u{5b57}"),
+        ("name with spaces", long.as_str()),
+    ];
+    let secured = Secured::with_users(ListenerProtocol::SaslPlaintext, "broker", ClientAuth::None, &users);
+    let address = secured.broker.local_addr().to_string();
+    let open = |mechanism: Mechanism, user: &str, password: &str| {
+        let credentials = Credentials { mechanism, user: user.to_owned(), password: password.to_owned() };
+        let settings = ConnectionSettings { credentials: Some(credentials), ..ConnectionSettings::default() };
+        Connection::open(&address, &settings).map(drop).map_err(|error| error.to_string())
+    };
+    for mechanism in [Mechanism::ScramSha256, Mechanism::ScramSha512] {
+        for (user, password) in users {
+            assert_eq!(open(mechanism, user, password), Ok(()), "{mechanism:?} {user}");
+            for wrong in [format!("{password} "), password.to_uppercase(), "root-secre".to_owned()] {
+                let refused = open(mechanism, user, &wrong).expect_err("a password that is not the user's");
+                assert!(refused.contains("does not let this client in"), "{mechanism:?} {user}: {refused}");
+            }
+        }
+        open(mechanism, "nobody", "root-secret").expect_err("nobody of that name");
+        open(mechanism, "a=2Cb=3Dc", "p,=q,r=s").expect_err("how a name is sent is not the name");
     }
 }
 

@@ -40,7 +40,7 @@ impl Step {
     /// are.
     pub(crate) fn text(&self) -> Option<String> {
         Some(match self {
-            Self::Rename { .. } | Self::Watermark { .. } => return None,
+            Self::Rename { .. } | Self::Watermark { .. } | Self::RowIds { .. } => return None,
             Self::Project { exprs, .. } => format!("SELECT {}", listed(exprs)),
             Self::Filter(predicate) => format!("WHERE {predicate}"),
             Self::Join(join) => {

@@ -17,12 +17,14 @@ mod pipeline;
 mod progress;
 mod real_time;
 mod rebuild;
+mod retry;
 mod session;
 mod settings;
 mod state;
 mod state_reader;
 mod storage;
 mod tables;
+mod task;
 mod trigger;
 mod ttl;
 mod view;
@@ -44,8 +46,9 @@ pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook,
 pub use execution::QuerySettings;
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
 pub use pipeline::{FlowDescription, Pipeline, QueryFailure, RunningPipeline};
+pub use retry::{RetryAttempts, RetrySettings};
 pub use session::{SessionQuery, SessionScope, SessionStatement};
-pub use settings::{CheckpointSettings, FlowSettings, PipelineSettings};
+pub use settings::{CheckpointSettings, FlowSettings, Period, PipelineSettings};
 pub use state_reader::{StateReader, StateTableSummary};
 pub use storage::{
     QueryState, StoredCheckpoint, StoredQuery, forget_query, request_stop, stored_checkpoints, stored_queries,

@@ -15,15 +15,15 @@ use datafusion::scalar::ScalarValue;
 
 use super::changes;
 use super::completion::{Completion, NotesCommits, Writer};
-use super::execution::{Control, QuerySettings, QuerySpec, StreamingQuery};
+use super::execution::{Control, QuerySettings, QuerySpec};
 use super::graph::refuse_circles;
 use super::settings::PipelineSettings;
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
+use super::task::Task;
 use super::trigger::Trigger;
 use super::ttl::give_ttl;
-use super::view::{Upkeep, ViewContext, WholeQuery, upstream_failed};
-use super::watermark::WATERMARK_POLICY;
+use super::view::{Upkeep, WholeQuery};
 use crate::checkpoint::{CheckpointContext, CheckpointDir, location};
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
@@ -34,7 +34,7 @@ use crate::plan::logical::is_streaming;
 use crate::plan::program::{Flow, Program, ScriptError};
 use crate::plan::statement::TableKind;
 use crate::plan::streaming::{Ages, StreamingPlan, streaming_plan};
-use crate::progress::{ProgressListener, StreamingQueryProgress};
+use crate::progress::{ProgressListener, Restart, StreamingQueryProgress};
 use crate::sink::OutputMode;
 
 /// A flow as it will run.
@@ -78,6 +78,16 @@ pub(super) struct PlannedFlow {
     pub(super) work: Work,
 }
 
+impl PlannedFlow {
+    /// Whether it ends by itself.
+    fn ends(&self) -> bool {
+        match &self.work {
+            Work::Whole(query) => query.rest.is_none(),
+            Work::Stream(_) => self.description.trigger.ends(),
+        }
+    }
+}
+
 /// What a flow does.
 pub(super) enum Work {
     /// Runs as a stream.
@@ -100,9 +110,9 @@ struct Target {
 /// A checked program.
 pub struct Pipeline {
     pub(super) tables: Arc<Tables>,
-    settings: PipelineSettings,
-    storage: Storage,
-    clock: Arc<dyn Clock>,
+    pub(super) settings: PipelineSettings,
+    pub(super) storage: Storage,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) flows: Vec<PlannedFlow>,
 }
 
@@ -115,9 +125,7 @@ impl Pipeline {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ScriptError> {
         settings.configuration.extend(program.configuration.clone());
-        if let Some(policy) = settings.configuration.get(WATERMARK_POLICY) {
-            settings.query.watermark_policy = policy.parse()?;
-        }
+        settings.follow_configuration()?;
         let storage = Storage::new(&settings.storage);
         let tables = Arc::new(Tables::new(program, &settings, connectors));
         let mut pipeline = Self { tables: Arc::clone(&tables), settings, storage, clock, flows: Vec::new() };
@@ -137,7 +145,7 @@ impl Pipeline {
         self.flows.iter().map(|flow| flow.description.clone()).collect()
     }
 
-    fn plan_flow(&self, flow: &Flow) -> Result<PlannedFlow> {
+    pub(super) fn plan_flow(&self, flow: &Flow) -> Result<PlannedFlow> {
         let own = self.settings.flows.iter().find(|(name, _)| name.eq_ignore_ascii_case(&flow.name));
         let own = own.map(|(_, settings)| settings.clone()).unwrap_or_default();
         changes::check_only_flow(&self.tables.program, flow)?;
@@ -313,7 +321,7 @@ impl Pipeline {
     }
 
     /// Starts all flows.
-    pub fn start(self, listener: Arc<dyn ProgressListener>) -> Result<RunningPipeline, ScriptError> {
+    pub fn start(mut self, listener: Arc<dyn ProgressListener>) -> Result<RunningPipeline, ScriptError> {
         self.storage.create()?;
         let mut definitions = self.tables.definitions()?;
         if let Some(stored) = &self.settings.stored_tables {
@@ -323,54 +331,48 @@ impl Pipeline {
         let done: Vec<Arc<Completion>> = self.flows.iter().map(|_| Arc::default()).collect();
         let writer = |(flow, completion): (&PlannedFlow, &Arc<Completion>)| Writer {
             target: flow.target_key.clone(),
-            ends: match &flow.work {
-                Work::Stream(_) => flow.description.trigger.ends(),
-                Work::Whole(query) => query.rest.is_none(),
-            },
+            ends: flow.ends(),
             completion: Arc::clone(completion),
         };
         let writers: Vec<Writer> = self.flows.iter().zip(&done).map(writer).collect();
         let mut running = Vec::new();
-        for (flow, completion) in self.flows.into_iter().zip(done) {
+        let flows = std::mem::take(&mut self.flows);
+        let pipeline = Arc::new(self);
+        for (flow, completion) in flows.into_iter().zip(done) {
             let waits_for = upstream(&flow, &writers, &completion);
             let inputs = Writer::of(&writers, &flow.reads, &completion);
             let inputs = inputs.map(|writer| Arc::clone(&writer.completion)).collect();
-            let name = flow.description.name.clone();
-            let stop_file = Some(self.storage.stop_path(&name));
+            let PlannedFlow { description, work, .. } = flow;
+            let name = description.name;
+            let stop_file = Some(pipeline.storage.stop_path(&name));
             let control = Arc::new(Control { stop_file, ..Control::default() });
-            let status = StatusWriter::start(&self.storage, &name, &flow.description.target)?;
+            let status = StatusWriter::start(&pipeline.storage, &name, &description.target)?;
             let notes = NotesCommits(Arc::clone(&completion));
             let listener = Arc::new(Listeners(vec![Arc::new(status), Arc::new(notes), Arc::clone(&listener)]));
             let task = Task {
-                flow,
+                name: name.clone(),
                 waits_for,
                 inputs,
-                tables: Arc::clone(&self.tables),
-                storage: self.storage.clone(),
-                clock: Arc::clone(&self.clock),
+                pipeline: Arc::clone(&pipeline),
                 listener,
                 control: Arc::clone(&control),
                 completion,
             };
-            running.push(RunningQuery { name, control, thread: spawn(task)? });
+            running.push(RunningQuery { name, control, thread: spawn(task, work)? });
         }
         Ok(RunningPipeline { running })
     }
 }
 
-fn spawn(task: Task) -> Result<JoinHandle<Result<()>>> {
+fn spawn(task: Task, work: Work) -> Result<JoinHandle<Result<()>>> {
     #[expect(clippy::disallowed_methods, reason = "joined by RunningPipeline::wait")]
-    let spawned = std::thread::Builder::new().name(task.flow.description.name.clone()).spawn(move || task.run());
+    let spawned = std::thread::Builder::new().name(task.name.clone()).spawn(move || task.run(work));
     spawned.map_err(|error| EngineError::unavailable("a thread for the query cannot be started").caused_by(error))
 }
 
 /// The completions a flow that ends by itself waits for.
 fn upstream(flow: &PlannedFlow, writers: &[Writer], own: &Arc<Completion>) -> Vec<Arc<Completion>> {
-    let ends = match &flow.work {
-        Work::Stream(_) => flow.description.trigger.ends(),
-        Work::Whole(query) => query.rest.is_none(),
-    };
-    let writers = Writer::of(writers, &flow.reads, own).filter(|writer| ends && writer.ends);
+    let writers = Writer::of(writers, &flow.reads, own).filter(|writer| flow.ends() && writer.ends);
     writers.map(|writer| Arc::clone(&writer.completion)).collect()
 }
 
@@ -451,7 +453,7 @@ fn align(plan: LogicalPlan, declared: Option<&SchemaRef>, by_name: bool) -> Resu
 }
 
 /// Tells several listeners.
-struct Listeners(Vec<Arc<dyn ProgressListener>>);
+pub(super) struct Listeners(Vec<Arc<dyn ProgressListener>>);
 
 impl ProgressListener for Listeners {
     fn on_started(&self, id: &str, run_id: &str) {
@@ -470,52 +472,12 @@ impl ProgressListener for Listeners {
         self.0.iter().for_each(|listener| listener.on_progress(progress));
     }
 
+    fn on_restart(&self, name: &str, restart: &Restart) {
+        self.0.iter().for_each(|listener| listener.on_restart(name, restart));
+    }
+
     fn on_terminated(&self, name: &str, error: Option<&str>) {
         self.0.iter().for_each(|listener| listener.on_terminated(name, error));
-    }
-}
-
-/// A flow on its thread.
-struct Task {
-    flow: PlannedFlow,
-    waits_for: Vec<Arc<Completion>>,
-    /// The flows that fill what it reads.
-    inputs: Vec<Arc<Completion>>,
-    tables: Arc<Tables>,
-    storage: Storage,
-    clock: Arc<dyn Clock>,
-    listener: Arc<Listeners>,
-    control: Arc<Control>,
-    completion: Arc<Completion>,
-}
-
-impl Task {
-    fn run(self) -> Result<()> {
-        let completion = Arc::clone(&self.completion);
-        let listener = Arc::clone(&self.listener);
-        let name = self.flow.description.name.clone();
-        let outcome = self.work();
-        completion.set(outcome.is_ok());
-        let error = outcome.as_ref().err().map(ToString::to_string);
-        listener.on_terminated(&name, error.as_deref());
-        outcome
-    }
-
-    fn work(self) -> Result<()> {
-        if !self.waits_for.iter().all(|upstream| upstream.wait()) {
-            return Err(upstream_failed(&self.flow.description.name));
-        }
-        match self.flow.work {
-            Work::Stream(spec) => StreamingQuery::open(*spec, self.clock, self.listener, self.control)?.run(),
-            Work::Whole(query) => query.run(&ViewContext {
-                tables: &self.tables,
-                storage: &self.storage,
-                clock: self.clock.as_ref(),
-                control: &self.control,
-                inputs: &self.inputs,
-                own: &self.completion,
-            }),
-        }
     }
 }
 

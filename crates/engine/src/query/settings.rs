@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use super::comparison::QueryChanges;
 use super::execution::QuerySettings;
+use super::retry::RetrySettings;
 use super::trigger::Trigger;
 use super::ttl::{StateTtl, TtlSettings};
+use super::watermark::WATERMARK_POLICY;
 use crate::checkpoint::RemoteSettings;
+use crate::error::{EngineError, Result};
 use crate::plan::catalog::Options;
+use crate::plan::interval::parse_duration_us;
 use crate::sink::OutputMode;
 
 /// Settings of a pipeline.
@@ -32,6 +38,8 @@ pub struct PipelineSettings {
     pub changes: QueryChanges,
     /// How long state is kept that nothing else bounds, unless a flow says otherwise.
     pub ttl: StateTtl,
+    /// How a query is started again after an error that may pass.
+    pub retry: RetrySettings,
 }
 
 /// Where the checkpoints of a pipeline are kept.
@@ -69,6 +77,92 @@ impl PipelineSettings {
             checkpoints: CheckpointSettings::default(),
             changes: QueryChanges::default(),
             ttl: StateTtl::default(),
+            retry: RetrySettings::default(),
+        }
+    }
+
+    /// Takes over what the Spark configuration says that is a setting here.
+    pub(super) fn follow_configuration(&mut self) -> Result<()> {
+        if let Some(policy) = self.configuration.get(WATERMARK_POLICY) {
+            self.query.watermark_policy = policy.parse()?;
+        }
+        if let Some(batches) = self.batches(BATCHES_TO_RETAIN)? {
+            self.query.retention.min_batches_to_retain = batches;
+        }
+        if let Some(batches) = self.batches(BATCHES_TO_SNAPSHOT)? {
+            self.query.state.snapshot_every_batches = batches;
+        }
+        Ok(())
+    }
+
+    /// A number of batches in the Spark configuration.
+    fn batches(&self, key: &str) -> Result<Option<u64>> {
+        let Some(text) = self.configuration.get(key) else { return Ok(None) };
+        let batches = text.trim().parse().ok().filter(|batches| *batches > 0);
+        batches.map(Some).ok_or_else(|| {
+            EngineError::config(format!("{key} is '{text}', expected a whole number of batches, at least 1"))
+        })
+    }
+}
+
+/// How many committed batches a checkpoint keeps.
+const BATCHES_TO_RETAIN: &str = "spark.sql.streaming.minBatchesToRetain";
+
+/// How many batches of changes there are at the most before state is written whole.
+const BATCHES_TO_SNAPSHOT: &str = "spark.sql.streaming.stateStore.minDeltasForSnapshot";
+
+/// A length of time in a setting, as in `30 seconds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period(pub Duration);
+
+impl FromStr for Period {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let length_us = parse_duration_us(text, "the length of time").ok();
+        match length_us.and_then(|length_us| u64::try_from(length_us).ok()).filter(|length_us| *length_us > 0) {
+            Some(length_us) => Ok(Self(Duration::from_micros(length_us))),
+            None => Err(EngineError::config(format!("'{text}' is no length of time above 0"))
+                .help("write for example 30 seconds")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(key: &str, value: &str, expected: Result<(u64, u64), &str>) {
+        let mut settings = PipelineSettings::new("nowhere");
+        settings.configuration.insert(key.to_owned(), value.to_owned());
+        let found = settings.follow_configuration().map_err(|error| error.to_string());
+        let query = &settings.query;
+        let found = found.map(|()| (query.retention.min_batches_to_retain, query.state.snapshot_every_batches));
+        assert_eq!(found, expected.map_err(str::to_owned), "{key}={value}");
+    }
+
+    #[test]
+    fn keys_of_spark_are_settings_here() {
+        check("spark.sql.streaming.minBatchesToRetain", "7", Ok((7, 50)));
+        check("spark.sql.streaming.stateStore.minDeltasForSnapshot", " 3 ", Ok((100, 3)));
+        check("spark.sql.shuffle.partitions", "many", Ok((100, 50)));
+        for value in ["0", "-1", "many", ""] {
+            let expected = format!(
+                "spark.sql.streaming.minBatchesToRetain is '{value}', expected a whole number of batches, at least 1"
+            );
+            check("spark.sql.streaming.minBatchesToRetain", value, Err(&expected));
+        }
+    }
+
+    #[test]
+    fn periods_have_a_unit() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(text.parse::<Period>().ok(), expected.map(|secs| Period(Duration::from_secs(secs))), "{text}");
+        };
+        check("30 seconds", Some(30));
+        check("2 minutes", Some(120));
+        for text in ["", "soon", "0 seconds", "-1 day"] {
+            check(text, None);
         }
     }
 }

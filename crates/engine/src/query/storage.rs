@@ -6,11 +6,12 @@
 //!     tables/<table>/       tables without a path of their own
 //!     checkpoints/<query>/  offsets, commits, state: see the checkpoint module
 //!     queries/<query>.json  is it running, and its last progress
+//!     queries/<query>.lock  locked by the process that runs it
 //!     queries/<query>.stop  asks the query to stop; removed at its next start
 //!     work/<query>/         RocksDB; emptied at each start
 //! ```
 
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::Schema;
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{EngineError, Result, nearest};
 use crate::plan::catalog::TableDefinition;
 use crate::plan::ddl;
-use crate::progress::{ProgressListener, StreamingQueryProgress};
+use crate::progress::{ProgressListener, Restart, StreamingQueryProgress};
 
 /// A storage folder.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ pub(crate) struct Storage {
 pub enum QueryState {
     /// Its process is alive.
     Running {
-        /// The process.
+        /// The process. For people: another one may have its number by now, or in another container.
         pid: u32,
     },
     /// It ended, or its process is gone.
@@ -57,6 +58,12 @@ pub struct StoredQuery {
     /// Whether it runs.
     #[serde(flatten)]
     pub state: QueryState,
+    /// How often it was started again in its last run, after errors that might pass.
+    #[serde(default)]
+    pub restarts: u64,
+    /// The last of these errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
     /// Its last batch.
     pub last_progress: Option<StreamingQueryProgress>,
 }
@@ -106,6 +113,10 @@ impl Storage {
 
     pub(crate) fn stop_path(&self, query: &str) -> PathBuf {
         self.root.join("queries").join(format!("{query}.stop"))
+    }
+
+    fn lock_path(&self, query: &str) -> PathBuf {
+        self.root.join("queries").join(format!("{query}.lock"))
     }
 
     fn status_path(&self, query: &str) -> PathBuf {
@@ -193,6 +204,7 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// The queries of a storage folder, by name.
 pub fn stored_queries(storage: &Path) -> Result<Vec<StoredQuery>> {
     let folder = storage.join("queries");
+    let storage = Storage::new(storage);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -211,7 +223,7 @@ pub fn stored_queries(storage: &Path) -> Result<Vec<StoredQuery>> {
                 .caused_by(error)
                 .help("delete it: the query's next batch writes it anew")
         })?;
-        if matches!(query.state, QueryState::Running { pid } if !is_alive(pid)) {
+        if matches!(query.state, QueryState::Running { pid } if !is_alive(&storage.lock_path(&query.name), pid)) {
             query.state = QueryState::Stopped;
         }
         queries.push(query);
@@ -270,11 +282,16 @@ pub fn request_stop(storage: &Path, query: &str) -> Result<()> {
         .map_err(|error| EngineError::unavailable(format!("'{}' cannot be written", path.display())).caused_by(error))
 }
 
-/// Forgets a query that has ended and will not be started again: its status, and the folder it worked in.
+/// Forgets a query that has ended and will not be started again: its status, its lock, and the folder it worked in.
 pub fn forget_query(storage: &Path, query: &str) -> Result<()> {
     let storage = Storage::new(storage);
-    let (status, work) = (storage.status_path(query), storage.work_path(query));
-    for (path, removed) in [(&status, fs::remove_file(&status)), (&work, fs::remove_dir_all(&work))] {
+    let (status, lock, work) = (storage.status_path(query), storage.lock_path(query), storage.work_path(query));
+    let removed = [
+        (&status, fs::remove_file(&status)),
+        (&lock, fs::remove_file(&lock)),
+        (&work, fs::remove_dir_all(&work)),
+    ];
+    for (path, removed) in removed {
         match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 let message = format!("'{}' cannot be removed", path.display());
@@ -286,40 +303,92 @@ pub fn forget_query(storage: &Path, query: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a process exists. Only a hint for people: what protects a checkpoint is its lock.
-fn is_alive(pid: u32) -> bool {
-    if cfg!(target_os = "linux") { Path::new(&format!("/proc/{pid}")).exists() } else { true }
+/// Whether a process runs a query: it holds the lock. Only a hint for people: what protects a checkpoint is its own lock.
+fn is_alive(lock: &Path, pid: u32) -> bool {
+    // Shared, so that two who ask at once do not take each other for the query.
+    match File::open(lock).map_err(TryLockError::Error).and_then(|file| file.try_lock_shared()) {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        // Of a version without locks, or on a file system without them.
+        Err(TryLockError::Error(_)) => !cfg!(target_os = "linux") || Path::new(&format!("/proc/{pid}")).exists(),
+    }
+}
+
+/// How often a lock is tried for that somebody who asks for it holds for a moment.
+const LOCK_TRIES: usize = 100;
+
+/// Who may write the status of a query.
+#[derive(Debug)]
+enum Hold {
+    /// This process, as long as it keeps the file.
+    Ours(#[expect(dead_code, reason = "held, not read")] File),
+    /// Another process, which runs the query.
+    Elsewhere,
+    /// Whoever writes last: the file system has no locks.
+    Nobodys,
+}
+
+impl Hold {
+    fn take(path: &Path) -> Self {
+        let Ok(file) = OpenOptions::new().create(true).truncate(false).write(true).open(path) else {
+            return Self::Nobodys;
+        };
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Self::Ours(file),
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+                Err(TryLockError::Error(_)) => return Self::Nobodys,
+            }
+        }
+        Self::Elsewhere
+    }
 }
 
 /// Keeps the status file of a query up to date.
 pub(crate) struct StatusWriter {
     storage: Storage,
     status: Mutex<StoredQuery>,
+    hold: Mutex<Hold>,
 }
 
 impl StatusWriter {
-    /// Says that the query runs, and takes back an old request to stop.
+    /// Says that the query runs, and takes back an old request to stop. Says nothing if it runs in another process, which
+    /// its checkpoint will refuse.
     pub(crate) fn start(storage: &Storage, name: &str, target: &str) -> Result<Self> {
         let known = stored_queries(&storage.root)?.into_iter().find(|query| query.name == name);
         let status = StoredQuery {
             name: name.to_owned(),
             target: target.to_owned(),
             state: QueryState::Running { pid: std::process::id() },
+            restarts: 0,
+            last_error: None,
             last_progress: known.and_then(|query| query.last_progress),
         };
-        storage.write_status(&status)?;
-        let stop = storage.stop_path(name);
-        if stop.exists() {
-            fs::remove_file(&stop).map_err(|error| {
-                EngineError::unavailable(format!("'{}' cannot be removed", stop.display())).caused_by(error)
-            })?;
+        // Ahead of the status, so that nobody finds one without the other.
+        let hold = Hold::take(&storage.lock_path(name));
+        if !matches!(hold, Hold::Elsewhere) {
+            storage.write_status(&status)?;
+            let stop = storage.stop_path(name);
+            if stop.exists() {
+                fs::remove_file(&stop).map_err(|error| {
+                    EngineError::unavailable(format!("'{}' cannot be removed", stop.display())).caused_by(error)
+                })?;
+            }
         }
-        Ok(Self { storage: storage.clone(), status: Mutex::new(status) })
+        Ok(Self { storage: storage.clone(), status: Mutex::new(status), hold: Mutex::new(hold) })
     }
 
     fn update(&self, change: impl FnOnce(&mut StoredQuery)) {
         let mut status = self.status.lock();
         change(&mut status);
+        let mut hold = self.hold.lock();
+        // The process that had it may have ended meanwhile.
+        if matches!(*hold, Hold::Elsewhere) {
+            *hold = Hold::take(&self.storage.lock_path(&status.name));
+        }
+        if matches!(*hold, Hold::Elsewhere) {
+            return;
+        }
         // A status that cannot be written must not stop the query: its results do not depend on it.
         if let Err(error) = self.storage.write_status(&status) {
             tracing::warn!(query = status.name, %error, "the status file is out of date");
@@ -332,6 +401,13 @@ impl ProgressListener for StatusWriter {
         self.update(|status| status.last_progress = Some(progress.clone()));
     }
 
+    fn on_restart(&self, _: &str, restart: &Restart) {
+        self.update(|status| {
+            status.restarts += 1;
+            status.last_error = Some(restart.error.clone());
+        });
+    }
+
     fn on_terminated(&self, _: &str, error: Option<&str>) {
         self.update(|status| {
             status.state = match error {
@@ -339,5 +415,66 @@ impl ProgressListener for StatusWriter {
                 None => QueryState::Stopped,
             };
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(storage: &Storage) -> QueryState {
+        stored_queries(&storage.root).expect("queries").remove(0).state
+    }
+
+    #[test]
+    fn a_query_runs_while_its_process_holds_its_lock_whoever_has_its_number_then() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let storage = Storage::new(folder.path());
+        storage.create().expect("folders");
+        let running = QueryState::Running { pid: std::process::id() };
+        let writer = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        assert_eq!(state(&storage), running);
+        // A second run is refused by the checkpoint, which is not the end of the first.
+        let second = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        second.on_terminated("q", Some("it runs already"));
+        drop(second);
+        assert_eq!(state(&storage), running);
+        // Killed: nobody wrote that it ended, and its number belongs to somebody else now, here to this test.
+        drop(writer);
+        assert_eq!(state(&storage), QueryState::Stopped);
+        assert!(request_stop(folder.path(), "q").expect_err("it is gone").to_string().contains("is not running"));
+
+        // Who had to wait for another run takes the lock when that is over.
+        let first = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        let second = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        drop(first);
+        assert_eq!(state(&storage), QueryState::Stopped);
+        second.on_progress(&StreamingQueryProgress::default());
+        assert_eq!(state(&storage), running);
+
+        // A status from before there were locks.
+        drop(second);
+        fs::remove_file(storage.lock_path("q")).expect("removed");
+        assert_eq!(state(&storage), running);
+    }
+
+    #[test]
+    fn restarts_are_counted_and_their_error_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let storage = Storage::new(folder.path());
+        storage.create().expect("folders");
+        let writer = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        for attempt in 1..=2 {
+            let delay = std::time::Duration::from_secs(1);
+            writer.on_restart("q", &Restart { attempt, delay, error: format!("away {attempt}") });
+        }
+        let status = stored_queries(folder.path()).expect("queries").remove(0);
+        assert_eq!((status.restarts, status.last_error.as_deref()), (2, Some("away 2")));
+        assert!(matches!(status.state, QueryState::Running { .. }));
+        // The next run begins anew.
+        drop(writer);
+        let _writer = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        let status = stored_queries(folder.path()).expect("queries").remove(0);
+        assert_eq!((status.restarts, status.last_error), (0, None));
     }
 }

@@ -3,6 +3,7 @@
 use kafka_protocol::messages::ApiKey;
 
 use super::super::facts::Broker;
+use super::super::{counted, plural};
 use super::{Answer, Change, Finding, View, is_at_least, list};
 
 /// As long as a batch of a Highwater sink may be open.
@@ -32,7 +33,7 @@ pub(super) fn count(view: &View<'_>) -> Answer {
     }
     Ok(vec![Finding {
         object: "cluster".to_owned(),
-        found: format!("{brokers} broker{}", if brokers == 1 { "" } else { "s" }),
+        found: counted(brokers, "broker"),
         expected: "3 or more".to_owned(),
         change: "add brokers, then copies; one broker is for work that may be lost or repeated".to_owned(),
         command: None,
@@ -107,7 +108,7 @@ pub(super) fn versions(view: &View<'_>) -> Answer {
     let others: Vec<i32> = brokers.iter().filter(|broker| broker.apis != first.apis).map(|broker| broker.id).collect();
     if !others.is_empty() {
         found.push(Finding {
-            object: format!("brokers {}", list(&others)),
+            object: format!("{} {}", plural(others.len(), "broker"), list(&others)),
             found: format!("other versions of requests than broker {}", first.id),
             expected: "all brokers of one version".to_owned(),
             change: "finish the upgrade: restart the brokers that are left with the new version, in turn".to_owned(),

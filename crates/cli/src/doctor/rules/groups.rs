@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::plural;
 use super::{Answer, Finding, View};
 use crate::progress::board::number;
 
@@ -28,7 +29,11 @@ pub(super) fn lag(view: &View<'_>) -> Answer {
             };
             found.push(Finding {
                 object: format!("group {} of topic {topic}", group.name),
-                found: format!("{} records behind{old}{reader}", number(records as f64)),
+                found: format!(
+                    "{} {} behind{old}{reader}",
+                    number(records as f64),
+                    plural(usize::try_from(records).unwrap_or(usize::MAX), "record")
+                ),
                 expected: format!(
                     "{} records and {} s at most",
                     number(view.limits.max_lag_records as f64),

@@ -7,6 +7,7 @@ mod groups;
 mod topics;
 
 use super::facts::{Facts, Topic};
+use super::plural;
 
 /// How bad it is when a rule is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,7 +341,7 @@ impl View<'_> {
                 }
             };
             Finding {
-                object: format!("broker{} {}", if ids.len() == 1 { "" } else { "s" }, ids.join(", ")),
+                object: format!("{} {}", plural(ids.len(), "broker"), ids.join(", ")),
                 found: format!("{key}={value}"),
                 expected: expected.to_owned(),
                 change: words,

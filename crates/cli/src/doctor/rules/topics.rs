@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::super::facts::{Partition, Topic};
+use super::super::{counted, plural};
 use super::{Answer, Change, Finding, View, list, object};
 use crate::progress::board::{bytes, number};
 use crate::topic::naming;
@@ -43,7 +44,7 @@ fn per_partition(
         let (what, expected) = words(topic, &found);
         Some(Finding {
             object: object(topic),
-            found: format!("partition {numbers}{more}: {what}"),
+            found: format!("{} {numbers}{more}: {what}", plural(found.len(), "partition")),
             expected,
             change: change.to_owned(),
             command: Some(format!("highwater topic describe {} --bootstrap {}", topic.name, view.facts.address)),
@@ -52,8 +53,8 @@ fn per_partition(
     view.facts.topics.iter().filter_map(finding).collect()
 }
 
-/// The brokers that should have a copy that is up to date and have not.
-fn missing(partitions: &[&Partition]) -> String {
+/// The brokers that should have a copy that is up to date and have not: how many, and which.
+fn missing(partitions: &[&Partition]) -> (usize, String) {
     let mut ids: Vec<i32> = partitions
         .iter()
         .flat_map(|partition| partition.replicas.iter().filter(|id| !partition.in_sync.contains(id)))
@@ -61,12 +62,13 @@ fn missing(partitions: &[&Partition]) -> String {
         .collect();
     ids.sort_unstable();
     ids.dedup();
-    list(ids)
+    (ids.len(), format!("{} {}", plural(ids.len(), "broker"), list(ids)))
 }
 
 pub(super) fn offline(view: &View<'_>) -> Answer {
     let words = |_: &Topic, found: &[&Partition]| {
-        (format!("no leader; copies on brokers {}", list(&found[0].replicas)), "a leader".to_owned())
+        let copies = &found[0].replicas;
+        (format!("no leader; copies on {} {}", plural(copies.len(), "broker"), list(copies)), "a leader".to_owned())
     };
     let change = "start a broker that has an up-to-date copy; an unclean election would lose records";
     Ok(per_partition(view, |_, partition| partition.leader.is_none(), words, change))
@@ -75,7 +77,7 @@ pub(super) fn offline(view: &View<'_>) -> Answer {
 pub(super) fn under_replicated(view: &View<'_>) -> Answer {
     let wrong = |_: &Topic, partition: &Partition| partition.in_sync.len() < partition.replicas.len();
     let words = |_: &Topic, found: &[&Partition]| {
-        (format!("not up to date on broker {}", missing(found)), "all copies up to date".to_owned())
+        (format!("not up to date on {}", missing(found).1), "all copies up to date".to_owned())
     };
     Ok(per_partition(view, wrong, words, "start that broker, or see its log and its disk for why it is behind"))
 }
@@ -88,9 +90,10 @@ pub(super) fn under_min_isr(view: &View<'_>) -> Answer {
         least(topic).is_some_and(|least| partition.in_sync.len() < least && least <= partition.replicas.len())
     };
     let words = |topic: &Topic, found: &[&Partition]| {
+        let (absent, missing) = missing(found);
         let have = found.iter().map(|partition| partition.in_sync.len()).min().unwrap_or(0);
         (
-            format!("{have} up to date, broker {} is not", missing(found)),
+            format!("{have} up to date, {missing} {} not", if absent == 1 { "is" } else { "are" }),
             format!("{} or more", least(topic).unwrap_or(0)),
         )
     };
@@ -239,11 +242,14 @@ pub(super) fn partition_count(view: &View<'_>) -> Answer {
             found.push(Finding {
                 object: object(topic),
                 found: format!(
-                    "{have} partition{} for {} records/s, {rate}/s",
-                    if have == 1 { "" } else { "s" },
+                    "{} for {} records/s, {rate}/s",
+                    counted(have, "partition"),
                     number(growth.records_per_s)
                 ),
-                expected: format!("{wanted} ({} workers; 10 MB/s a partition)", view.limits.parallelism),
+                expected: format!(
+                    "{wanted} ({}; 10 MB/s a partition)",
+                    counted(view.limits.parallelism, "worker")
+                ),
                 change: "add partitions; records of one key then go to another partition, so do it before there is state by key"
                     .to_owned(),
                 command: Some(view.alter(&topic.name, &format!("--partitions {wanted}"))),

@@ -241,7 +241,7 @@ impl AggregateOperator {
             self.emit_entries(time, &dirty, emit)?;
         }
         // Those that are told as changes were told when they left memory.
-        if self.spec.is_told_early() { self.forget_gone() } else { self.emit_spilled(emit) }
+        if self.spec.is_told_early() { Ok(()) } else { self.emit_spilled(emit) }
     }
 
     /// Emits the groups that the batch changed and then moved to disk, from what was written of them last; those that
@@ -413,9 +413,10 @@ impl Operator for AggregateOperator {
             (OutputMode::Complete, _) | (OutputMode::Update, AtEnd::Everything) => {
                 let all: Vec<i64> = self.buckets.keys().copied().collect();
                 all.iter().try_for_each(|time| self.emit_bucket(*time, emit))?;
-                self.forget_gone()?;
             }
         }
+        // Whatever is told of this batch: state never has a group without rows.
+        self.forget_gone()?;
         if self.spec.output_mode != OutputMode::Complete {
             expired.into_iter().for_each(|time| self.drop_bucket(time));
         }

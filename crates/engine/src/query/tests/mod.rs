@@ -18,6 +18,7 @@ mod joins;
 mod ordinary;
 mod random;
 mod rebuild;
+mod retries;
 mod sessions;
 mod state;
 mod stateful;

@@ -10,7 +10,7 @@ use arrow::compute::take;
 use arrow::datatypes::DataType;
 use hashbrown::HashMap;
 
-use super::rows::{Codec, Sized, winners};
+use super::rows::{Codec, Sized, of_groups, winners};
 use super::{Accumulator, for_each_valid};
 use crate::error::Result;
 
@@ -62,9 +62,7 @@ impl Chosen {
 }
 
 impl Accumulator for Chosen {
-    fn grow(&mut self, slots: usize) {
-        self.values.grow(slots);
-    }
+    of_groups!(values);
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
         let nulls = args[0].logical_nulls().filter(|_| self.ignore_nulls);
@@ -85,16 +83,8 @@ impl Accumulator for Chosen {
         self.codec.one_or_null(slots.iter().map(|slot| self.values.get(*slot).as_deref()))
     }
 
-    fn reset(&mut self, slots: &[u32]) {
-        self.values.reset(slots);
-    }
-
     fn state_types(&self) -> Vec<DataType> {
         vec![self.codec.types()[0].clone(), DataType::Boolean]
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.values.size_bytes()
     }
 }
 
@@ -210,9 +200,7 @@ impl BestByOrder {
 }
 
 impl Accumulator for BestByOrder {
-    fn grow(&mut self, slots: usize) {
-        self.groups.grow(slots);
-    }
+    of_groups!(groups);
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
         let values = self.value.encode_exactly(&args[..1])?;
@@ -249,15 +237,7 @@ impl Accumulator for BestByOrder {
         self.value.lists(rows, Some(validity.into()))
     }
 
-    fn reset(&mut self, slots: &[u32]) {
-        self.groups.reset(slots);
-    }
-
     fn state_types(&self) -> Vec<DataType> {
         [&self.value, &self.order].map(|codec| super::list_type(&codec.types()[0])).to_vec()
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.groups.size_bytes()
     }
 }

@@ -10,7 +10,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::row::SortField;
 
-use super::rows::{Codec, RowList, RowSet, Sized};
+use super::rows::{Codec, RowList, RowSet, Sized, of_groups};
 use super::{Accumulator, for_each_valid, list_type};
 use crate::error::Result;
 
@@ -58,9 +58,7 @@ impl Collect {
 }
 
 impl Accumulator for Collect {
-    fn grow(&mut self, slots: usize) {
-        self.groups.grow(slots);
-    }
+    of_groups!(groups);
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
         self.take(&args[0], slots)
@@ -83,16 +81,8 @@ impl Accumulator for Collect {
         self.codec.lists(slots.iter().map(|slot| group(slot).iter()), None)
     }
 
-    fn reset(&mut self, slots: &[u32]) {
-        self.groups.reset(slots);
-    }
-
     fn state_types(&self) -> Vec<DataType> {
         vec![list_type(&self.codec.types()[0])]
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.groups.size_bytes()
     }
 }
 
@@ -140,9 +130,7 @@ impl ListAgg {
 }
 
 impl Accumulator for ListAgg {
-    fn grow(&mut self, slots: usize) {
-        self.groups.grow(slots);
-    }
+    of_groups!(groups);
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
         let rows = self.values.encode_exactly(&args[..self.values.types().len()])?;
@@ -177,15 +165,7 @@ impl Accumulator for ListAgg {
         Ok(Arc::new(joined.iter().map(text).collect::<StringArray>()))
     }
 
-    fn reset(&mut self, slots: &[u32]) {
-        self.groups.reset(slots);
-    }
-
     fn state_types(&self) -> Vec<DataType> {
         vec![list_type(&DataType::Struct(self.fields()))]
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.groups.size_bytes()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type};
 
-use super::rows::{Codec, RowCounts, Sized, list_of};
+use super::rows::{Codec, RowCounts, Sized, list_of, of_groups};
 use super::{Accumulator, any_null, for_each_valid, list_type};
 use crate::error::{EngineError, Result};
 
@@ -72,9 +72,7 @@ impl MostOften {
 }
 
 impl Accumulator for MostOften {
-    fn grow(&mut self, slots: usize) {
-        self.counted.groups.grow(slots);
-    }
+    of_groups!(counted.groups);
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
         self.counted.take(&args[0], None, slots)
@@ -97,16 +95,8 @@ impl Accumulator for MostOften {
         self.counted.codec.one_or_null(slots.iter().map(mode))
     }
 
-    fn reset(&mut self, slots: &[u32]) {
-        self.counted.groups.reset(slots);
-    }
-
     fn state_types(&self) -> Vec<DataType> {
         self.counted.state_types()
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.counted.groups.size_bytes()
     }
 }
 
@@ -174,9 +164,7 @@ impl Percentile {
 }
 
 impl Accumulator for Percentile {
-    fn grow(&mut self, slots: usize) {
-        self.counted.groups.grow(slots);
-    }
+    of_groups!(counted.groups);
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
         let times = args[1].as_primitive::<Int64Type>();
@@ -211,15 +199,7 @@ impl Accumulator for Percentile {
         list_of(lengths, Arc::new(values), Some(validity.into()))
     }
 
-    fn reset(&mut self, slots: &[u32]) {
-        self.counted.groups.reset(slots);
-    }
-
     fn state_types(&self) -> Vec<DataType> {
         self.counted.state_types()
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.counted.groups.size_bytes()
     }
 }

@@ -87,6 +87,24 @@ impl Codec {
     }
 }
 
+/// What is the same for all accumulators that keep a [`Sized`] of their groups in `$groups`.
+macro_rules! of_groups {
+    ($($groups:ident).+) => {
+        fn grow(&mut self, slots: usize) {
+            self.$($groups).+.grow(slots);
+        }
+
+        fn reset(&mut self, slots: &[u32]) {
+            self.$($groups).+.reset(slots);
+        }
+
+        fn size_bytes(&self) -> usize {
+            self.$($groups).+.size_bytes()
+        }
+    };
+}
+pub(super) use of_groups;
+
 /// A column of lists.
 pub(super) fn list_of(lengths: Vec<usize>, values: ArrayRef, validity: Option<NullBuffer>) -> Result<ArrayRef> {
     let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));

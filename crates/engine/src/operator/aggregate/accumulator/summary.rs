@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::datatypes::DataType;
 
-use super::rows::Sized;
+use super::rows::{Sized, of_groups};
 use super::{Accumulator, any_null, for_each_valid};
 use crate::error::Result;
 
@@ -53,9 +53,7 @@ impl<S: Summary> Summaries<S> {
 }
 
 impl<S: Summary> Accumulator for Summaries<S> {
-    fn grow(&mut self, slots: usize) {
-        self.groups.grow(slots);
-    }
+    of_groups!(groups);
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
         let rows = self.kind.prepare(args)?;
@@ -88,15 +86,7 @@ impl<S: Summary> Accumulator for Summaries<S> {
         self.kind.answers(&states)
     }
 
-    fn reset(&mut self, slots: &[u32]) {
-        self.groups.reset(slots);
-    }
-
     fn state_types(&self) -> Vec<DataType> {
         vec![DataType::Binary]
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.groups.size_bytes()
     }
 }

@@ -21,7 +21,7 @@ use arrow::datatypes::{
 };
 
 use super::number::overflow;
-use super::rows::{Codec, Sized, list_of};
+use super::rows::{Codec, Sized, list_of, of_groups};
 use super::{Accumulator, for_each_valid, list_type};
 use crate::error::{EngineError, Result};
 use crate::operator::EMIT_ROWS;
@@ -269,9 +269,7 @@ impl Recomputed {
 }
 
 impl Accumulator for Recomputed {
-    fn grow(&mut self, slots: usize) {
-        self.groups.grow(slots);
-    }
+    of_groups!(groups);
 
     fn update(&mut self, args: &[ArrayRef], slots: &[u32]) -> Result<()> {
         self.add(args, slots, |_| 1)
@@ -322,16 +320,8 @@ impl Accumulator for Recomputed {
         function.evaluate(&(0_u32..).zip(slots).map(|(place, _)| place).collect::<Vec<_>>())
     }
 
-    fn reset(&mut self, slots: &[u32]) {
-        self.groups.reset(slots);
-    }
-
     fn state_types(&self) -> Vec<DataType> {
         vec![list_type(&DataType::Struct(self.fields()))]
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.groups.size_bytes()
     }
 }
 
