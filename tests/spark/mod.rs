@@ -8,6 +8,7 @@ mod examples;
 mod migration;
 mod oracle;
 mod refusals;
+mod runs;
 
 use std::collections::BTreeSet;
 use std::fs;
