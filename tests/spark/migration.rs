@@ -14,7 +14,7 @@ use crate::program::{Running, highwater, run, succeed};
 const EVENTS: usize = 6000;
 
 /// A project that copies a topic into a table, in batches of a few events.
-fn project(folder: &Path, name: &str, table: &str, address: &str, starting: &str) -> PathBuf {
+pub(super) fn project(folder: &Path, name: &str, table: &str, address: &str, starting: &str) -> PathBuf {
     let project = folder.join(name);
     fs::create_dir_all(project.join("transformations")).unwrap();
     let yml = format!(
@@ -41,8 +41,9 @@ fn counted(rows: &[String]) -> BTreeMap<u64, usize> {
     counts
 }
 
+/// Whether rows are the numbers of a range, each once.
 #[track_caller]
-fn each_once(rows: &[String], from: usize, to: usize) {
+pub(super) fn each_once(rows: &[String], from: usize, to: usize) {
     let expected: BTreeMap<u64, usize> = (from..to).map(|n| (n as u64, 1)).collect();
     let found = counted(rows);
     let missing: Vec<_> = expected.keys().filter(|n| !found.contains_key(n)).take(5).collect();
@@ -50,7 +51,7 @@ fn each_once(rows: &[String], from: usize, to: usize) {
     assert!(found == expected, "missing {missing:?}, more than once {twice:?}, {} of {}", found.len(), expected.len());
 }
 
-fn produce(broker: &TestBroker, from: usize, to: usize) {
+pub(super) fn produce(broker: &TestBroker, from: usize, to: usize) {
     let lines: String = (from..to).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     broker.produce("numbers", &lines);
 }

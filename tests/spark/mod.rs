@@ -2,11 +2,13 @@
 //! `scripts/spark-cluster` and names in `HIGHWATER_SPARK` (its Connect server) and `HIGHWATER_SPARK_WAREHOUSE` (where its
 //! tables are). Committed rows are compared row by row.
 
+mod avro;
 mod checkpoints;
 mod examples;
 mod migration;
 mod oracle;
 mod refusals;
+mod runs;
 
 use std::collections::BTreeSet;
 use std::fs;

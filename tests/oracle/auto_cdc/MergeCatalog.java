@@ -1,3 +1,7 @@
+import java.io.*;
+import java.nio.file.*;
+import java.time.*;
+import java.time.format.DateTimeFormatter;
 import java.util.*;
 import java.util.concurrent.*;
 import org.apache.spark.sql.catalyst.InternalRow;
@@ -5,17 +9,19 @@ import org.apache.spark.sql.connector.catalog.*;
 import org.apache.spark.sql.connector.expressions.Transform;
 import org.apache.spark.sql.connector.read.*;
 import org.apache.spark.sql.connector.write.*;
-import org.apache.spark.sql.types.StructType;
+import org.apache.spark.sql.types.*;
 import org.apache.spark.sql.util.CaseInsensitiveStringMap;
 
 /**
- * A catalog whose tables are in the memory of the server and can be merged into, for auto_cdc.py: Spark hands a merge the
- * rows of the whole table and takes back all that are to be in it.
+ * A catalog whose tables are in the memory of the server and can be merged into: Spark hands a merge the rows of the whole
+ * table and takes back all that are to be in it. With the option folder each commit also writes them there, as
+ * TABLE/rows.json, for whoever is no client of the server.
  */
 public class MergeCatalog implements TableCatalog, SupportsNamespaces {
   static final ConcurrentHashMap<String, T> ALL = new ConcurrentHashMap<>();
   String name;
-  public void initialize(String n, CaseInsensitiveStringMap o) { name = n; }
+  static volatile String folder;
+  public void initialize(String n, CaseInsensitiveStringMap o) { name = n; folder = o.get("folder"); }
   public String name() { return name; }
   static String key(Identifier i) { return String.join(".", i.namespace()) + "." + i.name(); }
   public Identifier[] listTables(String[] ns) { return ALL.values().stream().map(t -> t.id).toArray(Identifier[]::new); }
@@ -62,17 +68,18 @@ public class MergeCatalog implements TableCatalog, SupportsNamespaces {
       };
     }
   }
-  static class P implements InputPartition { String key; P(String k) { key = k; } }
+  /** Carries the rows to wherever they are read. */
+  static class P implements InputPartition { List<InternalRow> rows; P(List<InternalRow> rows) { this.rows = rows; } }
   static class S implements Scan, Batch {
     T t; S(T t) { this.t = t; }
     public StructType readSchema() { return t.schema(); }
     public Batch toBatch() { return this; }
-    public InputPartition[] planInputPartitions() { return new InputPartition[]{new P(key(t.id))}; }
+    public InputPartition[] planInputPartitions() { return new InputPartition[]{new P(new ArrayList<>(t.rows))}; }
     public PartitionReaderFactory createReaderFactory() { return new RF(); }
   }
   static class RF implements PartitionReaderFactory {
     public PartitionReader<InternalRow> createReader(InputPartition p) {
-      Iterator<InternalRow> it = ALL.get(((P) p).key).rows.iterator();
+      Iterator<InternalRow> it = ((P) p).rows.iterator();
       return new PartitionReader<>() {
         InternalRow at;
         public boolean next() { if (!it.hasNext()) return false; at = it.next(); return true; }
@@ -92,7 +99,8 @@ public class MergeCatalog implements TableCatalog, SupportsNamespaces {
         public void commit(WriterCommitMessage[] ms) {
           List<InternalRow> rows = all ? new ArrayList<>() : new ArrayList<>(t.rows);
           for (WriterCommitMessage m : ms) if (m != null) rows.addAll(((Msg) m).rows);
-          t.rows = rows; }
+          t.rows = rows;
+          show(t); }
         public void abort(WriterCommitMessage[] ms) {}
       }; } };
     }
@@ -107,5 +115,35 @@ public class MergeCatalog implements TableCatalog, SupportsNamespaces {
         public void close() {}
       };
     }
+  }
+
+  static void show(T t) {
+    if (folder == null) return;
+    StringBuilder out = new StringBuilder();
+    for (InternalRow row : t.rows) { write(row, t.schema(), out); out.append('\n'); }
+    try {
+      Path table = Files.createDirectories(Paths.get(folder, t.id.name())), next = table.resolve(".next");
+      Files.writeString(next, out);
+      Files.move(next, table.resolve("rows.json"), StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+    } catch (IOException e) { throw new UncheckedIOException(e); }
+  }
+  static final DateTimeFormatter TIME = DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss.SSSX").withZone(ZoneOffset.UTC);
+  /** A row as Spark's JSON files have it, as far as tests need types. */
+  static void write(InternalRow row, StructType type, StringBuilder out) {
+    String between = "{";
+    for (int i = 0; i < type.length(); i++) {
+      if (row.isNullAt(i)) continue;
+      StructField field = type.fields()[i];
+      out.append(between).append('"').append(field.name()).append("\":");
+      between = ",";
+      Object value = row.get(i, field.dataType());
+      if (field.dataType() instanceof StructType inner) write((InternalRow) value, inner, out);
+      else if (field.dataType() instanceof TimestampType)
+        out.append('"').append(TIME.format(Instant.EPOCH.plus((Long) value, java.time.temporal.ChronoUnit.MICROS))).append('"');
+      else if (field.dataType() instanceof StringType)
+        out.append('"').append(value.toString().replace("\\", "\\\\").replace("\"", "\\\"")).append('"');
+      else out.append(value);
+    }
+    out.append(between.equals("{") ? "{}" : "}");
   }
 }

@@ -5,8 +5,8 @@
 //!                                  └─ progress of the session's queries ─> board ─> terminal
 //! ```
 //!
-//! A run of Spark's pipelines takes what is there and ends. Where flows are to run on (`trigger: 1 second`) it is started
-//! again until Ctrl-C; state, offsets and tables stay with Spark.
+//! A run of Spark's pipelines takes what is there and ends. Where flows are to run on (`trigger: 1 second`) everything is
+//! defined and started again until Ctrl-C; state, offsets and tables stay with Spark.
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::ExitCode;
@@ -94,7 +94,7 @@ impl SparkRun<'_> {
         interrupt: &Interrupt,
         after: &(dyn Fn() -> Result<()> + Sync),
     ) -> Result<ExitCode> {
-        let graph = self.define(session).await?;
+        let mut graph = self.define(session).await?;
         let board = Arc::new(Board::of(self.flows.iter().cloned()));
         let listener = listen(session.clone(), board.clone());
         let mut view = LiveView::new(board.clone(), quiet);
@@ -122,6 +122,11 @@ impl SparkRun<'_> {
             }
             if interrupt.requested() {
                 break ended;
+            }
+            // A server runs a graph once in a session.
+            match self.define(session).await {
+                Ok(again) => graph = again,
+                Err(failure) => break Err(failure),
             }
         };
         tokio::time::sleep(LAST_PROGRESS).await;

@@ -278,7 +278,9 @@ impl Translator<'_> {
         problems.extend(dialect::problems(statement, streaming));
         if table.has_query {
             self.names.push(table.name.clone());
-            problems.extend(streaming.and_then(|flow| problem_of_mode(flow, &table.name)));
+            // Changes replace rows by their keys, on Spark too.
+            let appending = streaming.filter(|_| !table.follows_changes);
+            problems.extend(appending.and_then(|flow| problem_of_mode(flow, &table.name)));
         }
         if !problems.is_empty() {
             return self.report(statement, problems);
@@ -330,7 +332,8 @@ impl Translator<'_> {
     ) {
         let flow = self.flows.iter().find(|flow| flow.name.eq_ignore_ascii_case(name)).cloned();
         let mut problems = dialect::problems(statement, flow.as_ref());
-        problems.extend(flow.as_ref().and_then(|flow| problem_of_mode(flow, target)));
+        let appending = flow.as_ref().filter(|_| !follows_changes);
+        problems.extend(appending.and_then(|flow| problem_of_mode(flow, target)));
         let sink = self.statements.iter().find_map(|other| match &other.kind {
             OutlineKind::Sink(table) if table.name.eq_ignore_ascii_case(target) => Some(table),
             _ => None,

@@ -71,7 +71,11 @@ fn what_spark_takes_is_sent_as_it_stands() {
         ],
     );
     let cdc = "CREATE STREAMING TABLE u FLOW AUTO CDC FROM STREAM s KEYS (k) SEQUENCE BY ts STORED AS SCD TYPE 1";
-    check(&format!("{SOURCE}{cdc}"), &[], &["stream view s of json", cdc]);
+    let flow = "CREATE FLOW f AS AUTO CDC INTO v FROM STREAM s KEYS (k) SEQUENCE BY ts STORED AS SCD TYPE 2";
+    let expected = ["stream view s of json", cdc, "CREATE STREAMING TABLE v", flow];
+    // Rows that changes replace are updates, which such tables take.
+    let modes = [("u", OutputMode::Update), ("f", OutputMode::Update)];
+    check(&format!("{SOURCE}{cdc};CREATE STREAMING TABLE v;{flow}"), &modes, &expected);
 }
 
 #[test]
