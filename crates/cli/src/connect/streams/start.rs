@@ -144,6 +144,10 @@ impl Script {
         if format == "console" {
             options.retain(|key, _| !matches!(key.to_lowercase().as_str(), "truncate" | "numrows"));
         }
+        // Rows are records by Spark's columns (key, value, topic), not objects as those of our own tables.
+        if format == "kafka" {
+            options.entry("value.format".to_owned()).or_insert_with(|| "raw".to_owned());
+        }
         let partitions: Vec<String> = start.partitioning_columns.iter().map(|name| quoted(name)).collect();
         let partitions =
             if partitions.is_empty() { String::new() } else { format!(" PARTITIONED BY ({})", partitions.join(", ")) };
