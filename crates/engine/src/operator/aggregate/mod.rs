@@ -188,8 +188,8 @@ impl OperatorSpec for AggregateSpec {
 
     fn takes_ttl(&self) -> bool {
         // Windows and event time are what their groups are kept by; one group for all rows is no growing state.
-        let forgets =
-            self.session.is_none() && matches!(self.input.bucket, Bucketing::None) && !self.input.keys.is_empty();
+        let is_plain = matches!(self.input.bucket, Bucketing::None) && !self.input.keys.is_empty();
+        let forgets = is_plain || (self.session.is_some() && self.output_mode == OutputMode::Complete);
         // What is forgotten cannot be taken back, nor have rows taken from it.
         forgets && !self.takes_back && self.tells == Tells::Rows
     }

@@ -89,6 +89,99 @@ fn a_row_of_a_join_meets_none_that_comes_too_late() {
     }
 }
 
+#[test]
+fn a_window_without_a_watermark_begins_anew_when_its_last_row_is_too_old() {
+    let windows = "SELECT window.start AS w, k, sum(v) AS s FROM STREAM ev GROUP BY window(ts, '10 seconds'), k";
+    let steps: [Step<'_>; 4] = [
+        (0, &[("a", 1, 5), ("a", 2, 15), ("b", 3, 5)]),
+        (10, &[("a", 10, 6)]),
+        (10, &[("a", 20, 7), ("a", 30, 16), ("b", 40, 5)]),
+        (15, &[("b", 100, 9)]),
+    ];
+    let expected = [
+        "00:00:00 a 1",
+        "00:00:00 a 11",
+        "00:00:00 a 31",
+        "00:00:00 b 140",
+        "00:00:00 b 3",
+        "00:00:00 b 40",
+        "00:00:10 a 2",
+        "00:00:10 a 30",
+    ];
+    check(|| update(windows), &steps, &expected);
+    // A row is in two windows, and one without a time in none.
+    let sliding = "SELECT w.start AS s, w.end AS e, count(*) AS n FROM (
+        SELECT window(CASE WHEN v > 0 THEN ts END, '20 seconds', '10 seconds') AS w FROM STREAM ev) GROUP BY w";
+    let grouped = "SELECT window.start AS s, window.end AS e, count(*) AS n FROM STREAM ev
+        GROUP BY window(CASE WHEN v > 0 THEN ts END, '20 seconds', '10 seconds')";
+    let steps: [Step<'_>; 3] = [(0, &[("a", 1, 15), ("a", 0, 15)]), (10, &[("a", 1, 25)]), (6, &[("a", 1, 45)])];
+    let expected = ["00:00:10 00:00:30 2", "00:00:20 00:00:40 1", "00:00:30 00:00:50 1", "00:00:40 00:01:00 1"];
+    check(|| complete(grouped), &steps, &expected);
+    check(|| complete(sliding), &steps, &expected);
+    // In complete mode a watermark lets nothing go.
+    let marked = windows.replace("ev GROUP", "ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS GROUP");
+    let steps: [Step<'_>; 3] = [(0, &[("a", 1, 5), ("b", 1, 5)]), (10, &[("a", 2, 5)]), (6, &[("c", 3, 500)])];
+    check(|| complete(&marked), &steps, &["00:00:00 a 3", "00:08:20 c 3"]);
+}
+
+#[test]
+fn windows_that_are_given_a_ttl_have_other_state() {
+    let windows = "SELECT window.start AS w, count(*) AS n FROM STREAM ev GROUP BY window(ts, '10 seconds')";
+    let mut script = with_ttl(update(windows).add("ev", &rows(&[("a", 1, 5)])).process(), TTL);
+    let refused = script.try_process().err().unwrap_or_default();
+    assert!(refused.contains("aggregate-0"), "{refused}");
+    script.settings.ttl = StateTtl::default();
+    script.add("ev", &rows(&[("a", 1, 6)])).process().check("out", &["00:00:00 1", "00:00:00 2"]);
+}
+
+#[test]
+fn a_session_without_a_watermark_goes_when_its_last_row_is_too_old() {
+    let sessions =
+        "SELECT k, session_window.start AS s, sum(v) AS n FROM STREAM ev GROUP BY session_window(ts, '10 seconds'), k";
+    let steps: [Step<'_>; 4] = [
+        (0, &[("a", 1, 5), ("a", 2, 50), ("b", 4, 5)]),
+        (10, &[("a", 8, 12)]),
+        (6, &[("c", 16, 0)]),
+        (10, &[("a", 32, 52)]),
+    ];
+    let check_up_to = |steps: &[Step<'_>], expected: &[&str]| check(|| complete(sessions), steps, expected);
+    check_up_to(&steps[..2], &["a 00:00:05 9", "a 00:00:50 2", "b 00:00:05 4"]);
+    check_up_to(&steps[..3], &["a 00:00:05 9", "c 00:00:00 16"]);
+    check_up_to(&steps, &["a 00:00:52 32", "c 00:00:00 16"]);
+}
+
+#[test]
+fn sessions_from_before_there_was_a_ttl_count_from_its_first_batch() {
+    let sessions = |mode: &str| {
+        format!(
+            "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test OPTIONS (batchesPerTrigger '1');
+             CREATE SINK out USING test OPTIONS (outputMode '{mode}');
+             CREATE FLOW f AS INSERT INTO out SELECT k, sum(v) AS n FROM STREAM ev WATERMARK ts DELAY OF INTERVAL 0 SECONDS
+             GROUP BY session_window(ts, '10 seconds'), k"
+        )
+    };
+    for memory in [1, 1 << 28] {
+        let day = Duration::from_secs(86_400);
+        let mut script = StreamScript::new(&sessions("complete"));
+        script.settings.query.state_memory_bytes = memory;
+        script.settings.query.state.snapshot_every_batches = 2;
+        let script = script.add("ev", &rows(&[("a", 1, 0), ("b", 2, 0), ("d", 3, 0)])).process();
+        let script = with_ttl(script.advance(day), TTL).add("ev", &rows(&[("a", 1, 1)])).process();
+        let mut script = script.check("out", &["a 2", "b 2", "d 3"]).advance(Duration::from_secs(10));
+        script.settings.query.parallelism = 3;
+        let script = script.add("ev", &rows(&[("b", 2, 2)])).process().check("out", &["a 2", "b 4", "d 3"]);
+        let mut script = script.advance(Duration::from_secs(6)).add("ev", &rows(&[("c", 5, 0)])).process();
+        script = script.check("out", &["b 4", "c 5"]);
+        // Without one what there is stays; and where a watermark ends sessions, it ends these.
+        script.settings.ttl = StateTtl::default();
+        let script = script.advance(day).add("ev", &rows(&[("e", 6, 3)])).process();
+        let script = script.check("out", &["b 4", "c 5", "e 6"]).change(&sessions("append"));
+        let script = script.add("ev", &rows(&[("z", 0, 300)])).process();
+        // Beside what complete mode has left there.
+        script.check("out", &["b 4", "b 4", "c 5", "c 5", "e 6", "e 6"]);
+    }
+}
+
 const FIRST_TWO: &str = "SELECT k, rn, v FROM (
      SELECT *, row_number() OVER (PARTITION BY k ORDER BY v DESC) AS rn FROM STREAM ev) WHERE rn <= 2";
 
@@ -324,6 +417,74 @@ proptest! {
             table.iter().map(|(key, (_, count))| format!("k{key:02} {count}")).collect()
         };
         drive(complete(COUNT), runs, model, |script, expected| {
+            prop_assert_eq!(&script.rows("out"), &expected);
+            let operators = script.progress().last().map(|last| last.state_operators.clone()).unwrap_or_default();
+            let total: u64 = operators.iter().map(|operator| operator.num_rows_total).sum();
+            prop_assert_eq!(total, expected.len() as u64);
+            Ok(())
+        })?;
+    }
+
+    /// The same of windows, of which a row is in two.
+    #[test]
+    fn windows_are_those_of_such_a_table(runs in runs()) {
+        let query = "SELECT unix_timestamp(window.start) AS s, count(*) AS n FROM STREAM ev
+            GROUP BY window(timestamp_seconds(CAST(substring(k, 2) AS BIGINT) * 20), '60 seconds', '30 seconds')";
+        let mut table: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+        let model = |now_ms: i64, ttl_ms: i64, keys: &[u8]| {
+            table.retain(|_, (stamp_ms, _)| now_ms - ttl_ms < *stamp_ms);
+            for key in keys {
+                let last = i64::from(*key) * 20 / 30 * 30;
+                for start in [last - 30, last] {
+                    let known = table.entry(start).or_insert((0, 0));
+                    *known = (stamp_of(now_ms, ttl_ms), known.1 + 1);
+                }
+            }
+            let mut rows: Vec<String> = table.iter().map(|(start, (_, count))| format!("{start} {count}")).collect();
+            rows.sort();
+            rows
+        };
+        drive(complete(query), runs, model, |script, expected| {
+            prop_assert_eq!(&script.rows("out"), &expected);
+            let operators = script.progress().last().map(|last| last.state_operators.clone()).unwrap_or_default();
+            let total: u64 = operators.iter().map(|operator| operator.num_rows_total).sum();
+            prop_assert_eq!(total, expected.len() as u64);
+            Ok(())
+        })?;
+    }
+
+    /// The same of sessions, which rows join.
+    #[test]
+    fn sessions_are_those_of_such_a_table(runs in runs()) {
+        let query = "SELECT n % 2 AS p, unix_timestamp(session_window.start) AS s, unix_timestamp(session_window.end) AS e, count(*) AS c
+            FROM (SELECT CAST(substring(k, 2) AS BIGINT) AS n FROM STREAM ev)
+            GROUP BY session_window(timestamp_seconds(n * 20), '50 seconds'), n % 2";
+        // By key: start and end, when it was written last, and its rows.
+        let mut table: BTreeMap<i64, Vec<(i64, i64, i64, u64)>> = BTreeMap::new();
+        let model = |now_ms: i64, ttl_ms: i64, keys: &[u8]| {
+            for sessions in table.values_mut() {
+                sessions.retain(|(.., stamp_ms, _)| now_ms - ttl_ms < *stamp_ms);
+            }
+            for key in keys.iter().map(|key| i64::from(*key)) {
+                let sessions = table.entry(key % 2).or_default();
+                let mut own = (key * 20, key * 20 + 50, stamp_of(now_ms, ttl_ms), 1);
+                sessions.retain(|(start, end, _, rows)| {
+                    let is_apart = *end < own.0 || own.1 < *start;
+                    if !is_apart {
+                        own = (own.0.min(*start), own.1.max(*end), own.2, own.3 + rows);
+                    }
+                    is_apart
+                });
+                sessions.push(own);
+            }
+            let row = |(p, sessions): (&i64, &Vec<(i64, i64, i64, u64)>)| {
+                sessions.iter().map(|(start, end, _, rows)| format!("{p} {start} {end} {rows}")).collect::<Vec<_>>()
+            };
+            let mut rows: Vec<String> = table.iter().flat_map(row).collect();
+            rows.sort();
+            rows
+        };
+        drive(complete(query), runs, model, |script, expected| {
             prop_assert_eq!(&script.rows("out"), &expected);
             let operators = script.progress().last().map(|last| last.state_operators.clone()).unwrap_or_default();
             let total: u64 = operators.iter().map(|operator| operator.num_rows_total).sum();

@@ -15,6 +15,8 @@
 pub(super) struct Session {
     pub(super) start_us: i64,
     pub(super) end_us: i64,
+    /// The stamp of its last row; see [`ttl`](crate::operator::ttl).
+    pub(super) written_us: i64,
     pub(super) slot: u32,
 }
 
@@ -43,10 +45,12 @@ struct Open {
     round: usize,
 }
 
-/// Puts the rows of one key, sorted by start, into its sessions, which are sorted and apart from each other.
+/// Puts the rows of one key, sorted by start, into its sessions, which are sorted and apart from each other. Those that
+/// get rows get the stamp.
 pub(super) fn join(
     sessions: &mut Vec<Session>,
     rows: &[RowSession],
+    stamp_us: i64,
     new_slot: &mut dyn FnMut() -> u32,
     rounds: &mut Vec<Round>,
 ) {
@@ -70,9 +74,13 @@ pub(super) fn join(
             (None, _) => break,
         };
         let stored_slot = if next_row.is_some() { None } else { stored.map(|stored| stored.slot) };
+        let written_us =
+            if next_row.is_some() { stamp_us } else { stored.map_or(stamp_us, |stored| stored.written_us) };
         match &mut open {
             Some(open) if start_us <= open.session.end_us => {
                 open.session.end_us = open.session.end_us.max(end_us);
+                // Two sessions are only joined by a row.
+                open.session.written_us = stamp_us;
                 if let Some(slot) = stored_slot {
                     let round = round_of(rounds, open.round);
                     round.from.push(slot);
@@ -83,7 +91,7 @@ pub(super) fn join(
             _ => {
                 joined.extend(open.take().map(|open| open.session));
                 let slot = stored_slot.unwrap_or_else(&mut *new_slot);
-                open = Some(Open { session: Session { start_us, end_us, slot }, round: 0 });
+                open = Some(Open { session: Session { start_us, end_us, written_us, slot }, round: 0 });
             }
         }
         if let (Some(row), Some(open)) = (next_row, &open) {
@@ -114,7 +122,7 @@ mod tests {
     use super::*;
 
     fn session(start_us: i64, end_us: i64, slot: u32) -> Session {
-        Session { start_us, end_us, slot }
+        Session { start_us, end_us, written_us: 0, slot }
     }
 
     /// Sessions are at slots 0, 1, ...; rows are numbered in their order. What comes out is "start-end slot", then
@@ -130,7 +138,7 @@ mod tests {
             next += 1;
             next - 1
         };
-        join(&mut list, &rows, &mut new_slot, &mut rounds);
+        join(&mut list, &rows, 0, &mut new_slot, &mut rounds);
         let mut found: Vec<String> = list.iter().map(|s| format!("{}-{} {}", s.start_us, s.end_us, s.slot)).collect();
         for round in rounds {
             let rows = round.rows.iter().zip(&round.slots).map(|(row, slot)| format!("{row}>{slot}"));
@@ -170,7 +178,7 @@ mod tests {
                     .map(|(start, length)| RowSession { row: 0, start_us: *start, end_us: start + length })
                     .collect();
                 let mut rounds = Vec::new();
-                join(&mut list, &rows, &mut || { next += 1; next }, &mut rounds);
+                join(&mut list, &rows, 0, &mut || { next += 1; next }, &mut rounds);
                 prop_assert_eq!(rounds.iter().map(|round| round.rows.len()).sum::<usize>(), batch.len());
                 gone.extend(rounds.iter().flat_map(|round| round.from.clone()));
             }

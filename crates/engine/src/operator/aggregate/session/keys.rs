@@ -223,7 +223,7 @@ mod tests {
             keys.next_call();
             let entry = keys.insert(key as u64, &[u8::try_from(key).unwrap()]);
             keys.of[entry as usize].sessions =
-                ends.iter().map(|end| Session { start_us: end - 1, end_us: *end, slot: 0 }).collect();
+                ends.iter().map(|end| Session { start_us: end - 1, end_us: *end, written_us: 0, slot: 0 }).collect();
             keys.touch(entry);
         }
         keys
@@ -249,7 +249,8 @@ mod tests {
         let mut keys = with_sessions(&[&[5, 9]]);
         keys.only(&[false]);
         let entry = keys.insert(0, &[0]);
-        keys.of[0].sessions = [5, 9].map(|end_us| Session { start_us: end_us - 1, end_us, slot: 0 }).to_vec();
+        keys.of[0].sessions =
+            [5, 9].map(|end_us| Session { start_us: end_us - 1, end_us, written_us: 0, slot: 0 }).to_vec();
         keys.loaded(entry);
         assert_eq!((keys.next_due_us(), keys.take_due_dirty()), (5, Vec::new()));
         assert_eq!(keys.take_ended(entry, 6).len(), 1);
@@ -260,7 +261,7 @@ mod tests {
     #[test]
     fn an_earlier_session_makes_a_key_due_earlier_and_once() {
         let mut keys = with_sessions(&[&[9]]);
-        keys.of[0].sessions.insert(0, Session { start_us: 1, end_us: 3, slot: 1 });
+        keys.of[0].sessions.insert(0, Session { start_us: 1, end_us: 3, written_us: 0, slot: 1 });
         keys.touch(0);
         assert_eq!(keys.take_due(20), [0]);
         assert_eq!(keys.take_ended(0, 20).len(), 2);

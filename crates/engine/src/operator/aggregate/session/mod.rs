@@ -16,6 +16,7 @@
 //! A key in memory is the whole truth about its sessions; those that memory has no room for are in the store, and are
 //! read when a row or the watermark needs them.
 
+mod aging;
 mod join;
 mod keys;
 pub(super) mod value;
@@ -39,6 +40,7 @@ use crate::operator::row_counts::RowCounts;
 use crate::operator::{AtEnd, EMIT_ROWS, Emit, NO_EXPIRY, Operator, OperatorCounts, Place};
 use crate::sink::OutputMode;
 use crate::state::{ChangeSet, key};
+use aging::SessionAging;
 use join::{Round, RowSession, Session};
 use keys::{Keys, NEVER};
 
@@ -67,6 +69,8 @@ pub(super) struct SessionOperator {
     /// Every moment below has come: since the last commit, and since the store heard of it.
     passed: Option<i64>,
     passed_unflushed: Option<i64>,
+    /// What a time to live needs.
+    aging: SessionAging,
     at_end: AtEnd,
     counts: OperatorCounts,
 }
@@ -75,6 +79,7 @@ impl SessionOperator {
     /// A worker with the sessions that the store has for its shards.
     pub(super) fn open(spec: Arc<AggregateSpec>, place: Place) -> Result<Self> {
         let history = History::of(place.history.as_ref(), spec.as_ref())?;
+        let aging = SessionAging::new(place.ttl);
         let mut operator = Self {
             rows: GroupRows::new(spec.output_layout(), KeyCodec::new(&history)?),
             states: GroupStates::new(&spec, &history)?,
@@ -89,11 +94,13 @@ impl SessionOperator {
             stored_due_us: NEVER,
             passed: None,
             passed_unflushed: None,
+            aging,
             at_end: AtEnd::default(),
             counts: OperatorCounts::default(),
         };
         operator.counts.rows_total = operator.stored_counts.total();
         operator.on_disk = operator.counts.rows_total > 0;
+        operator.settle_due()?;
         operator.find_stored_due(i64::MIN)?;
         Ok(operator)
     }
@@ -147,8 +154,8 @@ impl SessionOperator {
             for session in value.iter().flat_map(|value| value::sessions(value)) {
                 let session = session?;
                 let slot = self.states.take_slot();
-                let (start_us, end_us) = (session.start_us, session.end_us);
-                self.keys.of[*entry as usize].sessions.push(Session { start_us, end_us, slot });
+                let value::StoredSession { start_us, end_us, written_us, .. } = session;
+                self.keys.of[*entry as usize].sessions.push(Session { start_us, end_us, written_us, slot });
                 slots.push(slot);
                 stored.push(session.state);
             }
@@ -184,7 +191,7 @@ impl SessionOperator {
             let entry = entries[rows_of_key[0] as usize];
             let sessions = &mut self.keys.of[entry as usize].sessions;
             let before = sessions.len();
-            join::join(sessions, &of_key, &mut || self.states.take_slot(), &mut rounds);
+            join::join(sessions, &of_key, self.aging.stamp_us, &mut || self.states.take_slot(), &mut rounds);
             self.sessions = self.sessions + sessions.len() - before;
             self.counts.rows_total = self.counts.rows_total + sessions.len() as u64 - before as u64;
             let shard = shard_of_hash(self.keys.table.entries[entry as usize].hash);
@@ -333,9 +340,10 @@ impl SessionOperator {
                 let stored_key = self.stored_key(NO_EXPIRY, *entry);
                 let mut value = Vec::new();
                 let count = self.keys.sessions(*entry).len();
-                for Session { start_us, end_us, .. } in self.keys.sessions(*entry) {
+                for session in self.keys.sessions(*entry) {
+                    let Session { start_us, end_us, written_us, .. } = *session;
                     let state = states.as_ref().map_or(&[][..], |states| states.get(at, &mut buffer));
-                    value::push(value::StoredSession { start_us: *start_us, end_us: *end_us, state }, &mut value)?;
+                    value::push(value::StoredSession { start_us, end_us, written_us, state }, &mut value)?;
                     at += 1;
                 }
                 put(&stored_key, count, (count > 0).then_some(value.as_slice()))?;
@@ -344,8 +352,11 @@ impl SessionOperator {
         Ok(())
     }
 
-    /// When some entries are due, as keys of the second table.
+    /// When some entries are due, as keys of the second table; with a ttl none is.
     fn due_keys(&self, entries: &[u32]) -> Vec<Vec<u8>> {
+        if self.aging.is_on() {
+            return Vec::new();
+        }
         let live = entries.iter().filter(|entry| !self.keys.sessions(**entry).is_empty());
         live.map(|entry| self.stored_key(self.keys.of[*entry as usize].due_us, *entry)).collect()
     }
@@ -427,6 +438,11 @@ impl SessionOperator {
 }
 
 impl Operator for SessionOperator {
+    fn begin_batch(&mut self, time_us: i64) -> Result<()> {
+        self.counts.rows_removed = 0;
+        self.age(time_us)
+    }
+
     fn set_at_end(&mut self, at_end: AtEnd) {
         self.at_end = at_end;
     }
@@ -441,7 +457,6 @@ impl Operator for SessionOperator {
 
     fn finish_batch(&mut self, watermark_us: Option<i64>, emit: &mut Emit<'_>) -> Result<()> {
         self.counts.rows_updated = self.updated();
-        self.counts.rows_removed = 0;
         match (self.spec.output_mode, watermark_us.filter(|_| self.spec.input.has_watermark)) {
             (OutputMode::Complete, _) if self.at_end == AtEnd::Nothing => {}
             (OutputMode::Complete, _) => self.emit_all(emit)?,
@@ -459,6 +474,7 @@ impl Operator for SessionOperator {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes[1].push_range_delete(&from, &to);
         }
+        self.aging.take_changes(&mut changes[1]);
         self.stored_counts.take_changes(&mut changes[0]);
         let dirty = self.keys.table.take_dirty();
         let mut spilled = std::mem::take(&mut self.spilled);
@@ -489,6 +505,7 @@ impl Operator for SessionOperator {
             let (from, to) = key::bucket_range(i64::MIN, below);
             changes[1].push_range_delete(&from, &to);
         }
+        self.aging.take_unflushed(&mut changes[1]);
         self.stored_counts.take_unflushed(&mut changes[0]);
         let unflushed = self.keys.table.take_unflushed();
         self.flush(&unflushed)?;
