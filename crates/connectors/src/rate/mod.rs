@@ -145,8 +145,11 @@ impl RateTable {
     fn open(definition: &TableDefinition, kind: Kind, partitions: i64) -> Result<Arc<dyn Table>> {
         let schema = rate_schema();
         if definition.schema.as_ref().is_some_and(|given| given.fields() != schema.fields()) {
-            return Err(EngineError::config(format!("table {} (USING {}) has columns of its own", definition.name, definition.format))
-                .help("leave the columns out: they are timestamp TIMESTAMP, value BIGINT"));
+            return Err(EngineError::config(format!(
+                "table {} (USING {}) has columns of its own",
+                definition.name, definition.format
+            ))
+            .help("leave the columns out: they are timestamp TIMESTAMP, value BIGINT"));
         }
         Ok(Arc::new(Self { name: definition.name.clone(), kind, partitions, schema }))
     }

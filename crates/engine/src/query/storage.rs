@@ -286,11 +286,8 @@ pub fn request_stop(storage: &Path, query: &str) -> Result<()> {
 pub fn forget_query(storage: &Path, query: &str) -> Result<()> {
     let storage = Storage::new(storage);
     let (status, lock, work) = (storage.status_path(query), storage.lock_path(query), storage.work_path(query));
-    let removed = [
-        (&status, fs::remove_file(&status)),
-        (&lock, fs::remove_file(&lock)),
-        (&work, fs::remove_dir_all(&work)),
-    ];
+    let removed =
+        [(&status, fs::remove_file(&status)), (&lock, fs::remove_file(&lock)), (&work, fs::remove_dir_all(&work))];
     for (path, removed) in removed {
         match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

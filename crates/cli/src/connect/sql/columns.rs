@@ -3,14 +3,14 @@
 use arrow::datatypes::{DataType, Field};
 use highwater_engine::plan::ddl;
 
-use crate::spark_connect::messages::{
-    Alias, DropColumns, DropNa, Expression, ExpressionKind, FillNa, Literal, LiteralKind, Relation, Rename, WithColumns,
-};
 use super::super::problem::{Problem, Result};
 use super::block::{Block, Item};
 use super::literal::literal;
 use super::quoted;
 use super::relation::{Writer, expressions};
+use crate::spark_connect::messages::{
+    Alias, DropColumns, DropNa, Expression, ExpressionKind, FillNa, Literal, LiteralKind, Relation, Rename, WithColumns,
+};
 
 /// A column of a block: how it is meant there, its name, and the plans it can be meant by.
 pub(super) struct ColumnOf {
