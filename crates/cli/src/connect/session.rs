@@ -362,6 +362,8 @@ mod tests {
     use arrow::datatypes::{DataType, Schema};
     use arrow::ipc::writer::StreamWriter;
 
+    use highwater_engine::query::Cancellation;
+
     use super::super::sql::view_query;
     use super::*;
 
@@ -378,7 +380,7 @@ mod tests {
     }
 
     fn numbers(session: &Session, query: &str) -> Vec<i32> {
-        let batches = session.plan(query).unwrap().collect().unwrap();
+        let batches = session.plan(query).unwrap().collect(&Cancellation::default()).unwrap().unwrap();
         let column = |batch: &RecordBatch| {
             arrow::array::AsArray::as_primitive::<arrow::datatypes::Int32Type>(batch.column(0)).values().to_vec()
         };

@@ -8,8 +8,8 @@ use super::super::problem::Result;
 use super::{Names, columns_ddl, query, shown_query, view_query};
 use crate::spark_connect::messages::{
     Aggregate, Alias, Attribute, Count, Deduplicate, Expression, ExpressionKind, FillNa, Filter, Function, Join,
-    Literal, LiteralKind, LocalRelation, NamedTable, Project, Read, ReadKind, Relation, RelationCommon, RelationKind,
-    Sort, SortOrder, Sql, WithColumns, WithWatermark,
+    Literal, LiteralKind, LocalRelation, NamedTable, Project, Range, Read, ReadKind, Relation, RelationCommon,
+    RelationKind, Sort, SortOrder, Sql, WithColumns, WithWatermark,
 };
 
 /// Every query has the columns `a` and `b`.
