@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   metadata:  v1 · {"id":"<uuid>","queryName":..,"target":..,"operators":{"<id>":"<fingerprint>"},
-//!                    "layouts":{"<id>":[<layout>, ..]}} · crc32c
+//!                    "layouts":{"<id>":[<layout>, ..]},"keys":{"<id>":[["<expression>", ..], ..]}} · crc32c
 //! ```
 //!
 //! The id is the first half of the token sinks keep, so it is made once and never changes. A checkpoint whose name or
@@ -10,7 +10,7 @@
 //! operators are not refused here, only told apart. All layouts that rows of an operator may be in are here before the
 //! first row of them is anywhere (`operator/layout`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,12 @@ pub struct QueryIdentity {
     pub operators: BTreeMap<String, String>,
     /// What the state rows are made of, of those operators whose rows may be in several layouts.
     pub(crate) layouts: BTreeMap<String, Layout>,
+    /// What the keys of each operator are made of.
+    pub(crate) keys: BTreeMap<String, MadeOf>,
 }
+
+/// What each key of an operator is made of, as text: an expression for each way that rows come by.
+pub(crate) type MadeOf = Vec<BTreeSet<String>>;
 
 /// The content of `metadata`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +58,9 @@ pub struct Metadata {
     /// All layouts that rows of the operators may be in.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) layouts: BTreeMap<String, History>,
+    /// What the operators' keys are made of; nothing of operators that an earlier version wrote down.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) keys: BTreeMap<String, MadeOf>,
     /// A batch after which the state is no query's: a part of a rebuild that was given up, and another one has to begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) void_batch: Option<BatchId>,
@@ -110,6 +118,7 @@ impl Metadata {
             operators: identity.operators.clone(),
             first_offsets: None,
             layouts: histories_of(identity, &BTreeMap::new()),
+            keys: identity.keys.clone(),
             void_batch: None,
             is_stale: false,
         };
@@ -124,6 +133,7 @@ impl Metadata {
     /// Takes what a rebuild says of the operators, which the file may not know yet.
     pub(crate) fn take_rebuilt(&mut self, operators: BTreeMap<String, String>, layouts: BTreeMap<String, History>) {
         (self.operators, self.layouts, self.is_stale) = (operators, layouts, true);
+        self.keys.clear();
     }
 
     /// Writes down the operators the query has from now on, and the layouts of those whose state is kept.
@@ -134,8 +144,10 @@ impl Metadata {
         kept: &BTreeMap<String, History>,
     ) -> Result<()> {
         let layouts = histories_of(identity, kept);
-        if self.is_stale || self.operators != identity.operators || self.layouts != layouts {
+        let is_same = self.operators == identity.operators && self.layouts == layouts && self.keys == identity.keys;
+        if self.is_stale || !is_same {
             self.operators.clone_from(&identity.operators);
+            self.keys.clone_from(&identity.keys);
             (self.layouts, self.is_stale) = (layouts, false);
             checkpoint.writable()?.replace(FILE, &self.encode()?)?;
         }
@@ -189,24 +201,37 @@ impl Metadata {
                 }
                 continue;
             };
+            let other_keys = other_keys(self.keys.get(id), identity.keys.get(id));
             match (self.layouts.get(id), identity.layouts.get(id)) {
-                (Some(history), Some(now)) => match history.evolve(now) {
-                    Ok((history, notes)) => {
+                (Some(history), Some(now)) => match (history.evolve(now), other_keys) {
+                    (Ok(_), Some(why)) => changes.changed.push((id.clone(), why)),
+                    (Ok((history, notes)), None) => {
                         changes.histories.insert(id.clone(), history);
                         match notes.is_empty() {
                             true => changes.kept.push(id.clone()),
                             false => drop(changes.evolved.insert(id.clone(), notes)),
                         }
                     }
-                    Err(misfit) => changes.changed.push((id.clone(), misfit.to_string())),
+                    (Err(misfit), _) => changes.changed.push((id.clone(), misfit.to_string())),
                 },
-                _ if known == fingerprint => changes.kept.push(id.clone()),
+                _ if known == fingerprint => match other_keys {
+                    Some(why) => changes.changed.push((id.clone(), why)),
+                    None => changes.kept.push(id.clone()),
+                },
                 _ => changes.changed.push((id.clone(), "its keys, functions or types are others".to_owned())),
             }
         }
         changes.removed = self.operators.keys().filter(|id| !identity.operators.contains_key(*id)).cloned().collect();
         changes
     }
+}
+
+/// Why keys mean something else than they did, if they do. How many there are is compared with their layout.
+fn other_keys(was: Option<&MadeOf>, is: Option<&MadeOf>) -> Option<String> {
+    let (was, is) = (was?, is?);
+    let listed = |key: &BTreeSet<String>| key.iter().cloned().collect::<Vec<_>>().join(" and ");
+    let (was, is) = was.iter().zip(is).filter(|_| was.len() == is.len()).find(|(was, is)| was.is_disjoint(is))?;
+    Some(format!("one of its keys is made of {}, and was of {}", listed(is), listed(was)))
 }
 
 fn never_given(giver: &str) -> String {

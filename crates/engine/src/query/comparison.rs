@@ -275,14 +275,15 @@ impl Standing {
 
 /// What the query of now says about itself.
 pub(super) fn identity_of(spec: &QuerySpec) -> Result<QueryIdentity> {
-    let (mut operators, mut layouts) = (BTreeMap::new(), BTreeMap::new());
+    let (mut operators, mut layouts, mut keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (at, stage) in spec.plan.operators.iter().enumerate() {
         let id = stage.spec.id().to_owned();
         layouts.extend(stage.spec.layout()?.map(|layout| (id.clone(), layout.taking_back(spec.plan.given_to(at)))));
+        keys.insert(id.clone(), spec.plan.keys_of(at)?);
         operators.insert(id, stage.spec.fingerprint());
     }
     let (query_name, target) = (spec.name.clone(), spec.target_description.clone());
-    Ok(QueryIdentity { query_name, target, operators, layouts })
+    Ok(QueryIdentity { query_name, target, operators, layouts, keys })
 }
 
 /// What must stay the same for the life of the checkpoint, as the entries of its offset log have it.

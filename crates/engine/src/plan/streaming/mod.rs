@@ -36,6 +36,7 @@ mod event_time;
 mod fence;
 mod join;
 mod key_columns;
+mod made_of;
 mod members;
 mod nodes;
 mod over;

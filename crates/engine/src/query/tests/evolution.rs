@@ -241,6 +241,46 @@ fn what_cannot_be_told_is_refused_with_the_reason() {
     );
 }
 
+/// Equal names and types are not enough: a group would go on as another one.
+#[test]
+fn keys_are_made_of_what_they_were_made_of() {
+    let check = |before: &str, after: &str, why: Option<&str>| {
+        let script = StreamScript::new(&sql("append", before)).add("ev", &rows(&[("a", 1, 0)])).process();
+        let script = script.change(&sql("append", after));
+        let outlook = script.outlook("f").join("\n");
+        match why {
+            Some(why) => {
+                assert!(outlook.contains(why), "{after}: {outlook}");
+                script.process_fails(why).change(&sql("append", before)).add("ev", &rows(&[("b", 1, 0)])).process();
+            }
+            None => drop(script.add("ev", &rows(&[("b", 1, 0)])).process()),
+        }
+    };
+    let counts = |key: &str, rest: &str| {
+        format!(
+            "SELECT k, w.start AS at, n FROM (SELECT {key} AS k, window(ts, '1 minute') AS w, count(*) AS n FROM STREAM ev \
+             WATERMARK ts DELAY OF INTERVAL 1 SECOND {rest} GROUP BY {key}, window(ts, '1 minute'))"
+        )
+    };
+    let other = "one of its keys is made of ";
+    check(&counts("k", ""), &counts("upper(k)", ""), Some(&format!("{other}upper(k), and was of k")));
+    check(&counts("v % 10", ""), &counts("v % 100", ""), Some(other));
+    check(&counts("upper(k)", ""), &counts("upper(k)", "WHERE v > 0"), None);
+    check(&counts("v", ""), &counts("v", "WHERE k <> 'z'"), None);
+    let distinct = |key: &str| format!("SELECT DISTINCT {key} AS k FROM STREAM ev");
+    check(&distinct("k"), &distinct("concat(k, k)"), Some(other));
+    let first = |key: &str| {
+        format!(
+            "SELECT k, v FROM (SELECT *, row_number() OVER (PARTITION BY {key}, window(ts, '1 minute') ORDER BY v) AS rn FROM \
+             STREAM ev WATERMARK ts DELAY OF INTERVAL 1 SECOND) WHERE rn <= 2"
+        )
+    };
+    check(&first("k"), &first("upper(k)"), Some(other));
+    let joined =
+        |a: &str, b: &str| format!("SELECT a.k AS x, b.k AS y FROM STREAM ev AS a JOIN STREAM other AS b ON {a} = {b}");
+    check(&joined("a.k", "b.k"), &joined("upper(a.k)", "b.k"), Some(other));
+}
+
 /// A row is taken back with the values it was given with, or the group above is wrong for ever.
 #[test]
 fn what_rows_are_taken_back_by_is_not_changed() {
