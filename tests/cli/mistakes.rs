@@ -253,3 +253,17 @@ fn a_checkpoint_of_another_query() {
     assert_eq!(run_sql(&folder, SHOP).code, 0);
     assert_eq!(table(), before);
 }
+
+#[test]
+fn settings_of_a_flow_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(folder.path(), &["init", "shop"]);
+    let settings = folder.path().join("shop/highwater.yml");
+    let mut text = fs::read_to_string(&settings).unwrap();
+    text.push_str("\nflows:\n  orders_by_the_mintue:\n    output_mode: update\n");
+    fs::write(settings, text).unwrap();
+    let finished = run(folder.path(), &["validate", "shop"]);
+    assert_eq!(finished.code, 3, "{}", finished.stderr);
+    let expected = "there are settings for flow 'orders_by_the_mintue', but no flow of that name";
+    assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+}

@@ -178,7 +178,7 @@ fn already_running(file: &mut File, wanted: &RunRecord) -> EngineError {
         Err(_) => (wanted.query.clone(), "another process".to_owned()),
     };
     EngineError::config(format!("query '{query}' is already running as {process}"))
-        .help(format!("stop it with `highwater query stop {query}`, then start again"))
+        .help(format!("stop it with `highwater query stop {query}`, with its --storage, then start again"))
 }
 
 #[cfg(test)]
@@ -192,7 +192,7 @@ mod tests {
         let first = open(dir.path());
         let error = reader(dir.path()).start_run("q", &Frozen).unwrap_err();
         assert_eq!(error.to_string(), format!("query 'q' is already running as process {}", std::process::id()));
-        assert_eq!(error.next_step(), Some("stop it with `highwater query stop q`, then start again"));
+        assert_eq!(error.next_step(), Some("stop it with `highwater query stop q`, with its --storage, then start again"));
         drop(first);
         assert_eq!(open(dir.path()).run().unwrap().number(), 2);
     }

@@ -26,7 +26,7 @@ use super::ttl::give_ttl;
 use super::view::{Upkeep, WholeQuery};
 use crate::checkpoint::{CheckpointContext, CheckpointDir, location};
 use crate::clock::Clock;
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, Result, nearest};
 use crate::plan::analysis::PlannedQuery;
 use crate::plan::catalog::{ConnectorRegistry, Table, TableDefinition};
 use crate::plan::describe::{StatefulOperator, WatermarkDescription, stateful_operators, static_tables};
@@ -136,8 +136,21 @@ impl Pipeline {
             let planned = pipeline.plan_flow(flow).map_err(|error| tables.program.locate(flow.file, error))?;
             pipeline.flows.push(planned);
         }
+        pipeline.refuse_unknown_flows()?;
         refuse_circles(&pipeline.graph().flows)?;
         Ok(pipeline)
+    }
+
+    /// Settings of a flow that there is not would be heeded by none.
+    fn refuse_unknown_flows(&self) -> Result<()> {
+        let names = || self.flows.iter().map(|flow| flow.description.name.as_str());
+        let is_known = |name: &String| names().any(|known| known.eq_ignore_ascii_case(name));
+        let Some(unknown) = self.settings.flows.keys().find(|name| !is_known(name)) else { return Ok(()) };
+        let error = EngineError::config(format!("there are settings for flow '{unknown}', but no flow of that name"));
+        Err(match nearest(unknown, names()) {
+            Some(near) => error.help(format!("did you mean '{near}'?")),
+            None => error.help(format!("the flows are {}", names().collect::<Vec<_>>().join(", "))),
+        })
     }
 
     /// The flows, in the order of the program.
