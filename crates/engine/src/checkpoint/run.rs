@@ -192,7 +192,10 @@ mod tests {
         let first = open(dir.path());
         let error = reader(dir.path()).start_run("q", &Frozen).unwrap_err();
         assert_eq!(error.to_string(), format!("query 'q' is already running as process {}", std::process::id()));
-        assert_eq!(error.next_step(), Some("stop it with `highwater query stop q`, with its --storage, then start again"));
+        assert_eq!(
+            error.next_step(),
+            Some("stop it with `highwater query stop q`, with its --storage, then start again")
+        );
         drop(first);
         assert_eq!(open(dir.path()).run().unwrap().number(), 2);
     }

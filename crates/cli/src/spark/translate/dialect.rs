@@ -8,7 +8,7 @@ use highwater_engine::sink::OutputMode;
 use super::{FlowMode, Problem};
 
 /// Functions that a query can name here and not in Spark 4.3: the planner's own, mostly. A test compares the two lists.
-pub(super) const OURS: [&str; 35] = [
+pub(super) const OURS: [&str; 39] = [
     "add",
     "addend",
     "as_binary",
@@ -38,12 +38,16 @@ pub(super) const OURS: [&str; 35] = [
     "move_time",
     "multiply",
     "multiply_interval",
+    "rand_of_row",
+    "randn_of_row",
     "remainder",
     "rtrim_chars",
+    "shuffle_of_row",
     "subtract",
     "summand",
     "time_difference",
     "typed_literal",
+    "uuid_of_row",
 ];
 
 /// Everything of ours alone in a statement. `flow` is what its query does, if it is one that runs as a stream.
