@@ -202,7 +202,7 @@ fn malformed_lines_become_dead_letters_in_each_mode() {
 fn no_more_malformed_lines_are_kept_than_a_batch_has() {
     let folder = tempfile::tempdir().expect("a folder");
     let long = format!("{}\n", "x".repeat(1 << 20)).repeat(10);
-    drop_file(folder.path(), "a.json", &format!("{}{long}{{\"id\":1}}\n", "not json\n".repeat(20_000)), 1);
+    drop_file(folder.path(), "a.json", format!("{}{long}{{\"id\":1}}\n", "not json\n".repeat(20_000)), 1);
     let path = folder.path().to_string_lossy().into_owned();
     for (mode, rows) in [("PERMISSIVE", 20_011), ("DROPMALFORMED", 1)] {
         let table = table(&definition("json", Some(id_name()), &[("path", &path), ("mode", mode)]));

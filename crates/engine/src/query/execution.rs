@@ -20,13 +20,12 @@ use super::comparison::{ChangePolicy, Standing, conf_of, other_sources};
 use super::opening::{Start, open_sources, read_note, start, write_note};
 use super::progress::{Timer, progress_of};
 use super::rebuild::{Part, Rebuild};
+use super::settings::QuerySettings;
 use super::state::QueryState;
 use super::trigger::Trigger;
-use super::watermark::{WatermarkPolicy, WatermarkTracker};
+use super::watermark::WatermarkTracker;
 use crate::checkpoint::dead_letters::BatchLetters;
-use crate::checkpoint::{
-    CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, Durability, OffsetLog, OffsetLogEntry, Retention, Step,
-};
+use crate::checkpoint::{CheckpointDir, CommitLog, CommitLogEntry, DeadLetters, OffsetLog, OffsetLogEntry, Step};
 use crate::clock::Clock;
 use crate::error::{EngineError, Result};
 use crate::operator::Operator;
@@ -37,43 +36,6 @@ use crate::plan::streaming::{OperatorStage, StreamingPlan};
 use crate::progress::{CheckpointProgress, ProgressListener, StaticTableProgress};
 use crate::sink::{BatchId, OutputMode, Sink};
 use crate::source::{Offset, Source, Unread};
-use crate::state::StateSettings;
-
-/// How a query runs; nothing of it changes a result.
-#[derive(Debug, Clone)]
-pub struct QuerySettings {
-    /// When batches start.
-    pub trigger: Trigger,
-    /// Threads for reading, and threads for groups.
-    pub parallelism: usize,
-    /// Memory for the state of the query, with RocksDB's share of it; what it has no room for is on disk.
-    pub state_memory_bytes: usize,
-    /// RocksDB and snapshots.
-    pub state: StateSettings,
-    /// Whether files of the checkpoint are forced to disk.
-    pub durability: Durability,
-    /// How long the checkpoint remembers.
-    pub retention: Retention,
-    /// How several watermarks become one.
-    pub watermark_policy: WatermarkPolicy,
-    /// How long a partition without new rows holds the watermark back.
-    pub idle_timeout: Duration,
-}
-
-impl Default for QuerySettings {
-    fn default() -> Self {
-        Self {
-            trigger: Trigger::default(),
-            parallelism: std::thread::available_parallelism().map_or(1, usize::from),
-            state_memory_bytes: 512 << 20,
-            state: StateSettings::default(),
-            durability: Durability::Fsync,
-            retention: Retention::default(),
-            watermark_policy: WatermarkPolicy::default(),
-            idle_timeout: Duration::ZERO,
-        }
-    }
-}
 
 /// A query that is planned and not yet opened.
 pub(crate) struct QuerySpec {

@@ -43,12 +43,11 @@ mod tests;
 pub use crate::plan::batch::Cancellation;
 pub use comparison::QueryChanges;
 pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook, TableOutlook};
-pub use execution::QuerySettings;
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
 pub use pipeline::{FlowDescription, Pipeline, QueryFailure, RunningPipeline};
 pub use retry::{RetryAttempts, RetrySettings};
 pub use session::{SessionQuery, SessionScope, SessionStatement};
-pub use settings::{CheckpointSettings, FlowSettings, Period, PipelineSettings};
+pub use settings::{CheckpointSettings, FlowSettings, Period, PipelineSettings, QuerySettings};
 pub use state_reader::{StateReader, StateTableSummary};
 pub use storage::{
     QueryState, StoredCheckpoint, StoredQuery, forget_query, request_stop, stored_checkpoints, stored_queries,

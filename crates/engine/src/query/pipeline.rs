@@ -15,9 +15,9 @@ use datafusion::scalar::ScalarValue;
 
 use super::changes;
 use super::completion::{Completion, NotesCommits, Writer};
-use super::execution::{Control, QuerySettings, QuerySpec};
+use super::execution::{Control, QuerySpec};
 use super::graph::refuse_circles;
-use super::settings::PipelineSettings;
+use super::settings::{PipelineSettings, QuerySettings};
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
 use super::task::Task;

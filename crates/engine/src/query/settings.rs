@@ -6,16 +6,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::comparison::QueryChanges;
-use super::execution::QuerySettings;
 use super::retry::RetrySettings;
 use super::trigger::Trigger;
 use super::ttl::{StateTtl, TtlSettings};
-use super::watermark::WATERMARK_POLICY;
-use crate::checkpoint::RemoteSettings;
+use super::watermark::{WATERMARK_POLICY, WatermarkPolicy};
+use crate::checkpoint::{Durability, RemoteSettings, Retention};
 use crate::error::{EngineError, Result};
 use crate::plan::catalog::Options;
 use crate::plan::interval::parse_duration_us;
 use crate::sink::OutputMode;
+use crate::state::StateSettings;
 
 /// Settings of a pipeline.
 #[derive(Debug, Clone)]
@@ -40,6 +40,42 @@ pub struct PipelineSettings {
     pub ttl: StateTtl,
     /// How a query is started again after an error that may pass.
     pub retry: RetrySettings,
+}
+
+/// How a query runs; nothing of it changes a result.
+#[derive(Debug, Clone)]
+pub struct QuerySettings {
+    /// When batches start.
+    pub trigger: Trigger,
+    /// Threads for reading, and threads for groups.
+    pub parallelism: usize,
+    /// Memory for the state of the query, with RocksDB's share of it; what it has no room for is on disk.
+    pub state_memory_bytes: usize,
+    /// RocksDB and snapshots.
+    pub state: StateSettings,
+    /// Whether files of the checkpoint are forced to disk.
+    pub durability: Durability,
+    /// How long the checkpoint remembers.
+    pub retention: Retention,
+    /// How several watermarks become one.
+    pub watermark_policy: WatermarkPolicy,
+    /// How long a partition without new rows holds the watermark back.
+    pub idle_timeout: Duration,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        Self {
+            trigger: Trigger::default(),
+            parallelism: std::thread::available_parallelism().map_or(1, usize::from),
+            state_memory_bytes: 512 << 20,
+            state: StateSettings::default(),
+            durability: Durability::Fsync,
+            retention: Retention::default(),
+            watermark_policy: WatermarkPolicy::default(),
+            idle_timeout: Duration::ZERO,
+        }
+    }
 }
 
 /// Where the checkpoints of a pipeline are kept.

@@ -175,10 +175,7 @@ fn refuse_twins(flow: &Flow, columns: &SchemaRef) -> Result<()> {
 
 fn session_settings(configuration: &BTreeMap<String, String>) -> SessionSettings {
     let time_zone = configuration.get("spark.sql.session.timeZone");
-    time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings {
-        time_zone: zone.clone(),
-        ..SessionSettings::default()
-    })
+    time_zone.map_or_else(SessionSettings::default, |zone| SessionSettings { time_zone: zone.clone() })
 }
 
 pub(super) fn nullable(schema: &arrow::datatypes::Schema) -> SchemaRef {

@@ -219,7 +219,7 @@ fn map_type(value: DataType, is_nullable: bool) -> DataType {
 /// Spark resolves it against the writer's; what is left to do is a cast of each column.
 pub fn reader_schema(writer: &AvroSchema, fields: &Fields) -> Result<AvroSchema, FormatError> {
     let mut shaping = Shaping { writer, defined: Vec::new() };
-    let json = shaping.shaped(writer.root(), &DataType::Struct(fields.clone()), TOP, "")?;
+    let json = shaping.shaped(writer.root(), &DataType::Struct(fields.clone()), "")?;
     Ok(AvroSchema::from_json(json)?)
 }
 
@@ -230,7 +230,7 @@ struct Shaping<'a> {
 }
 
 impl Shaping<'_> {
-    fn shaped(&mut self, id: TypeId, data_type: &DataType, name: &str, path: &str) -> Result<Json, FormatError> {
+    fn shaped(&mut self, id: TypeId, data_type: &DataType, path: &str) -> Result<Json, FormatError> {
         let writer = self.writer;
         Ok(match (&writer.get(id).kind, data_type) {
             (Kind::Union(branches), _) => {
@@ -241,17 +241,17 @@ impl Shaping<'_> {
                     let is_null = writer.is_null(*branch);
                     let of = members.filter(|_| !is_null).map_or(data_type, |members| members[number].data_type());
                     number += usize::from(!is_null);
-                    shaped.push(self.shaped(*branch, of, name, path)?);
+                    shaped.push(self.shaped(*branch, of, path)?);
                 }
                 Json::Array(shaped)
             }
             (Kind::Record(_), DataType::Struct(fields)) => self.record(id, fields, path)?,
             (Kind::Array(items), DataType::List(item)) => {
-                json!({"type": "array", "items": self.shaped(*items, item.data_type(), name, path)?})
+                json!({"type": "array", "items": self.shaped(*items, item.data_type(), path)?})
             }
             (Kind::Map(values), DataType::Map(entries, _)) => {
                 let (_, value) = map_sides(entries, path)?;
-                json!({"type": "map", "values": self.shaped(*values, value.data_type(), name, path)?})
+                json!({"type": "map", "values": self.shaped(*values, value.data_type(), path)?})
             }
             _ => self.leaf(id),
         })
@@ -269,7 +269,7 @@ impl Shaping<'_> {
             let path = if path.is_empty() { field.name().clone() } else { format!("{path}.{}", field.name()) };
             members.push(match written.iter().find(|written| written.name == *field.name()) {
                 Some(found) => {
-                    let of = self.shaped(found.type_id, field.data_type(), field.name(), &path)?;
+                    let of = self.shaped(found.type_id, field.data_type(), &path)?;
                     json!({"name": field.name(), "type": of})
                 }
                 None => {

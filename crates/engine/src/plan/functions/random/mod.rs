@@ -228,7 +228,7 @@ fn shuffled(lists: &ArrayRef, mut draw: impl FnMut(usize) -> u64) -> Result<Arra
     let mut shuffle = |row: usize| {
         let mut places: Vec<usize> = (offsets[row] as usize..offsets[row + 1] as usize).collect();
         for left in (2..=places.len()).rev() {
-            let chosen = u128::from(draw(row)) * left as u128 >> 64;
+            let chosen = (u128::from(draw(row)) * left as u128) >> 64;
             places.swap(left - 1, chosen as usize);
         }
         places

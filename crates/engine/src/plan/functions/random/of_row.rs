@@ -134,7 +134,8 @@ impl Hash for Seed {
 
 impl ScalarUDFImpl for Seed {
     fn name(&self) -> &str {
-        "seed"
+        // As errors call what it is the seed of.
+        "random"
     }
 
     fn signature(&self) -> &Signature {

@@ -147,7 +147,7 @@ async fn aggregates_give_what_spark_gives() {
 
 async fn check(file: &str) {
     let session = |zone: &str| {
-        let settings = SessionSettings { time_zone: zone.to_owned(), ..SessionSettings::default() };
+        let settings = SessionSettings { time_zone: zone.to_owned() };
         let mut state = session_state(&settings).unwrap();
         // As Spark was asked: rows are taken in the order in which they are written.
         state.config_mut().options_mut().execution.target_partitions = 1;
