@@ -57,7 +57,8 @@ fn several_problems_are_told_at_once_and_differences_too() {
     ] {
         assert!(finished.stderr.contains(expected), "'{expected}' in:\n{}", finished.stderr);
     }
-    fs::write(project.join("transformations/a.sql"), "CREATE TABLE s (k STRING) USING json OPTIONS (path = '/tmp');\nCREATE STREAMING TABLE totals AS SELECT k FROM STREAM s;").unwrap();
+    fs::write(project.join("highwater.yml"), "parallelism: 2\nstate:\n  ttl: 1 day\n").unwrap();
+    fs::write(project.join("transformations/a.sql"), "CREATE TABLE s (k STRING) USING json OPTIONS (path = '/tmp');\nCREATE STREAMING TABLE t AS SELECT k FROM STREAM s;").unwrap();
     let finished = run(folder.path(), &["validate", "p", "--engine", "spark"]);
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     for expected in ["parallelism has no effect on Spark", "time to live"] {
