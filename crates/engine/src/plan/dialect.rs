@@ -4,7 +4,7 @@
 //! backslashes escape, `DIV` binds like `*`. What the tokenizer cannot know is repaired on its tokens by
 //! [`join_number_suffixes`]: `1L`, `2.5D` and `1BD` come out as a number and a word, and would read as an alias.
 //!
-//! Raw strings (`r'...'`) are cut out of the text before it comes here ([`super::raw_strings`]).
+//! Raw strings (`r'...'`) are cut out of the text before it comes here (`raw_strings.rs`).
 
 use std::any::TypeId;
 
