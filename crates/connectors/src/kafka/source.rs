@@ -61,7 +61,9 @@ impl KafkaSource {
     /// Ends the query over lost records, or only says so, as the option asks.
     fn lost(&self, what: &str) -> Result<()> {
         if self.options.fail_on_data_loss {
-            return Err(EngineError::data(format!("{}: {what}", self.options.object)).help(LOST_HELP));
+            return Err(EngineError::data(format!("{}: {what}", self.options.object)).help(format!(
+                "{LOST_HELP}; if the table names other topics than it did, give the query another name"
+            )));
         }
         tracing::warn!(table = self.options.object, "{what}; going on, as failOnDataLoss = false asks");
         Ok(())
