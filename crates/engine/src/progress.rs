@@ -260,7 +260,10 @@ pub trait ProgressListener: Send + Sync {
     /// It has looked since the last trigger, and found none.
     fn on_idle(&self) {}
 
-    /// A batch is committed.
+    /// A batch is committed. What is told of it comes later, if nothing fails meanwhile.
+    fn on_commit(&self) {}
+
+    /// What a batch did that is committed.
     fn on_progress(&self, progress: &StreamingQueryProgress);
 
     /// The query has failed and is started again.

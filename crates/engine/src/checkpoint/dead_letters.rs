@@ -14,6 +14,7 @@
 //! Letters are written while the batch is read and read back line by line: a topic in the wrong format is one letter a
 //! record, which no memory has room for.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 
 use base64::Engine as _;
@@ -21,7 +22,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::store::ObjectWriter;
+use super::store::{Entry, ObjectWriter};
 use super::{CheckpointDir, DEAD_LETTERS, text};
 use crate::error::{EngineError, Result};
 use crate::sink::BatchId;
@@ -53,6 +54,9 @@ struct OpenFile {
 /// Lines that are handed to the file at a time, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// More than the last line of a file ever has.
+const END_BYTES: u64 = 256;
+
 #[derive(Serialize, Deserialize)]
 struct Line {
     origin: String,
@@ -69,7 +73,7 @@ struct LastLine {
     end: End,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct End {
     records: u64,
     total: u64,
@@ -77,13 +81,13 @@ struct End {
 }
 
 impl DeadLetters {
-    /// Opens the folder and reads the totals.
+    /// Opens the folder and reads the totals, which are in the last lines of the newest files: those may be large.
     pub fn open(checkpoint: &CheckpointDir) -> Result<Self> {
         let letters = Self { checkpoint: checkpoint.clone(), totals: Mutex::new(Vec::new()) };
-        let batches = letters.batches()?;
+        let files = letters.files()?;
         let mut totals = Vec::new();
-        for batch_id in batches.iter().rev().take(2).rev() {
-            totals.push((*batch_id, letters.each(*batch_id, &mut |_| Ok(()))?.total));
+        for (batch_id, size_bytes) in files.iter().rev().take(2).rev() {
+            totals.push((*batch_id, letters.end(*batch_id, *size_bytes)?.total));
         }
         *letters.totals.lock() = totals;
         Ok(letters)
@@ -122,11 +126,14 @@ impl DeadLetters {
 
     /// The batches that have dead letters, in order.
     pub fn batches(&self) -> Result<Vec<BatchId>> {
+        Ok(self.files()?.into_keys().collect())
+    }
+
+    /// The size of each batch's file.
+    fn files(&self) -> Result<BTreeMap<BatchId, u64>> {
         let entries = self.checkpoint.store().list(DEAD_LETTERS)?;
-        let names = entries.iter().filter_map(|entry| entry.name.strip_suffix(".jsonl"));
-        let mut batches: Vec<BatchId> = names.filter_map(|stem| stem.parse().ok()).collect();
-        batches.sort_unstable();
-        Ok(batches)
+        let file = |entry: &Entry| Some((entry.name.strip_suffix(".jsonl")?.parse().ok()?, entry.size_bytes));
+        Ok(entries.iter().filter_map(file).collect())
     }
 
     /// Gives the dead letters of a batch to `f`, one by one, and says how many there are. What `f` has seen is only certain
@@ -135,12 +142,27 @@ impl DeadLetters {
         self.each(batch_id, &mut |line| decode_line(line).map(&mut f)).map(|end| end.records)
     }
 
+    /// The last line of a file. Whether the others are whole is found by those who read them.
+    fn end(&self, batch_id: BatchId, size_bytes: u64) -> Result<End> {
+        let name = file_name(batch_id);
+        let from = size_bytes.saturating_sub(END_BYTES);
+        let Some(input) = self.checkpoint.store().open_at(&name, from)? else { return Ok(End::default()) };
+        let mut last = Vec::new();
+        let read = input.take(END_BYTES).read_to_end(&mut last).map_err(|error| error.to_string());
+        let end = read.and_then(|_| {
+            let line = last.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|byte| *byte == b'\n').next());
+            let end = line.and_then(|line| serde_json::from_slice::<LastLine>(line).ok());
+            end.map(|line| line.end).ok_or_else(|| torn(size_bytes))
+        });
+        end.map_err(|found| text::damaged(&self.checkpoint.store().address(&name), &found))
+    }
+
     fn each(&self, batch_id: BatchId, f: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<End> {
         let name = file_name(batch_id);
         let address = self.checkpoint.store().address(&name);
         match self.checkpoint.store().open(&name)? {
             Some(input) => decode(input, f).map_err(|found| text::damaged(&address, &found)),
-            None => Ok(End { records: 0, total: 0, crc32c: String::new() }),
+            None => Ok(End::default()),
         }
     }
 }
@@ -205,6 +227,10 @@ fn write_line(line: &impl Serialize, lines: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+fn torn(bytes: impl std::fmt::Display) -> String {
+    format!("it is torn: {bytes} bytes without an end line")
+}
+
 /// `crc` is that of the lines.
 fn checksum(crc: u32, records: u64, total: u64) -> String {
     format!("{:08x}", crc32c::crc32c_append(crc, format!("{records} {total}").as_bytes()))
@@ -228,9 +254,8 @@ fn decode(input: impl Read, f: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> R
         }
         std::mem::swap(&mut line, &mut next);
     }
-    let torn = || format!("it is torn: {bytes} bytes without an end line");
-    let last = line.strip_suffix(b"\n").ok_or_else(torn)?;
-    let LastLine { end } = serde_json::from_slice(last).map_err(|_| torn())?;
+    let last = line.strip_suffix(b"\n").ok_or_else(|| torn(bytes))?;
+    let LastLine { end } = serde_json::from_slice(last).map_err(|_| torn(bytes))?;
     if end.crc32c != checksum(crc, end.records, end.total) {
         return Err("its content does not match its checksum".to_owned());
     }
@@ -315,9 +340,12 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(decode(&flipped).is_err(), "{bit}");
         }
-        std::fs::write(dir.path().join("dead_letters/4.jsonl"), &whole[..9]).unwrap();
-        let error = DeadLetters::open(&checkpoint).unwrap_err();
-        assert!(error.to_string().contains("dead_letters/4.jsonl is damaged: it is torn"), "{error}");
+        for end in [0, 9, whole.len() - 1] {
+            std::fs::write(dir.path().join("dead_letters/4.jsonl"), &whole[..end]).unwrap();
+            let error = DeadLetters::open(&checkpoint).unwrap_err().to_string();
+            let expected = format!("dead_letters/4.jsonl is damaged: it is torn: {end} bytes");
+            assert!(error.contains(&expected), "{error}");
+        }
     }
 
     /// Several threads write them, bit by bit; of a batch that fails nothing is left.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   metadata:  v1 · {"id":"<uuid>","queryName":..,"target":..,"operators":{"<id>":"<fingerprint>"},
-//!                    "layouts":{"<id>":[<layout>, ..]},"keys":{"<id>":[["<expression>", ..], ..]}} · crc32c
+//!                    "layouts":{"<id>":[<layout>, ..]},"madeOf":{"<id>":[["<expression>", ..], ..]}} · crc32c
 //! ```
 //!
 //! The id is the first half of the token sinks keep, so it is made once and never changes. A checkpoint whose name or
@@ -59,7 +59,7 @@ pub struct Metadata {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) layouts: BTreeMap<String, History>,
     /// What the operators' keys are made of; nothing of operators that an earlier version wrote down.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, rename = "madeOf", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) keys: BTreeMap<String, MadeOf>,
     /// A batch after which the state is no query's: a part of a rebuild that was given up, and another one has to begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,9 +131,13 @@ impl Metadata {
     }
 
     /// Takes what a rebuild says of the operators, which the file may not know yet.
-    pub(crate) fn take_rebuilt(&mut self, operators: BTreeMap<String, String>, layouts: BTreeMap<String, History>) {
-        (self.operators, self.layouts, self.is_stale) = (operators, layouts, true);
-        self.keys.clear();
+    pub(crate) fn take_rebuilt(
+        &mut self,
+        operators: BTreeMap<String, String>,
+        layouts: BTreeMap<String, History>,
+        keys: BTreeMap<String, MadeOf>,
+    ) {
+        (self.operators, self.layouts, self.keys, self.is_stale) = (operators, layouts, keys, true);
     }
 
     /// Writes down the operators the query has from now on, and the layouts of those whose state is kept.
@@ -230,8 +234,10 @@ impl Metadata {
 fn other_keys(was: Option<&MadeOf>, is: Option<&MadeOf>) -> Option<String> {
     let (was, is) = (was?, is?);
     let listed = |key: &BTreeSet<String>| key.iter().cloned().collect::<Vec<_>>().join(" and ");
-    let (was, is) = was.iter().zip(is).filter(|_| was.len() == is.len()).find(|(was, is)| was.is_disjoint(is))?;
-    Some(format!("one of its keys is made of {}, and was of {}", listed(is), listed(was)))
+    // Rows may come on one more way, or on one less.
+    let are_others = |(was, is): &(&BTreeSet<String>, &BTreeSet<String>)| !was.is_subset(is) && !is.is_subset(was);
+    let (was, is) = was.iter().zip(is).filter(|_| was.len() == is.len()).find(are_others)?;
+    Some(format!("it goes by {}, and went by {}", listed(is), listed(was)))
 }
 
 fn never_given(giver: &str) -> String {

@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,7 +51,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>>;
 
     /// The object as a stream, or none if there is none.
-    fn open(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>>;
+    fn open(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>> {
+        self.open_at(name, 0)
+    }
+
+    /// The same from a byte on, which the object has.
+    fn open_at(&self, name: &str, at: u64) -> Result<Option<Box<dyn Read + Send>>>;
 
     /// Makes the object unless it exists; false if it did with other bytes, and then it is as it was. Where an answer
     /// can get lost an equal object cannot be told from one's own, so a caller to whom that matters puts something
@@ -153,9 +158,10 @@ impl Store for LocalStore {
         if_found(fs::read(&path)).map_err(|error| io_error("read", &path, error))
     }
 
-    fn open(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>> {
+    fn open_at(&self, name: &str, at: u64) -> Result<Option<Box<dyn Read + Send>>> {
         let path = self.path(name);
-        let file = if_found(File::open(&path)).map_err(|error| io_error("open", &path, error))?;
+        let opened = File::open(&path).and_then(|mut file| file.seek(io::SeekFrom::Start(at)).map(|_| file));
+        let file = if_found(opened).map_err(|error| io_error("open", &path, error))?;
         Ok(file.map(|file| Box::new(io::BufReader::with_capacity(1 << 18, file)) as Box<dyn Read + Send>))
     }
 

@@ -23,13 +23,15 @@ use arrow::row::{RowConverter, SortField};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::sink::BatchId;
 
 /// Bits of an id; few enough for a decimal.
 const ID_BITS: u32 = 120;
 /// Of these, bits for the place of a row.
 const PLACE_BITS: u32 = 40;
+/// Rows of operators that are remembered for a batch, some 2 GiB of them.
+const MAX_ROWS: usize = 1 << 26;
 
 /// The type of ids.
 pub(crate) const ROW_ID: DataType = DataType::Decimal128(38, 0);
@@ -39,8 +41,8 @@ pub(crate) const ROW_ID: DataType = DataType::Decimal128(38, 0);
 pub(crate) struct Draws {
     seed: AtomicU64,
     batch: AtomicU64,
-    /// How often each row of an operator came, by the hash of what it is.
-    equal: Mutex<HashMap<u128, u32>>,
+    /// How often each row of an operator came, by half the hash of what it is.
+    equal: Mutex<HashMap<u64, u32>>,
 }
 
 impl Draws {
@@ -74,16 +76,27 @@ impl Draws {
             false => Some(RowConverter::new(fields)?.convert_columns(&columns)?),
         };
         let mut equal = self.equal.lock();
+        if equal.len() + rows > MAX_ROWS {
+            return Err(EngineError::query(format!(
+                "random numbers are drawn for more than {MAX_ROWS} different rows of one batch, each of which has to be remembered"
+            ))
+            .help("make the batches smaller (maxOffsetsPerTrigger), or draw below the GROUP BY or join, for the rows as they come"));
+        }
         let id = |row: usize| {
             let bytes = converted.as_ref().map_or(&[][..], |rows| rows.row(row).data());
             let hash = xxh3_128_with_seed(bytes, seed);
-            let before = equal.entry(hash).or_insert(0);
+            let before = equal.entry(half(hash)).or_insert(0);
             let id = if *before == 0 { hash } else { xxh3_128_with_seed(&hash.to_be_bytes(), u64::from(*before)) };
             *before += 1;
             id >> (128 - ID_BITS)
         };
         Ok(ids((0..rows).map(id)))
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "half of the bits is what is wanted")]
+fn half(hash: u128) -> u64 {
+    hash as u64
 }
 
 fn ids(values: impl Iterator<Item = u128>) -> ArrayRef {

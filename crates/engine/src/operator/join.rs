@@ -109,10 +109,13 @@ impl StaticJoin {
             StaticJoinKind::Inner => self.pairs(batch, &table, &stream_rows, &static_rows),
             StaticJoinKind::KeepStream => {
                 let missing = rows_without(&stream_rows, batch.num_rows());
-                let static_rows: UInt32Array =
-                    static_rows.iter().chain(std::iter::repeat_n(None, missing.len())).collect();
-                let stream_rows: UInt32Array = stream_rows.iter().chain(missing.iter()).collect();
-                self.pairs(batch, &table, &stream_rows, &static_rows)
+                let pairs =
+                    stream_rows.iter().zip(static_rows.iter()).chain(missing.iter().zip(std::iter::repeat(None)));
+                // In the order of the stream, whatever pieces it comes in: random numbers go by the place of a row.
+                let mut pairs: Vec<(Option<u32>, Option<u32>)> = pairs.collect();
+                pairs.sort_by_key(|(of_stream, _)| *of_stream);
+                let (stream_rows, static_rows) = pairs.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+                self.pairs(batch, &table, &stream_rows.into(), &static_rows.into())
             }
             StaticJoinKind::Anti => {
                 let missing = rows_without(&stream_rows, batch.num_rows());

@@ -76,6 +76,11 @@ pub(crate) trait OperatorSpec: fmt::Debug + Send + Sync {
         vec![self.id().to_owned()]
     }
 
+    /// What beside its keys decides which of its rows are kept, as expressions over the rows of its only input.
+    fn decides_by(&self) -> Vec<PhysicalExprRef> {
+        Vec::new()
+    }
+
     /// How the rows of each input find their state.
     fn inputs(&self) -> Vec<Arc<InputSpec>>;
 

@@ -37,6 +37,9 @@ pub(super) const REBUILDS: &str = "rebuilds state of";
 /// The key of such an entry's `conf` that has the layouts of the operators' rows, as JSON.
 const REBUILT_LAYOUTS: &str = "layouts of that state";
 
+/// The key of such an entry's `conf` that has what the operators' keys are made of, as JSON.
+const REBUILT_KEYS: &str = "keys of that state";
+
 /// The way out for a query that is another one now.
 pub(super) const START_OVER: &str = "give the query another name or another --storage, so that it starts over";
 
@@ -112,7 +115,8 @@ impl Comparison {
         let identity = identity_of(spec)?;
         let void = metadata.void_batch;
         if let Some((_, entry)) = last.filter(|(_, entry)| entry.conf.contains_key(REBUILDS)) {
-            metadata.take_rebuilt(rebuilt_part(entry, REBUILDS)?, rebuilt_part(entry, REBUILT_LAYOUTS)?);
+            let (operators, layouts) = (rebuilt_part(entry, REBUILDS)?, rebuilt_part(entry, REBUILT_LAYOUTS)?);
+            metadata.take_rebuilt(operators, layouts, rebuilt_part(entry, REBUILT_KEYS)?);
         }
         let changes = metadata.changes(&identity);
         let wants_rebuild = spec.change.rebuild && !spec.plan.operators.is_empty() && last_commit.is_some();
@@ -268,7 +272,9 @@ impl Standing {
         let written = |error| EngineError::internal("operators as JSON").caused_by(error);
         let operators = serde_json::to_string(&self.identity.operators).map_err(written)?;
         let layouts = serde_json::to_string(&histories_of(&self.identity, &self.kept)).map_err(written)?;
-        entry.conf.extend([(REBUILDS.to_owned(), operators), (REBUILT_LAYOUTS.to_owned(), layouts)]);
+        let keys = serde_json::to_string(&self.identity.keys).map_err(written)?;
+        let parts = [(REBUILDS, operators), (REBUILT_LAYOUTS, layouts), (REBUILT_KEYS, keys)];
+        entry.conf.extend(parts.map(|(key, value)| (key.to_owned(), value)));
         Ok(())
     }
 }
@@ -279,7 +285,7 @@ pub(super) fn identity_of(spec: &QuerySpec) -> Result<QueryIdentity> {
     for (at, stage) in spec.plan.operators.iter().enumerate() {
         let id = stage.spec.id().to_owned();
         layouts.extend(stage.spec.layout()?.map(|layout| (id.clone(), layout.taking_back(spec.plan.given_to(at)))));
-        keys.insert(id.clone(), spec.plan.keys_of(at)?);
+        keys.insert(id.clone(), spec.plan.keys_of(at));
         operators.insert(id, stage.spec.fingerprint());
     }
     let (query_name, target) = (spec.name.clone(), spec.target_description.clone());

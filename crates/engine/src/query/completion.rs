@@ -48,15 +48,15 @@ impl Completion {
     }
 }
 
-/// Notes the batches of a flow. A batch is committed before its progress is told.
+/// Notes the batches of a flow.
 pub(super) struct NotesCommits(pub(super) Arc<Completion>);
 
 impl ProgressListener for NotesCommits {
-    fn on_progress(&self, _: &StreamingQueryProgress) {
+    fn on_commit(&self) {
         self.0.note_commit();
     }
 
-    fn on_terminated(&self, _: &str, _: Option<&str>) {}
+    fn on_progress(&self, _: &StreamingQueryProgress) {}
 }
 
 /// A flow as those see it that read what it writes.

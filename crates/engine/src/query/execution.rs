@@ -190,6 +190,7 @@ impl StreamingQuery {
         if let Step::FinishCommit { batch } = self.first_step {
             let entry = if self.state.is_some() { read_note(note)? } else { CommitLogEntry::default() };
             self.commits.add(batch, &entry)?;
+            self.listener.on_commit();
             self.tracker.restore(&entry.watermarks, entry.next_batch_watermark_ms);
             self.rebuilt_rows = entry.rebuilt_rows.unwrap_or(0);
             self.first_step = Step::RunNew { batch: batch + 1 };
@@ -358,6 +359,7 @@ impl StreamingQuery {
         let report = timer
             .phase(|d| &mut d.sink_commit, || if write_sink { self.sink.commit() } else { Ok(Default::default()) })?;
         timer.phase(|d| &mut d.commit_offsets, || self.commits.add(batch, &commit))?;
+        self.listener.on_commit();
         if rebuilds {
             self.standing.record(&self.plan.operators, &self.checkpoint)?;
         }

@@ -481,6 +481,10 @@ impl ProgressListener for Listeners {
         self.0.iter().for_each(|listener| listener.on_idle());
     }
 
+    fn on_commit(&self) {
+        self.0.iter().for_each(|listener| listener.on_commit());
+    }
+
     fn on_progress(&self, progress: &StreamingQueryProgress) {
         self.0.iter().for_each(|listener| listener.on_progress(progress));
     }

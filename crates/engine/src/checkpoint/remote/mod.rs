@@ -145,7 +145,7 @@ impl Store for RemoteStore {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some(mut reader) = self.stream(name)? else { return Ok(None) };
+        let Some(mut reader) = self.stream(name, 0)? else { return Ok(None) };
         let mut whole = Vec::new();
         while let Some(chunk) = reader.next_chunk()? {
             whole.extend_from_slice(&chunk);
@@ -153,8 +153,8 @@ impl Store for RemoteStore {
         Ok(Some(whole))
     }
 
-    fn open(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>> {
-        Ok(self.stream(name)?.map(|stream| Box::new(stream) as Box<dyn Read + Send>))
+    fn open_at(&self, name: &str, at: u64) -> Result<Option<Box<dyn Read + Send>>> {
+        Ok(self.stream(name, at)?.map(|stream| Box::new(stream) as Box<dyn Read + Send>))
     }
 
     fn create(&self, name: &str, bytes: &[u8]) -> Result<bool> {

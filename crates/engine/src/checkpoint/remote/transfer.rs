@@ -80,10 +80,10 @@ impl RemoteStore {
         self.in_time(0, upload.complete()).await.map(|_| ())
     }
 
-    /// The object as a stream, or none if there is none.
-    pub(super) fn stream(&self, name: &str) -> Result<Option<RemoteReader>> {
+    /// The object as a stream from a byte on, or none if there is none.
+    pub(super) fn stream(&self, name: &str, at: u64) -> Result<Option<RemoteReader>> {
         let mut reader =
-            RemoteReader { store: self.clone(), name: name.to_owned(), source: None, at: 0, chunk: Bytes::new() };
+            RemoteReader { store: self.clone(), name: name.to_owned(), source: None, at, chunk: Bytes::new() };
         let found = reader.connect(&mut Attempts::new(self, "read", name))?;
         Ok(found.then_some(reader))
     }
@@ -91,7 +91,7 @@ impl RemoteStore {
     /// Puts the object into a new local file.
     pub(super) fn fetch(&self, name: &str, local: &Path) -> Result<()> {
         let failed = |error| io_error("write", local, error);
-        let Some(mut reader) = self.stream(name)? else {
+        let Some(mut reader) = self.stream(name, 0)? else {
             return Err(EngineError::data(format!("checkpoint file {} is missing", self.address(name)))
                 .help("restore this file from a backup, or give the query a new checkpoint location to start over"));
         };
@@ -114,7 +114,7 @@ pub(super) struct RemoteReader {
     store: RemoteStore,
     name: String,
     source: Option<Incoming>,
-    /// Bytes taken from the store so far.
+    /// Where the next byte stands in the object.
     at: u64,
     chunk: Bytes,
 }

@@ -16,6 +16,7 @@ mod aging;
 mod changing;
 mod filter;
 mod operator;
+mod order;
 mod output;
 mod session;
 pub(crate) mod state_table;

@@ -289,6 +289,7 @@ impl AggregateOperator {
 
     /// Writes a bucket's groups to the store that it does not know yet, and those that no changelog has to `spilled` too.
     fn flush(&mut self, time: i64, mut spilled: Option<&mut ChangeSet>) -> Result<()> {
+        let used = self.memory_bytes();
         let Some(bucket) = self.buckets.get_mut(&time) else { return Ok(()) };
         let mut unflushed = bucket.take_unflushed();
         let store = Arc::clone(&self.place.store);
@@ -297,8 +298,13 @@ impl AggregateOperator {
             let (from, to) = key::shards_range(time, first, last);
             store.clear_range(self.place.first_table, (&from, &to))?;
             unflushed = bucket.all();
+            bucket.sort_as_stored(&mut unflushed);
+            if bucket.may_settle() && used + bucket.settle_bytes() <= self.place.budget_bytes {
+                unflushed = bucket.settle(&unflushed);
+            }
+        } else {
+            bucket.sort_as_stored(&mut unflushed);
         }
-        bucket.sort_as_stored(&mut unflushed);
         let mut writer = store.sorted_writer(self.place.first_table, unflushed.len())?;
         self.encode(time, &unflushed, &mut |entry, stored_key, value| {
             if let Some(spilled) = spilled.as_mut().filter(|_| entry.is_dirty) {
@@ -406,8 +412,7 @@ impl Operator for AggregateOperator {
         self.counts.rows_updated =
             self.buckets.values().map(|bucket| bucket.dirty.len() as u64).sum::<u64>() + self.spilled.len() as u64;
         match (self.spec.output_mode, self.at_end) {
-            // Nobody is told that they are gone, and they are: no later batch may find them.
-            (_, AtEnd::Nothing) => self.forget_gone()?,
+            (_, AtEnd::Nothing) => {}
             (OutputMode::Append, _) => expired.iter().try_for_each(|time| self.emit_bucket(*time, emit))?,
             (OutputMode::Update, AtEnd::Changes) => self.emit_dirty(emit)?,
             (OutputMode::Complete, _) | (OutputMode::Update, AtEnd::Everything) => {

@@ -15,7 +15,6 @@ use hashbrown::HashTable;
 use super::filter::KeyFilter;
 use crate::error::EngineError;
 use crate::operator::keyed::shard_of_hash;
-use crate::state::key::SHARDS;
 
 /// What to say when a table has no room for another key.
 pub(super) fn too_many_keys() -> EngineError {
@@ -33,22 +32,24 @@ pub(super) const FETCH_KEYS: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) hash: u64,
-    key_end: u32,
+    pub(super) key_end: u32,
     pub(super) slot: u32,
     /// Changed since the last commit.
     pub(super) is_dirty: bool,
     /// Changed since it was last written to the state store.
     pub(super) is_unflushed: bool,
     /// Its group is in another bucket now.
-    is_gone: bool,
+    pub(super) is_gone: bool,
 }
 
 /// The keys of one window.
 #[derive(Default)]
 pub(super) struct Bucket {
-    index: HashTable<u32>,
+    pub(super) index: HashTable<u32>,
     pub(super) entries: Vec<Entry>,
-    key_bytes: Vec<u8>,
+    pub(super) key_bytes: Vec<u8>,
+    /// So many entries, the first ones, are in the order of the store; see `order.rs`.
+    pub(super) settled: usize,
     /// Entries changed since the last commit.
     pub(super) dirty: Vec<u32>,
     /// Entries changed since they were last written to the state store.
@@ -62,7 +63,7 @@ pub(super) struct Bucket {
     /// Keys of this bucket, here and in the state store.
     pub(super) keys: u64,
     /// Entries whose groups are in another bucket now.
-    gone: usize,
+    pub(super) gone: usize,
 }
 
 impl Bucket {
@@ -176,42 +177,7 @@ impl Bucket {
         unflushed
     }
 
-    /// Puts entries in the order of the store: dealt out to their shards, each of which is sorted by itself. Most keys are
-    /// told apart by their first bytes, and few are looked up twice: millions of them are not in any cache.
-    pub(super) fn sort_as_stored(&self, entries: &mut [u32]) {
-        let mut ends = [0_usize; SHARDS];
-        entries.iter().for_each(|entry| ends[usize::from(self.shard(*entry))] += 1);
-        let mut end = 0;
-        for count in &mut ends {
-            end += std::mem::replace(count, end);
-        }
-        // So far they are where each shard begins; each entry moves its own on.
-        let unsorted = entries.to_vec();
-        for entry in unsorted {
-            let place = &mut ends[usize::from(self.shard(entry))];
-            entries[*place] = entry;
-            *place += 1;
-        }
-        let (mut start, mut with_keys) = (0, Vec::new());
-        for end in ends {
-            self.sort_by_key(&mut entries[start..end], &mut with_keys);
-            start = end;
-        }
-    }
-
-    fn sort_by_key(&self, entries: &mut [u32], with_keys: &mut Vec<(u128, u32)>) {
-        with_keys.clear();
-        for entries in entries.chunks(FETCH_KEYS) {
-            self.fetch(entries);
-            with_keys.extend(entries.iter().map(|entry| (first_bytes(self.key(*entry)), *entry)));
-        }
-        with_keys.sort_unstable_by(|(a_first, a), (b_first, b)| {
-            a_first.cmp(b_first).then_with(|| self.key(*a).cmp(self.key(*b)))
-        });
-        entries.iter_mut().zip(with_keys).for_each(|(place, (_, entry))| *place = *entry);
-    }
-
-    fn shard(&self, entry: u32) -> u8 {
+    pub(super) fn shard(&self, entry: u32) -> u8 {
         shard_of_hash(self.entries[entry as usize].hash)
     }
 
@@ -253,7 +219,9 @@ impl Bucket {
         }
         let (filter, looked_for) = (self.filter.take(), self.looked_for);
         let mut live = Self { on_disk: self.on_disk, filter, looked_for, keys: self.keys, ..Self::default() };
-        for entry in self.all() {
+        let all = self.all();
+        live.settled = all.partition_point(|entry| (*entry as usize) < self.settled);
+        for entry in all {
             let from = self.entries[entry as usize];
             let to = live.insert(from.hash, self.key(entry), from.slot);
             live.restore_flags(to, from);
@@ -284,14 +252,6 @@ impl Bucket {
 
 fn growth<T>(of: &Vec<T>, more: usize) -> usize {
     if of.len() + more > of.capacity() { of.capacity() * size_of::<T>() } else { 0 }
-}
-
-/// The first bytes of a key as a number that sorts as they do.
-fn first_bytes(key: &[u8]) -> u128 {
-    let mut first = [0; 16];
-    let length = key.len().min(16);
-    first[..length].copy_from_slice(&key[..length]);
-    u128::from_be_bytes(first)
 }
 
 /// Hands out slots, and takes them back.
@@ -349,9 +309,6 @@ mod tests {
         assert_eq!(bucket.take_dirty(), [b]);
         assert!(bucket.take_dirty().is_empty());
         assert_eq!(bucket.take_unflushed(), [b]);
-        let mut all = [b, a, empty];
-        bucket.sort_as_stored(&mut all);
-        assert_eq!(all, [empty, a, b], "one shard: by key, and the empty one first");
         slots.give_back(&bucket.slots(&[a]));
         assert_eq!(slots.take(), 0);
     }

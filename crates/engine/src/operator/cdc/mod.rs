@@ -83,6 +83,10 @@ impl OperatorSpec for CdcSpec {
         }
     }
 
+    fn decides_by(&self) -> Vec<super::PhysicalExprRef> {
+        self.input.columns.get(self.sequence_at()).cloned().into_iter().collect()
+    }
+
     fn inputs(&self) -> Vec<Arc<InputSpec>> {
         vec![Arc::clone(&self.input)]
     }

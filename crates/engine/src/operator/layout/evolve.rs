@@ -325,7 +325,7 @@ impl PartKind {
 }
 
 /// Whether every value of `from` is one of `to`, in a cast that changes nothing of it.
-fn widens(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn widens(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, List, Struct};
     match (from, to) {
         (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) | (Float32, Float64) => true,

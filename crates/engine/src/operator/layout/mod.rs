@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::OperatorSpec;
 use super::state_table::ipc;
 use crate::error::Result;
-pub(crate) use evolve::Note;
+pub(crate) use evolve::{Note, widens};
 
 /// Layouts there can be: the number has seven bits in a row.
 const MOST: usize = 128;

@@ -92,7 +92,8 @@ impl OperatorSpec for TopSpec {
     fn fingerprint(&self) -> String {
         let (keys, rows, has_time) = (&self.input.key_types, self.row_types(), self.input.has_watermark);
         let (order, ranking, limit) = (&self.order, self.ranking, self.limit);
-        format!("v1 {ranking:?} <= {limit} keys {keys:?} rows {rows:?} order {order:?} time {has_time}")
+        let names: Vec<&String> = self.schema.fields().iter().map(|field| field.name()).collect();
+        format!("v2 {ranking:?} <= {limit} keys {keys:?} rows {names:?} {rows:?} order {order:?} time {has_time}")
     }
 
     fn inputs(&self) -> Vec<Arc<InputSpec>> {

@@ -241,32 +241,38 @@ fn what_cannot_be_told_is_refused_with_the_reason() {
     );
 }
 
+/// Says of a change whether it is refused, and sees that the query as it was goes on then.
+fn check_keys(mode: &str, (before, after): (&str, &str), why: Option<&str>) {
+    let script = StreamScript::new(&sql(mode, before)).add("ev", &rows(&[("a", 1, 0)])).process();
+    let script = script.change(&sql(mode, after));
+    let outlook = script.outlook("f").join("\n");
+    match why {
+        Some(why) => {
+            assert!(outlook.contains(why), "{after}: {outlook}");
+            script.process_fails(why).change(&sql(mode, before)).add("ev", &rows(&[("b", 1, 0)])).process();
+        }
+        None => drop(script.add("ev", &rows(&[("b", 1, 0)])).process()),
+    }
+}
+
 /// Equal names and types are not enough: a group would go on as another one.
 #[test]
 fn keys_are_made_of_what_they_were_made_of() {
-    let check = |before: &str, after: &str, why: Option<&str>| {
-        let script = StreamScript::new(&sql("append", before)).add("ev", &rows(&[("a", 1, 0)])).process();
-        let script = script.change(&sql("append", after));
-        let outlook = script.outlook("f").join("\n");
-        match why {
-            Some(why) => {
-                assert!(outlook.contains(why), "{after}: {outlook}");
-                script.process_fails(why).change(&sql("append", before)).add("ev", &rows(&[("b", 1, 0)])).process();
-            }
-            None => drop(script.add("ev", &rows(&[("b", 1, 0)])).process()),
-        }
-    };
+    let check = |before: &str, after: &str, why: Option<&str>| check_keys("append", (before, after), why);
     let counts = |key: &str, rest: &str| {
         format!(
             "SELECT k, w.start AS at, n FROM (SELECT {key} AS k, window(ts, '1 minute') AS w, count(*) AS n FROM STREAM ev \
              WATERMARK ts DELAY OF INTERVAL 1 SECOND {rest} GROUP BY {key}, window(ts, '1 minute'))"
         )
     };
-    let other = "one of its keys is made of ";
-    check(&counts("k", ""), &counts("upper(k)", ""), Some(&format!("{other}upper(k), and was of k")));
+    let other = "it goes by ";
+    check(&counts("k", ""), &counts("upper(k)", ""), Some("it goes by upper(k) of ev, and went by k of ev"));
     check(&counts("v % 10", ""), &counts("v % 100", ""), Some(other));
     check(&counts("upper(k)", ""), &counts("upper(k)", "WHERE v > 0"), None);
     check(&counts("v", ""), &counts("v", "WHERE k <> 'z'"), None);
+    check(&counts("concat(k, 'v')", ""), &counts("concat(k, v)", ""), Some(other));
+    check(&counts("CAST(CAST(v / 2 AS INT) AS DOUBLE)", ""), &counts("v / 2", ""), Some(other));
+    check(&counts("hour(ts)", ""), &counts("hour(ts)", "WHERE v > 0"), None);
     let distinct = |key: &str| format!("SELECT DISTINCT {key} AS k FROM STREAM ev");
     check(&distinct("k"), &distinct("concat(k, k)"), Some(other));
     let first = |key: &str| {
@@ -275,10 +281,100 @@ fn keys_are_made_of_what_they_were_made_of() {
              STREAM ev WATERMARK ts DELAY OF INTERVAL 1 SECOND) WHERE rn <= 2"
         )
     };
-    check(&first("k"), &first("upper(k)"), Some(other));
+    check(&first("k"), &first("upper(k)"), Some("the state of operator 'top-0' does not fit"));
     let joined =
         |a: &str, b: &str| format!("SELECT a.k AS x, b.k AS y FROM STREAM ev AS a JOIN STREAM other AS b ON {a} = {b}");
     check(&joined("a.k", "b.k"), &joined("upper(a.k)", "b.k"), Some(other));
+    let both = |a: &str, b: &str| {
+        format!("SELECT DISTINCT k FROM (SELECT {a} AS k FROM STREAM ev UNION ALL SELECT {b} AS k FROM STREAM other)")
+    };
+    check(&both("k", "k"), &both("upper(k)", "k"), Some(other));
+    let sessions = |of: &str| {
+        format!(
+            "SELECT k, s.start AS at, n FROM (SELECT k, session_window({of}) AS s, count(*) AS n FROM STREAM ev \
+             WATERMARK ts DELAY OF INTERVAL 1 SECOND GROUP BY k, session_window({of}))"
+        )
+    };
+    check(&sessions("ts, '5 minutes'"), &sessions("ts, '10 minutes'"), None);
+}
+
+/// Through everything that passes columns on.
+#[test]
+fn keys_are_followed_to_where_they_come_from() {
+    let check = |before: &str, after: &str, why: Option<&str>| check_keys("update", (before, after), why);
+    let other = Some("it goes by ");
+    let grouped = |by: &str| format!("SELECT count(*) AS n, max(v) AS m FROM STREAM ev GROUP BY {by}");
+    check(&grouped("ROLLUP(k)"), &grouped("ROLLUP(upper(k))"), other);
+    check(&grouped("ROLLUP(k, v)"), &grouped("CUBE(k, v)"), other);
+    check(&grouped("ROLLUP(k, v)"), &format!("{} HAVING count(*) > 1", grouped("ROLLUP(k, v)")), None);
+    let tags =
+        |of: &str| format!("SELECT tag, count(*) AS n FROM (SELECT explode({of}) AS tag FROM STREAM ev) GROUP BY tag");
+    check(&tags("array(k, 'x')"), &tags("array(k, 'y')"), other);
+    check(&tags("array(k)"), &tags("array(k)").replace("count(*)", "count(tag)"), None);
+    let looked_up = |key: &str| {
+        format!(
+            "SELECT k, count(*) AS n FROM (SELECT {key} AS k, v AS id FROM STREAM ev) AS e JOIN \
+             (SELECT 1 AS id) AS dim ON e.id = dim.id GROUP BY k"
+        )
+    };
+    check(&looked_up("upper(k)"), &looked_up("lower(k)"), other);
+    // What is computed from itself over and over is no endless text.
+    let levels = (0..10).fold("SELECT k, v AS x FROM STREAM ev".to_owned(), |inner, _| {
+        format!("SELECT k, x % 1000 + x % 1000 AS x FROM ({inner})")
+    });
+    let deep = |inner: &str| format!("SELECT x, count(*) AS n FROM ({inner}) GROUP BY x");
+    check(&deep(&levels), &deep(&levels), None);
+    check(&deep(&levels), &deep(&levels.replace("v AS x", "v + 1 AS x")), other);
+}
+
+/// The rebuild itself says what the keys are made of: the file of the metadata may be older.
+#[test]
+fn keys_are_known_after_a_rebuild() {
+    let counts = |key: &str| sql("update", &format!("SELECT {key} AS k, count(*) AS n FROM STREAM ev GROUP BY {key}"));
+    let mut script = StreamScript::new(&counts("k")).add("ev", &rows(&[("a", 1, 0)])).process();
+    script = script.change(&counts("upper(k)"));
+    script.settings.changes.rebuild.insert("f".to_owned());
+    script = script.process();
+    script.settings.changes.rebuild.clear();
+    script = script.change(&counts("lower(k)"));
+    let why = "it goes by lower(k) of ev, and went by upper(k) of ev";
+    assert!(script.outlook("f").join("\n").contains(why), "{:?}", script.outlook("f"));
+    script.process_fails(why);
+}
+
+/// Rows are kept by columns, and by what decides which of them are the last.
+#[test]
+fn kept_rows_are_of_the_same_columns() {
+    let first = |column: &str| {
+        format!(
+            "SELECT k, rn, {column} FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY ts DESC) AS rn FROM \
+             (SELECT k, ts, v, length(k) + v AS w FROM STREAM ev)) WHERE rn <= 2"
+        )
+    };
+    check_keys("update", (&first("v"), &first("w")), Some("its keys, functions or types are others"));
+    let follow = |sequence: &str| {
+        format!(
+            "CREATE TABLE ev (k STRING, v BIGINT, ts TIMESTAMP) USING test; CREATE STREAMING TABLE f \
+             FLOW AUTO CDC FROM STREAM ev KEYS (k) SEQUENCE BY {sequence}"
+        )
+    };
+    let script = StreamScript::new(&follow("v")).add("ev", &rows(&[("a", 1, 0)])).process();
+    let script = script.change(&follow("-v"));
+    script.process_fails("it goes by negative(v) of ev, and went by v of ev");
+}
+
+/// A day is another one elsewhere, a window of time is not.
+#[test]
+fn keys_go_by_the_time_zone_they_went_by() {
+    let moved = |key: &str| {
+        let query = sql("update", &format!("SELECT {key} AS k, count(*) AS n FROM STREAM ev GROUP BY {key}"));
+        let mut script = StreamScript::new(&query).add("ev", &rows(&[("a", 1, 0)])).process();
+        script.settings.configuration.insert("spark.sql.session.timeZone".to_owned(), "Asia/Tokyo".to_owned());
+        script.add("ev", &rows(&[("a", 1, 0)]))
+    };
+    moved("k").process();
+    moved("window(ts, '1 day')").process();
+    moved("to_date(ts)").process_fails("it goes by to_date(ts, in Asia/Tokyo) of ev, and went by to_date(ts, in UTC) of ev");
 }
 
 /// A row is taken back with the values it was given with, or the group above is wrong for ever.

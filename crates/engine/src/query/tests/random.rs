@@ -75,6 +75,18 @@ fn a_batch_that_is_run_again_draws_the_same() {
     );
 }
 
+/// Rows that find no static row stay at their places.
+#[test]
+fn the_pieces_that_rows_come_in_do_not_matter() {
+    let run = |piece: usize| {
+        let query = "SELECT e.k, e.v, n.name, rand(5) AS r FROM STREAM ev e LEFT JOIN names n ON e.k = n.id";
+        let script = script("append", query).add("names", "{\"id\": \"k1\", \"name\": \"Anna\"}\n");
+        with_rows(script, 40, piece).process().rows("out")
+    };
+    assert_eq!(run(7), run(40));
+    assert_eq!(run(40).len(), 80);
+}
+
 #[test]
 fn so_does_what_stands_on_state() {
     check("update", "SELECT k, count(*) AS n, max(rand()) AS m, rand() AS r FROM STREAM ev GROUP BY k");
