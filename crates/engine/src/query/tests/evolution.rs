@@ -374,7 +374,8 @@ fn keys_go_by_the_time_zone_they_went_by() {
     };
     moved("k").process();
     moved("window(ts, '1 day')").process();
-    moved("to_date(ts)").process_fails("it goes by to_date(ts, in Asia/Tokyo) of ev, and went by to_date(ts, in UTC) of ev");
+    moved("to_date(ts)")
+        .process_fails("it goes by to_date(ts, in Asia/Tokyo) of ev, and went by to_date(ts, in UTC) of ev");
 }
 
 /// A row is taken back with the values it was given with, or the group above is wrong for ever.
