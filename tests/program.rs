@@ -187,6 +187,18 @@ impl Running {
         self.child.try_wait().is_ok_and(|ended| ended.is_none())
     }
 
+    /// Waits for something that it does; what it has said is told when it ends instead, or takes too long.
+    pub(crate) fn wait_until(&mut self, what: &str, mut is_done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_done() {
+            if Instant::now() > deadline || !self.is_running() {
+                self.seen.extend(self.lines.try_iter().map(|line| line + "\n"));
+                panic!("{what}: not in {PATIENCE:?}; the process runs: {}, and said\n{}", self.is_running(), self.seen);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Sends a signal by its name, such as INT.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();

@@ -83,8 +83,8 @@ fn nothing_is_lost(what: &str, disturb: impl FnOnce(&Cluster, &dyn Fn(&str), &Pa
     assert!(shown.is_empty(), "{what}, seed {seed}:\n  {}", shown.join("\n  "));
     let mut truth: Vec<String> = found.into_values().collect();
     truth.sort();
-    eventually("the last rows", || (rows(folder) >= truth.len() as u64).then_some(()));
-    eventually("the last records", || (consumed(folder, &cluster, "copied").len() >= truth.len()).then_some(()));
+    query.wait_until("the last rows", || rows(folder) >= truth.len() as u64);
+    query.wait_until("the last records", || consumed(folder, &cluster, "copied").len() >= truth.len());
     assert!(query.is_running(), "{what}: the query ended: {}", query.wait().stderr);
     let ended = query.interrupt();
     assert_eq!(ended.code, 0, "{}", ended.stderr);

@@ -26,4 +26,16 @@ print(again.isStreaming, again.schema.simpleString())
 query = again.writeStream.format("memory").queryName("again").trigger(availableNow=True).start()
 query.awaitTermination()
 print(sorted(row.id for row in spark.table("again").collect()))
+# With options of its own it is the session's table, too.
+words = "words_" + uuid.uuid4().hex
+query = (
+    spark.readStream.schema("id INT, word STRING")
+    .json(source)
+    .writeStream.option("checkpointLocation", os.path.join(folder, "words"))
+    .option("timestampFormat", "yyyy-MM-dd HH:mm:ss")
+    .trigger(availableNow=True)
+    .toTable(words, format="json")
+)
+query.awaitTermination()
+spark.table(words).orderBy("id").show()
 spark.stop()

@@ -168,7 +168,9 @@ fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spark_connect::messages::{ExecutePlanRequest, Over, Plan, PlanKind, Range, Relation, RelationKind};
+    use crate::spark_connect::messages::{
+        ExecutePlanRequest, MAX_DEPTH, Over, Plan, PlanKind, Range, Relation, RelationKind,
+    };
 
     fn request(depth: usize) -> BytesMut {
         let mut kind = RelationKind::Range(Range { start: None, end: 1, step: 1 });
@@ -183,8 +185,14 @@ mod tests {
 
     #[test]
     fn plans_that_are_too_deep_are_refused_with_the_way_out() {
-        assert!(decoded::<ExecutePlanRequest>(request(45)).is_ok());
-        let problem = decoded::<ExecutePlanRequest>(request(200)).unwrap_err();
+        // With the stack that the server's threads have.
+        let on_a_deep_stack = std::thread::Builder::new().stack_size(super::super::server::STACK_BYTES);
+        on_a_deep_stack.spawn(check_depths).unwrap().join().unwrap();
+    }
+
+    fn check_depths() {
+        assert!(decoded::<ExecutePlanRequest>(request(MAX_DEPTH - 1)).is_ok());
+        let problem = decoded::<ExecutePlanRequest>(request(MAX_DEPTH + 100)).unwrap_err();
         assert!(problem.message().contains("createOrReplaceTempView"), "{}", problem.message());
         let problem = decoded::<ExecutePlanRequest>(BytesMut::from(&[0xff, 0xff][..])).unwrap_err();
         assert_eq!(problem.code(), INVALID_ARGUMENT);

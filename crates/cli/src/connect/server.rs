@@ -25,7 +25,7 @@ use crate::error::{Failure, Result};
 const MAX_CONNECTIONS: usize = 256;
 
 /// The stack of a thread: plans are read and planned with it, and they may be deep.
-const STACK_BYTES: usize = 64 << 20;
+pub(super) const STACK_BYTES: usize = 64 << 20;
 
 /// How often a connection is looked after.
 const PING: Duration = Duration::from_secs(30);

@@ -123,7 +123,10 @@ impl SparkRun<'_> {
             if interrupt.requested() {
                 break ended;
             }
-            // A server runs a graph once in a session.
+            // A server runs a graph once in a session. One that it cannot drop costs it memory, and nothing else.
+            if let Err(status) = session.drop_graph(&graph).await {
+                tracing::debug!("the graph of the last run was not dropped: {}", status.message);
+            }
             match self.define(session).await {
                 Ok(again) => graph = again,
                 Err(failure) => break Err(failure),

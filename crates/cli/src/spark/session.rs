@@ -20,10 +20,10 @@ use crate::error::{Failure, Result};
 use crate::spark_connect::messages::{
     Analysis, AnalyzeKind, AnalyzePlanRequest, AnalyzePlanResponse, Answer, Command, CommandKind, ConfigKind,
     ConfigOperation, ConfigPairs, ConfigRequest, ConfigResponse, CreateGraph, DefineFlow, DefineOutput, DefineSql,
-    ExecutePlanRequest, ExecutePlanResponse, KeyValue, ListenerBusCommand, ListenerBusKind, Nothing, PipelineCommand,
-    PipelineCommandKind, Plan, PlanKind, QueriesCommand, QueriesCommandKind, QueriesResultKind, QueryCommand,
-    QueryCommandKind, ReattachExecuteRequest, ReattachOptions, ReleaseExecuteRequest, ReleaseExecuteResponse,
-    ReleaseSessionRequest, ReleaseSessionResponse, RequestOption, StartRun, UserContext,
+    DropGraph, ExecutePlanRequest, ExecutePlanResponse, KeyValue, ListenerBusCommand, ListenerBusKind, Nothing,
+    PipelineCommand, PipelineCommandKind, Plan, PlanKind, QueriesCommand, QueriesCommandKind, QueriesResultKind,
+    QueryCommand, QueryCommandKind, ReattachExecuteRequest, ReattachOptions, ReleaseExecuteRequest,
+    ReleaseExecuteResponse, ReleaseSessionRequest, ReleaseSessionResponse, RequestOption, StartRun, UserContext,
 };
 
 /// What the server's log calls this client.
@@ -128,6 +128,11 @@ impl Session {
             }
         }
         name.ok_or_else(|| Status { code: 13, message: "the server named no graph".to_owned() })
+    }
+
+    /// Lets the server forget a graph; it keeps all of a session until the session ends.
+    pub(crate) async fn drop_graph(&self, graph: &str) -> Result<(), Status> {
+        self.finish(PipelineCommandKind::DropGraph(DropGraph { graph: Some(graph.to_owned()) })).await
     }
 
     /// Adds a view or a sink.

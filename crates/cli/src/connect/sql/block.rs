@@ -36,6 +36,8 @@ pub(super) struct Scope {
     pub(super) known: Option<Vec<Known>>,
     /// Those of its plans by which only some of the columns can be meant.
     pub(super) sides: Vec<i64>,
+    /// The names of its columns, as they are called in it, where they are known without asking.
+    pub(super) names: Option<Vec<String>>,
 }
 
 /// A column of a relation that is made of several.
@@ -60,23 +62,47 @@ pub(super) struct Item {
     pub(super) name: Option<String>,
     /// The plans by which it can be meant: those of the column that it is.
     pub(super) plan_ids: Vec<i64>,
+    /// What it depends on.
+    pub(super) nature: Nature,
+}
+
+/// What the value of an expression depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Nature {
+    /// On its row alone, each time in the same way.
+    Plain,
+    /// On other rows, too: it is a function over a window.
+    Window,
+    /// On more, or on what nobody knows here.
+    #[default]
+    Other,
 }
 
 impl Item {
     /// An expression with a name.
     pub(super) fn named(text: String, name: &str) -> Self {
-        Self { text, alias: Some(name.to_owned()), name: Some(name.to_owned()), plan_ids: Vec::new() }
+        Self { text, alias: Some(name.to_owned()), name: Some(name.to_owned()), ..Self::default() }
     }
 
     /// A column; it is given its name where it has another one there.
     pub(super) fn column(text: String, name: &str, plan_ids: Vec<i64>) -> Self {
         let alias = (!text.ends_with(&quoted(name))).then(|| name.to_owned());
-        Self { text, alias, name: Some(name.to_owned()), plan_ids }
+        Self { text, alias, name: Some(name.to_owned()), plan_ids, nature: Nature::Plain }
     }
 
     /// An expression of which only the planner knows the name.
     pub(super) fn unnamed(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
+    }
+
+    /// Of that nature.
+    pub(super) fn of(self, nature: Nature) -> Self {
+        Self { nature, ..self }
+    }
+
+    /// Whether it has that name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
     }
 
     fn written(&self) -> String {
@@ -103,9 +129,10 @@ impl Scope {
 impl Block {
     /// `SELECT * FROM source AS alias`.
     pub(super) fn of(source: &str, alias: &str, plan_ids: Vec<i64>) -> Self {
-        let scope =
-            Scope { alias: alias.to_owned(), source: source.to_owned(), plan_ids, known: None, sides: Vec::new() };
-        Self { from: Some(format!("{source} AS {alias}")), scopes: vec![scope], ..Self::default() }
+        let (alias, source) = (alias.to_owned(), source.to_owned());
+        let from = Some(format!("{source} AS {alias}"));
+        let scope = Scope { alias, source, plan_ids, known: None, sides: Vec::new(), names: None };
+        Self { from, scopes: vec![scope], ..Self::default() }
     }
 
     /// The whole text.

@@ -1,10 +1,11 @@
 //! Operations that choose, name, replace and drop columns.
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::DataType;
 use highwater_engine::plan::ddl;
 
 use super::super::problem::{Problem, Result};
-use super::block::{Block, Item};
+use super::block::{Block, Item, Nature};
+use super::layer::{self, nature_of};
 use super::literal::literal;
 use super::quoted;
 use super::relation::{Writer, expressions};
@@ -16,13 +17,18 @@ use crate::spark_connect::messages::{
 pub(super) struct ColumnOf {
     pub(super) text: String,
     pub(super) name: String,
-    data_type: DataType,
+    /// Its type, where that was asked for.
+    data_type: Option<DataType>,
     pub(super) plan_ids: Vec<i64>,
 }
 
 impl ColumnOf {
     pub(super) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
+    }
+
+    fn is_floating(&self) -> bool {
+        self.data_type.as_ref().is_some_and(DataType::is_floating)
     }
 
     pub(super) fn item(&self) -> Item {
@@ -33,28 +39,51 @@ impl ColumnOf {
 impl Writer<'_> {
     /// The columns of a block, each as it is named there.
     pub(super) fn columns(&self, block: &Block) -> Result<Vec<ColumnOf>> {
+        self.columns_as(block, false)
+    }
+
+    /// The same with their types.
+    fn typed_columns(&self, block: &Block) -> Result<Vec<ColumnOf>> {
+        self.columns_as(block, true)
+    }
+
+    fn columns_as(&self, block: &Block, with_types: bool) -> Result<Vec<ColumnOf>> {
         if !block.is_of_several() {
-            let column = |field: Field| ColumnOf {
-                text: quoted(field.name()),
-                name: field.name().clone(),
-                data_type: field.data_type().clone(),
+            let names = match block.scopes.as_slice() {
+                [scope] if block.is_open() => scope.names.as_deref(),
+                _ => None,
+            };
+            let column = |(name, data_type): (String, Option<DataType>)| ColumnOf {
+                text: quoted(&name),
+                name,
+                data_type,
                 plan_ids: block.plan_ids(),
             };
-            return Ok(self.names.columns(&block.text())?.into_iter().map(column).collect());
+            let fields = self.fields(names.filter(|_| !with_types), || block.text())?;
+            return Ok(fields.into_iter().map(column).collect());
         }
         let mut columns = Vec::new();
         for scope in &block.scopes {
-            let fields = self.names.columns(&format!("SELECT * FROM {} AS {}", scope.source, scope.alias))?;
-            columns.extend(fields.into_iter().map(|field| {
-                let inner = field.name();
-                let text = format!("{}.{}", scope.alias, quoted(inner));
-                let known = scope.known.iter().flatten().find(|known| known.inner == *inner);
-                let name = known.map_or(inner, |known| &known.name).clone();
+            let text = || format!("SELECT * FROM {} AS {}", scope.source, scope.alias);
+            let fields = self.fields(scope.names.as_deref().filter(|_| !with_types), text)?;
+            columns.extend(fields.into_iter().map(|(inner, data_type)| {
+                let text = format!("{}.{}", scope.alias, quoted(&inner));
+                let known = scope.known.iter().flatten().find(|known| known.inner == inner);
+                let name = known.map_or(&inner, |known| &known.name).clone();
                 let plan_ids = known.map_or_else(|| scope.plan_ids.clone(), |known| scope.plans_of(known));
-                ColumnOf { text, name, data_type: field.data_type().clone(), plan_ids }
+                ColumnOf { text, name, data_type, plan_ids }
             }));
         }
         Ok(columns)
+    }
+
+    /// Names and types: names that are known, or what the planner says of a query.
+    fn fields(&self, known: Option<&[String]>, query: impl Fn() -> String) -> Result<Vec<(String, Option<DataType>)>> {
+        if let Some(names) = known {
+            return Ok(names.iter().map(|name| (name.clone(), None)).collect());
+        }
+        let fields = self.names.columns(&self.steps.with(query()))?;
+        Ok(fields.into_iter().map(|field| (field.name().clone(), Some(field.data_type().clone()))).collect())
     }
 
     /// What is chosen of a block.
@@ -78,7 +107,11 @@ impl Writer<'_> {
     }
 
     pub(super) fn with_columns(&self, with: &WithColumns) -> Result<Block> {
-        let mut block = self.open(with.input.as_deref())?;
+        let below = self.input(with.input.as_deref())?;
+        if let Some(block) = layer::with_added(&below, &with.aliases)? {
+            return Ok(block);
+        }
+        let mut block = self.opened(below)?;
         let mut added: Vec<(&str, Item)> = Vec::new();
         for alias in &with.aliases {
             let (name, item) = aliased(&block, alias)?;
@@ -101,19 +134,26 @@ impl Writer<'_> {
         if columns.len() != names.len() {
             return Err(Problem::argument(format!("toDF has {} names for {} columns", names.len(), columns.len())));
         }
-        let items = columns.into_iter().zip(names).map(|(column, name)| Item::named(column.text, name));
+        let items =
+            columns.into_iter().zip(names).map(|(column, name)| Item::named(column.text, name).of(Nature::Plain));
         block.select = Some(items.collect());
         Ok(block)
     }
 
     pub(super) fn rename(&self, rename: &Rename) -> Result<Block> {
-        let mut block = self.open(rename.input.as_deref())?;
         let mut pairs: Vec<(&str, &str)> =
             rename.renames.iter().map(|pair| (pair.from.as_str(), pair.to.as_str())).collect();
         pairs.extend(rename.map.iter().map(|(from, to)| (from.as_str(), to.as_str())));
-        let items = self.columns(&block)?.into_iter().map(|column| {
-            let new = pairs.iter().find(|(from, _)| from.eq_ignore_ascii_case(&column.name));
-            new.map_or_else(|| column.item(), |(_, to)| Item::named(column.text.clone(), to))
+        let new_name =
+            |name: &str| pairs.iter().find(|(from, _)| from.eq_ignore_ascii_case(name)).map(|(_, to)| (*to).to_owned());
+        let below = self.input(rename.input.as_deref())?;
+        if let Some(block) = layer::renamed(&below, new_name) {
+            return Ok(block);
+        }
+        let mut block = self.opened(below)?;
+        let items = self.columns(&block)?.into_iter().map(|column| match new_name(&column.name) {
+            Some(new) => Item::named(column.text, &new).of(Nature::Plain),
+            None => column.item(),
         });
         block.select = Some(items.collect());
         Ok(block)
@@ -121,7 +161,14 @@ impl Writer<'_> {
 
     /// Columns that are not there are none to drop, as in Spark.
     pub(super) fn drop_columns(&self, drop: &DropColumns) -> Result<Block> {
-        let mut block = self.open(drop.input.as_deref())?;
+        let below = self.input(drop.input.as_deref())?;
+        let is_dropped = |item: &Item| drop.names.iter().any(|name| item.is(name));
+        if drop.columns.is_empty()
+            && let Some(block) = layer::without(&below, is_dropped)
+        {
+            return Ok(block);
+        }
+        let mut block = self.opened(below)?;
         let columns = self.columns(&block)?;
         let mut dropped: Vec<(String, Option<i64>)> = drop.names.iter().map(|name| (name.clone(), None)).collect();
         for column in &drop.columns {
@@ -147,7 +194,7 @@ impl Writer<'_> {
 
     pub(super) fn fill(&self, fill: &FillNa) -> Result<Block> {
         let mut block = self.open(fill.input.as_deref())?;
-        let columns = self.columns(&block)?;
+        let columns = self.typed_columns(&block)?;
         let named = |column: &ColumnOf| fill.columns.iter().position(|name| name.eq_ignore_ascii_case(&column.name));
         if let Some(stranger) = fill.columns.iter().find(|name| !columns.iter().any(|column| column.is(name))) {
             return Err(unknown_column(stranger, &columns));
@@ -156,19 +203,22 @@ impl Writer<'_> {
             // One value is for the columns of its own kind.
             [value] => {
                 let is_named = fill.columns.is_empty() || named(column).is_some();
-                (is_named && is_of_kind(value, &column.data_type)).then_some(value)
+                (is_named && column.data_type.as_ref().is_some_and(|own| is_of_kind(value, own))).then_some(value)
             }
             values => values.get(named(column)?),
         };
         let item = |column: &ColumnOf| -> Result<Item> {
-            let Some(value) = value_of(column) else { return Ok(column.item()) };
-            let (data_type, value) = (ddl::type_name(&column.data_type), literal(value)?);
-            let present = if column.data_type.is_floating() {
+            let (Some(value), Some(data_type)) = (value_of(column), &column.data_type) else {
+                return Ok(column.item());
+            };
+            let (data_type, value) = (ddl::type_name(data_type), literal(value)?);
+            let present = if column.is_floating() {
                 format!("(CASE WHEN isnan({0}) THEN NULL ELSE {0} END)", column.text)
             } else {
                 column.text.clone()
             };
-            Ok(Item::named(format!("coalesce({present}, CAST({value} AS {data_type}))"), &column.name))
+            let text = format!("coalesce({present}, CAST({value} AS {data_type}))");
+            Ok(Item::named(text, &column.name).of(Nature::Plain))
         };
         block.select = Some(columns.iter().map(item).collect::<Result<_>>()?);
         Ok(block)
@@ -177,7 +227,7 @@ impl Writer<'_> {
     /// What is not a number is as good as missing, as in Spark.
     pub(super) fn drop_nulls(&self, drop: &DropNa) -> Result<Block> {
         let mut block = self.open(drop.input.as_deref())?;
-        let columns = self.columns(&block)?;
+        let columns = self.typed_columns(&block)?;
         if let Some(stranger) = drop.columns.iter().find(|name| !columns.iter().any(|column| column.is(name))) {
             return Err(unknown_column(stranger, &columns));
         }
@@ -185,8 +235,7 @@ impl Writer<'_> {
             |column: &&ColumnOf| drop.columns.is_empty() || drop.columns.iter().any(|name| column.is(name));
         let looked_at: Vec<&ColumnOf> = columns.iter().filter(is_looked_at).collect();
         let present = looked_at.iter().map(|column| {
-            let nan =
-                if column.data_type.is_floating() { format!(" OR isnan({})", column.text) } else { String::new() };
+            let nan = if column.is_floating() { format!(" OR isnan({})", column.text) } else { String::new() };
             format!("(CASE WHEN {} IS NULL{nan} THEN 0 ELSE 1 END)", column.text)
         });
         let least = drop.min_non_nulls.map_or(looked_at.len(), |least| usize::try_from(least).unwrap_or(0));
@@ -217,5 +266,5 @@ fn aliased<'a>(block: &Block, alias: &'a Alias) -> Result<(&'a str, Item)> {
     let ([name], Some(expression)) = (alias.names.as_slice(), alias.expression.as_deref()) else {
         return Err(Problem::unsupported("a column with several names", "give each column its own name"));
     };
-    Ok((name, Item::named(expressions(block).text(expression)?, name)))
+    Ok((name, Item::named(expressions(block).text(expression)?, name).of(nature_of(expression))))
 }

@@ -5,7 +5,8 @@
 
 use super::super::problem::{Problem, Result};
 use super::super::types::type_text;
-use super::block::{Item, Known, Scope};
+use super::block::{Item, Known, Nature, Scope};
+use super::layer::nature_of;
 use super::literal::literal;
 use super::quoted;
 use crate::spark_connect::messages::{
@@ -16,7 +17,12 @@ use crate::spark_connect::messages::{
 /// Where the names of an expression are looked for.
 pub(super) struct Expressions<'a> {
     pub(super) scopes: &'a [Scope],
+    /// What names stand for, where that is not a column of the scopes.
+    pub(super) stands_for: Option<&'a StandsFor<'a>>,
 }
+
+/// What a column's name, and the plan it is taken from, stand for.
+pub(super) type StandsFor<'a> = dyn Fn(&str, Option<i64>) -> Option<String> + 'a;
 
 /// Operators between two operands: PySpark's name and SQL's.
 const BINARY: [(&str, &str); 18] = [
@@ -40,9 +46,17 @@ const BINARY: [(&str, &str); 18] = [
     ("^", "^"),
 ];
 
+/// How many conditions stand beside each other: put together by a program they would be a tower, and the planner takes so many.
+const MAX_CHAIN: usize = 100;
+
 const PYTHON: &str = "write it with the functions of pyspark.sql.functions or with expr(...)";
 
-impl Expressions<'_> {
+impl<'a> Expressions<'a> {
+    /// Expressions over the columns of relations.
+    pub(super) fn of(scopes: &'a [Scope]) -> Self {
+        Self { scopes, stands_for: None }
+    }
+
     /// What stands between commas after `SELECT`.
     pub(super) fn item(&self, expression: &Expression) -> Result<Item> {
         match &expression.kind {
@@ -50,7 +64,8 @@ impl Expressions<'_> {
                 let [name] = alias.names.as_slice() else {
                     return Err(Problem::unsupported("an alias of several names", "give each column its own alias"));
                 };
-                Ok(Item::named(self.inner(alias.expression.as_deref())?, name))
+                let nature = alias.expression.as_deref().map_or(Nature::Other, nature_of);
+                Ok(Item::named(self.inner(alias.expression.as_deref())?, name).of(nature))
             }
             // A comment at its end must not hide what follows.
             Some(ExpressionKind::Text(text)) => Ok(Item::unnamed(format!("{}{}", text.text, line_end(&text.text)))),
@@ -142,6 +157,9 @@ impl Expressions<'_> {
 
     /// A column by its name, and by the plan that it is taken from.
     pub(super) fn column(&self, name: &str, plan: Option<i64>) -> Result<String> {
+        if let Some(text) = self.stands_for.and_then(|stands_for| stands_for(name, plan)) {
+            return Ok(text);
+        }
         let (names, parts) = (names(name), parts(name));
         // `alias.name`, or a name with the names of fields behind it.
         for first in 0..names.len().min(2) {
@@ -210,6 +228,10 @@ impl Expressions<'_> {
         let name = function.name.as_str();
         let operator = BINARY.iter().find(|(python, _)| python.eq_ignore_ascii_case(name));
         if let (Some((_, operator)), [first, second]) = (operator, arguments.as_slice()) {
+            let is_chain = matches!(*operator, "AND" | "OR")
+                && function.arguments.first().is_some_and(|one| is_call(one, name))
+                && first.matches(operator).count() % MAX_CHAIN != 0;
+            let first = if is_chain { within_parentheses(first) } else { first };
             return Ok(format!("({first} {operator} {second})"));
         }
         Ok(match (name.to_ascii_lowercase().as_str(), arguments.as_slice()) {
@@ -285,6 +307,15 @@ impl Expressions<'_> {
     }
 }
 
+fn is_call(expression: &Expression, name: &str) -> bool {
+    matches!(&expression.kind, Some(ExpressionKind::Function(function)) if function.name.eq_ignore_ascii_case(name))
+}
+
+/// An operation without the parentheses around it.
+fn within_parentheses(text: &str) -> &str {
+    text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(text)
+}
+
 fn ambiguous(name: &str) -> Problem {
     Problem::analysis(format!(
         "[AMBIGUOUS_REFERENCE] Reference `{name}` is ambiguous, there are several columns of that name\ntake it from the \
@@ -324,7 +355,7 @@ pub(super) fn parts(name: &str) -> Vec<String> {
 }
 
 /// The parts of a name: points within backticks belong to a part.
-fn names(name: &str) -> Vec<String> {
+pub(super) fn names(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut is_quoted = false;
     for letter in name.chars() {

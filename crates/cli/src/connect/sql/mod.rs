@@ -12,9 +12,11 @@
 mod block;
 mod columns;
 mod expression;
+mod layer;
 mod literal;
 mod read;
 mod relation;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -80,11 +82,11 @@ fn finished(writer: relation::Writer<'_>, relation: &Relation) -> Result<Query> 
     let block = writer.block(relation)?;
     // What is a join and nothing else may have columns of one name; it is planned as it stands.
     if block.select.is_none() && block.scopes.iter().all(|scope| scope.known.is_none()) {
-        return Ok(Query { text: block.text(), renamed: BTreeMap::new() });
+        return Ok(Query { text: writer.steps.with(block.text()), renamed: BTreeMap::new() });
     }
     let (text, known) = writer.distinct_names(&block)?;
     let other = known.into_iter().flatten().filter(|known| known.inner != known.name);
-    Ok(Query { text, renamed: other.map(|known| (known.inner, known.name)).collect() })
+    Ok(Query { text: writer.steps.with(text), renamed: other.map(|known| (known.inner, known.name)).collect() })
 }
 
 /// The query of a view: it reads the views that there are now, also when others have got their names.

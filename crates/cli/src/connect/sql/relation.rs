@@ -8,15 +8,17 @@ use super::block::{Block, Item, Known, Scope};
 use super::columns::ColumnOf;
 use super::expression::Expressions;
 use super::literal::quoted_text;
-use super::{Names, quoted, read};
+use super::step::Steps;
+use super::{Names, layer, quoted, read};
 use crate::spark_connect::messages::{
-    Aggregate, Deduplicate, Join, Project, Range, Relation, RelationKind, SetOperation, Sort, Sql, WithWatermark,
+    Aggregate, Deduplicate, Filter, Join, MAX_DEPTH, Project, Range, Relation, RelationKind, SetOperation, Sort, Sql,
+    WithWatermark,
 };
 
 const PYTHON: &str = "use columns, expr(...) and spark.sql, or run this program on Spark itself";
 
-/// How deep relations may stand in each other: they come from anyone, and are read with a stack.
-const MAX_DEPTH: usize = 100;
+/// How many conditions a `WHERE` has: the planner takes a chain of so many operators.
+const MAX_FILTERS: usize = 50;
 
 /// The column that numbers rows for a while.
 const ROW_NUMBER: &str = "__row";
@@ -29,13 +31,15 @@ pub(super) struct Writer<'a> {
     pub(super) names: &'a dyn Names,
     /// What views are called that stay what they are; nothing where a query is run at once.
     kept_views: BTreeMap<String, String>,
+    /// Subqueries that stand in front of the query.
+    pub(super) steps: Steps,
     aliases: Cell<usize>,
     depth: Cell<usize>,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(names: &'a dyn Names) -> Self {
-        Self { names, kept_views: BTreeMap::new(), aliases: Cell::new(0), depth: Cell::new(0) }
+        Self { names, kept_views: BTreeMap::new(), steps: Steps::default(), aliases: Cell::new(0), depth: Cell::new(0) }
     }
 
     /// Writes the plan of a view.
@@ -73,13 +77,7 @@ impl<'a> Writer<'a> {
             RelationKind::Sql(sql) => self.sql(sql),
             RelationKind::Range(range) => self.range(range),
             RelationKind::Project(project) => self.project(project),
-            RelationKind::Filter(filter) => {
-                let mut block = self.open(filter.input.as_deref())?;
-                let condition = filter.condition.as_ref().ok_or_else(missing)?;
-                let text = expressions(&block).text(condition)?;
-                block.filters.push(text);
-                Ok(block)
-            }
+            RelationKind::Filter(filter) => self.filter(filter),
             RelationKind::Join(join) => self.join(join),
             RelationKind::SetOperation(operation) => self.set_operation(operation),
             RelationKind::Sort(sort) => self.sort(sort),
@@ -93,7 +91,7 @@ impl<'a> Writer<'a> {
             RelationKind::SubqueryAlias(alias) => {
                 let block = self.input(alias.input.as_deref())?;
                 let (text, known) = self.distinct_names(&block)?;
-                let mut named = Block::of(&format!("({text})"), &quoted(&alias.alias), block.plan_ids());
+                let mut named = Block::of(&self.steps.source(&text), &quoted(&alias.alias), block.plan_ids());
                 for scope in &mut named.scopes {
                     (scope.known, scope.sides) = (known.clone(), block.sides());
                 }
@@ -117,13 +115,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn input(&self, relation: Option<&Relation>) -> Result<Block> {
+    pub(super) fn input(&self, relation: Option<&Relation>) -> Result<Block> {
         self.block(relation.ok_or_else(missing)?)
     }
 
     /// The relation as a block in which columns can still be chosen.
     pub(super) fn open(&self, relation: Option<&Relation>) -> Result<Block> {
-        let block = self.input(relation)?;
+        self.opened(self.input(relation)?)
+    }
+
+    /// A block as one in which columns can still be chosen.
+    pub(super) fn opened(&self, block: Block) -> Result<Block> {
         if block.is_open() { Ok(block) } else { self.nested(&block) }
     }
 
@@ -135,8 +137,17 @@ impl<'a> Writer<'a> {
 
     fn nested(&self, block: &Block) -> Result<Block> {
         let (text, known) = self.distinct_names(block)?;
-        let mut nested = self.made(&format!("({text})"), block.plan_ids(), known);
-        nested.scopes.iter_mut().for_each(|scope| scope.sides = block.sides());
+        let names = match (&block.select, block.scopes.as_slice(), &known) {
+            (Some(items), ..) if items.iter().any(|item| item.name.is_none()) => None,
+            (None, [scope], _) => scope.names.clone(),
+            (_, _, Some(known)) => Some(known.iter().map(|known| known.inner.clone()).collect()),
+            (Some(items), _, None) => items.iter().map(|item| item.name.clone()).collect(),
+            (None, _, None) => None,
+        };
+        let mut nested = self.made(&self.steps.source(&text), block.plan_ids(), known);
+        for scope in &mut nested.scopes {
+            (scope.sides, scope.names) = (block.sides(), names.clone());
+        }
         Ok(nested)
     }
 
@@ -225,10 +236,29 @@ impl<'a> Writer<'a> {
             let items = self.items(&Block::default(), &project.expressions)?;
             return self.nested(&Block { select: Some(items), ..Block::default() });
         };
-        let mut block = self.open(Some(input))?;
+        let below = self.input(Some(input))?;
+        if let Some(block) = layer::chosen(&below, &project.expressions)? {
+            return Ok(block);
+        }
+        let mut block = self.opened(below)?;
         // SQL has no rows without columns, which `isEmpty` asks for: one that nobody reads stands for none.
         let items = self.items(&block, &project.expressions)?;
         block.select = Some(if items.is_empty() { vec![Item::unnamed("NULL AS `__none`")] } else { items });
+        Ok(block)
+    }
+
+    fn filter(&self, filter: &Filter) -> Result<Block> {
+        let mut below = self.input(filter.input.as_deref())?;
+        if below.filters.len() >= MAX_FILTERS {
+            below = self.nested(&below)?;
+        }
+        let condition = filter.condition.as_ref().ok_or_else(missing)?;
+        if let Some(block) = layer::filtered(&below, condition)? {
+            return Ok(block);
+        }
+        let mut block = self.opened(below)?;
+        let text = expressions(&block).text(condition)?;
+        block.filters.push(text);
         Ok(block)
     }
 
@@ -255,7 +285,7 @@ impl<'a> Writer<'a> {
         let mut scopes: Vec<Scope> = left.scopes.iter().chain(&right.scopes).cloned().collect();
         let (from, to) = (left.from.as_deref().unwrap_or_default(), right.from.as_deref().unwrap_or_default());
         let on = match (&join.condition, join.using.as_slice()) {
-            (Some(condition), _) => format!(" ON {}", Expressions { scopes: &scopes }.text(condition)?),
+            (Some(condition), _) => format!(" ON {}", Expressions::of(&scopes).text(condition)?),
             (None, []) => String::new(),
             (None, using) => {
                 let columns: Vec<String> = using.iter().map(|name| quoted(name)).collect();
@@ -309,7 +339,7 @@ impl<'a> Writer<'a> {
             if block.rest.is_empty() { self.distinct_names(block) } else { self.distinct_names(&self.nested(block)?) }
         };
         let ((left, known), (right, _)) = (side(&left)?, side(&right)?);
-        Ok(self.made(&format!("({left} {word}{all} {right})"), Vec::new(), known))
+        Ok(self.made(&self.steps.source(&format!("{left} {word}{all} {right}")), Vec::new(), known))
     }
 
     /// `INTERSECT ALL` and `EXCEPT ALL` count how often a row is there: its copies are numbered, which makes each of them
@@ -321,7 +351,7 @@ impl<'a> Writer<'a> {
             self.distinct_names(&block)
         };
         let ((left, known), (right, _)) = (numbered(left)?, numbered(right)?);
-        let mut block = self.made(&format!("({left} {word} {right})"), Vec::new(), known);
+        let mut block = self.made(&self.steps.source(&format!("{left} {word} {right}")), Vec::new(), known);
         self.leave_out_number(&mut block)?;
         Ok(block)
     }
@@ -412,7 +442,7 @@ impl<'a> Writer<'a> {
 
     fn deduplicate(&self, deduplicate: &Deduplicate) -> Result<Block> {
         let mut block = self.open(deduplicate.input.as_deref())?;
-        if deduplicate.within_watermark == Some(true) && !self.names.is_streaming(&block.text())? {
+        if deduplicate.within_watermark == Some(true) && !self.is_streaming(&block)? {
             return Err(Problem::analysis(
                 "dropDuplicatesWithinWatermark is not supported with batch DataFrames/DataSets\nuse dropDuplicates",
             ));
@@ -424,7 +454,7 @@ impl<'a> Writer<'a> {
         self.check_keys(&block, deduplicate)?;
         let keys = deduplicate.columns.iter().map(|name| expressions(&block).column(&quoted(name), None));
         let keys = keys.collect::<Result<Vec<_>>>()?.join(", ");
-        if self.names.is_streaming(&block.text())? {
+        if self.is_streaming(&block)? {
             self.choose_distinct(&mut block, &format!("DISTINCT ON ({keys}) "))?;
             return Ok(block);
         }
@@ -439,11 +469,10 @@ impl<'a> Writer<'a> {
     /// Without the event time among its keys `DISTINCT ON` keeps them as long as the watermark says, which is what
     /// dropDuplicatesWithinWatermark asks for. dropDuplicates keeps them for ever.
     fn check_keys(&self, block: &Block, deduplicate: &Deduplicate) -> Result<()> {
-        let text = block.text();
-        if !self.names.is_streaming(&text)? {
+        if !self.is_streaming(block)? {
             return Ok(());
         }
-        let times = self.names.event_times(&text)?;
+        let times = self.names.event_times(&self.steps.with(block.text()))?;
         let is_key = |time: &String| deduplicate.columns.iter().any(|key| key.eq_ignore_ascii_case(time));
         match deduplicate.within_watermark == Some(true) {
             true if times.is_empty() => Err(Problem::analysis(
@@ -459,6 +488,10 @@ impl<'a> Writer<'a> {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn is_streaming(&self, block: &Block) -> Result<bool> {
+        self.names.is_streaming(&self.steps.with(block.text()))
     }
 
     /// All columns of a block, behind `DISTINCT`.
@@ -477,7 +510,7 @@ impl<'a> Writer<'a> {
         let [scope] = block.scopes.as_slice() else { return Err(missing()) };
         let source = format!(
             "{} WATERMARK {} DELAY OF INTERVAL {}",
-            scope.source,
+            self.steps.whole(&scope.source),
             quoted(&watermark.event_time),
             quoted_text(&watermark.delay)
         );
@@ -502,7 +535,7 @@ fn long_range(start: i64, step: i64, count: i128) -> String {
 }
 
 pub(super) fn expressions(block: &Block) -> Expressions<'_> {
-    Expressions { scopes: &block.scopes }
+    Expressions::of(&block.scopes)
 }
 
 /// Whether a text has the name of a view among its words, and not behind STREAM.

@@ -280,3 +280,70 @@ fn long_ranges_are_made_in_blocks() {
          BIGINT), CAST(9999999 AS BIGINT))) AS n) AS i WHERE b.n * 10000000 + i.n < CAST(25000001 AS BIGINT)) AS __t1",
     );
 }
+
+fn with(input: Option<Box<Relation>>, name: &str, value: Expression) -> Option<Box<Relation>> {
+    let alias = Alias { expression: Some(Box::new(value)), names: vec![name.to_owned()] };
+    numbered(8, RelationKind::WithColumns(Box::new(WithColumns { input, aliases: vec![alias] })))
+}
+
+fn filtered(input: Option<Box<Relation>>, condition: Expression) -> Option<Box<Relation>> {
+    numbered(7, RelationKind::Filter(Box::new(Filter { input, condition: Some(condition) })))
+}
+
+#[test]
+fn columns_that_are_added_one_by_one_are_one_select() {
+    let added = with(table(1, "t", false), "c", call("+", vec![column("a", None), number(1)]));
+    let added = with(added, "d", call("*", vec![column("C", Some(8)), number(2)]));
+    let (c, d) = ("(`a` + 1)", "((`a` + 1) * 2)");
+    check(added.clone(), &format!("SELECT `a`, `b`, {c} AS `c`, {d} AS `d` FROM `t` AS __t1"));
+    let some = filtered(added.clone(), call(">", vec![column("d", None), number(3)]));
+    let alias = Alias { expression: Some(Box::new(column("d", None))), names: vec!["e".to_owned()] };
+    let chosen =
+        selected(some, vec![column("c", None), column("A", None), expression(ExpressionKind::Alias(Box::new(alias)))]);
+    check(chosen, &format!("SELECT {c} AS `c`, `a` AS `A`, {d} AS `e` FROM `t` AS __t1 WHERE ({d} > 3)"));
+    // A column that is replaced is what the others were made of.
+    let replaced = with(added, "a", call("negative", vec![column("c", None)]));
+    check(replaced, &format!("SELECT (- {c}) AS `a`, `b`, {c} AS `c`, {d} AS `d` FROM `t` AS __t1"));
+}
+
+#[test]
+fn what_is_not_the_same_each_time_is_computed_once() {
+    let drawn = with(table(1, "t", false), "r", call("rand", Vec::new()));
+    check(
+        with(drawn, "x", column("r", None)),
+        "SELECT `a`, `b`, `r`, `r` AS `x` FROM (SELECT `a`, `b`, rand() AS `r` FROM `t` AS __t1) AS __t2",
+    );
+    // A sum is of all rows, also where nobody asks for it.
+    let sum = Alias { expression: Some(Box::new(call("sum", vec![column("a", None)]))), names: vec!["s".to_owned()] };
+    let total = selected(table(1, "t", false), vec![expression(ExpressionKind::Alias(Box::new(sum)))]);
+    let one = Alias { expression: Some(Box::new(number(1))), names: vec!["one".to_owned()] };
+    check(
+        selected(total, vec![expression(ExpressionKind::Alias(Box::new(one)))]),
+        "SELECT 1 AS `one` FROM (SELECT sum(`a`) AS `s` FROM `t` AS __t1) AS __t2",
+    );
+}
+
+#[test]
+fn a_column_that_is_changed_again_and_again_is_no_tower() {
+    let mut changed = table(1, "t", false);
+    for _ in 0..200 {
+        changed = with(changed, "a", call("+", vec![column("a", None), column("b", None)]));
+    }
+    let text = query(&changed.unwrap(), &Known).unwrap();
+    assert!(text.starts_with("WITH `__p1` AS (SELECT "), "{text}");
+    assert!(super::step::nesting(&text).0 < 20, "{text}");
+    assert_eq!(text.matches(" + `b`").count(), 200, "{text}");
+    let mut either = call("==", vec![column("a", None), number(0)]);
+    for value in 1..200 {
+        either = call("or", vec![either, call("==", vec![column("a", None), number(value)])]);
+    }
+    let text = query(&filtered(table(1, "t", false), either).unwrap(), &Known).unwrap();
+    assert!(text.starts_with("SELECT * FROM `t` AS __t1 WHERE (((`a` = 0) OR (`a` = 1) OR (`a` = 2)"), "{text}");
+    assert!(text.contains("OR (`a` = 100)) OR (`a` = 101) OR"), "{text}");
+    let mut some = table(1, "t", false);
+    for value in 0..200 {
+        some = filtered(some, call("!=", vec![column("a", None), number(value)]));
+    }
+    let text = query(&some.unwrap(), &Known).unwrap();
+    assert_eq!(text.matches(" WHERE ").count(), 4, "{text}");
+}

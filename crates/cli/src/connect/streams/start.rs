@@ -83,6 +83,9 @@ pub(crate) fn start(session: &Session, operation: &Operation, start: &StartStrea
     operation.push(Some(Answer::StreamStarted(started)), None)
 }
 
+/// Formats of tables that lie in a folder: without a path in one of their own, where the session finds it again.
+const FILES: [&str; 5] = ["csv", "delta", "json", "parquet", "text"];
+
 /// One at a time: the storage folder has one catalog for all sessions.
 static STARTS: Mutex<()> = Mutex::new(());
 
@@ -152,7 +155,8 @@ impl Script {
         let partitions =
             if partitions.is_empty() { String::new() } else { format!(" PARTITIONED BY ({})", partitions.join(", ")) };
         if let Some(table) = &table
-            && options.is_empty()
+            && !options.contains_key("path")
+            && (options.is_empty() || FILES.contains(&format.as_str()))
         {
             let folder = std::path::absolute(&session.storage).unwrap_or_else(|_| session.storage.clone());
             options.insert("path".to_owned(), folder.join("tables").join(table).display().to_string());

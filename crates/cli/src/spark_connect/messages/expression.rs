@@ -1,13 +1,45 @@
 //! Expressions: `spark/connect/expressions.proto`.
 
-use prost::{Message, Oneof};
+use prost::bytes::{Buf, BufMut};
+use prost::encoding::{DecodeContext, WireType, skip_field};
+use prost::{DecodeError, Message, Oneof};
 
 use super::DataType;
+use super::depth::one_deeper;
 
-#[derive(Clone, PartialEq, Message)]
+/// Read and written as `derive` would, but for its depth.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Expression {
-    #[prost(oneof = "ExpressionKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21")]
     pub(crate) kind: Option<ExpressionKind>,
+}
+
+impl Message for Expression {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        if let Some(kind) = &self.kind {
+            kind.encode(buffer);
+        }
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        one_deeper(context, |context| match tag {
+            1..=17 | 19..=21 => ExpressionKind::merge(&mut self.kind, tag, wire_type, buffer, context),
+            _ => skip_field(wire_type, tag, buffer, context),
+        })
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.kind.as_ref().map_or(0, ExpressionKind::encoded_len)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -6,6 +6,7 @@
 //! [ADR 4](../../../../../docs/adr/0004-spark-connect-without-its-client.md).
 
 mod base;
+mod depth;
 mod expression;
 mod pipeline;
 mod relation;
@@ -15,6 +16,7 @@ mod tests;
 mod types;
 
 pub(crate) use base::*;
+pub(crate) use depth::MAX_DEPTH;
 pub(crate) use expression::*;
 pub(crate) use pipeline::*;
 pub(crate) use relation::*;

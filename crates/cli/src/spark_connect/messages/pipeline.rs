@@ -9,7 +9,7 @@ use super::Relation;
 /// A step of a pipeline.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PipelineCommand {
-    #[prost(oneof = "PipelineCommandKind", tags = "1, 2, 3, 5, 6")]
+    #[prost(oneof = "PipelineCommandKind", tags = "1, 2, 3, 4, 5, 6")]
     pub(crate) kind: Option<PipelineCommandKind>,
 }
 
@@ -25,6 +25,9 @@ pub(crate) enum PipelineCommandKind {
     /// A query that fills one.
     #[prost(message, tag = "3")]
     DefineFlow(DefineFlow),
+    /// The end of a graph.
+    #[prost(message, tag = "4")]
+    DropGraph(DropGraph),
     /// The start of an update.
     #[prost(message, tag = "5")]
     StartRun(StartRun),
@@ -42,6 +45,13 @@ pub(crate) struct CreateGraph {
     pub(crate) default_database: Option<String>,
     #[prost(map = "string, string", tag = "5")]
     pub(crate) sql_conf: HashMap<String, String>,
+}
+
+/// `DropDataflowGraph`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DropGraph {
+    #[prost(string, optional, tag = "1")]
+    pub(crate) graph: Option<String>,
 }
 
 /// `DefineOutput`.

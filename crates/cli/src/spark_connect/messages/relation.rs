@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
-use prost::{Message, Oneof};
+use prost::bytes::{Buf, BufMut};
+use prost::encoding::{DecodeContext, WireType, message, skip_field};
+use prost::{DecodeError, Message, Oneof};
 
+use super::depth::one_deeper;
 use super::{Expression, Literal, SortOrder, Sql};
 
 /// What a client numbers its relations by.
@@ -13,17 +16,47 @@ pub(crate) struct RelationCommon {
     pub(crate) plan_id: Option<i64>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+/// Read and written as `derive` would, but for its depth.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Relation {
-    #[prost(message, optional, tag = "1")]
     pub(crate) common: Option<RelationCommon>,
-    #[prost(
-        oneof = "RelationKind",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, \
-                30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 90, 91, 92, 100, 101, 102, 103, 104, 105, 106, \
-                107, 200, 300"
-    )]
     pub(crate) kind: Option<RelationKind>,
+}
+
+impl Message for Relation {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        if let Some(common) = &self.common {
+            message::encode(1, common, buffer);
+        }
+        if let Some(kind) = &self.kind {
+            kind.encode(buffer);
+        }
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        one_deeper(context, |context| match tag {
+            1 => message::merge(wire_type, self.common.get_or_insert_default(), buffer, context),
+            2..=45 | 90..=92 | 100..=107 | 200 | 300 => {
+                RelationKind::merge(&mut self.kind, tag, wire_type, buffer, context)
+            }
+            _ => skip_field(wire_type, tag, buffer, context),
+        })
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.common.as_ref().map_or(0, |common| message::encoded_len(1, common))
+            + self.kind.as_ref().map_or(0, RelationKind::encoded_len)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -34,6 +34,7 @@ fn commands_have_the_bytes_that_sparks_client_sends() {
     check(pipeline(PipelineCommandKind::StartRun(run)), "12159a01122a100a01672801320966696c653a2f2f2f73");
     let graph = CreateGraph { default_catalog: text("c"), default_database: text("d"), sql_conf: map("k", "v") };
     check(pipeline(PipelineCommandKind::CreateGraph(graph)), "12139a01100a0e0a01631201642a060a016b120176");
+    check(pipeline(PipelineCommandKind::DropGraph(DropGraph { graph: text("g") })), "12089a010522030a0167");
     check(CommandKind::ListenerBus(ListenerBusCommand { kind: Some(ListenerBusKind::Add(true)) }), "12045a020801");
     check(CommandKind::Queries(QueriesCommand { kind: Some(QueriesCommandKind::Active(true)) }), "12044a020801");
     let query = QueryId { id: "i".to_owned(), run_id: "r".to_owned() };
