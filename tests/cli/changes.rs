@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::broker::TestBroker;
 use crate::program::{run, succeed};
 
 const RUN: [&str; 6] = ["run", "q.sql", "--storage", "st", "--trigger", "available-now"];
@@ -118,4 +119,88 @@ fn state_has_a_time_to_live_where_the_settings_say_so() {
     let refused = explained(&own.replace("aggregate-0", "aggregate-1"));
     let help = "did you mean 'aggregate-0'?";
     assert!(refused.code != 0 && refused.stderr.contains(help), "{}{}", refused.stdout, refused.stderr);
+}
+
+/// What a dry run says no to, and how the message begins that a run gives, too.
+#[test]
+fn a_dry_run_says_no_where_a_run_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("in")).unwrap();
+    fs::write(folder.join("in/1.json"), "{\"k\":\"a\",\"v\":1}\n").unwrap();
+    write_query(folder, "count(*) AS n");
+    succeed(folder, &RUN);
+    // A column that the target has not: found before the run, which is then refused for it.
+    write_query(folder, "count(*) AS n, sum(v) AS s");
+    let check = |arguments: &[&str], code: i32, expected: &str| {
+        let found = run(folder, arguments);
+        let told = found.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default().to_owned();
+        assert!(found.code == code && told.contains(expected), "{arguments:?}: {} {}", found.code, found.stderr);
+    };
+    let no_column = "query 'totals_flow': table 'totals' of '";
+    check(&["dry-run", "q.sql", "--storage", "st"], 3, no_column);
+    check(&[&RUN[..], &["--dry-run"]].concat(), 3, no_column);
+    check(&RUN, 3, no_column);
+    assert_eq!(totals(folder), "k,n\na,1\n");
+    // A storage that cannot be made.
+    write_query(folder, "count(*) AS n");
+    check(&["dry-run", "q.sql", "--storage", "q.sql/st"], 1, "storage folder 'q.sql/st/tables' cannot be made: '");
+    check(&["run", "q.sql", "--storage", "q.sql/st"], 1, "storage folder 'q.sql/st/tables' cannot be made");
+    // What no look outside is needed for is known to `validate`.
+    let refused = [
+        ("CREATE TABLE e USING json OPTIONS (path 'in')", "noop", "the schema must be specified"),
+        ("CREATE TABLE e (k STRING) USING sqlite OPTIONS (path 'out.db')", "noop", "cannot be read as a stream"),
+        (
+            "CREATE TABLE e (k STRING) USING json OPTIONS (path 'in')",
+            "kafka OPTIONS ('kafka.bootstrap.servers' '127.0.0.1:1', topic 't', 'value.format' 'raw')",
+            "the rows have no column 'value'",
+        ),
+        (
+            "CREATE TABLE e (k STRING) USING json OPTIONS (path 'in')",
+            "json OPTIONS (path 'x') PARTITIONED BY (z)",
+            "(z) names no",
+        ),
+    ];
+    for (table, sink, expected) in refused {
+        let sql =
+            format!("{table}; CREATE SINK s USING {sink}; CREATE FLOW f AS INSERT INTO s SELECT k FROM STREAM e;");
+        check(&["validate", "-e", &sql], 3, expected);
+        check(&["dry-run", "-e", &sql, "--storage", "st2"], 3, expected);
+        check(&["run", "-e", &sql, "--storage", "st2", "--trigger", "available-now"], 3, expected);
+    }
+    assert!(!folder.join("x").exists());
+}
+
+#[test]
+fn a_dry_run_says_what_other_topics_mean() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = TestBroker::start(folder.path());
+    let (folder, address) = (folder.path(), &broker.address);
+    for topic in ["shop.order.created", "shop.order.paid"] {
+        succeed(folder, &["topic", "create", topic, "--bootstrap", address, "--partitions", "1"]);
+    }
+    let write = |topics: &str| {
+        let sql = format!(
+            "CREATE TABLE ev (k STRING) USING kafka OPTIONS ('kafka.bootstrap.servers' '{address}', subscribe '{topics}',
+                startingOffsets 'earliest');
+             CREATE SINK s USING noop;
+             CREATE FLOW copied AS INSERT INTO s SELECT k FROM STREAM ev;"
+        );
+        fs::write(folder.join("q.sql"), sql).unwrap();
+    };
+    write("shop.order.created");
+    fs::write(folder.join("rows"), "{\"k\":\"a\"}\n").unwrap();
+    succeed(folder, &["topic", "produce", "shop.order.created", "rows", "--bootstrap", address]);
+    succeed(folder, &RUN);
+    let dry_run = || run(folder, &["dry-run", "q.sql", "--storage", "st"]);
+    write("shop.order.created,shop.order.paid");
+    let more = dry_run();
+    let expected = "topic shop.order.paid new since, read from the first record on";
+    assert!(more.code == 0 && more.stdout.contains(expected), "{}{}", more.stdout, more.stderr);
+    write("shop.order.paid");
+    let other = dry_run();
+    let expected = "partition shop.order.created-0 was read up to offset 1, and option 'subscribe' no longer names it";
+    assert!(other.code == 1 && other.stderr.contains(expected), "{} {}", other.code, other.stderr);
+    assert!(other.stderr.contains("give the query another name"), "{}", other.stderr);
+    assert!(run(folder, &RUN).stderr.contains(expected));
 }

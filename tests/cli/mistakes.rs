@@ -152,12 +152,12 @@ fn options_that_do_not_exist() {
             "CREATE TABLE ev (id STRING) USING kafka OPTIONS (kafka.bootstrap.servers 'h:1', subscrib 't');\n{query}"
         ),
         3,
-        "error: table ev (USING kafka) has no option 'subscrib'\n  --> q.sql\nhelp: did you mean 'subscribe'?\n",
+        "error: table ev (USING kafka) has no option of the name 'subscrib'\n  --> q.sql\nhelp: did you mean 'subscribe'?\n",
     );
     check_sql(
         &format!("CREATE TABLE ev (id STRING) USING json OPTIONS (path 'in', maxFilesPerTriger '1');\n{query}"),
         3,
-        "error: table ev (USING json) has no option 'maxFilesPerTriger'\n  --> q.sql\nhelp: did you mean \
+        "error: table ev (USING json) has no option of the name 'maxFilesPerTriger'\n  --> q.sql\nhelp: did you mean \
          'maxFilesPerTrigger'?\n",
     );
     check_sql(
@@ -181,6 +181,20 @@ fn sql_that_is_broken() {
         3,
         "error: column 'idd' cannot be resolved\n  --> q.sql:3:10\n   |\n 3 |   SELECT idd FROM STREAM ev;\n   |          \
          ^^^\nhelp: did you mean 'id'?\n",
+    );
+    check_sql(
+        &format!("{table}\nCREATE STREAMING TABLE a AS\n  SELECT id, n, count(*) AS c FROM STREAM ev GROUP BY id;"),
+        3,
+        "error: column 'n' is neither in GROUP BY nor within an aggregate function\n  --> q.sql:3:14\n   |\n 3 |   SELECT id, n, \
+         count(*) AS c FROM STREAM ev GROUP BY id;\n   |              ^\nhelp: add it to GROUP BY, or take one of its \
+         values: any_value(n), max(n)\n",
+    );
+    check_sql(
+        "CREATE TABLE ev USING rate-micro-batch OPTIONS (rowsPerBatch '1');",
+        3,
+        "error: the format rate-micro-batch has a dash, which a name without backticks cannot have\n  --> q.sql:1:23\n   |\n \
+         1 | CREATE TABLE ev USING rate-micro-batch OPTIONS (rowsPerBatch '1');\n   |                       ^^^^\nhelp: write \
+         USING `rate-micro-batch`\n",
     );
     let check = |query: &str, error: &str, column: usize, length: usize| {
         let statement = format!("CREATE STREAMING TABLE a AS {query};");

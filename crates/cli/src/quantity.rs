@@ -21,7 +21,7 @@ pub(crate) fn throughput(text: &str) -> Result<Throughput, String> {
         ("", _) => Throughput::Records(number),
         ("k" | "K", _) => Throughput::Records(number * 1e3),
         ("M", _) => Throughput::Records(number * 1e6),
-        (_, Some(factor)) => Throughput::Bytes(number * factor),
+        (unit, Some(factor)) if unit.ends_with('B') => Throughput::Bytes(number * factor),
         _ => return Err(mistake()),
     };
     let (Throughput::Bytes(value) | Throughput::Records(value)) = rate;
@@ -39,7 +39,7 @@ mod tests {
         assert_eq!(throughput("50k/s"), Ok(Throughput::Records(50e3)));
         assert_eq!(throughput("2.5"), Ok(Throughput::Records(2.5)));
         assert_eq!(throughput("1M/s"), Ok(Throughput::Records(1e6)));
-        for text in ["0", "0MB/s", "-1", "inf", "x", "/s", "20MB/h", "1.2.3/s"] {
+        for text in ["0", "0MB/s", "-1", "inf", "x", "/s", "20MB/h", "5m/s", "1.2.3/s"] {
             assert!(throughput(text).unwrap_err().contains(text), "{text}");
         }
     }

@@ -66,6 +66,10 @@ impl Table for ConsoleTable {
         Err(write_only(&self.name, "console"))
     }
 
+    fn check_source(&self) -> Result<()> {
+        Err(write_only(&self.name, "console"))
+    }
+
     fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
         Ok(Box::new(ConsoleSink::new(request.schema, self.num_rows, self.truncate, Box::new(std::io::stdout()))))
     }

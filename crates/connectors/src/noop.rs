@@ -43,6 +43,10 @@ impl Table for NoopTable {
         Err(write_only(&self.name, "noop"))
     }
 
+    fn check_source(&self) -> Result<()> {
+        Err(write_only(&self.name, "noop"))
+    }
+
     fn sink(&self, _request: SinkRequest) -> Result<Box<dyn Sink>> {
         Ok(Box::new(NoopSink { rows: 0 }))
     }

@@ -20,6 +20,7 @@ pub mod sink;
 pub mod progress;
 pub mod clock;
 pub mod error;
+pub mod writable;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(any(test, all(fuzzing, feature = "testing")))]

@@ -483,8 +483,29 @@ fn prune(arguments: &Prune) -> Result<()> {
         format => write_plan(&plan, format, out)?,
     }
     let what = if arguments.dry_run { "dry run: would remove" } else { "removed" };
-    tracing::info!(query, "{what} {} files, {}", plan.files(), bytes(plan.size_bytes));
+    let why = match what_stays(&plan, retention) {
+        Some(why) => format!(": {why}"),
+        None => String::new(),
+    };
+    tracing::info!(query, "{what} {} files, {}{why}", plan.files(), bytes(plan.size_bytes));
     Ok(())
+}
+
+/// Why nothing goes, or less than one might expect.
+fn what_stays(plan: &PrunePlan, retention: Retention) -> Option<String> {
+    let keep = retention.min_batches_to_retain;
+    match plan.keep_from {
+        None => return Some("no batch is committed yet".to_owned()),
+        Some(0) => return Some(format!("it has no more than the {keep} committed batches that stay")),
+        Some(_) => {}
+    }
+    if let Some(newest) = plan.needed_changelogs.last() {
+        let count = plan.needed_changelogs.len();
+        return Some(format!(
+            "{count} changelogs up to batch {newest} stay, the state is restored from them until the next snapshot"
+        ));
+    }
+    (plan.files() == 0).then(|| format!("nothing is left of what was before the {keep} batches that stay"))
 }
 
 fn write_plan(plan: &PrunePlan, format: Format, out: &mut impl Write) -> Result<()> {
@@ -509,6 +530,30 @@ fn write_plan(plan: &PrunePlan, format: Format, out: &mut impl Write) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_says_why_something_stays() {
+        let check = |keep_from: Option<u64>, offsets: &[u64], needed: &[u64], expected: Option<&str>| {
+            let plan = PrunePlan {
+                keep_from,
+                offsets: offsets.to_vec(),
+                commits: Vec::new(),
+                changelogs: Vec::new(),
+                snapshots: Vec::new(),
+                content_files: Vec::new(),
+                needed_changelogs: needed.to_vec(),
+                size_bytes: 0,
+            };
+            let found = what_stays(&plan, Retention { min_batches_to_retain: 10 });
+            assert_eq!(found.as_deref(), expected);
+        };
+        check(None, &[], &[], Some("no batch is committed yet"));
+        check(Some(0), &[], &[], Some("it has no more than the 10 committed batches that stay"));
+        check(Some(5), &[3, 4], &[], None);
+        let needed = "2 changelogs up to batch 4 stay, the state is restored from them until the next snapshot";
+        check(Some(5), &[3, 4], &[3, 4], Some(needed));
+        check(Some(5), &[], &[], Some("nothing is left of what was before the 10 batches that stay"));
+    }
 
     #[test]
     fn batches_are_told_as_ranges() {

@@ -132,14 +132,15 @@ fn advice(operator: &StatefulOperator) -> &'static str {
 fn report(flow: &FlowDescription) -> String {
     let mut text = format!("{} -> {}, {}, {}\n", flow.name, flow.target, flow.output_mode, flow.trigger);
     let streams = flow.sources.iter().map(|name| format!("{name} (stream)"));
-    let reads: Vec<String> = streams.chain(flow.static_tables.iter().cloned()).collect();
+    let reads = each_once(streams.chain(flow.static_tables.iter().cloned()));
     text += &format!("  reads      {}\n", if reads.is_empty() { "nothing".to_owned() } else { reads.join(", ") });
     if let Some(upkeep) = &flow.upkeep {
         text += &format!("  view       {upkeep}\n");
     }
-    for watermark in &flow.watermarks {
-        text += &format!("  watermark  {}, {} behind its newest\n", watermark.column, span(watermark.delay_ms));
-    }
+    let watermark = |watermark: &WatermarkDescription| {
+        format!("  watermark  {}, {} behind its newest\n", watermark.column, span(watermark.delay_ms))
+    };
+    text += &each_once(flow.watermarks.iter().map(watermark)).concat();
     for operator in &flow.operators {
         let keys = if operator.keys.is_empty() { "none".to_owned() } else { operator.keys.join(", ") };
         text += &format!("  state      {} ({}) by {keys}\n", operator.id, operator.name);
@@ -151,6 +152,17 @@ fn report(flow: &FlowDescription) -> String {
     text += "  plan\n";
     flow.explain.lines().for_each(|line| text += &format!("    {line}\n"));
     text
+}
+
+/// A table that is read twice, or a watermark two streams have alike, is told once.
+fn each_once(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    lines.for_each(|line| {
+        if !told.contains(&line) {
+            told.push(line)
+        }
+    });
+    told
 }
 
 fn bounded_by(operator: &StatefulOperator) -> String {

@@ -103,6 +103,7 @@ fn state(query: &StoredQuery) -> &'static str {
     match query.state {
         QueryState::Running { .. } => "running",
         QueryState::Stopped => "stopped",
+        QueryState::Gone => "gone",
         QueryState::Failed { .. } => "failed",
     }
 }
@@ -136,6 +137,10 @@ fn check(storage: &Path, names: &[String]) -> Result<()> {
     let mut failures = queries.iter().filter_map(|query| match &query.state {
         QueryState::Running { .. } => None,
         QueryState::Stopped => Some(Failure::check(format!("query '{}' is stopped", query.name))),
+        QueryState::Gone => Some(
+            Failure::check(format!("query '{}' is gone: its process ended without stopping it", query.name))
+                .help("start it again: it goes on from its checkpoint"),
+        ),
         QueryState::Failed { error } => Some(Failure::check(format!("query '{}' has failed: {error}", query.name))),
     });
     match failures.next() {

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use highwater_engine::error::EngineError;
 use highwater_engine::query::{FlowDescription, Pipeline, QueryChanges, RetryAttempts};
 
+use super::dry_run;
 use crate::error::{Failure, Result};
+use crate::output::Format;
 use crate::progress::live::LiveView;
 use crate::project::{Project, Target};
 use crate::run::{self, OnFailure, Overrides, Run};
@@ -163,6 +165,9 @@ pub(crate) struct Arguments {
     /// The Kafka through which Spark hands on rows for sinks it does not have (SQLite); they are drained here
     #[arg(long, value_name = "HOST:PORT")]
     route_through: Option<String>,
+    /// Only say what a run would find and do, as `highwater dry-run` does, and change nothing
+    #[arg(long, conflicts_with = "route_through")]
+    dry_run: bool,
     /// Show no progress
     #[arg(long, short = 'q')]
     quiet: bool,
@@ -183,6 +188,7 @@ impl Arguments {
                     ("--parallelism", self.parallelism.is_some()),
                     ("--retries", self.retries.is_some()),
                     ("--on-failure", self.on_failure.is_some()),
+                    ("--dry-run", self.dry_run),
                     ("--rebuild and --drop-state", rebuilds),
                 ];
                 let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
@@ -223,6 +229,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if flows.is_empty() {
         return Err(Failure::invalid(format!("{} has no query to run", project.name))
             .help("add CREATE STREAMING TABLE ... AS SELECT ..., CREATE FLOW ..., or a SELECT"));
+    }
+    if arguments.dry_run {
+        return dry_run::look(&pipeline, Format::Table).map(|()| ExitCode::SUCCESS);
     }
     if let Engine::Server(address) = &arguments.engine {
         let project = SparkProject::new(&project, flows, arguments.route_through.as_deref())?;

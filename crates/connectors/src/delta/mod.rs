@@ -28,11 +28,12 @@ use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{Connector, Role, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
+use highwater_engine::writable::refuse_unwritable;
 use parquet::basic::Compression;
 
 use self::log::DeltaLog;
 use crate::file::listing::absolute;
-use crate::file::options::{local_path, parquet_compression, parse_size};
+use crate::file::options::{local_path, parquet_compression, size};
 use crate::noop::ALL_MODES;
 
 /// The connector of `USING delta`.
@@ -79,19 +80,13 @@ impl DeltaOptions {
                 ))
             })?),
         };
-        let size = |key: &str, text: Option<&str>, default: u64| match text {
-            None => Ok(default),
-            Some(text) => parse_size(text).filter(|size| *size > 0).ok_or_else(|| {
-                EngineError::config(format!("{object}: option '{key}' is '{text}', expected a size such as 128m"))
-            }),
-        };
         let options = Self {
             root: absolute(&PathBuf::from(path))?,
             starting,
             max_files_per_trigger: reader
                 .parsed("maxFilesPerTrigger", "a whole number above 0")?
                 .map_or(1000, NonZeroUsize::get),
-            max_bytes_per_trigger: size("maxBytesPerTrigger", reader.text("maxBytesPerTrigger"), u64::MAX)?,
+            max_bytes_per_trigger: size(&object, &mut reader, "maxBytesPerTrigger")?.unwrap_or(u64::MAX),
             ignore_deletes: reader.flag("ignoreDeletes", false)?,
             ignore_changes: reader.flag("ignoreChanges", false)?,
             skip_change_commits: reader.flag("skipChangeCommits", false)?,
@@ -102,7 +97,7 @@ impl DeltaOptions {
             checkpoint_interval: reader
                 .parsed("checkpointInterval", "a whole number above 0")?
                 .map_or(10, NonZeroU64::get),
-            target_file_size: size("targetFileSize", reader.text("targetFileSize"), 128 << 20)?,
+            target_file_size: size(&object, &mut reader, "targetFileSize")?.unwrap_or(128 << 20),
         };
         reader.finish()?;
         Ok(options)
@@ -181,6 +176,16 @@ impl Table for DeltaTable {
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {
         self.refuse_missing()?;
         batch::provider(&self.name, &self.options.root)
+    }
+
+    fn check_sink(&self, request: &SinkRequest) -> Result<()> {
+        sink::check_columns(&request.schema, &self.partition_columns)
+    }
+
+    fn probe_sink(&self, request: &SinkRequest) -> Result<Option<String>> {
+        sink::DeltaSink::open(self.options.clone(), self.partition_columns.clone(), request.clone())?;
+        refuse_unwritable("the folder of the table", &self.options.root, "choose a path that can be written to")?;
+        self.probe(Role::Sink)
     }
 
     fn probe(&self, role: Role) -> Result<Option<String>> {

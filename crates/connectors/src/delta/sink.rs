@@ -86,8 +86,7 @@ impl DeltaSink {
     pub(super) fn open(options: DeltaOptions, partition_columns: Vec<String>, request: SinkRequest) -> Result<Self> {
         let log = DeltaLog::new(&options.root);
         let private = options.root.join("_highwater").join(crate::file::sink::escape(&request.query_id));
-        // Shows a wrong partition column before anything is written.
-        Splitter::new(&request.schema, &partition_columns)?;
+        check_columns(&request.schema, &partition_columns)?;
         let mut sink = Self { log, options, request, partition_columns, private, batch: None, orphans: Vec::new() };
         if let Some(snapshot) = sink.log.snapshot(None)? {
             snapshot.refuse_unwritable()?;
@@ -220,14 +219,7 @@ impl DeltaSink {
             .map(|field| Field::new(field.name(), field.data_type().clone(), true))
             .collect();
         let without_zone = fields.iter().any(|field| has_local_timestamp(field.data_type()));
-        let schema = Schema::new(fields);
-        let kernel: Result<StructType, _> = (&schema).try_into_kernel();
-        let kernel = kernel.map_err(|error| {
-            EngineError::config("the query has a column that a Delta table cannot hold")
-                .caused_by(error)
-                .help("CAST it to a type Delta has")
-        })?;
-        let schema_string = serde_json::to_string(&kernel)
+        let schema_string = serde_json::to_string(&delta_columns(&Schema::new(fields))?)
             .map_err(|error| EngineError::internal("a Delta schema has no JSON").caused_by(error))?;
         let protocol = match without_zone {
             false => json!({"minReaderVersion": 1, "minWriterVersion": 2}),
@@ -312,6 +304,21 @@ impl DeltaSink {
         }
         Ok(intents)
     }
+}
+
+/// Refuses columns that a table could not hold, and a wrong partition column, before anything is written.
+pub(super) fn check_columns(schema: &SchemaRef, partition_columns: &[String]) -> Result<()> {
+    Splitter::new(schema, partition_columns)?;
+    delta_columns(schema).map(drop)
+}
+
+fn delta_columns(schema: &Schema) -> Result<StructType> {
+    let columns: Result<StructType, _> = schema.try_into_kernel();
+    columns.map_err(|error| {
+        EngineError::config("the query has a column that a Delta table cannot hold")
+            .caused_by(error)
+            .help("CAST it to a type Delta has")
+    })
 }
 
 impl Sink for DeltaSink {

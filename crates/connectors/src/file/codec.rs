@@ -104,6 +104,7 @@ fn json_options(record: &RecordOptions) -> JsonOptions {
     JsonOptions {
         mode: parse_mode(record.mode),
         timestamp_format: record.timestamp_format.clone(),
+        timestamp_ntz_format: record.timestamp_ntz_format.clone(),
         date_format: record.date_format.clone(),
         column_name_of_corrupt_record: corrupt_column(record),
         skip_blank_records: true,
@@ -121,6 +122,7 @@ fn csv_options(record: &RecordOptions, columns: Vec<String>) -> CsvOptions {
         escape: record.escape.as_deref().and_then(|escape| escape.bytes().next()).unwrap_or(defaults.escape),
         null_value: record.null_value.clone().unwrap_or_default(),
         timestamp_format: record.timestamp_format.clone(),
+        timestamp_ntz_format: record.timestamp_ntz_format.clone(),
         date_format: record.date_format.clone(),
         column_name_of_corrupt_record: corrupt_column(record),
         line_columns: Some(columns),
@@ -180,6 +182,7 @@ impl LineEncoder {
         match format {
             FileFormat::Json => Ok(Self::Json(JsonWriteOptions {
                 timestamp_format: record.timestamp_format.clone(),
+                timestamp_ntz_format: record.timestamp_ntz_format.clone(),
                 date_format: record.date_format.clone(),
                 row_end: "\n".to_owned(),
                 ..JsonWriteOptions::default()
@@ -226,6 +229,7 @@ fn csv_write_options(record: &RecordOptions) -> CsvWriteOptions {
         escape: byte(&record.escape, defaults.escape),
         null_value: record.null_value.clone().unwrap_or_default(),
         timestamp_format: record.timestamp_format.clone(),
+        timestamp_ntz_format: record.timestamp_ntz_format.clone(),
         date_format: record.date_format.clone(),
         row_end: "\n".to_owned(),
         ..defaults

@@ -39,6 +39,7 @@ use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{Connector, Role, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
+use highwater_engine::writable::refuse_unwritable;
 
 use self::layout::{FILE_COLUMN, Layout, partition_scalar};
 use self::listing::{InputFile, partition_values};
@@ -146,7 +147,11 @@ impl Table for FileTable {
         Ok(Box::new(source::FileSource::open(self.plan(&request.projection), request.metadata)?))
     }
 
-    fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
+    fn check_source(&self) -> Result<()> {
+        self.refuse_inferred()
+    }
+
+    fn check_sink(&self, request: &SinkRequest) -> Result<()> {
         if request.output_mode != OutputMode::Append {
             return Err(EngineError::config(format!(
                 "table {} (USING {}) takes output mode append, found {}",
@@ -164,6 +169,19 @@ impl Table for FileTable {
             ))
             .help("use USING json or csv, or select one column"));
         }
+        partition::Splitter::new(&request.schema, &self.partition_columns).map(drop)
+    }
+
+    fn probe_sink(&self, request: &SinkRequest) -> Result<Option<String>> {
+        let options = Arc::clone(&self.options);
+        sink::FileSink::open(self.format, options, &self.partition_columns, request.clone())?;
+        let path = listing::absolute(Path::new(&self.options.path))?;
+        refuse_unwritable("the folder of the table", &path, "choose a path that can be written to")?;
+        self.probe(Role::Sink)
+    }
+
+    fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
+        self.check_sink(&request)?;
         let options = Arc::clone(&self.options);
         Ok(Box::new(sink::FileSink::open(self.format, options, &self.partition_columns, request)?))
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{OptionReader, TableDefinition};
+use highwater_engine::plan::size::parse_size;
 use parquet::basic::{Compression, ZstdLevel};
 
 /// How a file's bytes become rows.
@@ -69,6 +70,7 @@ pub(crate) struct RecordOptions {
     pub(crate) mode: Mode,
     pub(crate) corrupt_column: Option<String>,
     pub(crate) timestamp_format: Option<String>,
+    pub(crate) timestamp_ntz_format: Option<String>,
     pub(crate) date_format: Option<String>,
     pub(crate) separator: Option<String>,
     pub(crate) quote: Option<String>,
@@ -188,6 +190,7 @@ fn record(object: &str, reader: &mut OptionReader<'_>, format: FileFormat) -> Re
     };
     options.corrupt_column = reader.text("columnNameOfCorruptRecord").map(str::to_owned);
     options.timestamp_format = reader.text("timestampFormat").map(str::to_owned);
+    options.timestamp_ntz_format = reader.text("timestampNTZFormat").map(str::to_owned);
     options.date_format = reader.text("dateFormat").map(str::to_owned);
     if reader.flag("multiLine", false)? {
         return Err(EngineError::config(format!("{object}: option 'multiLine' is true, expected one record a line"))
@@ -265,29 +268,14 @@ fn positive(object: &str, reader: &mut OptionReader<'_>, key: &str) -> Result<Op
     }
 }
 
-fn size(object: &str, reader: &mut OptionReader<'_>, key: &str) -> Result<Option<u64>> {
+/// A size in bytes, as all sizes are written, above 0.
+pub(crate) fn size(object: &str, reader: &mut OptionReader<'_>, key: &str) -> Result<Option<u64>> {
     let Some(text) = reader.text(key) else { return Ok(None) };
     match parse_size(text) {
-        Some(bytes) if bytes > 0 => Ok(Some(bytes)),
-        _ => Err(EngineError::config(format!(
-            "{object}: option '{key}' is '{text}', expected a size such as 10m or 1048576"
-        ))),
+        Ok(bytes) if bytes > 0 => Ok(Some(bytes)),
+        Ok(_) => Err(EngineError::config(format!("{object}: option '{key}' is '{text}', expected a size above 0"))),
+        Err(mistake) => Err(EngineError::config(format!("{object}: option '{key}': {mistake}"))),
     }
-}
-
-/// Bytes of `10m`, `1g`, `4096`.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let factor = match lower[digits.len()..].trim_end_matches('b') {
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        "t" => 1u64 << 40,
-        _ => return None,
-    };
-    digits.trim().parse::<u64>().ok()?.checked_mul(factor)
 }
 
 fn age(object: &str, reader: &mut OptionReader<'_>) -> Result<Duration> {
@@ -333,11 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_are_read_as_spark_reads_them() {
-        assert_eq!(parse_size("10m"), Some(10 << 20));
-        assert_eq!(parse_size("4096"), Some(4096));
-        assert_eq!(parse_size("2kb"), Some(2048));
-        assert_eq!(parse_size("much"), None);
+    fn times_are_read_as_spark_reads_them() {
         assert_eq!(parse_duration("7d"), Some(Duration::from_secs(7 * 86_400)));
         assert_eq!(parse_duration("250"), Some(Duration::from_millis(250)));
         assert_eq!(parse_duration("soon"), None);

@@ -68,6 +68,10 @@ impl ReadersTable {
     ) -> Self {
         Self { name: name.into(), schema, open: Arc::new(open), heeds: Arc::new(heeds) }
     }
+
+    fn partition(&self, schema: &SchemaRef, reader: Option<Box<dyn PartitionReader>>) -> ReaderPartition {
+        ReaderPartition { table: self.name.clone(), schema: Arc::clone(schema), reader: Mutex::new(reader) }
+    }
 }
 
 impl fmt::Debug for ReadersTable {
@@ -106,13 +110,10 @@ impl TableProvider for ReadersTable {
         let readers = (self.open)(&projection, filters).map_err(external)?;
         let mut partitions: Vec<Arc<dyn PartitionStream>> = readers
             .into_iter()
-            .map(|reader| {
-                let partition = ReaderPartition { schema: Arc::clone(&schema), reader: Mutex::new(Some(reader)) };
-                Arc::new(partition) as Arc<dyn PartitionStream>
-            })
+            .map(|reader| Arc::new(self.partition(&schema, Some(reader))) as Arc<dyn PartitionStream>)
             .collect();
         if partitions.is_empty() {
-            partitions.push(Arc::new(ReaderPartition { schema: Arc::clone(&schema), reader: Mutex::new(None) }));
+            partitions.push(Arc::new(self.partition(&schema, None)));
         }
         Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, [], false, limit)?))
     }
@@ -120,6 +121,7 @@ impl TableProvider for ReadersTable {
 
 /// A reader that is run once.
 struct ReaderPartition {
+    table: String,
     schema: SchemaRef,
     reader: Mutex<Option<Box<dyn PartitionReader>>>,
 }
@@ -140,17 +142,45 @@ impl PartitionStream for ReaderPartition {
         let output = builder.tx();
         if let Some(mut reader) = self.reader.lock().take() {
             let schema = Arc::clone(&self.schema);
+            let table = self.table.clone();
             builder.spawn_blocking(move || {
+                let mut unread = Unread::default();
                 while let Some(batch) = reader.next_batch().map_err(external)? {
+                    unread.take(reader.as_mut());
                     let batch = batch.with_schema(Arc::clone(&schema))?;
                     if output.blocking_send(Ok::<RecordBatch, DataFusionError>(batch)).is_err() {
                         break;
                     }
                 }
+                unread.take(reader.as_mut());
+                unread.tell(&table);
                 Ok(())
             });
         }
         builder.build()
+    }
+}
+
+/// Records of one reader that did not parse. No checkpoint could keep them: they are counted, and the first is told.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Unread {
+    count: u64,
+    first: Option<String>,
+}
+
+impl Unread {
+    /// Takes what a reader has found since, so that it does not keep it until the end of the table.
+    fn take(&mut self, reader: &mut dyn PartitionReader) {
+        for letter in reader.take_dead_letters() {
+            self.count += 1;
+            self.first.get_or_insert_with(|| format!("{} at {}: {}", letter.origin, letter.offset, letter.reason));
+        }
+    }
+
+    fn tell(&self, table: &str) {
+        if let Some(first) = &self.first {
+            tracing::warn!(table, records = self.count, first, "records of the table do not parse");
+        }
     }
 }
 
@@ -335,4 +365,52 @@ fn partitioned_file(file: TableFile) -> PlanResult<PartitionedFile> {
     let mut partitioned = PartitionedFile::new(String::new(), file.size);
     partitioned.object_meta.location = location;
     Ok(partitioned.with_partition_values(file.partition_values))
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_engine::source::{DeadLetter, ReadReport};
+
+    use super::*;
+
+    /// Says of each batch that two of its records do not parse.
+    struct Broken {
+        batches: i64,
+        letters: Vec<DeadLetter>,
+    }
+
+    impl PartitionReader for Broken {
+        fn partition(&self) -> &str {
+            "p"
+        }
+
+        fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+            self.batches += 1;
+            for line in [0, 1] {
+                let offset = 10 * self.batches + line;
+                let (origin, reason) = ("f".to_owned(), "no JSON".to_owned());
+                self.letters.push(DeadLetter { origin, partition: None, offset, reason, value: vec![0; 100] });
+            }
+            Ok((self.batches < 4).then(|| RecordBatch::new_empty(Arc::new(Schema::empty()))))
+        }
+
+        fn report(&self) -> ReadReport {
+            ReadReport::default()
+        }
+
+        fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+            std::mem::take(&mut self.letters)
+        }
+    }
+
+    #[test]
+    fn records_that_do_not_parse_are_counted_and_not_kept() {
+        let (mut reader, mut unread) = (Broken { batches: 0, letters: Vec::new() }, Unread::default());
+        while reader.next_batch().expect("a batch").is_some() {
+            unread.take(&mut reader);
+            assert_eq!(reader.letters, []);
+        }
+        unread.take(&mut reader);
+        assert_eq!((unread.count, unread.first.as_deref()), (8, Some("f at 10: no JSON")));
+    }
 }

@@ -286,8 +286,8 @@ fn compressed_files_and_globs_are_read() {
 #[test]
 fn wrong_options_and_modes_are_refused() {
     let cases: [(&str, &[(&str, &str)], &str); 5] = [
-        ("json", &[], "has no option 'path'"),
-        ("json", &[("path", "/x"), ("header", "true")], "has no option 'header'"),
+        ("json", &[], "needs the option 'path'"),
+        ("json", &[("path", "/x"), ("header", "true")], "has no option of the name 'header'"),
         ("json", &[("path", "/x"), ("multiLine", "true")], "expected one record a line"),
         ("csv", &[("path", "/x"), ("maxFilesPerTrigger", "0")], "expected a whole number above 0"),
         ("parquet", &[("path", "s3://b/x")], "expected a path of this machine"),

@@ -45,11 +45,7 @@ impl Decoding {
                 && options.selection.is_some()
                 && options.topic.is_none()
             {
-                let word = match format {
-                    ValueFormat::Csv => "csv",
-                    ValueFormat::Avro => "avro",
-                    _ => "json",
-                };
+                let word = format.word();
                 return Err(EngineError::config(format!("{object} has 'value.format' = '{word}' but no columns"))
                     .help("declare the columns to decode: CREATE TABLE t (id BIGINT, ...) USING kafka"));
             }
@@ -137,6 +133,7 @@ impl DecoderSettings {
         let mut options = JsonOptions::default();
         options.mode = given.mode.as_deref().map_or(Ok(options.mode), str::parse)?;
         options.timestamp_format.clone_from(&given.timestamp_format);
+        options.timestamp_ntz_format.clone_from(&given.timestamp_ntz_format);
         options.date_format.clone_from(&given.date_format);
         if let Some(column) = &given.corrupt_column {
             options.column_name_of_corrupt_record.clone_from(column);
@@ -161,6 +158,7 @@ impl DecoderSettings {
         let mut options = CsvOptions { line_columns: Some(self.value_columns.clone()), ..CsvOptions::default() };
         options.mode = given.mode.as_deref().map_or(Ok(options.mode), str::parse)?;
         options.timestamp_format.clone_from(&given.timestamp_format);
+        options.timestamp_ntz_format.clone_from(&given.timestamp_ntz_format);
         options.date_format.clone_from(&given.date_format);
         if let Some(separator) = &given.separator {
             options.sep.clone_from(separator);

@@ -1,24 +1,27 @@
-//! Rows as Kafka records: Spark's sink columns as they are, or whole rows as JSON objects or Avro values.
+//! Rows as Kafka records: Spark's sink columns as they are, or whole rows as JSON objects, lines of CSV or Avro values.
 //!
 //! | rows | record |
 //! |---|---|
 //! | `value` and perhaps `key` (STRING or BINARY), `headers`, `topic`, `partition` | those columns |
 //! | of a table with columns or with `value.format` = `json` | value: the row as JSON; key: the columns of `key.columns` |
+//! | `value.format` = `csv` | value: the row as a line of CSV; key: the same as with JSON |
 //! | `value.format` = `avro` | value: the row as Avro; key: the same as with JSON |
 //!
 //! A null value is a tombstone, as in Spark.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BinaryArray, Int32Array, ListArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Schema, SchemaRef};
 use highwater_engine::error::{EngineError, Result, nearest};
+use highwater_engine::sink::SinkRequest;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::decode::DEFAULT_CORRUPT_COLUMN;
 use super::options::{KafkaOptions, ValueFormat};
-use crate::format::{AvroEncoder, JsonWriteOptions, json_encode_rows};
+use crate::format::{AvroEncoder, CsvWriteOptions, FormatError, JsonWriteOptions, csv_encode_rows, json_encode_rows};
 
 const SINK_COLUMNS: [&str; 5] = ["key", "value", "headers", "topic", "partition"];
 
@@ -35,7 +38,8 @@ pub struct RowEncoder {
 #[derive(Debug)]
 enum ValueSource {
     Column(usize),
-    Json,
+    Json(JsonWriteOptions),
+    Csv(CsvWriteOptions),
     Avro(AvroEncoder),
 }
 
@@ -43,7 +47,7 @@ enum ValueSource {
 enum KeySource {
     None,
     Column(usize),
-    Json(Vec<usize>),
+    Json(Vec<usize>, JsonWriteOptions),
 }
 
 /// A batch of rows as records.
@@ -64,18 +68,22 @@ enum Field {
 }
 
 impl RowEncoder {
+    /// The encoder of a query's rows.
+    pub fn of(request: &SinkRequest, options: &KafkaOptions, declared: Option<&SchemaRef>) -> Result<Self> {
+        if request.deletes {
+            return Self::by_key(&request.schema, options, declared, &request.key_columns);
+        }
+        Self::new(&request.schema, options, declared)
+    }
+
     /// Looks at the columns rows will have; `declared` has the table's own.
     pub fn new(schema: &SchemaRef, options: &KafkaOptions, declared: Option<&SchemaRef>) -> Result<Self> {
         let is_sink_row =
             schema.fields().iter().all(|field| SINK_COLUMNS.contains(&field.name().to_ascii_lowercase().as_str()))
                 && find(schema, "value").is_some_and(|value| is_bytes(schema.field(value).data_type()));
         match options.value_format {
-            Some(ValueFormat::Csv) => Err(EngineError::config(format!(
-                "{}: option 'value.format' is 'csv', rows can be written as json, avro or raw",
-                options.object
-            ))),
             Some(ValueFormat::Raw) => Self::of_columns(schema, options),
-            Some(ValueFormat::Avro) => Self::of_rows(schema, options, declared),
+            Some(ValueFormat::Avro | ValueFormat::Csv) => Self::of_rows(schema, options, declared),
             Some(ValueFormat::Json) if declared.is_some() || !is_sink_row => Self::of_rows(schema, options, declared),
             None if declared.is_some() => Self::of_rows(schema, options, declared),
             _ => Self::of_columns(schema, options),
@@ -181,7 +189,7 @@ impl RowEncoder {
         let key = match keys[..] {
             [] => KeySource::None,
             [one] => KeySource::Column(one),
-            _ => KeySource::Json(keys),
+            _ => KeySource::Json(keys, options.format.json_write()),
         };
         let value = match options.value_format {
             Some(ValueFormat::Avro) => {
@@ -189,8 +197,19 @@ impl RowEncoder {
                 refuse_corrupt_column(schema, options)?;
                 ValueSource::Avro(encoder)
             }
-            _ => ValueSource::Json,
+            Some(ValueFormat::Csv) => ValueSource::Csv(options.format.csv_write()),
+            _ => ValueSource::Json(options.format.json_write()),
         };
+        // What is wrong with a pattern or a type is known before there are rows.
+        match &value {
+            ValueSource::Json(json) => {
+                _ = Field::of_rows(&RecordBatch::new_empty(Arc::new(schema.clone())), json).map_err(at(object))?
+            }
+            ValueSource::Csv(csv) => {
+                _ = Field::of_lines(&RecordBatch::new_empty(Arc::new(schema.clone())), csv).map_err(at(object))?
+            }
+            ValueSource::Column(_) | ValueSource::Avro(_) => {}
+        }
         Ok(Self { value, key, headers: None, topic: None, partition: None })
     }
 
@@ -201,13 +220,16 @@ impl RowEncoder {
             rows: rows.num_rows(),
             values: match &self.value {
                 ValueSource::Column(index) => Field::of_column(column(index))?,
-                ValueSource::Json => Field::of_rows(rows)?,
+                ValueSource::Json(options) => Field::of_rows(rows, options).map_err(unwritten("JSON"))?,
+                ValueSource::Csv(options) => Field::of_lines(rows, options).map_err(unwritten("CSV"))?,
                 ValueSource::Avro(encoder) => Field::of_avro(encoder, rows)?,
             },
             keys: match &self.key {
                 KeySource::None => Field::None,
                 KeySource::Column(index) => Field::of_column(column(index))?,
-                KeySource::Json(columns) => Field::of_rows(&rows.project(columns)?)?,
+                KeySource::Json(columns, options) => {
+                    Field::of_rows(&rows.project(columns)?, options).map_err(unwritten("JSON"))?
+                }
             },
             headers: self.headers.as_ref().map(|index| column(index).as_list::<i32>().clone()),
             topics: match &self.topic {
@@ -277,18 +299,21 @@ impl Field {
         Ok(Self::Array(bytes.as_binary::<i32>().clone()))
     }
 
-    fn of_rows(rows: &RecordBatch) -> Result<Self> {
+    fn of_rows(rows: &RecordBatch, options: &JsonWriteOptions) -> Result<Self, FormatError> {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        json_encode_rows(rows, &JsonWriteOptions::default(), &mut bytes, &mut ends)
-            .map_err(|error| EngineError::data(format!("rows cannot be written as JSON: {error}")))?;
+        json_encode_rows(rows, options, &mut bytes, &mut ends)?;
+        Ok(Self::Encoded { bytes, ends })
+    }
+
+    fn of_lines(rows: &RecordBatch, options: &CsvWriteOptions) -> Result<Self, FormatError> {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        csv_encode_rows(rows, options, &mut bytes, &mut ends)?;
         Ok(Self::Encoded { bytes, ends })
     }
 
     fn of_avro(encoder: &AvroEncoder, rows: &RecordBatch) -> Result<Self> {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        encoder
-            .encode_rows(rows, &mut bytes, &mut ends)
-            .map_err(|error| EngineError::data(format!("rows cannot be written as Avro: {error}")))?;
+        encoder.encode_rows(rows, &mut bytes, &mut ends).map_err(unwritten("Avro"))?;
         Ok(Self::Encoded { bytes, ends })
     }
 
@@ -302,6 +327,16 @@ impl Field {
             }
         }
     }
+}
+
+/// Rows that cannot be written, whatever their values are: the columns or the options are wrong.
+fn at(object: &str) -> impl Fn(FormatError) -> EngineError {
+    move |error| EngineError::config(format!("{object}: {error}"))
+}
+
+/// A row that cannot be written.
+fn unwritten(format: &str) -> impl Fn(FormatError) -> EngineError {
+    move |error| EngineError::data(format!("rows cannot be written as {format}: {error}"))
 }
 
 /// The column of malformed records is in no schema that a table derives for reading, so it must not be in what is written.
@@ -328,8 +363,6 @@ fn is_bytes(data_type: &DataType) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{ArrayRef, Int64Array};
     use highwater_engine::plan::catalog::TableDefinition;
 
@@ -388,6 +421,40 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_lines_of_csv_and_times_as_the_options_say() {
+        use arrow::array::{Date32Array, TimestampMicrosecondArray};
+        let csv = [("topic", "out"), ("value.format", "csv"), ("key.column", "n"), ("sep", ";")];
+        let encoded = encode(&["n", "device"], &csv, false);
+        assert_eq!(encoded.value(0), Some(b"1;device".as_slice()));
+        assert_eq!(encoded.value(1), Some(b";".as_slice()));
+        assert_eq!(encoded.key(0), Some(b"1".as_slice()));
+
+        let micros = 1_704_164_645_123_456;
+        let rows = RecordBatch::try_from_iter([
+            ("ts", Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC")) as ArrayRef),
+            ("ntz", Arc::new(TimestampMicrosecondArray::from(vec![micros]))),
+            ("day", Arc::new(Date32Array::from(vec![19_724]))),
+        ]);
+        let rows = rows.unwrap();
+        let check = |format: &str, given: &[(&str, &str)], expected: &str| {
+            let pairs = [&[("topic", "out"), ("value.format", format)], given].concat();
+            let encoder = RowEncoder::new(&rows.schema(), &options(&pairs), None).unwrap();
+            let encoded = encoder.encode(&rows).unwrap();
+            assert_eq!(String::from_utf8_lossy(encoded.value(0).unwrap()), expected, "{pairs:?}");
+        };
+        // Golden: to_json and to_csv of Spark 4.3 with these options.
+        let iso = r#"{"ts":"2024-01-02T03:04:05.123Z","ntz":"2024-01-02T03:04:05.123","day":"2024-01-02"}"#;
+        check("json", &[], iso);
+        let given =
+            [("timestampFormat", "yyyy/MM/dd HH:mm"), ("timestampNTZFormat", "HH:mm:ss"), ("dateFormat", "dd.MM.yyyy")];
+        check("json", &given, r#"{"ts":"2024/01/02 03:04","ntz":"03:04:05","day":"02.01.2024"}"#);
+        check("csv", &given, "2024/01/02 03:04,03:04:05,02.01.2024");
+        let wrong = options(&[("topic", "out"), ("value.format", "json"), ("dateFormat", "YYYY")]);
+        let error = RowEncoder::new(&rows.schema(), &wrong, None).unwrap_err().to_string();
+        assert!(error.starts_with("table t (USING kafka): option `dateFormat`"), "{error}");
+    }
+
+    #[test]
     fn rows_are_avro_by_the_columns_or_a_schema() {
         let avro = [("topic", "out"), ("value.format", "avro"), ("key.column", "n")];
         // Unions of the type and null: 0 for the type, then the value; 1 (written 2) for null.
@@ -405,7 +472,7 @@ mod tests {
 
     #[test]
     fn rows_that_fit_nowhere_are_refused() {
-        let cases: [(&[&str], &[(&str, &str)], &str); 6] = [
+        let cases: [(&[&str], &[(&str, &str)], &str); 5] = [
             (
                 &["n"],
                 &[
@@ -423,11 +490,6 @@ mod tests {
                 &["value", "n"],
                 &[("topic", "out"), ("value.format", "json"), ("key.column", "m")],
                 "table t (USING kafka): the rows have no column 'm' to take the key from",
-            ),
-            (
-                &["n"],
-                &[("topic", "out"), ("value.format", "csv")],
-                "table t (USING kafka): option 'value.format' is 'csv', rows can be written as json, avro or raw",
             ),
         ];
         for (columns, pairs, expected) in cases {

@@ -14,6 +14,7 @@ pub mod offsets;
 pub mod limits;
 pub mod security;
 pub mod options;
+pub mod format_options;
 pub mod avro;
 pub mod positions;
 pub mod layout;
@@ -41,10 +42,11 @@ use highwater_engine::clock::SystemClock;
 use highwater_engine::error::Result;
 use highwater_engine::plan::catalog::{Connector, Role, Table, TableDefinition};
 use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
-use highwater_engine::source::{Source, SourceRequest};
+use highwater_engine::source::{Offset, Source, SourceRequest};
 
 use self::client::cluster::Client;
 use self::decode::Decoding;
+use self::encode::RowEncoder;
 use self::options::KafkaOptions;
 use self::sink::KafkaSink;
 use self::source::KafkaSource;
@@ -118,8 +120,27 @@ impl Table for KafkaTable {
         if self.options.selection.is_none() {
             return Err(positions::not_readable(&self.options));
         }
+        positions::refuse_no_rows(&self.options)?;
         let table = KafkaTableProvider::new(self.client.clone(), self.options.clone(), self.decoding.clone());
         Ok(Arc::new(table))
+    }
+
+    fn check_source(&self) -> Result<()> {
+        if self.options.selection.is_some() { Ok(()) } else { Err(positions::not_readable(&self.options)) }
+    }
+
+    fn check_sink(&self, request: &SinkRequest) -> Result<()> {
+        RowEncoder::of(request, &self.options, self.declared.as_ref()).map(drop)
+    }
+
+    fn probe_sink(&self, _request: &SinkRequest) -> Result<Option<String>> {
+        let found = self.probe(Role::Sink)?;
+        sink::uses_transactions(&self.client, &self.options)?;
+        Ok(found)
+    }
+
+    fn probe_position(&self, position: &Offset) -> Result<Option<String>> {
+        KafkaSource::open(self.client.clone(), self.options.clone(), self.decoding.clone())?.changes_since(position)
     }
 
     fn probe(&self, role: Role) -> Result<Option<String>> {

@@ -22,8 +22,8 @@ use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::{OptionReader, TableDefinition};
 use regex::Regex;
 
-use super::avro::AvroSettings;
 use super::client::cluster::{ClientSettings, TopicPartition};
+pub use super::format_options::FormatOptions;
 use super::limits::PartLimits;
 use super::offsets::{self, PartitionOffsets};
 use super::security::Security;
@@ -37,8 +37,8 @@ pub struct KafkaOptions {
     pub client: ClientSettings,
     /// What to read; none for a table that is only written to.
     pub selection: Option<Selection>,
-    /// Where a stream without a checkpoint begins.
-    pub starting: StartingPoint,
+    /// Where a stream without a checkpoint begins, and a static read; without one behind the last record and at the first.
+    pub starting: Option<StartingPoint>,
     /// Where a static read ends.
     pub ending: StartingPoint,
     /// What to do when a timestamp lies behind the last record.
@@ -134,23 +134,6 @@ pub enum ValueFormat {
     Raw,
 }
 
-/// Options of the value's format, as given.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FormatOptions {
-    /// `mode`: what happens to a value that does not parse.
-    pub mode: Option<String>,
-    /// `columnNameOfCorruptRecord`.
-    pub corrupt_column: Option<String>,
-    /// `timestampFormat`.
-    pub timestamp_format: Option<String>,
-    /// `dateFormat`.
-    pub date_format: Option<String>,
-    /// `sep` of CSV.
-    pub separator: Option<String>,
-    /// `avro.schema` and what else is said of Avro.
-    pub avro: AvroSettings,
-}
-
 impl KafkaOptions {
     /// Reads and checks the options of a definition.
     pub fn parse(definition: &TableDefinition) -> Result<Self> {
@@ -164,8 +147,8 @@ impl KafkaOptions {
         let options = Self {
             client,
             selection: selection(&object, &mut reader)?,
-            starting: point(&object, &mut reader, "starting", StartingPoint::Latest)?,
-            ending: point(&object, &mut reader, "ending", StartingPoint::Latest)?,
+            starting: point(&object, &mut reader, "starting")?,
+            ending: point(&object, &mut reader, "ending")?.unwrap_or(StartingPoint::Latest),
             timestamp_strategy: choice(
                 &object,
                 &mut reader,
@@ -206,13 +189,16 @@ impl KafkaOptions {
                     ("raw", ValueFormat::Raw),
                 ],
             )?,
-            format: format_options(&object, &mut reader)?,
+            format: FormatOptions::read(&object, &mut reader)?,
             without_effect: without_effect(&mut reader, &passed_through),
             passed_through,
             security,
             object: object.clone(),
         };
         reader.finish()?;
+        let is_declared = definition.schema.is_some();
+        let format = options.value_format.unwrap_or(if is_declared { ValueFormat::Json } else { ValueFormat::Raw });
+        options.format.check(&object, format, options.value_format.is_some())?;
         options.check()
     }
 
@@ -230,9 +216,6 @@ impl KafkaOptions {
             return Err(EngineError::config(format!(
                 "{object}: 'minOffsetsPerTrigger' is {min}, expected at most 'maxOffsetsPerTrigger', which is {max}"
             )));
-        }
-        if self.value_format != Some(ValueFormat::Avro) {
-            self.format.avro.refuse_for_others(object)?;
         }
         if self.selection.is_none() && self.topic.is_none() {
             return Err(EngineError::config(format!("{object} names no topic"))
@@ -298,25 +281,25 @@ fn selection(object: &str, reader: &mut OptionReader<'_>) -> Result<Option<Selec
 }
 
 /// `startingTimestamp` goes over `startingOffsetsByTimestamp`, that over `startingOffsets`; the same for `ending`.
-fn point(object: &str, reader: &mut OptionReader<'_>, prefix: &str, default: StartingPoint) -> Result<StartingPoint> {
+fn point(object: &str, reader: &mut OptionReader<'_>, prefix: &str) -> Result<Option<StartingPoint>> {
     let (timestamp_key, by_timestamp_key, offsets_key) =
         (format!("{prefix}Timestamp"), format!("{prefix}OffsetsByTimestamp"), format!("{prefix}Offsets"));
     let timestamp: Option<i64> = reader.parsed(&timestamp_key, "milliseconds since 1970")?;
     let (by_timestamp, text) = (reader.text(&by_timestamp_key), reader.text(&offsets_key));
     if let Some(timestamp) = timestamp {
-        return Ok(StartingPoint::Timestamp(timestamp));
+        return Ok(Some(StartingPoint::Timestamp(timestamp)));
     }
     if let Some(text) = by_timestamp {
         let name = format!("{object}: option '{by_timestamp_key}'");
-        return Ok(StartingPoint::Timestamps(offsets::from_text(text, &name)?));
+        return Ok(Some(StartingPoint::Timestamps(offsets::from_text(text, &name)?)));
     }
     match text.map(|text| (text, text.trim().to_ascii_lowercase())) {
-        None => Ok(default),
-        Some((_, word)) if word == "earliest" && prefix == "starting" => Ok(StartingPoint::Earliest),
-        Some((_, word)) if word == "latest" => Ok(StartingPoint::Latest),
+        None => Ok(None),
+        Some((_, word)) if word == "earliest" && prefix == "starting" => Ok(Some(StartingPoint::Earliest)),
+        Some((_, word)) if word == "latest" => Ok(Some(StartingPoint::Latest)),
         Some((text, _)) if text.trim_start().starts_with('{') => {
             let name = format!("{object}: option '{offsets_key}'");
-            Ok(StartingPoint::Offsets(offsets::from_text(text, &name)?))
+            Ok(Some(StartingPoint::Offsets(offsets::from_text(text, &name)?)))
         }
         Some((text, _)) => {
             let words = if prefix == "starting" { "earliest, latest" } else { "latest" };
@@ -409,19 +392,6 @@ pub fn bootstrap(object: &str, servers: &str) -> Result<Vec<String>> {
     Ok(addresses)
 }
 
-fn format_options(object: &str, reader: &mut OptionReader<'_>) -> Result<FormatOptions> {
-    let avro = AvroSettings::read(object, reader)?;
-    let mut text = |key: &str| reader.text(key).map(str::to_owned);
-    Ok(FormatOptions {
-        mode: text("mode"),
-        corrupt_column: text("columnNameOfCorruptRecord"),
-        timestamp_format: text("timestampFormat"),
-        date_format: text("dateFormat"),
-        separator: text("sep"),
-        avro,
-    })
-}
-
 fn key_columns(reader: &mut OptionReader<'_>) -> Vec<String> {
     let (one, several) = (reader.text("key.column"), reader.text("key.columns"));
     let names = several.or(one).unwrap_or_default();
@@ -498,7 +468,7 @@ mod tests {
     fn the_defaults_are_sparks() {
         let options = parse(&[("subscribe", "b, a")]).unwrap();
         assert_eq!(options.selection.unwrap().description(), "Subscribe[a, b]");
-        assert_eq!(options.starting, StartingPoint::Latest);
+        assert_eq!(options.starting, None);
         assert!(options.fail_on_data_loss);
         assert!(options.client.read_committed);
         assert_eq!(options.max_trigger_delay, Duration::from_secs(900));
@@ -511,7 +481,7 @@ mod tests {
         let starting = |options: &[(&str, &str)]| {
             let mut all = vec![("subscribe", "t")];
             all.extend(options);
-            parse(&all).unwrap().starting
+            parse(&all).unwrap().starting.unwrap()
         };
         let all =
             [("startingOffsets", "earliest"), ("startingOffsetsByTimestamp", by_timestamp), ("startingTimestamp", "5")];
@@ -577,7 +547,7 @@ mod tests {
             ),
             (
                 vec![("subscribe", "a"), ("startingOffset", "latest")],
-                "table ev (USING kafka) has no option 'startingOffset'",
+                "table ev (USING kafka) has no option of the name 'startingOffset'",
             ),
             (
                 vec![("subscribe", "a"), ("value.format", "xml")],

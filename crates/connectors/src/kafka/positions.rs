@@ -92,6 +92,24 @@ pub fn not_readable(options: &KafkaOptions) -> EngineError {
         .help("add one of the options 'subscribe', 'subscribePattern', 'assign'")
 }
 
+/// Refuses to read a table as it is from its last record on, as Spark does: there is nothing.
+pub fn refuse_no_rows(options: &KafkaOptions) -> Result<()> {
+    let found = match &options.starting {
+        Some(StartingPoint::Latest) => "is 'latest'".to_owned(),
+        Some(StartingPoint::Offsets(offsets)) => match offsets.iter().find(|(_, offset)| **offset == LATEST) {
+            Some((partition, _)) => format!("has {LATEST} for {partition}"),
+            None => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    let message = format!(
+        "{}: option 'startingOffsets' {found}, and a table read without STREAM has no rows there",
+        options.object
+    );
+    Err(EngineError::config(message)
+        .help("read it with STREAM, or make a second table without the option, which is read from the first record on"))
+}
+
 /// The offsets a point stands for in these partitions.
 pub fn resolve(
     client: &Client,
@@ -196,14 +214,27 @@ fn topics_of(partitions: &[TopicPartition]) -> Vec<Arc<str>> {
     topics
 }
 
+fn missing_partition(partition: &TopicPartition, read_to: i64, selection: &Selection) -> String {
+    let (option, is_named) = match selection {
+        Selection::Subscribe(topics) => ("subscribe", topics.contains(&partition.topic)),
+        Selection::Pattern(pattern) => ("subscribePattern", pattern.is_match(&partition.topic)),
+        Selection::Assign(partitions) => ("assign", partitions.contains(partition)),
+    };
+    if is_named {
+        return format!("partition {partition} is gone, it was read up to offset {read_to}");
+    }
+    format!("partition {partition} was read up to offset {read_to}, and option '{option}' no longer names it")
+}
+
 /// What the range from `start` to `latest` lost, in words; none if nothing.
 ///
-/// Partitions may be gone (the topic was deleted) or end before the place we were (it was made anew).
-pub fn losses(start: &PartitionOffsets, latest: &PartitionOffsets) -> Option<String> {
+/// Partitions may be gone (the topic was deleted, or the table names others now) or end before the place we were (the
+/// topic was made anew).
+pub fn losses(start: &PartitionOffsets, latest: &PartitionOffsets, selection: &Selection) -> Option<String> {
     let mut lost: BTreeMap<&TopicPartition, String> = BTreeMap::new();
     for (partition, from) in start {
         match latest.get(partition) {
-            None => lost.insert(partition, format!("partition {partition} is gone, it was read up to offset {from}")),
+            None => lost.insert(partition, missing_partition(partition, *from, selection)),
             Some(end) if end < from => lost.insert(
                 partition,
                 format!("partition {partition} ends at offset {end}, it was read up to offset {from}"),

@@ -99,11 +99,7 @@ impl KafkaSink {
         request: &SinkRequest,
     ) -> Result<Self> {
         let object = options.object.clone();
-        let encoder = if request.deletes {
-            RowEncoder::by_key(&request.schema, options, declared, &request.key_columns)?
-        } else {
-            RowEncoder::new(&request.schema, options, declared)?
-        };
+        let encoder = RowEncoder::of(request, options, declared)?;
         client.check()?;
         if let Some(topic) = &options.topic {
             Admin::new(client.clone()).ensure_topic(topic)?;
@@ -285,7 +281,7 @@ impl Sink for KafkaSink {
 }
 
 /// Whether to write in transactions, by the option and by what the broker can do.
-fn uses_transactions(client: &Client, options: &KafkaOptions) -> Result<bool> {
+pub(super) fn uses_transactions(client: &Client, options: &KafkaOptions) -> Result<bool> {
     if options.transactional == Transactional::Never || options.is_immediate {
         return Ok(false);
     }

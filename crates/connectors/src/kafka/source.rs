@@ -38,6 +38,22 @@ impl KafkaSource {
         Ok(Self { client, options, selection, decoding, last_batch_ns: None })
     }
 
+    /// Refuses a position that the stream cannot go on from, and says which topics are new to it: what a change of the
+    /// option 'subscribe' makes of a query.
+    pub fn changes_since(&self, position: &Offset) -> Result<Option<String>> {
+        let (from, latest) = (from_offset(position, &self.options.object)?, self.latest()?);
+        if let Some(what) = positions::losses(&from, &latest, &self.selection) {
+            self.lost(&what)?;
+        }
+        self.with_new_partitions(&from, &latest)?;
+        let topics = |offsets: &PartitionOffsets| -> BTreeSet<Arc<str>> {
+            offsets.keys().map(|partition| Arc::clone(&partition.topic)).collect()
+        };
+        let (known, now) = (topics(&from), topics(&latest));
+        let new: Vec<String> = now.difference(&known).map(|topic| format!("topic {topic}")).collect();
+        Ok((!new.is_empty()).then(|| format!("{} new since, read from the first record on", new.join(", "))))
+    }
+
     fn latest(&self) -> Result<PartitionOffsets> {
         let partitions = positions::partitions(&self.client, &self.selection)?;
         Ok(self.client.positions(partitions, Position::Latest)?)
@@ -62,7 +78,7 @@ impl KafkaSource {
     fn lost(&self, what: &str) -> Result<()> {
         if self.options.fail_on_data_loss {
             return Err(EngineError::data(format!("{}: {what}", self.options.object)).help(format!(
-                "{LOST_HELP}; if the table names other topics than it did, give the query another name"
+                "{LOST_HELP}; if the table is to read other topics than it did, give the query another name"
             )));
         }
         tracing::warn!(table = self.options.object, "{what}; going on, as failOnDataLoss = false asks");
@@ -97,7 +113,7 @@ impl Source for KafkaSource {
 
     fn initial_offset(&mut self) -> Result<Offset> {
         let partitions = positions::partitions_that_must_exist(&self.client, &self.options)?;
-        let starting = &self.options.starting;
+        let starting = self.options.starting.as_ref().unwrap_or(&StartingPoint::Latest);
         positions::resolve(&self.client, &self.options, &partitions, starting, "startingOffsets")
             .map(|offsets| to_offset(&offsets))
     }
@@ -109,7 +125,7 @@ impl Source for KafkaSource {
     fn plan_batch(&mut self, start: &Offset, until: Option<&Offset>) -> Result<Offset> {
         let from = from_offset(start, &self.options.object)?;
         let mut latest = self.latest()?;
-        let losses = positions::losses(&from, &latest);
+        let losses = positions::losses(&from, &latest, &self.selection);
         if let Some(what) = &losses {
             self.lost(what)?;
         }
@@ -162,7 +178,7 @@ impl Source for KafkaSource {
         self.refuse_minimum()?;
         let latest = self.latest()?;
         let from = from_offset(start, &self.options.object)?;
-        if let Some(what) = positions::losses(&from, &latest) {
+        if let Some(what) = positions::losses(&from, &latest, &self.selection) {
             self.lost(&what)?;
         }
         let from = self.with_new_partitions(&from, &latest)?;
@@ -226,14 +242,10 @@ pub fn readers(
     Ok(readers)
 }
 
-/// The offsets a static read of the table covers: all there is, unless the options say otherwise. `latest` as a
-/// starting point tells where a stream begins and says nothing here.
+/// The offsets a static read of the table covers: all there is, unless the options say otherwise.
 pub fn static_range(client: &Client, options: &KafkaOptions) -> Result<(PartitionOffsets, PartitionOffsets)> {
     let partitions = positions::partitions_that_must_exist(client, options)?;
-    let starting = match &options.starting {
-        StartingPoint::Latest => &StartingPoint::Earliest,
-        starting => starting,
-    };
+    let starting = options.starting.as_ref().unwrap_or(&StartingPoint::Earliest);
     let start = positions::resolve(client, options, &partitions, starting, "startingOffsets")?;
     let end = positions::resolve(client, options, &partitions, &options.ending, "endingOffsets")?;
     Ok((start, end))

@@ -189,6 +189,9 @@ mod tests {
             &[("region", "x"), ("access_key_id", "a")],
             "checkpoint location 's3://b/p' has only one of access_key_id and secret_access_key",
         );
-        check(&[("regoin", "x")], "checkpoint location 's3://b/p' has no option 'regoin'; did you mean 'region'?");
+        check(
+            &[("regoin", "x")],
+            "checkpoint location 's3://b/p' has no option of the name 'regoin'; did you mean 'region'?",
+        );
     }
 }

@@ -137,6 +137,10 @@ impl PostgresTable {
     fn refused(&self, what: &str, help: &str) -> EngineError {
         EngineError::query(format!("table {} (USING postgres) cannot be {what}", self.name)).help(help)
     }
+
+    fn no_stream(&self) -> EngineError {
+        self.refused("read as a stream", "read it without STREAM; it is then joined as it is when a batch runs")
+    }
 }
 
 impl Table for PostgresTable {
@@ -145,7 +149,11 @@ impl Table for PostgresTable {
     }
 
     fn source(&self, _request: SourceRequest) -> Result<Box<dyn Source>> {
-        Err(self.refused("read as a stream", "read it without STREAM; it is then joined as it is when a batch runs"))
+        Err(self.no_stream())
+    }
+
+    fn check_source(&self) -> Result<()> {
+        Err(self.no_stream())
     }
 
     fn sink(&self, _request: SinkRequest) -> Result<Box<dyn Sink>> {

@@ -250,7 +250,7 @@ fn addresses_that_are_not_taken() {
     };
     check(
         &[],
-        "table t (USING postgres) has no option 'url'; add it: OPTIONS ('url' = 'postgresql://localhost:5432/shop')",
+        "table t (USING postgres) needs the option 'url'; add it: OPTIONS ('url' = 'postgresql://localhost:5432/shop')",
     );
     check(
         &[("url", "mysql://localhost/shop")],

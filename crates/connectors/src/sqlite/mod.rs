@@ -99,6 +99,18 @@ impl SqliteTable {
         EngineError::data(format!("'{}' has no table '{}'", self.options.path.display(), self.options.table))
             .help("check the options 'path' and 'table'")
     }
+
+    fn found(&self, columns: usize) -> String {
+        match columns {
+            0 => format!("table {} will be created", self.options.table),
+            columns => format!("table {} with {columns} columns", self.options.table),
+        }
+    }
+
+    fn no_stream(&self) -> EngineError {
+        EngineError::query(format!("table {} (USING sqlite) cannot be read as a stream", self.name))
+            .help("read it without STREAM; it is then joined as it is when a batch runs")
+    }
 }
 
 impl Table for SqliteTable {
@@ -107,8 +119,11 @@ impl Table for SqliteTable {
     }
 
     fn source(&self, _request: SourceRequest) -> Result<Box<dyn Source>> {
-        Err(EngineError::query(format!("table {} (USING sqlite) cannot be read as a stream", self.name))
-            .help("read it without STREAM; it is then joined as it is when a batch runs"))
+        Err(self.no_stream())
+    }
+
+    fn check_source(&self) -> Result<()> {
+        Err(self.no_stream())
     }
 
     fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
@@ -126,10 +141,13 @@ impl Table for SqliteTable {
     fn probe(&self, role: Role) -> Result<Option<String>> {
         let columns = read::columns(&self.options)?.fields().len();
         match columns {
-            0 if role == Role::Sink => Ok(Some(format!("table {} will be created", self.options.table))),
-            0 => Err(self.missing()),
-            columns => Ok(Some(format!("table {} with {columns} columns", self.options.table))),
+            0 if role != Role::Sink => Err(self.missing()),
+            columns => Ok(Some(self.found(columns))),
         }
+    }
+
+    fn probe_sink(&self, request: &SinkRequest) -> Result<Option<String>> {
+        Ok(Some(self.found(sink::probe(&self.options, request)?)))
     }
 
     fn batch(&self) -> Result<Arc<dyn TableProvider>> {

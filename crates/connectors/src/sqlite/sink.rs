@@ -22,10 +22,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use highwater_engine::clock::{Clock, SystemClock};
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::sink::{BatchId, CommitReport, DELETED, OutputMode, Sink, SinkRequest, SinkToken};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
+use highwater_engine::writable::refuse_unwritable;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::value::{Target, columns, targets};
 use super::{SqliteOptions, quoted};
+
+/// The way out where rows of one key cannot replace each other.
+const SEVERAL_OF_A_KEY: &str = "the table has several rows with one key: remove them, or write to another table";
 
 /// A SQLite table as the target of a query.
 pub(super) struct SqliteSink {
@@ -49,13 +53,7 @@ impl SqliteSink {
         } else {
             targets(&request.schema)
         };
-        let mut keys = Vec::new();
-        if request.output_mode == OutputMode::Update {
-            for key in &request.key_columns {
-                let index = request.schema.index_of(key)?;
-                keys.extend(staged.iter().filter(|target| target.from.0 == index).map(|target| target.name.clone()));
-            }
-        }
+        let keys = key_names(&request, &staged)?;
         let sink = Self { options, request, connection, staged, keys, batch: None };
         sink.create_tables()?;
         Ok(sink)
@@ -82,32 +80,16 @@ impl SqliteSink {
              CREATE TEMP TABLE IF NOT EXISTS stage ({staged});"
         );
         self.connection.execute_batch(&script).map_err(failed)?;
-        self.refuse_missing_columns()?;
+        let known = super::read::names(&self.connection, &self.options)?;
+        refuse_missing_columns(&self.options, &known, self.targets())?;
         if !self.keys.is_empty() {
-            let index = quoted(&format!("_highwater_{}_keys", self.options.table));
+            let index = quoted(&key_index(&self.options));
             let script = format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} ({})", list(&self.keys));
-            self.connection.execute_batch(&script).map_err(|error| {
-                let error = self.options.failed("create the key index of", error);
-                error.help("the table has several rows with one key: remove them, or write to another table")
-            })?;
+            self.connection
+                .execute_batch(&script)
+                .map_err(|error| self.options.failed("create the key index of", error).help(SEVERAL_OF_A_KEY))?;
         }
         Ok(())
-    }
-
-    fn refuse_missing_columns(&self) -> Result<()> {
-        let known = super::read::names(&self.connection, &self.options)?;
-        let missing =
-            self.targets().iter().find(|target| !known.iter().any(|name| name.eq_ignore_ascii_case(&target.name)));
-        match missing {
-            None => Ok(()),
-            Some(target) => Err(EngineError::config(format!(
-                "table '{}' of '{}' has no column '{}'",
-                self.options.table,
-                self.options.path.display(),
-                target.name
-            ))
-            .help(format!("its columns are {}: add the column, or write to another table", known.join(", ")))),
-        }
     }
 
     fn insert_staged(&self, rows: &RecordBatch) -> Result<()> {
@@ -229,6 +211,81 @@ impl SqliteSink {
         let pages = pages.unwrap_or(1_000_000);
         self.connection.pragma_update(None, "max_page_count", pages).expect("a limit");
     }
+}
+
+/// What [`SqliteSink::open`] would refuse, asked without changing anything; tells how many columns the table has, none if
+/// it is still to be made.
+pub(super) fn probe(options: &SqliteOptions, request: &SinkRequest) -> Result<usize> {
+    if let Some(folder) = options.path.parent() {
+        refuse_unwritable("the folder of the database", folder, "choose a path that can be written to")?;
+    }
+    if !options.path.exists() {
+        return Ok(0);
+    }
+    // Opened for writing and not written to: what the system does not allow it says here.
+    let opened = std::fs::OpenOptions::new().write(true).open(&options.path);
+    opened.map_err(|error| {
+        let message = format!("the database '{}' cannot be written to", options.path.display());
+        EngineError::config(message).caused_by(error).help("check the path and its permissions")
+    })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&options.path, flags);
+    let connection = connection.map_err(|error| options.failed("open", error))?;
+    connection.busy_timeout(options.busy_timeout).map_err(|error| options.failed("open", error))?;
+    let (known, targets) = (super::read::names(&connection, options)?, targets(&request.schema));
+    if known.is_empty() {
+        return Ok(0);
+    }
+    refuse_missing_columns(options, &known, &targets)?;
+    refuse_several_of_a_key(options, &connection, &key_names(request, &targets)?)?;
+    Ok(known.len())
+}
+
+/// SQLite columns of the keys; none where rows do not replace each other.
+fn key_names(request: &SinkRequest, targets: &[Target]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    if request.output_mode == OutputMode::Update {
+        for key in &request.key_columns {
+            let index = request.schema.index_of(key)?;
+            names.extend(targets.iter().filter(|target| target.from.0 == index).map(|target| target.name.clone()));
+        }
+    }
+    Ok(names)
+}
+
+fn refuse_missing_columns(options: &SqliteOptions, known: &[String], targets: &[Target]) -> Result<()> {
+    let is_missing = |target: &&Target| !known.iter().any(|name| name.eq_ignore_ascii_case(&target.name));
+    let Some(missing) = targets.iter().find(is_missing) else { return Ok(()) };
+    let (table, path) = (&options.table, options.path.display());
+    Err(EngineError::config(format!("table '{table}' of '{path}' has no column '{}'", missing.name))
+        .help(format!("its columns are {}: add the column, or write to another table", known.join(", "))))
+}
+
+/// A table that others filled may have rows that a unique index does not take.
+fn refuse_several_of_a_key(options: &SqliteOptions, connection: &Connection, keys: &[String]) -> Result<()> {
+    let index = key_index(options);
+    let is_there = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?";
+    let is_there = connection.query_row(is_there, [index], |_| Ok(())).optional();
+    if keys.is_empty() || is_there.map_err(|error| options.failed("read", error))?.is_some() {
+        return Ok(());
+    }
+    let present = keys.iter().map(|key| format!("{} IS NOT NULL", quoted(key))).collect::<Vec<_>>().join(" AND ");
+    let (table, keys) = (quoted(&options.table), list(keys));
+    let several = format!("SELECT 1 FROM {table} WHERE {present} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1");
+    let found = connection.query_row(&several, [], |_| Ok(())).optional();
+    match found.map_err(|error| options.failed("read", error))? {
+        None => Ok(()),
+        Some(()) => {
+            let (table, path) = (&options.table, options.path.display());
+            let message = format!("table '{table}' of '{path}' has several rows with the same {keys}");
+            Err(EngineError::data(message).help(SEVERAL_OF_A_KEY))
+        }
+    }
+}
+
+/// The name of the index that keeps keys apart.
+fn key_index(options: &SqliteOptions) -> String {
+    format!("_highwater_{}_keys", options.table)
 }
 
 fn list(names: &[String]) -> String {

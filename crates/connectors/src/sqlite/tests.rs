@@ -45,6 +45,33 @@ fn update_mode_replaces_rows_by_key_and_null_is_a_key() {
 }
 
 #[test]
+fn a_probe_refuses_what_opening_would_and_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = path_of(&folder);
+    let table = table(&definition("sqlite", Some(id_name()), &[("path", &path)]));
+    let check = |mode: OutputMode, keys: &[&str], expected: Result<&str, &str>| {
+        let found = table.probe_sink(&request("q", id_name(), mode, keys)).map_err(|error| error.to_string());
+        let expected = expected.map(|found| Some(found.to_owned()));
+        assert_eq!(found, expected.map_err(|what| format!("table 't' of '{path}' {what}")));
+    };
+    check(OutputMode::Append, &[], Ok("table t will be created"));
+    assert!(!std::path::Path::new(&path).exists());
+
+    let database = rusqlite::Connection::open(&path).expect("a database");
+    let execute = |sql: &str| database.execute_batch(sql).expect(sql);
+    execute("CREATE TABLE t (id INTEGER)");
+    check(OutputMode::Append, &[], Err("has no column 'name'"));
+    execute("ALTER TABLE t ADD COLUMN name TEXT; INSERT INTO t VALUES (1, 'a'), (2, 'a'), (3, NULL), (4, NULL)");
+    check(OutputMode::Append, &[], Ok("table t with 2 columns"));
+    check(OutputMode::Update, &["name"], Err("has several rows with the same \"name\""));
+    execute("DELETE FROM t WHERE id = 2");
+    check(OutputMode::Update, &["name"], Ok("table t with 2 columns"));
+    let tables = "SELECT group_concat(name) FROM sqlite_master";
+    let tables: String = database.query_row(tables, [], |row| row.get(0)).expect("tables");
+    assert_eq!(tables, "t");
+}
+
+#[test]
 fn complete_mode_replaces_the_table() {
     let folder = tempfile::tempdir().expect("a folder");
     let table = table(&definition("sqlite", Some(id_name()), &[("path", &path_of(&folder))]));

@@ -202,7 +202,10 @@ pub struct PrunePlan {
     pub snapshots: Vec<BatchId>,
     /// Files that no snapshot names any more.
     pub content_files: Vec<String>,
-    /// Bytes of all that.
+    /// Changelogs older than `keep_from` that stay, because no snapshot is so old that the state could be restored
+    /// without them.
+    pub needed_changelogs: Vec<BatchId>,
+    /// Bytes of all that goes.
     pub size_bytes: u64,
 }
 
@@ -309,6 +312,7 @@ pub fn plan_prune(checkpoint: &CheckpointDir, retention: Retention) -> Result<Pr
         changelogs: Vec::new(),
         snapshots: Vec::new(),
         content_files: Vec::new(),
+        needed_changelogs: Vec::new(),
         size_bytes: 0,
     };
     let Some(keep_from) = keep_from else { return Ok(plan) };
@@ -325,6 +329,9 @@ pub fn plan_prune(checkpoint: &CheckpointDir, retention: Retention) -> Result<Pr
     plan.changelogs = surplus.changelogs;
     plan.snapshots = surplus.snapshots;
     plan.content_files = surplus.content_files;
+    let changelogs = StateVersions::read(checkpoint)?.changelogs;
+    let older = changelogs.range(..keep_from).map(|(batch, _)| *batch);
+    plan.needed_changelogs = older.filter(|batch| !plan.changelogs.contains(batch)).collect();
     Ok(plan)
 }
 

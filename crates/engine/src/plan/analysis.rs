@@ -394,6 +394,19 @@ fn same_name_twice(text: &str, tokens: &[TokenWithSpan]) -> Option<EngineError> 
     Some(error.help("give one of them another name with AS: tables know their columns by name"))
 }
 
+/// The planner's words for a column beside aggregates speak of wildcards, also where there is none.
+fn not_grouped(text: &str, tokens: &[TokenWithSpan]) -> Option<EngineError> {
+    let (_, rest) = text.split_once("While expanding wildcard, column \"")?;
+    let (expr, _) = rest.split_once('"')?;
+    let name = expr.rsplit('.').next().unwrap_or(expr);
+    let message = format!("column '{name}' is neither in GROUP BY nor within an aggregate function");
+    let error = match place_of(name, tokens) {
+        Some(span) => EngineError::query_at(span, message),
+        None => EngineError::query(message),
+    };
+    Some(error.help(format!("add it to GROUP BY, or take one of its values: any_value({name}), max({name})")))
+}
+
 /// A planning error with the place it is about.
 pub(crate) fn located(error: DataFusionError, tokens: &[TokenWithSpan]) -> EngineError {
     let diagnostic = error.diagnostic().and_then(|diagnostic| diagnostic.span);
@@ -420,7 +433,7 @@ pub(crate) fn located(error: DataFusionError, tokens: &[TokenWithSpan]) -> Engin
     }
     let planned = EngineError::from(error);
     let text = planned.to_string();
-    if let Some(error) = same_name_twice(&text, tokens) {
+    if let Some(error) = same_name_twice(&text, tokens).or_else(|| not_grouped(&text, tokens)) {
         return error;
     }
     let (message, help) = match text.split_once(".\nDid you mean ") {

@@ -155,7 +155,11 @@ mod tests {
             let help = error.next_step().map(|help| format!("; {help}")).unwrap_or_default();
             assert_eq!(format!("{error}{help}"), expected);
         };
-        check("cache.refersh", "1 s", "table t has no option 'cache.refersh'; did you mean 'cache.refresh'?");
+        check(
+            "cache.refersh",
+            "1 s",
+            "table t has no option of the name 'cache.refersh'; did you mean 'cache.refresh'?",
+        );
         check(
             "cache.refresh",
             "soon",
@@ -169,7 +173,7 @@ mod tests {
         check(
             "cache.maxBytes",
             "much",
-            "table t: option 'cache.maxBytes': 'much' is not a size such as 512, 10kB, 1.5GB, 64MiB",
+            "table t: option 'cache.maxBytes': 'much' is not a size such as 512, 10kB, 1.5GB, 64MiB, 64m",
         );
         check(
             "lookup",

@@ -14,7 +14,7 @@ use datafusion::logical_expr::ScalarUDF;
 use crate::checkpoint::ObjectStoreRegistry;
 use crate::error::{EngineError, Result, nearest};
 use crate::sink::{OutputMode, Sink, SinkRequest};
-use crate::source::{Source, SourceRequest};
+use crate::source::{Offset, Source, SourceRequest};
 
 /// A table as the statement that made it describes it.
 #[derive(Debug, Clone)]
@@ -82,6 +82,31 @@ pub trait Table: Send + Sync {
     /// a run, so that what is missing is known then. A table that has nothing outside finds nothing.
     fn probe(&self, role: Role) -> Result<Option<String>> {
         let _ = role;
+        Ok(None)
+    }
+
+    /// Refuses to be read as a stream, where `source` would for what the table is. Looks at nothing outside.
+    fn check_source(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Refuses rows that `sink` would refuse for what they are. Looks at nothing outside; the request has no query id.
+    fn check_sink(&self, request: &SinkRequest) -> Result<()> {
+        let _ = request;
+        Ok(())
+    }
+
+    /// What [`Table::probe`] does of a target, and refuses what `sink` would refuse as the outside is now. Changes
+    /// nothing; the request of a query that never ran has no query id.
+    fn probe_sink(&self, request: &SinkRequest) -> Result<Option<String>> {
+        let _ = request;
+        self.probe(Role::Sink)
+    }
+
+    /// Refuses a position that a source could not go on from as the outside is now, and says in a few words what the
+    /// table has there that it had not. Changes nothing.
+    fn probe_position(&self, position: &Offset) -> Result<Option<String>> {
+        let _ = position;
         Ok(None)
     }
 }
@@ -287,7 +312,7 @@ impl<'a> OptionReader<'a> {
     pub fn required(&mut self, key: &str, example: &str) -> Result<&'a str> {
         let object = self.object.clone();
         self.text(key).ok_or_else(|| {
-            EngineError::config(format!("{object} has no option '{key}'"))
+            EngineError::config(format!("{object} needs the option '{key}'"))
                 .help(format!("add it: OPTIONS ('{key}' = '{example}')"))
         })
     }
@@ -337,12 +362,27 @@ impl<'a> OptionReader<'a> {
         let unknown =
             self.options.iter().map(|(key, _)| key).find(|key| !self.known.iter().any(|k| k.eq_ignore_ascii_case(key)));
         let Some(key) = unknown else { return Ok(()) };
-        let error = EngineError::config(format!("{} has no option '{key}'", self.object));
-        Err(match nearest(key, self.known.iter().map(String::as_str)) {
-            Some(near) => error.help(format!("did you mean '{near}'?")),
-            None => error.help(format!("known options: {}", self.known.join(", "))),
+        let error = EngineError::config(format!("{} has no option of the name '{key}'", self.object));
+        Err(match near_names(key, &self.known).as_slice() {
+            [] => error.help(format!("its options are {}", self.known.join(", "))),
+            near => error.help(format!("did you mean '{}'?", near.join("' or '"))),
         })
     }
+}
+
+/// The known names that somebody who wrote `name` may have meant: the nearest, or else those that share a part with it.
+fn near_names<'a>(name: &str, known: &'a [String]) -> Vec<&'a str> {
+    /// A shorter part is in too many names.
+    const PART: usize = 4;
+    if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+        return vec![near];
+    }
+    let name = name.to_lowercase();
+    let shares = |known: &&str| {
+        let known = known.to_lowercase();
+        name.len().min(known.len()) >= PART && (known.contains(&name) || name.contains(&known))
+    };
+    known.iter().map(String::as_str).filter(shares).take(3).collect()
 }
 
 #[cfg(test)]
@@ -374,7 +414,15 @@ mod tests {
         assert_eq!(reader.text("SUBSCRIBE"), Some("t"));
         assert_eq!(reader.text("startingOffsets"), None);
         let error = reader.finish().unwrap_err();
-        assert_eq!(error.to_string(), "table ev (USING kafka) has no option 'startingOffset'");
+        assert_eq!(error.to_string(), "table ev (USING kafka) has no option of the name 'startingOffset'");
         assert_eq!(error.next_step(), Some("did you mean 'startingOffsets'?"));
+    }
+
+    #[test]
+    fn names_that_share_a_part_are_told_where_none_is_a_slip_away() {
+        let known = ["timestampFormat", "timestampNTZFormat", "path", "sep"].map(str::to_owned);
+        assert_eq!(near_names("timestampformt", &known), ["timestampFormat"]);
+        assert_eq!(near_names("format", &known), ["timestampFormat", "timestampNTZFormat"]);
+        assert_eq!(near_names("separator", &known), [""; 0]);
     }
 }

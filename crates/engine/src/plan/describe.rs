@@ -105,7 +105,7 @@ fn stateful_operator(stage: &OperatorStage, plan: &StreamingPlan) -> StatefulOpe
             StateBound::Ttl { ttl_ms: ttl.ms(), since: since.to_owned() }
         }
         operator::StateBound::Watermark(until) => StateBound::Watermark {
-            columns: plan.watermarks.iter().map(|watermark| watermark.column.clone()).collect(),
+            columns: event_time_columns(plan),
             delay_ms: plan.watermarks.iter().map(|watermark| watermark.delay_us / 1000).max().unwrap_or(0),
             until,
         },
@@ -123,6 +123,14 @@ fn stateful_operator(stage: &OperatorStage, plan: &StreamingPlan) -> StatefulOpe
         takes_ttl: spec.takes_ttl(),
         fingerprint: spec.fingerprint(),
     }
+}
+
+/// The columns that watermarks are on, each name once: joined streams often call theirs the same.
+fn event_time_columns(plan: &StreamingPlan) -> Vec<String> {
+    let mut columns: Vec<String> = plan.watermarks.iter().map(|watermark| watermark.column.clone()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    columns
 }
 
 /// An expression's name as a person would write it: `window(ts,Utf8("5 seconds"))` is `window(ts, '5 seconds')`.

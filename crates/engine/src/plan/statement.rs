@@ -248,10 +248,27 @@ fn parse_table(mut cursor: Cursor, kind: TableKind, replace: bool) -> Result<Sta
     Ok(StatementKind::CreateTable(table))
 }
 
+/// The word after `USING`; one with a dash needs backticks, as every name that has one.
+fn parse_format(cursor: &mut Cursor) -> Result<String> {
+    let span = cursor.span();
+    let mut format = cursor.identifier("a format after USING, such as kafka or delta")?.to_ascii_lowercase();
+    if cursor.peek() != Some(&Token::Minus) {
+        return Ok(format);
+    }
+    while cursor.eat_token(&Token::Minus) {
+        format = format!("{format}-{}", cursor.identifier("the rest of the format")?.to_ascii_lowercase());
+    }
+    Err(EngineError::query_at(
+        span,
+        format!("the format {format} has a dash, which a name without backticks cannot have"),
+    )
+    .help(format!("write USING `{format}`")))
+}
+
 /// One clause after a table's name: `USING`, `OPTIONS`, `TBLPROPERTIES`, `PARTITIONED BY`, `LOCATION`, `COMMENT`, `AS`.
 fn parse_clause(cursor: &mut Cursor, table: &mut CreateTable) -> Result<()> {
     if cursor.eat(&["USING"]) {
-        table.format = Some(cursor.identifier("a format after USING, such as kafka or delta")?.to_ascii_lowercase());
+        table.format = Some(parse_format(cursor)?);
     } else if cursor.eat(&["OPTIONS"]) || cursor.eat(&["TBLPROPERTIES"]) {
         parse_options(&mut cursor.parenthesised("before the options")?, &mut table.options)?;
     } else if cursor.eat(&["PARTITIONED", "BY"]) {

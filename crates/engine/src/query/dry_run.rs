@@ -5,8 +5,9 @@
 //!   each checkpoint ──metadata, logs──> next batch, fate of each stateful operator
 //! ```
 //!
-//! `validate` only plans; this also opens what is outside, for reading. Nothing is written, no lock is taken, and a sink
-//! is not asked for its token: what it would say may still send a start another way.
+//! `validate` only plans; this also opens what is outside, for reading. Sinks and sources are asked what a start asks of
+//! them, and folders whether they could be written to. Nothing is written, no lock is taken, and a sink is not asked for
+//! its token: what it would say may still send a start another way.
 
 use serde::Serialize;
 
@@ -18,7 +19,9 @@ use crate::checkpoint::inspect::numbers_of_logs;
 use crate::checkpoint::{Facts, IdentityChanges, Metadata, OffsetLog, plan_recovery};
 use crate::error::Result;
 use crate::plan::catalog::Role;
+use crate::plan::streaming::SourceStage;
 use crate::sink::{BatchId, SinkToken};
+use crate::source::Offset;
 use crate::state::StateVersions;
 
 /// A table of a flow as it was found.
@@ -32,6 +35,17 @@ pub struct TableOutlook {
     pub role: Role,
     /// What was found, in a few words; none where there is nothing outside.
     pub found: Result<Option<String>>,
+}
+
+/// A folder that a run would write to.
+#[derive(Debug)]
+pub struct FolderOutlook {
+    /// What is kept in it.
+    pub what: &'static str,
+    /// Where it is.
+    pub location: String,
+    /// What was found, in a few words.
+    pub found: Result<String>,
 }
 
 /// A flow as it would run.
@@ -89,6 +103,16 @@ pub enum OperatorFate {
     Rebuilt,
     /// The query of now has no such operator.
     Dropped,
+}
+
+/// Where each source of a query goes on, by the name of its table; nothing for a query that never ran.
+pub(super) fn positions(spec: &QuerySpec) -> Result<Vec<(String, Offset)>> {
+    let Some((batch, entry)) = OffsetLog::open(&spec.checkpoint)?.latest()? else { return Ok(Vec::new()) };
+    let (_, last_commit) = numbers_of_logs(&spec.checkpoint)?;
+    let ranges = if Some(batch) <= last_commit { &entry.ends } else { &entry.starts };
+    let stages = spec.plan.source_stages.iter().zip(ranges);
+    let name = |stage: &SourceStage| spec.plan.sources[stage.source].name.clone();
+    Ok(stages.filter_map(|(stage, position)| Some((name(stage), position.clone()?))).collect())
 }
 
 /// Reads a checkpoint and compares it with the query of now.

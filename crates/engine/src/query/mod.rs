@@ -42,7 +42,7 @@ mod tests;
 
 pub use crate::plan::batch::Cancellation;
 pub use comparison::QueryChanges;
-pub use dry_run::{CheckpointOutlook, FlowOutlook, OperatorFate, OperatorOutlook, TableOutlook};
+pub use dry_run::{CheckpointOutlook, FlowOutlook, FolderOutlook, OperatorFate, OperatorOutlook, TableOutlook};
 pub use graph::{GraphFlow, GraphTable, GraphTableKind, TableGraph};
 pub use pipeline::{FlowDescription, Pipeline, QueryFailure, RunningPipeline};
 pub use retry::{RetryAttempts, RetrySettings};

@@ -33,7 +33,7 @@ pub(super) fn start(spec: &QuerySpec, clock: &Arc<dyn Clock>) -> Result<Start> {
     let checkpoint = spec.checkpoint.start_run(&spec.name, clock.as_ref())?;
     let (offsets, commits) = (OffsetLog::open(&checkpoint)?, CommitLog::open(&checkpoint)?);
     let (comparison, is_new) = compare(spec, &checkpoint, offsets.latest()?.as_ref(), commits.latest_id())?;
-    let mut sink = open_sink(spec, &comparison.metadata)?;
+    let mut sink = spec.target.sink(sink_request(spec, &comparison.metadata.id))?;
     let is_stateful = !spec.plan.operators.is_empty();
     let had_state = !is_new && !comparison.metadata.operators.is_empty();
     let facts = Facts {
@@ -101,15 +101,16 @@ fn refused(spec: &QuerySpec, refusal: Refusal) -> EngineError {
     EngineError::config(format!("query '{}': {}", spec.name, refusal.message)).help(refusal.help)
 }
 
-fn open_sink(spec: &QuerySpec, metadata: &Metadata) -> Result<Box<dyn Sink>> {
-    spec.target.sink(SinkRequest {
-        query_id: metadata.id.clone(),
+/// What the query asks of its target; the id is that of its checkpoint.
+pub(super) fn sink_request(spec: &QuerySpec, query_id: &str) -> SinkRequest {
+    SinkRequest {
+        query_id: query_id.to_owned(),
         query_name: spec.name.clone(),
         schema: Arc::clone(&spec.plan.schema),
         output_mode: spec.plan.output_mode,
         key_columns: spec.plan.key_columns.clone(),
         deletes: spec.plan.deletes,
-    })
+    }
 }
 
 pub(super) fn open_sources(plan: &StreamingPlan, checkpoint: &CheckpointDir) -> Result<Vec<Box<dyn Source>>> {

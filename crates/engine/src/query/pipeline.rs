@@ -17,6 +17,7 @@ use super::changes;
 use super::completion::{Completion, NotesCommits, Writer};
 use super::execution::{Control, QuerySpec};
 use super::graph::refuse_circles;
+use super::opening::sink_request;
 use super::settings::{PipelineSettings, QuerySettings};
 use super::storage::{StatusWriter, Storage};
 use super::tables::{OUTPUT_MODE, Tables, nullable};
@@ -133,8 +134,8 @@ impl Pipeline {
             tables.table(&name).map_err(|error| tables.program.locate(tables.file_of(&name), error))?;
         }
         for flow in &tables.program.flows {
-            let planned = pipeline.plan_flow(flow).map_err(|error| tables.program.locate(flow.file, error))?;
-            pipeline.flows.push(planned);
+            let planned = pipeline.plan_flow(flow).and_then(|planned| pipeline.checked(planned));
+            pipeline.flows.push(planned.map_err(|error| tables.program.locate(flow.file, error))?);
         }
         pipeline.refuse_unknown_flows()?;
         refuse_circles(&pipeline.graph().flows)?;
@@ -227,6 +228,21 @@ impl Pipeline {
             local_dir: self.storage.work_path(&flow.name),
         };
         Ok(PlannedFlow { description, target_key, reads, work: Work::Stream(Box::new(spec)) })
+    }
+
+    /// Refuses what the tables of a flow would refuse at its start, as far as that is known without a look outside.
+    fn checked(&self, planned: PlannedFlow) -> Result<PlannedFlow> {
+        match &planned.work {
+            Work::Whole(whole) => {
+                let columns = SchemaRef::clone(&planned.description.columns);
+                whole.target.check_sink(&whole.sink_request(columns, &self.storage))?;
+            }
+            Work::Stream(spec) => {
+                spec.plan.sources.iter().try_for_each(|source| source.table.check_source())?;
+                spec.target.check_sink(&sink_request(spec, ""))?;
+            }
+        }
+        Ok(planned)
     }
 
     /// Whether a flow fills a materialised view.

@@ -18,10 +18,18 @@ use arrow::datatypes::Schema;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::dry_run::FolderOutlook;
+use super::outlook::folder_found;
 use crate::error::{EngineError, Result, nearest};
 use crate::plan::catalog::TableDefinition;
 use crate::plan::ddl;
 use crate::progress::{ProgressListener, Restart, StreamingQueryProgress};
+use crate::writable::refuse_unwritable;
+
+/// The folders that a run makes in it.
+const FOLDERS: [&str; 4] = ["tables", "checkpoints", "queries", "work"];
+
+const CHOOSE_ANOTHER: &str = "choose a folder that can be written to with --storage";
 
 /// A storage folder.
 #[derive(Debug, Clone)]
@@ -38,8 +46,10 @@ pub enum QueryState {
         /// The process. For people: another one may have its number by now, or in another container.
         pid: u32,
     },
-    /// It ended, or its process is gone.
+    /// It ended, as it was told to or because there was nothing more to do.
     Stopped,
+    /// Its process is gone and did not say that it ended: it was killed, or the machine went down. Never stored.
+    Gone,
     /// It ended with an error.
     Failed {
         /// The error.
@@ -88,15 +98,25 @@ impl Storage {
 
     /// Makes the folders.
     pub(crate) fn create(&self) -> Result<()> {
-        for folder in ["tables", "checkpoints", "queries", "work"] {
+        for folder in FOLDERS {
             let path = self.root.join(folder);
             fs::create_dir_all(&path).map_err(|error| {
                 EngineError::unavailable(format!("storage folder '{}' cannot be made", path.display()))
                     .caused_by(error)
-                    .help("choose a folder that can be written to with --storage")
+                    .help(CHOOSE_ANOTHER)
             })?;
         }
         Ok(())
+    }
+
+    /// Whether its folders could be made and written to.
+    pub(super) fn outlook(&self) -> FolderOutlook {
+        let check = || {
+            let below = FOLDERS.map(|folder| self.root.join(folder));
+            below.iter().try_for_each(|folder| refuse_unwritable("storage folder", folder, CHOOSE_ANOTHER))?;
+            folder_found("the storage", &self.root, CHOOSE_ANOTHER)
+        };
+        FolderOutlook { what: "storage", location: self.root.display().to_string(), found: check() }
     }
 
     pub(crate) fn table_path(&self, table: &str) -> PathBuf {
@@ -224,7 +244,7 @@ pub fn stored_queries(storage: &Path) -> Result<Vec<StoredQuery>> {
                 .help("delete it: the query's next batch writes it anew")
         })?;
         if matches!(query.state, QueryState::Running { pid } if !is_alive(&storage.lock_path(&query.name), pid)) {
-            query.state = QueryState::Stopped;
+            query.state = QueryState::Gone;
         }
         queries.push(query);
     }
@@ -438,16 +458,19 @@ mod tests {
         assert_eq!(state(&storage), running);
         // Killed: nobody wrote that it ended, and its number belongs to somebody else now, here to this test.
         drop(writer);
-        assert_eq!(state(&storage), QueryState::Stopped);
+        assert_eq!(state(&storage), QueryState::Gone);
         assert!(request_stop(folder.path(), "q").expect_err("it is gone").to_string().contains("is not running"));
 
         // Who had to wait for another run takes the lock when that is over.
         let first = StatusWriter::start(&storage, "q", "a table").expect("a status");
         let second = StatusWriter::start(&storage, "q", "a table").expect("a status");
         drop(first);
-        assert_eq!(state(&storage), QueryState::Stopped);
+        assert_eq!(state(&storage), QueryState::Gone);
         second.on_progress(&StreamingQueryProgress::default());
         assert_eq!(state(&storage), running);
+        second.on_terminated("q", None);
+        assert_eq!(state(&storage), QueryState::Stopped);
+        second.update(|status| status.state = running.clone());
 
         // A status from before there were locks.
         drop(second);

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
+
 use super::completion::{Advance, Completion};
 use super::execution::Control;
 use super::storage::Storage;
@@ -158,20 +160,27 @@ impl WholeQuery {
     }
 
     /// The target, and the number of the next computation.
-    fn open(&self, schema: arrow::datatypes::SchemaRef, storage: &Storage) -> Result<(Box<dyn Sink>, BatchId)> {
-        let mut sink = self.target.sink(SinkRequest {
+    fn open(&self, schema: SchemaRef, storage: &Storage) -> Result<(Box<dyn Sink>, BatchId)> {
+        let mut sink = self.target.sink(self.sink_request(schema, storage))?;
+        let next = match sink.last_committed()? {
+            SinkToken::Committed(last) => last + 1,
+            SinkToken::None | SinkToken::NoneLeft | SinkToken::Unsupported => 0,
+        };
+        Ok((sink, next))
+    }
+}
+
+impl WholeQuery {
+    /// What it asks of its target.
+    pub(super) fn sink_request(&self, schema: SchemaRef, storage: &Storage) -> SinkRequest {
+        SinkRequest {
             query_id: format!("{}/{}", storage.checkpoint_path(&self.flow.name).display(), self.target_description),
             query_name: self.flow.name.clone(),
             schema,
             output_mode: OutputMode::Complete,
             key_columns: Vec::new(),
             deletes: false,
-        })?;
-        let next = match sink.last_committed()? {
-            SinkToken::Committed(last) => last + 1,
-            SinkToken::None | SinkToken::NoneLeft | SinkToken::Unsupported => 0,
-        };
-        Ok((sink, next))
+        }
     }
 }
 

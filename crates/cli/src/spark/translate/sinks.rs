@@ -12,7 +12,7 @@ use highwater_engine::plan::outline::OutlineTable;
 
 use super::super::route::Route;
 use super::options::{self, is_in};
-use super::sources::quoted;
+use super::sources::{VALUE_OPTIONS, option_map, quoted};
 use super::{FlowMode, Problem, absolute_path, avro};
 
 /// A sink as Spark knows it.
@@ -124,13 +124,18 @@ fn kafka(table: &OutlineTable, rows: Option<&Schema>) -> Result<SparkSink, Vec<P
     let format = table.options.get("value.format").map(str::to_ascii_lowercase);
     let is_avro = format.as_deref() == Some("avro");
     let ours: Vec<&str> = KAFKA_OURS.iter().chain(AVRO_OPTIONS.iter().filter(|_| is_avro)).copied().collect();
+    let ours: Vec<&str> = ours.into_iter().chain(VALUE_OPTIONS).collect();
     let options = options_of(table, "kafka", &ours)?;
+    // Those before are for reading.
+    let how = option_map(table, &VALUE_OPTIONS[2..]);
+    let written = |function: &str, columns: &str| format!("{function}(struct({columns}){how})");
     let value = match (format.as_deref(), rows) {
         (Some("avro"), Some(rows)) => Some(avro::written(table, rows)?),
         // Nothing is written to it.
         (Some("raw" | "avro"), _) => None,
-        (Some(_), _) => Some("to_json(struct(*))".to_owned()),
-        (None, _) => table.columns.as_ref().map(|_| "to_json(struct(*))".to_owned()),
+        (Some("csv"), _) => Some(written("to_csv", "*")),
+        (Some(_), _) => Some(written("to_json", "*")),
+        (None, _) => table.columns.as_ref().map(|_| written("to_json", "*")),
     };
     let keys: Vec<String> = table
         .options
@@ -141,7 +146,7 @@ fn kafka(table: &OutlineTable, rows: Option<&Schema>) -> Result<SparkSink, Vec<P
     let key = match keys.as_slice() {
         [] => String::new(),
         [one] => format!(", CAST({one} AS STRING) AS key"),
-        several => format!(", to_json(struct({})) AS key", several.join(", ")),
+        several => format!(", {} AS key", written("to_json", &several.join(", "))),
     };
     let around = match value {
         Some(value) => (format!("SELECT {value} AS value{key} FROM ("), "\n)".to_owned()),
@@ -185,6 +190,11 @@ mod tests {
         check(
             &format!("CREATE SINK s {kafka}, 'value.format' 'json')"),
             "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_json(struct(*)) AS value FROM (",
+        );
+        check(
+            &format!("CREATE SINK s {kafka}, 'value.format' 'csv', mode 'FAILFAST', dateFormat 'yyyy', sep ';')"),
+            "kafka kafka.bootstrap.servers=k:1 topic=t | SELECT to_csv(struct(*), map('dateFormat', 'yyyy', 'sep', ';')) AS \
+             value FROM (",
         );
         check(
             &format!("CREATE SINK s {kafka}, 'value.format' 'json', 'key.columns' 'a')"),

@@ -39,7 +39,8 @@ pub(crate) struct SourceRelation {
 const FILE_COLUMN: &str = "_file";
 
 /// Options of ours that say how a Kafka value becomes columns, which is said in `from_json` and `from_csv` there.
-const VALUE_OPTIONS: [&str; 5] = ["mode", "columnNameOfCorruptRecord", "timestampFormat", "dateFormat", "sep"];
+pub(super) const VALUE_OPTIONS: [&str; 6] =
+    ["mode", "columnNameOfCorruptRecord", "timestampFormat", "timestampNTZFormat", "dateFormat", "sep"];
 
 /// Options of ours for writing, which a table that is read may have beside.
 const WRITE_OPTIONS: [&str; 4] = ["transactional", "visibility", "key.columns", "key.column"];
@@ -178,10 +179,15 @@ fn of_record(name: &str) -> Option<&str> {
 
 /// `from_json(CAST(value AS STRING), 'columns', map('key', 'value', ...))`.
 fn parsed(format: &str, columns: &str, table: &OutlineTable) -> String {
-    let given = VALUE_OPTIONS.iter().filter_map(|key| Some((*key, table.options.get(key)?)));
-    let pairs: Vec<String> = given.map(|(key, value)| format!("{}, {}", literal(key), literal(value))).collect();
-    let options = if pairs.is_empty() { String::new() } else { format!(", map({})", pairs.join(", ")) };
+    let options = option_map(table, &VALUE_OPTIONS);
     format!("from_{format}(CAST(`value` AS STRING), {}{options})", literal(columns))
+}
+
+/// The last argument of a function of a format: those of some options that the table has, or nothing.
+pub(super) fn option_map(table: &OutlineTable, keys: &[&str]) -> String {
+    let given = keys.iter().filter_map(|key| Some((*key, table.options.get(key)?)));
+    let pairs: Vec<String> = given.map(|(key, value)| format!("{}, {}", literal(key), literal(value))).collect();
+    if pairs.is_empty() { String::new() } else { format!(", map({})", pairs.join(", ")) }
 }
 
 /// A text as a literal of Spark's SQL.

@@ -14,13 +14,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, internal_err};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast, lit,
 };
 
 use super::StageOutput;
 use super::compiler::Compiler;
+use super::nodes::only;
 use crate::error::{EngineError, Result, Span, nearest};
 use crate::operator::cdc::CdcSpec;
 use crate::operator::keyed::{Bucketing, InputSpec};
@@ -115,11 +116,8 @@ impl UserDefinedLogicalNodeCore for CdcNode {
         }
     }
 
-    fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        match (inputs.pop(), inputs.is_empty()) {
-            (Some(input), true) => Ok(Self { input, ..self.clone() }),
-            _ => internal_err!("AutoCdc has one input"),
-        }
+    fn with_exprs_and_inputs(&self, _: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
+        Ok(Self { input: only(inputs)?, ..self.clone() })
     }
 
     fn necessary_children_exprs(&self, _: &[usize]) -> Option<Vec<Vec<usize>>> {

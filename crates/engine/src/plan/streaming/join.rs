@@ -31,6 +31,8 @@ struct SideTime {
     /// Whether a watermark on both sides would say when its rows meet nothing any more.
     is_bounded: bool,
     reach: Reach,
+    /// Whether a row whose time is null meets nothing, as the condition compares it.
+    needs_time: bool,
 }
 
 impl Compiler {
@@ -117,6 +119,8 @@ impl Compiler {
             Some(time) => Bucketing::Instant { time: self.physical(time, schema)? },
             None => Bucketing::None,
         };
+        // No watermark would ever take such a row away: it is not kept, and comes out at once on an outer side.
+        let has_time = time.time.clone().filter(|_| time.needs_time).map(Expr::is_not_null);
         let input = InputSpec {
             keys: keys.iter().map(|key| self.physical(key, schema)).collect::<Result<_>>()?,
             key_types: keys.iter().map(|key| Ok(key.get_type(schema)?)).collect::<Result<_>>()?,
@@ -128,7 +132,9 @@ impl Compiler {
         Ok(JoinSideSpec {
             input: Arc::new(input),
             schema: Arc::new(nullable(&unqualified(schema))),
-            filter: filter.map(|filter| self.physical(&filter, schema)).transpose()?,
+            filter: conjunction(filter.into_iter().chain(has_time))
+                .map(|filter| self.physical(&filter, schema))
+                .transpose()?,
             expiry: time.expiry,
             reach: time.reach,
         })
@@ -199,7 +205,8 @@ fn side_times(join: &Join, keys: &[Vec<Expr>; 2]) -> Result<[SideTime; 2]> {
                 _ => key,
             };
             let has_watermark = flags[side].contains(&true);
-            Ok(SideTime { time: Some(time), has_watermark, expiry, is_bounded: true, reach })
+            let needs_time = join.null_equality == NullEquality::NullEqualsNothing;
+            Ok(SideTime { time: Some(time), has_watermark, expiry, is_bounded: true, reach, needs_time })
         };
         return Ok([side(LEFT)?, side(RIGHT)?]);
     }
@@ -220,7 +227,8 @@ fn side_times(join: &Join, keys: &[Vec<Expr>; 2]) -> Result<[SideTime; 2]> {
         let reach = filter.map(|filter| time_bounds::reach(filter, &is_time(own), &is_time(other))).unwrap_or_default();
         // Without a watermark of its own nothing tells how old a row of this side is.
         let is_bounded = expiry.is_some();
-        SideTime { time, has_watermark, expiry: expiry.filter(|_| has_watermark), is_bounded, reach }
+        let needs_time = filter.is_some_and(|filter| time_bounds::compares(filter, &is_time(own)));
+        SideTime { time, has_watermark, expiry: expiry.filter(|_| has_watermark), is_bounded, reach, needs_time }
     };
     Ok([side(LEFT, RIGHT), side(RIGHT, LEFT)])
 }

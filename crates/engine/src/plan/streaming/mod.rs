@@ -34,6 +34,7 @@ pub(crate) mod cdc;
 mod compiler;
 mod event_time;
 mod fence;
+mod filters;
 mod join;
 mod key_columns;
 mod made_of;
@@ -183,7 +184,7 @@ fn plan_in(query: PlannedQuery, output_mode: OutputMode, ages: &Ages) -> Result<
         OutputMode::Append | OutputMode::Update => nodes::keep(plan)?,
     };
     let schema = Arc::new(unqualified(plan.schema()));
-    let optimized = fence::take_away(session.optimize(&fence::put(plan)?)?)?;
+    let optimized = filters::each_once(fence::take_away(session.optimize(&fence::put(plan)?)?)?)?;
     let mut compiler = Compiler::new(session.clone(), output_mode, ages.clone());
     let mut whole = None;
     let explain = optimized.display_indent().to_string();

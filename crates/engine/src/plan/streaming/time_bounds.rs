@@ -62,6 +62,18 @@ pub(super) fn reach(condition: &Expr, own: &dyn Fn(&Column) -> bool, other: &dyn
     reach
 }
 
+/// Whether the condition compares an event time of `own` side, so that it is not true where that is null.
+pub(super) fn compares(condition: &Expr, own: &dyn Fn(&Column) -> bool) -> bool {
+    let mut is_compared = false;
+    each_comparison(condition, &mut |comparison| {
+        let mut terms = Terms::default();
+        let are_sums =
+            collect(comparison.low, false, &mut terms).and_then(|()| collect(comparison.high, true, &mut terms));
+        is_compared |= are_sums.is_some() && terms.columns.iter().any(|(column, _)| own(column));
+    });
+    is_compared
+}
+
 /// The `c` of `from + c < to`, where `from` and `to` are the only columns of the comparison.
 fn offset(low: &Expr, high: &Expr, from: &dyn Fn(&Column) -> bool, to: &dyn Fn(&Column) -> bool) -> Option<i64> {
     let mut terms = Terms::default();
@@ -171,5 +183,15 @@ mod tests {
         check(&col("a").eq(col("b")), None, None, (None, None));
         check(&col("a").lt(col("c")), None, None, (None, None));
         check(&col("a").gt(seconds(5)), None, None, (None, None));
+    }
+
+    #[test]
+    fn what_compares_a_time_is_not_true_of_a_null() {
+        let check = |condition: &Expr, expected: bool| assert_eq!(compares(condition, &is_a), expected, "{condition}");
+        check(&col("b").between(col("a"), plus(col("a"), seconds(5))), true);
+        check(&col("c").lt(col("d")).and(plus(col("c"), seconds(5)).gt(col("a"))), true);
+        check(&col("c").lt(col("d")).or(col("c").gt(col("a"))), false);
+        check(&col("c").lt(col("b")), false);
+        check(&col("a").is_null(), false);
     }
 }

@@ -264,7 +264,7 @@ fn check_refusal(options: &str, expected: &str) {
 fn options_that_are_wrong_are_refused() {
     check_refusal(
         "'cache.refersh' = '1 s'",
-        "table n has no option 'cache.refersh'; help: did you mean 'cache.refresh'?",
+        "table n has no option of the name 'cache.refersh'; help: did you mean 'cache.refresh'?",
     );
 }
 

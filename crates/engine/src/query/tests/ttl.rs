@@ -399,6 +399,15 @@ fn drive(
     Ok(())
 }
 
+/// The rows are those that are expected, and the state has one for each.
+fn each_row_is_kept(script: &StreamScript, expected: Vec<String>) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&script.rows("out"), &expected);
+    let operators = script.progress().last().map(|last| last.state_operators.clone()).unwrap_or_default();
+    let total: u64 = operators.iter().map(|operator| operator.num_rows_total).sum();
+    prop_assert_eq!(total, expected.len() as u64);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
 
@@ -416,13 +425,7 @@ proptest! {
             }
             table.iter().map(|(key, (_, count))| format!("k{key:02} {count}")).collect()
         };
-        drive(complete(COUNT), runs, model, |script, expected| {
-            prop_assert_eq!(&script.rows("out"), &expected);
-            let operators = script.progress().last().map(|last| last.state_operators.clone()).unwrap_or_default();
-            let total: u64 = operators.iter().map(|operator| operator.num_rows_total).sum();
-            prop_assert_eq!(total, expected.len() as u64);
-            Ok(())
-        })?;
+        drive(complete(COUNT), runs, model, each_row_is_kept)?;
     }
 
     /// The same of windows, of which a row is in two.
@@ -444,13 +447,7 @@ proptest! {
             rows.sort();
             rows
         };
-        drive(complete(query), runs, model, |script, expected| {
-            prop_assert_eq!(&script.rows("out"), &expected);
-            let operators = script.progress().last().map(|last| last.state_operators.clone()).unwrap_or_default();
-            let total: u64 = operators.iter().map(|operator| operator.num_rows_total).sum();
-            prop_assert_eq!(total, expected.len() as u64);
-            Ok(())
-        })?;
+        drive(complete(query), runs, model, each_row_is_kept)?;
     }
 
     /// The same of sessions, which rows join.
@@ -484,13 +481,7 @@ proptest! {
             rows.sort();
             rows
         };
-        drive(complete(query), runs, model, |script, expected| {
-            prop_assert_eq!(&script.rows("out"), &expected);
-            let operators = script.progress().last().map(|last| last.state_operators.clone()).unwrap_or_default();
-            let total: u64 = operators.iter().map(|operator| operator.num_rows_total).sum();
-            prop_assert_eq!(total, expected.len() as u64);
-            Ok(())
-        })?;
+        drive(complete(query), runs, model, each_row_is_kept)?;
     }
 
     /// A key passes when it is not there, and is there for the ttl.
