@@ -7,6 +7,7 @@ mod checkpoints;
 mod examples;
 mod migration;
 mod oracle;
+mod project;
 mod refusals;
 mod runs;
 

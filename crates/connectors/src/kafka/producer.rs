@@ -5,7 +5,8 @@
 //! user is told once, and once of its end; librdkafka's own words, a line for each try, are for debugging.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use highwater_engine::error::{EngineError, Result};
@@ -81,7 +82,7 @@ where
 
 /// Sends records and knows which of them failed.
 pub struct RecordProducer {
-    producer: BaseProducer<Deliveries>,
+    producer: Arc<BaseProducer<Deliveries>>,
     object: String,
     limit: Duration,
     sent: u64,
@@ -129,12 +130,12 @@ impl ProducerContext for Deliveries {
 impl RecordProducer {
     /// A producer that waits at most `limit` for a batch to be acknowledged.
     pub fn new(config: ClientConfig, object: &str, limit: Duration) -> Result<Self> {
-        let producer = create(config, object, Deliveries::default)?;
+        let producer = Arc::new(create(config, object, Deliveries::default)?);
         Ok(Self { producer, object: object.to_owned(), limit, sent: 0 })
     }
 
     /// The client underneath, for transactions.
-    pub fn inner(&self) -> &BaseProducer<Deliveries> {
+    pub fn inner(&self) -> &Arc<BaseProducer<Deliveries>> {
         &self.producer
     }
 
@@ -229,5 +230,45 @@ impl RecordProducer {
             _ => EngineError::unavailable(message).help("check the broker's health, then start the query again"),
         }
         .caused_by(error)
+    }
+}
+
+/// Makes a call that may never return, and waits so long for it. A call that is given up goes on in its thread and keeps what
+/// it uses; its result is of no interest any more.
+pub fn within(
+    limit: Duration,
+    call: impl FnOnce() -> Result<(), KafkaError> + Send + 'static,
+) -> Result<(), KafkaError> {
+    let (sender, result) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("kafka-call".to_owned());
+    thread
+        .spawn(move || drop(sender.send(call())))
+        .map_err(|_| KafkaError::Global(RDKafkaErrorCode::CriticalSystemResource))?;
+    match result.recv_timeout(limit) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(KafkaError::Global(RDKafkaErrorCode::OperationTimedOut)),
+        // It has panicked.
+        Err(RecvTimeoutError::Disconnected) => Err(KafkaError::Global(RDKafkaErrorCode::Fail)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_does_not_return_is_given_up() {
+        let refused = || KafkaError::Global(RDKafkaErrorCode::Fenced);
+        let long = Duration::from_secs(60);
+        assert_eq!(within(long, || Ok(())), Ok(()));
+        assert_eq!(within(long, move || Err(refused())), Err(refused()));
+        let (end, ended) = sync_channel::<()>(0);
+        let hangs = move || {
+            let _ = ended.recv();
+            Ok(())
+        };
+        let given_up = within(Duration::from_millis(20), hangs);
+        assert_eq!(given_up, Err(KafkaError::Global(RDKafkaErrorCode::OperationTimedOut)));
+        drop(end);
     }
 }

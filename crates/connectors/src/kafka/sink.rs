@@ -14,6 +14,7 @@
 //! least once, and a batch replayed after a crash appears again; the sink says so once and reports no token.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -31,7 +32,7 @@ use super::admin::Admin;
 use super::client::cluster::Client;
 use super::encode::RowEncoder;
 use super::options::{KafkaOptions, Transactional};
-use super::producer::{RecordProducer, client_config, create};
+use super::producer::{RecordProducer, client_config, create, within};
 use super::token;
 
 /// Requests a broker must know for a transaction with a token.
@@ -48,6 +49,9 @@ const TRANSACTION_TIMEOUT_MS: &str = "300000";
 /// How long a record that is to be seen at once may wait for others.
 const IMMEDIATE_LINGER_MS: &str = "0.5";
 const CALL_LIMIT: Duration = Duration::from_secs(60);
+/// How long the call that adds the token to a transaction may take. librdkafka forgets its limit where the coordinator that it
+/// knows of is gone for good (its issues 5456 and 5511), and would wait for ever.
+const TOKEN_LIMIT: Duration = Duration::from_secs(75);
 
 /// Topics as the target of one query.
 pub struct KafkaSink {
@@ -178,11 +182,17 @@ impl KafkaSink {
         let producer = self.producer.inner();
         if let Some(topic) = &transactions.token_topic {
             let offsets = token::offsets(topic, batch).map_err(failed)?;
-            let group = transactions
-                .consumer
-                .group_metadata()
-                .ok_or_else(|| EngineError::internal("a consumer with a group id has no group metadata"))?;
-            retrying(|| producer.send_offsets_to_transaction(&offsets, &group, CALL_LIMIT)).map_err(failed)?;
+            let group = transactions.consumer.group_metadata();
+            let group = Arc::new(
+                group.ok_or_else(|| EngineError::internal("a consumer with a group id has no group metadata"))?,
+            );
+            let sent = retrying(|| {
+                let (producer, offsets, group) = (Arc::clone(producer), offsets.clone(), Arc::clone(&group));
+                within(TOKEN_LIMIT, move || producer.send_offsets_to_transaction(&offsets, &group, CALL_LIMIT))
+            });
+            // A call that does not return keeps its producer: the transaction is ended by whoever tries the batch again.
+            transactions.open = !matches!(sent, Err(KafkaError::Global(_)));
+            sent.map_err(failed)?;
         }
         retrying(|| producer.commit_transaction(CALL_LIMIT)).map_err(failed)?;
         transactions.open = false;
