@@ -30,7 +30,7 @@ fn hex(text: &str) -> Vec<u8> {
 fn encoded(schema: &AvroSchema, batch: &RecordBatch) -> Vec<Vec<u8>> {
     let encoder = AvroEncoder::of_rows(schema, batch.schema().fields(), Framing::Bare).expect("an encoder");
     let (mut out, mut ends) = (Vec::new(), Vec::new());
-    encoder.encode_rows(batch, &mut out, &mut ends).expect("values");
+    encoder.encode_rows(batch, None, &mut out, &mut ends).expect("values");
     let starts = std::iter::once(0).chain(ends.iter().copied());
     starts.zip(&ends).map(|(start, end)| out[start..*end].to_vec()).collect()
 }
@@ -289,15 +289,19 @@ fn fields_are_found_by_name_and_then_by_alias() {
         &["x", "b"],
         &[field("a", &["x"]), field("c", &["x"])],
         "a INT, c INT",
-        Err("the Avro schema, at `c`: found the field `x` of the writer, which `a` is read from, too, expected a field of \
-             its own"),
+        Err(
+            "the Avro schema, at `c`: found the field `x` of the writer, which `a` is read from, too, expected a field of \
+             its own",
+        ),
     );
     check(
         &["x", "b"],
         &[field("a", &["x"]), field("x", &[])],
         "a INT, x INT",
-        Err("the Avro schema, at `x`: found the field `x` of the writer, which `a` is read from, too, expected a field of \
-             its own"),
+        Err(
+            "the Avro schema, at `x`: found the field `x` of the writer, which `a` is read from, too, expected a field of \
+             its own",
+        ),
     );
 }
 
@@ -428,7 +432,7 @@ fn values_that_a_schema_has_no_place_for_are_named() {
         column.push(Value::Struct(vec![Value::Struct(vec![value])]));
         let batch = RecordBatch::from(column.finish().expect("a row").as_struct());
         let encoder = AvroEncoder::of_rows(&parsed(&schema), &fields, Framing::Bare).expect("an encoder");
-        let error = encoder.encode_rows(&batch, &mut Vec::new(), &mut Vec::new()).expect_err("an error");
+        let error = encoder.encode_rows(&batch, None, &mut Vec::new(), &mut Vec::new()).expect_err("an error");
         assert_eq!(error.to_string(), expected);
     }
 }
