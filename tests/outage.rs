@@ -123,11 +123,18 @@ fn a_query_is_started_again_until_its_broker_is_there() {
 
     let mut query = Running::start(folder.path(), &unlimited);
     query.wait_for("failed, and is started again: ");
-    assert_eq!(run(folder.path(), &["query", "check", "--storage", "st"]).code, 0, "it is not given up");
+    let check = ["query", "check", "--storage", "st"];
+    assert_eq!(run(folder.path(), &check).code, 0, "it is not given up");
+    let listed = succeed(folder.path(), &["query", "list", "--storage", "st", "--output", "csv"]);
+    assert!(listed.contains("totals_flow,restarting,"), "{listed}");
+    let checked = run(folder.path(), &[&check[..], &["--restarting", "0s"]].concat());
+    let fault = "error: query 'totals_flow' has been started again since ";
+    assert!(checked.code == 4 && checked.stderr.contains(fault), "{}", checked.stderr);
     broker.restart();
     wait_for_totals(folder.path(), 1000);
     let shown = succeed(folder.path(), &["query", "show", "totals_flow", "--storage", "st"]);
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(run(folder.path(), &[&check[..], &["--restarting", "0s"]].concat()).code, 0, "{shown}");
     assert!(shown["restarts"].as_u64() > Some(0), "{shown}");
     assert!(shown["lastError"].as_str().is_some_and(|error| error.contains("cannot be reached")), "{shown}");
     let ended = query.interrupt();

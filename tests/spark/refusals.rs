@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::examples::examples;
-use crate::program::{run, succeed};
+use crate::program::{Finished, highwater, run, succeed};
 
 #[test]
 fn every_example_is_looked_at() {
@@ -78,4 +78,20 @@ fn the_server_must_be_named_and_reachable() {
     check(&["--engine", "flink"], 2, "expected highwater, spark or sc://HOST:PORT");
     check(&["--engine", "sc://127.0.0.1:1"], 1, "the Spark Connect server sc://127.0.0.1:1 cannot be reached");
     check(&["--engine", "sc://127.0.0.1:1", "--parallelism", "2"], 2, "--parallelism is for Highwater's own engine");
+    check(&["--engine", "sc://127.0.0.1:1", "--drop-state", "all"], 2, "--drop-state is for Highwater's own engine");
+    // What a unit or an image says to all runs is no mistake of this one.
+    let mut command = highwater(folder.path(), &["run", "examples/iot", "--engine", "sc://127.0.0.1:1"]);
+    for name in ["STORAGE", "CHECKPOINTS", "RETRIES", "PARALLELISM", "ON_FAILURE"] {
+        let value = match name {
+            "RETRIES" => "unlimited",
+            "PARALLELISM" => "2",
+            "ON_FAILURE" => "stop",
+            _ => "elsewhere",
+        };
+        command.env(format!("HIGHWATER_{name}"), value);
+    }
+    let finished = Finished::from(command.output().unwrap());
+    assert_eq!(finished.code, 1, "{}", finished.stderr);
+    assert!(finished.stderr.contains("sc://127.0.0.1:1 cannot be reached"), "{}", finished.stderr);
+    assert!(!folder.path().join("elsewhere").exists());
 }

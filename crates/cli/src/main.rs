@@ -35,7 +35,7 @@ mod topic;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 use error::Result;
@@ -48,8 +48,9 @@ use signals::Interrupt;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(cli, &matches) {
         Ok(code) => code,
         Err(failure) => {
             let text = failure.render(logging::coloured());
@@ -60,11 +61,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
+fn run(cli: Cli, matches: &ArgMatches) -> Result<ExitCode> {
     logging::start(cli.log.as_deref())?;
     match cli.command {
         Command::Demo(arguments) => return demo::run(&arguments),
-        Command::Run(arguments) => return commands::run::run(&arguments),
+        Command::Run(arguments) => {
+            let matches = matches.subcommand().map_or(matches, |(_, of_verb)| of_verb);
+            return commands::run::run(&arguments, matches);
+        }
         Command::Checkpoint(command) => return commands::checkpoint::run(&command),
         Command::Test(arguments) => return commands::test::run(&arguments),
         Command::Init(arguments) => commands::init::run(&arguments)?,

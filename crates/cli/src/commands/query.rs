@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
+use chrono::{DateTime, Utc};
 use highwater_engine::error::nearest;
 use highwater_engine::progress::StreamingQueryProgress;
 use highwater_engine::query::{QueryState, StoredQuery, request_stop, stored_queries};
@@ -25,7 +26,7 @@ pub(crate) enum Command {
     List(List),
     /// Show a query's state and its last progress as JSON
     Show(Named),
-    /// Fail with exit code 4 if a query does not run: for alarms
+    /// Fail with exit code 4 if a query does not run, or is started again and again: for alarms
     Check(Check),
     /// Let a running query finish its batch and stop
     Stop(Named),
@@ -48,6 +49,9 @@ pub(crate) struct Check {
     queries: Vec<String>,
     #[command(flatten)]
     storage: Storage,
+    /// How long a query that is started again after errors may be without a batch
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = crate::duration::parse)]
+    restarting: Duration,
 }
 
 /// Arguments of the verbs about one query.
@@ -64,7 +68,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::List(arguments) => list(&arguments.storage.folder()?, arguments.output),
         Command::Show(arguments) => show(&arguments.storage.folder()?, &arguments.query),
-        Command::Check(arguments) => check(&arguments.storage.folder()?, &arguments.queries),
+        Command::Check(arguments) => check(arguments),
         Command::Stop(arguments) => stop(&arguments.storage.folder()?, &arguments.query),
     }
 }
@@ -101,6 +105,7 @@ fn list(storage: &Path, format: Format) -> Result<()> {
 
 fn state(query: &StoredQuery) -> &'static str {
     match query.state {
+        QueryState::Running { .. } if query.restarting_since.is_some() => "restarting",
         QueryState::Running { .. } => "running",
         QueryState::Stopped => "stopped",
         QueryState::Gone => "gone",
@@ -126,26 +131,40 @@ fn show(storage: &Path, name: &str) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").map_err(stdout_failure)
 }
 
-fn check(storage: &Path, names: &[String]) -> Result<()> {
-    let queries = match names {
+fn check(arguments: &Check) -> Result<()> {
+    let storage = &arguments.storage.folder()?;
+    let queries = match arguments.queries.as_slice() {
         [] => stored_queries(storage)?,
         names => names.iter().map(|name| find(storage, name)).collect::<Result<_>>()?,
     };
     if queries.is_empty() {
         return Err(Failure::check(format!("there is no query in {}", storage.display())));
     }
-    let mut failures = queries.iter().filter_map(|query| match &query.state {
-        QueryState::Running { .. } => None,
-        QueryState::Stopped => Some(Failure::check(format!("query '{}' is stopped", query.name))),
-        QueryState::Gone => Some(
-            Failure::check(format!("query '{}' is gone: its process ended without stopping it", query.name))
-                .help("start it again: it goes on from its checkpoint"),
-        ),
-        QueryState::Failed { error } => Some(Failure::check(format!("query '{}' has failed: {error}", query.name))),
-    });
+    let now = Utc::now();
+    let faults = queries.iter().filter_map(|query| fault(query, now, arguments.restarting));
+    let mut failures = faults.map(Failure::check);
     match failures.next() {
         Some(first) => Err(first.and(failures)),
         None => Ok(()),
+    }
+}
+
+/// What is wrong with a query. One that is started again does not give up, and may still write nothing for days.
+fn fault(query: &StoredQuery, now: DateTime<Utc>, restarting: Duration) -> Option<String> {
+    let name = &query.name;
+    match &query.state {
+        QueryState::Stopped => Some(format!("query '{name}' is stopped")),
+        QueryState::Gone => Some(format!(
+            "query '{name}' is gone, its process ended without stopping it: start it again, and it goes on from its checkpoint"
+        )),
+        QueryState::Failed { error } => Some(format!("query '{name}' has failed: {error}")),
+        QueryState::Running { .. } => {
+            let since = query.restarting_since.as_ref()?;
+            let moment = DateTime::parse_from_rfc3339(since).ok()?;
+            let is_long = now.signed_duration_since(moment).to_std().is_ok_and(|passed| passed >= restarting);
+            let error = query.last_error.as_deref().unwrap_or("no error is known");
+            is_long.then(|| format!("query '{name}' has been started again since {since} without a batch: {error}"))
+        }
     }
 }
 
@@ -162,4 +181,35 @@ fn stop(storage: &Path, name: &str) -> Result<()> {
     }
     Err(Failure::runtime(format!("query '{name}' has not stopped within {} s", STOP_TIMEOUT.as_secs()))
         .help("its batch takes long; it stops when that is done"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_at_fault_that_does_not_run_or_is_started_again_for_too_long() {
+        let running = QueryState::Running { pid: 1 };
+        let check = |state: &QueryState, since: Option<&str>, expected: Option<&str>| {
+            let query = StoredQuery {
+                name: "q".to_owned(),
+                target: "t".to_owned(),
+                state: state.clone(),
+                restarts: 3,
+                last_error: Some("it is away".to_owned()),
+                restarting_since: since.map(str::to_owned),
+                last_progress: None,
+            };
+            let now = DateTime::parse_from_rfc3339("2026-01-01T12:05:00Z").unwrap().with_timezone(&Utc);
+            assert_eq!(fault(&query, now, Duration::from_secs(300)).as_deref(), expected, "{since:?}");
+        };
+        check(&running, None, None);
+        check(&running, Some("2026-01-01T12:00:00.001Z"), None);
+        let long = "query 'q' has been started again since 2026-01-01T12:00:00.000Z without a batch: it is away";
+        check(&running, Some("2026-01-01T12:00:00.000Z"), Some(long));
+        // The clock of another machine.
+        check(&running, Some("2026-01-01T12:06:00.000Z"), None);
+        check(&QueryState::Stopped, None, Some("query 'q' is stopped"));
+        check(&QueryState::Failed { error: "no".to_owned() }, None, Some("query 'q' has failed: no"));
+    }
 }

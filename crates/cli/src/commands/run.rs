@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 use highwater_engine::error::EngineError;
 use highwater_engine::query::{FlowDescription, Pipeline, QueryChanges, RetryAttempts};
 
@@ -174,26 +176,37 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Refuses what is said to an engine that has no use for it.
-    fn check_engine(&self) -> Result<()> {
+    fn overrides(&self) -> Overrides {
+        let trigger = self.trigger.clone();
+        match self.engine {
+            Engine::Server(_) => Overrides { trigger, ..Overrides::default() },
+            Engine::Highwater | Engine::Spark => Overrides {
+                storage: self.storage.clone(),
+                checkpoints: self.checkpoints.clone(),
+                trigger,
+                parallelism: self.parallelism,
+                retries: self.retries,
+                changes: self.changes.of_queries(),
+            },
+        }
+    }
+
+    /// Refuses what is said to an engine that has no use for it. What the environment says is for every run of a machine:
+    /// a unit or an image sets it, whichever engine its project has.
+    fn check_engine(&self, matches: &ArgMatches) -> Result<()> {
         match &self.engine {
             Engine::Highwater => Ok(()),
             Engine::Spark => Err(Failure::usage("--engine spark does not say which Spark")
                 .help("name its Spark Connect server: --engine sc://HOST:PORT")),
             Engine::Server(_) => {
-                let rebuilds = !self.changes.rebuild.is_empty() || !self.changes.drop_state.is_empty();
-                let given = [
-                    ("--storage", self.storage.is_some()),
-                    ("--checkpoints", self.checkpoints.is_some()),
-                    ("--parallelism", self.parallelism.is_some()),
-                    ("--retries", self.retries.is_some()),
-                    ("--on-failure", self.on_failure.is_some()),
-                    ("--dry-run", self.dry_run),
-                    ("--rebuild and --drop-state", rebuilds),
-                ];
-                let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
-                Err(Failure::usage(format!("{flag} is for Highwater's own engine, and --engine names Spark"))
-                    .help("leave it out; the storage of spark-pipeline.yml is Spark's too"))
+                let ours = ["storage", "checkpoints", "parallelism", "retries", "on_failure", "dry_run", "rebuild", "drop_state"];
+                let is_said = |name: &&&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+                let Some(name) = ours.iter().find(is_said) else { return Ok(()) };
+                Err(Failure::usage(format!(
+                    "--{} is for Highwater's own engine, and --engine names Spark",
+                    name.replace('_', "-")
+                ))
+                .help("leave it out; the storage of spark-pipeline.yml is Spark's too"))
             }
         }
     }
@@ -211,19 +224,11 @@ fn parallelism(text: &str) -> Result<usize, String> {
 }
 
 /// Runs until every query has ended.
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments, matches: &ArgMatches) -> Result<ExitCode> {
     let project = arguments.subject.load()?;
-    let overrides = Overrides {
-        storage: arguments.storage.clone(),
-        checkpoints: arguments.checkpoints.clone(),
-        trigger: arguments.trigger.clone(),
-        parallelism: arguments.parallelism,
-        retries: arguments.retries,
-        changes: arguments.changes.of_queries(),
-    };
     let interrupt = Interrupt::listen()?;
-    arguments.check_engine()?;
-    let pipeline = run::open(&project, &overrides)?;
+    arguments.check_engine(matches)?;
+    let pipeline = run::open(&project, &arguments.overrides())?;
     let flows = pipeline.flows();
     arguments.changes.check(&flows)?;
     if flows.is_empty() {

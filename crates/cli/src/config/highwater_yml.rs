@@ -426,6 +426,8 @@ mod tests {
         check("zzzzzzzz: 1\n", "");
         check("checkpoints:\n  zzzzzzzz: 1\n", "checkpoints.");
         check("state:\n  zzzzzzzz: 1\n", "state.");
+        check("retry:\n  zzzzzzzz: 1\n", "retry.");
+        check("watermark:\n  zzzzzzzz: 1\n", "watermark.");
         check("flows:\n  a:\n    zzzzzzzz: 1\n", "flows: NAME: ");
         check("flows:\n  a:\n    state:\n      zzzzzzzz: 1\n", "flows: NAME: state: ");
         check(

@@ -13,7 +13,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
 use arrow::ipc::reader::StreamReader;
-use highwater_connectors::memory::{MemoryStore, StoreConnector};
+use highwater_connectors::memory::{Forgotten, MemoryStore, StoreConnector};
 use highwater_connectors::registry::connectors;
 use highwater_engine::plan::catalog::ConnectorRegistry;
 use highwater_engine::plan::ddl;
@@ -241,8 +241,13 @@ impl Session {
     }
 
     /// Drops the rows of a table in the session's memory.
-    pub(crate) fn forget_rows(&self, table: &str) {
-        self.store.forget(table);
+    pub(crate) fn forget_rows(&self, table: &str) -> Forgotten {
+        self.store.forget(table)
+    }
+
+    /// Takes back that they were dropped.
+    pub(crate) fn remember_rows(&self, table: &str, rows: Forgotten) {
+        self.store.remember(table, rows);
     }
 
     fn define_once(&self, name: &str, definition: &str) -> Result<()> {

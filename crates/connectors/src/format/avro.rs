@@ -34,7 +34,7 @@ use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 pub(super) use self::derive::type_of_schema;
-pub use self::derive::{columns_of_schema, reader_schema, schema_of_columns, schema_of_type};
+pub use self::derive::{columns_of_schema, is_union_of_several, reader_schema, schema_of_columns, schema_of_type};
 pub use self::encode::AvroEncoder;
 use self::plan::{Read, Reader, plan};
 use self::read::Input;

@@ -14,6 +14,7 @@ use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use highwater_engine::error::{EngineError, Result};
 use highwater_engine::plan::catalog::OptionReader;
 
+use super::layout::RECORD_COLUMNS;
 use crate::format::avro::{columns_of_schema, schema_of_columns};
 use crate::format::{AvroEncoder, AvroSchema, FormatError, Framing, nullable};
 
@@ -70,6 +71,15 @@ impl AvroSettings {
             Some(schema) => Ok(schema.clone()),
             None => schema_of_columns(columns).map(Arc::new).map_err(|error| config(object, &error)),
         }
+    }
+
+    /// The places of the columns that are written. Those that are the record's own are in no schema that is derived for
+    /// reading: in a value they would be taken for the columns behind them.
+    pub fn written_columns(&self, rows: &Schema) -> Vec<usize> {
+        let is_written = |name: &str| self.schema.as_ref().is_some_and(|schema| schema.has_field(name));
+        let is_own = |name: &str| RECORD_COLUMNS.iter().any(|(own, _)| *own == name);
+        let fields = rows.fields().iter().enumerate();
+        fields.filter(|(_, field)| !is_own(field.name()) || is_written(field.name())).map(|(at, _)| at).collect()
     }
 
     /// What rows are written with: columns may be null but for those that are declared otherwise, so that a table with

@@ -8,6 +8,7 @@ use highwater_engine::error::{EngineError, Result};
 
 use super::layout::Layout;
 use super::options::{FormatOptions, KafkaOptions, ValueFormat};
+use crate::format::avro::is_union_of_several;
 use crate::format::{
     AvroOptions, AvroSchema, CsvOptions, FormatError, JsonOptions, RecordDecoder, Widened, avro_decoder, csv_decoder,
     json_decoder,
@@ -103,16 +104,15 @@ impl Decoding {
     pub fn decoder(&self) -> Result<Option<Box<dyn RecordDecoder>>> {
         let Some(settings) = &self.decoder else { return Ok(None) };
         let whole = self.layout.decoded_schema();
-        let read = self.layout.decoded_members(&self.members);
+        let members = self.layout.schema().fields().iter().zip(&self.members).map(|(field, members)| {
+            let is_whole = settings.avro_schema.as_ref().is_some_and(|schema| is_union_of_several(schema, field));
+            members.clone().filter(|_| !is_whole)
+        });
+        let read = self.layout.decoded_members(&members.collect::<Vec<_>>());
         if read == whole {
             return settings.decoder(whole).map(Some);
         }
-        match settings.decoder(read) {
-            Ok(decoder) => Ok(Some(Box::new(Widened::new(decoder, whole)))),
-            // A union of several types is a struct with all of its members, or none.
-            Err(_) if settings.format == ValueFormat::Avro => settings.decoder(whole).map(Some),
-            Err(error) => Err(error),
-        }
+        Ok(Some(Box::new(Widened::new(settings.decoder(read)?, whole))))
     }
 }
 

@@ -7,12 +7,13 @@
 //! | `value.format` = `csv` | value: the row as a line of CSV; key: the same as with JSON |
 //! | `value.format` = `avro` | value: the row as Avro; key: the same as with JSON |
 //!
-//! A null value is a tombstone, as in Spark.
+//! A null value is a tombstone, as in Spark, and so is a row that is gone: only its key is encoded.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BinaryArray, Int32Array, ListArray, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, BinaryArray, BooleanArray, Int32Array, ListArray, RecordBatch, StringArray};
+use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Schema, SchemaRef};
 use highwater_engine::error::{EngineError, Result, nearest};
@@ -40,7 +41,8 @@ enum ValueSource {
     Column(usize),
     Json(JsonWriteOptions),
     Csv(CsvWriteOptions),
-    Avro(AvroEncoder),
+    /// And the columns that go into it.
+    Avro(AvroEncoder, Vec<usize>),
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ pub struct EncodedRows {
     rows: usize,
     values: Field,
     keys: Field,
+    deleted: Option<BooleanArray>,
     headers: Option<ListArray>,
     topics: Option<StringArray>,
     partitions: Option<Int32Array>,
@@ -193,9 +196,10 @@ impl RowEncoder {
         };
         let value = match options.value_format {
             Some(ValueFormat::Avro) => {
-                let encoder = options.format.avro.encoder(schema, declared, object)?;
+                let columns = options.format.avro.written_columns(schema);
+                let encoder = options.format.avro.encoder(&schema.project(&columns)?, declared, object)?;
                 refuse_corrupt_column(schema, options)?;
-                ValueSource::Avro(encoder)
+                ValueSource::Avro(encoder, columns)
             }
             Some(ValueFormat::Csv) => ValueSource::Csv(options.format.csv_write()),
             _ => ValueSource::Json(options.format.json_write()),
@@ -208,13 +212,13 @@ impl RowEncoder {
             ValueSource::Csv(csv) => {
                 _ = Field::of_lines(&RecordBatch::new_empty(Arc::new(schema.clone())), csv).map_err(at(object))?
             }
-            ValueSource::Column(_) | ValueSource::Avro(_) => {}
+            ValueSource::Column(_) | ValueSource::Avro(..) => {}
         }
         Ok(Self { value, key, headers: None, topic: None, partition: None })
     }
 
-    /// Encodes a batch of rows.
-    pub fn encode(&self, rows: &RecordBatch) -> Result<EncodedRows> {
+    /// Encodes a batch of rows; `deleted` says which of them are gone.
+    pub fn encode(&self, rows: &RecordBatch, deleted: Option<BooleanArray>) -> Result<EncodedRows> {
         let column = |index: &usize| rows.column(*index);
         Ok(EncodedRows {
             rows: rows.num_rows(),
@@ -222,7 +226,9 @@ impl RowEncoder {
                 ValueSource::Column(index) => Field::of_column(column(index))?,
                 ValueSource::Json(options) => Field::of_rows(rows, options).map_err(unwritten("JSON"))?,
                 ValueSource::Csv(options) => Field::of_lines(rows, options).map_err(unwritten("CSV"))?,
-                ValueSource::Avro(encoder) => Field::of_avro(encoder, rows)?,
+                ValueSource::Avro(encoder, columns) => {
+                    Field::of_avro(encoder, &rows.project(columns)?, deleted.as_ref())?
+                }
             },
             keys: match &self.key {
                 KeySource::None => Field::None,
@@ -231,6 +237,7 @@ impl RowEncoder {
                     Field::of_rows(&rows.project(columns)?, options).map_err(unwritten("JSON"))?
                 }
             },
+            deleted,
             headers: self.headers.as_ref().map(|index| column(index).as_list::<i32>().clone()),
             topics: match &self.topic {
                 Some(index) => Some(cast(column(index), &DataType::Utf8)?.as_string::<i32>().clone()),
@@ -254,7 +261,8 @@ impl EncodedRows {
 
     /// The value of a record, none for a tombstone.
     pub fn value(&self, row: usize) -> Option<&[u8]> {
-        self.values.get(row)
+        let is_gone = self.deleted.as_ref().is_some_and(|deleted| deleted.value(row));
+        self.values.get(row).filter(|_| !is_gone)
     }
 
     /// The key of a record.
@@ -311,9 +319,11 @@ impl Field {
         Ok(Self::Encoded { bytes, ends })
     }
 
-    fn of_avro(encoder: &AvroEncoder, rows: &RecordBatch) -> Result<Self> {
+    /// A row that is gone has no bytes: beside its key it is null where the schema may have no null.
+    fn of_avro(encoder: &AvroEncoder, rows: &RecordBatch, deleted: Option<&BooleanArray>) -> Result<Self> {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        encoder.encode_rows(rows, &mut bytes, &mut ends).map_err(unwritten("Avro"))?;
+        let kept = deleted.map(|deleted| NullBuffer::new(!deleted.values()));
+        encoder.encode_rows(rows, kept, &mut bytes, &mut ends).map_err(unwritten("Avro"))?;
         Ok(Self::Encoded { bytes, ends })
     }
 
@@ -394,7 +404,7 @@ mod tests {
     fn encode(columns: &[&str], pairs: &[(&str, &str)], declared: bool) -> EncodedRows {
         let rows = rows(columns);
         let (schema, declared) = (rows.schema(), declared.then(|| rows.schema()));
-        RowEncoder::new(&schema, &options(pairs), declared.as_ref()).unwrap().encode(&rows).unwrap()
+        RowEncoder::new(&schema, &options(pairs), declared.as_ref()).unwrap().encode(&rows, None).unwrap()
     }
 
     #[test]
@@ -468,6 +478,38 @@ mod tests {
         let framed = [("avro.schema", schema), ("avro.confluent", "true"), ("avro.schema.id", "258")];
         let encoded = encode(&["n", "device"], &[&avro[..], &framed].concat(), false);
         assert_eq!(encoded.value(0), Some(b"\0\0\0\x01\x02\0\x02\x0cdevice\x02\x02".as_slice()));
+    }
+
+    #[test]
+    fn columns_of_the_record_are_not_in_its_avro() {
+        let avro = [("topic", "out"), ("value.format", "avro"), ("key.column", "_key")];
+        let encoded = encode(&["_key", "n", "_topic"], &avro, true);
+        assert_eq!((encoded.key(0), encoded.value(0)), (Some(b"_key".as_slice()), Some(b"\0\x02".as_slice())));
+        assert_eq!(encoded.value(1), Some(b"\x02".as_slice()));
+        // A schema that has such a field gets it.
+        let schema = r#"{"type":"record","name":"r","fields":[{"name":"_topic","type":["null","string"]}]}"#;
+        let encoded = encode(&["_key", "_topic"], &[&avro[..], &[("avro.schema", schema)]].concat(), true);
+        assert_eq!(encoded.value(0), Some(b"\x02\x0c_topic".as_slice()));
+    }
+
+    #[test]
+    fn a_row_that_is_gone_is_its_key() {
+        let schema = r#"{"type":"record","name":"r","fields":[{"name":"n","type":["null","long"]},
+            {"name":"device","type":"string"}]}"#;
+        for more in
+            [[("value.format", "avro"), ("avro.schema", schema)], [("value.format", "json"), ("mode", "FAILFAST")]]
+        {
+            let options = options(&[&more[..], &[("topic", "out")]].concat());
+            let rows = rows(&["n", "device"]);
+            let encoder = RowEncoder::by_key(&rows.schema(), &options, None, &["n".to_owned()]).unwrap();
+            let encode = |gone: [bool; 2]| encoder.encode(&rows, Some(BooleanArray::from(gone.to_vec())));
+            // The second row has no device, which the schema does not take of a row that stays.
+            let encoded = encode([false, true]).unwrap();
+            assert!(encoded.value(0).is_some_and(|value| !value.is_empty()), "{more:?}");
+            assert_eq!((encoded.key(0), encoded.value(1)), (Some(b"1".as_slice()), None), "{more:?}");
+            let is_avro = more[0].1 == "avro";
+            assert_eq!(encode([true, false]).is_err(), is_avro, "{more:?}");
+        }
     }
 
     #[test]

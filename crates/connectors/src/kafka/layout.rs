@@ -44,6 +44,15 @@ pub enum Content {
     Decoded,
 }
 
+/// Names of columns of a table that are the record's own, and are not in its value.
+pub const RECORD_COLUMNS: [(&str, Content); 5] = [
+    ("_key", Content::Key),
+    ("_topic", Content::Topic),
+    ("_partition", Content::Partition),
+    ("_offset", Content::Offset),
+    ("_timestamp", Content::Timestamp),
+];
+
 /// The columns of a table, or of a projection of one.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -72,13 +81,9 @@ impl Layout {
 
     /// Declared columns that are decoded from the value, but for the names that stand for Kafka's own.
     pub fn decoded(schema: &SchemaRef, object: &str) -> Result<Self> {
-        let content = |field: &Arc<Field>| match field.name().as_str() {
-            "_key" => checked(field, Content::Key, object),
-            "_topic" => checked(field, Content::Topic, object),
-            "_partition" => checked(field, Content::Partition, object),
-            "_offset" => checked(field, Content::Offset, object),
-            "_timestamp" => checked(field, Content::Timestamp, object),
-            _ => Ok(Content::Decoded),
+        let content = |field: &Arc<Field>| match RECORD_COLUMNS.iter().find(|(name, _)| name == field.name()) {
+            Some((_, content)) => checked(field, *content, object),
+            None => Ok(Content::Decoded),
         };
         let contents = schema.fields().iter().map(content).collect::<Result<_>>()?;
         Ok(Self { schema: schema.clone(), contents })

@@ -237,7 +237,7 @@ impl Sink for KafkaSink {
             Some((rows, deleted)) => (rows, Some(deleted)),
             None => (rows.clone(), None),
         };
-        let encoded = self.encoder.encode(&rows)?;
+        let encoded = self.encoder.encode(&rows, deleted)?;
         for row in 0..encoded.len() {
             let named = if self.topic.is_none() { encoded.topic(row) } else { None };
             if let Some(topic) = named {
@@ -249,8 +249,7 @@ impl Sink for KafkaSink {
             };
             let mut record = BaseRecord::<[u8], [u8]>::to(topic);
             record.key = encoded.key(row);
-            let is_gone = deleted.as_ref().is_some_and(|deleted| deleted.value(row));
-            record.payload = encoded.value(row).filter(|_| !is_gone);
+            record.payload = encoded.value(row);
             record.partition = encoded.partition(row);
             record.headers = encoded.headers(row);
             self.producer.send(record)?;

@@ -264,25 +264,36 @@ fn structs_are_decoded_as_far_as_they_are_read() {
 #[test]
 fn unions_of_avro_are_decoded_whole() {
     let broker = TestBroker::start();
-    broker.create_topic("unions", 1);
-    produce(
-        &producer(broker.address(), "none"),
-        "unions",
-        0,
-        ["\u{0}\u{2}", "\u{2}\u{2}x", "\u{4}"].map(str::to_owned),
-    );
-    let schema = r#"{"type":"record","name":"r","fields":[{"name":"u","type":["int","string","null"]}]}"#;
-    let options =
-        [("subscribe", "unions"), ("startingOffsets", "earliest"), ("value.format", "avro"), ("avro.schema", schema)];
-    let table = table(broker.address(), None, &options).unwrap();
-    let members = vec![Some(BTreeSet::from(["member1".to_owned()]))];
-    let request = SourceRequest { projection: vec![0], members, metadata: unused_metadata(), may_be_missing: false };
-    let mut source = table.source(request).unwrap();
-    let (start, end) = (offset(json!({"unions": {"0": 0}})), offset(json!({"unions": {"0": 3}})));
-    let (batches, report) = read(source.as_mut(), &start, &end).unwrap();
-    let shown = |row| array_value_to_string(batches[0].column(0), row).unwrap();
-    assert_eq!([0, 1, 2].map(shown), ["{member0: 1, member1: }", "{member0: , member1: x}", ""]);
-    assert_eq!((report.records, report.malformed), (3, 0));
+    let records = r#"[{"type":"record","name":"a","fields":[{"name":"x","type":"int"}]},
+        {"type":"record","name":"b","fields":[{"name":"y","type":"string"}]},"null"]"#;
+    for (topic, of, expected) in [
+        ("plain", r#"["int","string","null"]"#, ["{member0: 1, member1: }", "{member0: , member1: x}", ""]),
+        // A record might be taken for the struct itself, which has none of its fields.
+        ("records", records, ["{member0: {x: 1}, member1: }", "{member0: , member1: {y: x}}", ""]),
+    ] {
+        broker.create_topic(topic, 1);
+        let values = ["\u{0}\u{2}", "\u{2}\u{2}x", "\u{4}"].map(str::to_owned);
+        produce(&producer(broker.address(), "none"), topic, 0, values);
+        let schema = format!(r#"{{"type":"record","name":"r","fields":[{{"name":"u","type":{of}}}]}}"#);
+        let options = [
+            ("subscribe", topic),
+            ("startingOffsets", "earliest"),
+            ("value.format", "avro"),
+            ("avro.schema", schema.as_str()),
+        ];
+        let table = table(broker.address(), None, &options).unwrap();
+        for members in [vec![], vec!["member0"], vec!["member1"], vec!["member0", "member1"]] {
+            let members = vec![Some(members.into_iter().map(str::to_owned).collect::<BTreeSet<String>>())];
+            let (projection, metadata) = (vec![0], unused_metadata());
+            let mut source =
+                table.source(SourceRequest { projection, members, metadata, may_be_missing: false }).unwrap();
+            let (start, end) = (offset(json!({topic: {"0": 0}})), offset(json!({topic: {"0": 3}})));
+            let (batches, report) = read(source.as_mut(), &start, &end).unwrap();
+            let shown = |row| array_value_to_string(batches[0].column(0), row).unwrap();
+            assert_eq!([0, 1, 2].map(shown), expected, "{topic}");
+            assert_eq!((report.records, report.malformed), (3, 0));
+        }
+    }
 }
 
 #[test]

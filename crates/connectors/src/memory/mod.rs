@@ -28,7 +28,7 @@ use highwater_engine::sink::{OutputMode, Sink, SinkRequest};
 use highwater_engine::source::{Source, SourceRequest};
 
 pub(crate) use keys::Keys;
-pub use store::MemoryStore;
+pub use store::{Forgotten, MemoryStore};
 
 use crate::file::provider::ReadersTable;
 use crate::noop::ALL_MODES;

@@ -19,6 +19,10 @@ pub struct MemoryStore {
     records_writes: bool,
 }
 
+/// A table that was forgotten, if there was one.
+#[derive(Debug)]
+pub struct Forgotten(Option<Stored>);
+
 /// Rows with the partition they belong to.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
@@ -58,9 +62,18 @@ impl MemoryStore {
         self.with(table, |stored| stored.writes.clone())
     }
 
-    /// Forgets a table.
-    pub fn forget(&self, table: &str) {
-        self.tables.lock().remove(&table.to_lowercase());
+    /// Forgets a table, and gives it to whom may want it back.
+    pub fn forget(&self, table: &str) -> Forgotten {
+        Forgotten(self.tables.lock().remove(&table.to_lowercase()))
+    }
+
+    /// Takes back that a table was forgotten; what it has become meanwhile is gone.
+    pub fn remember(&self, table: &str, forgotten: Forgotten) {
+        let mut tables = self.tables.lock();
+        match forgotten.0 {
+            Some(stored) => drop(tables.insert(table.to_lowercase(), stored)),
+            None => drop(tables.remove(&table.to_lowercase())),
+        }
     }
 
     /// The columns a query has written the table with.

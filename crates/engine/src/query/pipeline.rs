@@ -375,7 +375,8 @@ impl Pipeline {
             let name = description.name;
             let stop_file = Some(pipeline.storage.stop_path(&name));
             let control = Arc::new(Control { stop_file, ..Control::default() });
-            let status = StatusWriter::start(&pipeline.storage, &name, &description.target)?;
+            let clock = Arc::clone(&pipeline.clock);
+            let status = StatusWriter::start(&pipeline.storage, clock, &name, &description.target)?;
             let notes = NotesCommits(Arc::clone(&completion));
             let listener = Arc::new(Listeners(vec![Arc::new(status), Arc::new(notes), Arc::clone(&listener)]));
             let task = Task {

@@ -13,6 +13,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use parking_lot::Mutex;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dry_run::FolderOutlook;
 use super::outlook::folder_found;
+use super::progress::iso_ms;
+use crate::clock::Clock;
 use crate::error::{EngineError, Result, nearest};
 use crate::plan::catalog::TableDefinition;
 use crate::plan::ddl;
@@ -74,6 +77,9 @@ pub struct StoredQuery {
     /// The last of these errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Since when it is started again without a batch in between, or a look that found nothing to do; ISO-8601 in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarting_since: Option<String>,
     /// Its last batch.
     pub last_progress: Option<StreamingQueryProgress>,
 }
@@ -364,6 +370,7 @@ impl Hold {
 /// Keeps the status file of a query up to date.
 pub(crate) struct StatusWriter {
     storage: Storage,
+    clock: Arc<dyn Clock>,
     status: Mutex<StoredQuery>,
     hold: Mutex<Hold>,
 }
@@ -371,7 +378,7 @@ pub(crate) struct StatusWriter {
 impl StatusWriter {
     /// Says that the query runs, and takes back an old request to stop. Says nothing if it runs in another process, which
     /// its checkpoint will refuse.
-    pub(crate) fn start(storage: &Storage, name: &str, target: &str) -> Result<Self> {
+    pub(crate) fn start(storage: &Storage, clock: Arc<dyn Clock>, name: &str, target: &str) -> Result<Self> {
         let known = stored_queries(&storage.root)?.into_iter().find(|query| query.name == name);
         let status = StoredQuery {
             name: name.to_owned(),
@@ -379,6 +386,7 @@ impl StatusWriter {
             state: QueryState::Running { pid: std::process::id() },
             restarts: 0,
             last_error: None,
+            restarting_since: None,
             last_progress: known.and_then(|query| query.last_progress),
         };
         // Ahead of the status, so that nobody finds one without the other.
@@ -392,7 +400,7 @@ impl StatusWriter {
                 })?;
             }
         }
-        Ok(Self { storage: storage.clone(), status: Mutex::new(status), hold: Mutex::new(hold) })
+        Ok(Self { storage: storage.clone(), clock, status: Mutex::new(status), hold: Mutex::new(hold) })
     }
 
     fn update(&self, change: impl FnOnce(&mut StoredQuery)) {
@@ -415,18 +423,30 @@ impl StatusWriter {
 
 impl ProgressListener for StatusWriter {
     fn on_progress(&self, progress: &StreamingQueryProgress) {
-        self.update(|status| status.last_progress = Some(progress.clone()));
+        self.update(|status| {
+            status.restarting_since = None;
+            status.last_progress = Some(progress.clone());
+        });
+    }
+
+    fn on_idle(&self) {
+        // Most looks that find nothing change nothing.
+        if self.status.lock().restarting_since.is_some() {
+            self.update(|status| status.restarting_since = None);
+        }
     }
 
     fn on_restart(&self, _: &str, restart: &Restart) {
         self.update(|status| {
             status.restarts += 1;
             status.last_error = Some(restart.error.clone());
+            status.restarting_since.get_or_insert_with(|| iso_ms(self.clock.now_ms()));
         });
     }
 
     fn on_terminated(&self, _: &str, error: Option<&str>) {
         self.update(|status| {
+            status.restarting_since = None;
             status.state = match error {
                 Some(error) => QueryState::Failed { error: error.to_owned() },
                 None => QueryState::Stopped,
@@ -437,7 +457,14 @@ impl ProgressListener for StatusWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::ManualClock;
+
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(ManualClock::new(0))
+    }
 
     fn state(storage: &Storage) -> QueryState {
         stored_queries(&storage.root).expect("queries").remove(0).state
@@ -449,10 +476,10 @@ mod tests {
         let storage = Storage::new(folder.path());
         storage.create().expect("folders");
         let running = QueryState::Running { pid: std::process::id() };
-        let writer = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        let writer = StatusWriter::start(&storage, clock(), "q", "a table").expect("a status");
         assert_eq!(state(&storage), running);
         // A second run is refused by the checkpoint, which is not the end of the first.
-        let second = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        let second = StatusWriter::start(&storage, clock(), "q", "a table").expect("a status");
         second.on_terminated("q", Some("it runs already"));
         drop(second);
         assert_eq!(state(&storage), running);
@@ -462,8 +489,8 @@ mod tests {
         assert!(request_stop(folder.path(), "q").expect_err("it is gone").to_string().contains("is not running"));
 
         // Who had to wait for another run takes the lock when that is over.
-        let first = StatusWriter::start(&storage, "q", "a table").expect("a status");
-        let second = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        let first = StatusWriter::start(&storage, clock(), "q", "a table").expect("a status");
+        let second = StatusWriter::start(&storage, clock(), "q", "a table").expect("a status");
         drop(first);
         assert_eq!(state(&storage), QueryState::Gone);
         second.on_progress(&StreamingQueryProgress::default());
@@ -483,17 +510,35 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let storage = Storage::new(folder.path());
         storage.create().expect("folders");
-        let writer = StatusWriter::start(&storage, "q", "a table").expect("a status");
-        for attempt in 1..=2 {
-            let delay = std::time::Duration::from_secs(1);
+        let clock = Arc::new(ManualClock::new(0));
+        let writer = StatusWriter::start(&storage, clock.clone(), "q", "a table").expect("a status");
+        let restart = |attempt| {
+            let delay = Duration::from_secs(1);
             writer.on_restart("q", &Restart { attempt, delay, error: format!("away {attempt}") });
-        }
-        let status = stored_queries(folder.path()).expect("queries").remove(0);
+            clock.advance(delay);
+        };
+        let stored = || stored_queries(folder.path()).expect("queries").remove(0);
+        restart(1);
+        restart(2);
+        let status = stored();
         assert_eq!((status.restarts, status.last_error.as_deref()), (2, Some("away 2")));
         assert!(matches!(status.state, QueryState::Running { .. }));
+        assert_eq!(status.restarting_since.as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        // A batch ends that, or a look that found nothing to do, or its end.
+        let ends: [&dyn Fn(); 3] =
+            [&|| writer.on_progress(&StreamingQueryProgress::default()), &|| writer.on_idle(), &|| {
+                writer.on_terminated("q", None)
+            }];
+        for (at, end) in ends.into_iter().enumerate() {
+            assert!(stored().restarting_since.is_some(), "{at}");
+            end();
+            assert_eq!(stored().restarting_since, None, "{at}");
+            restart(1);
+            assert_eq!(stored().restarting_since, Some(format!("1970-01-01T00:00:0{}.000Z", at + 2)));
+        }
         // The next run begins anew.
         drop(writer);
-        let _writer = StatusWriter::start(&storage, "q", "a table").expect("a status");
+        let _writer = StatusWriter::start(&storage, clock.clone(), "q", "a table").expect("a status");
         let status = stored_queries(folder.path()).expect("queries").remove(0);
         assert_eq!((status.restarts, status.last_error), (0, None));
     }

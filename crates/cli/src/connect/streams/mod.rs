@@ -136,7 +136,23 @@ impl Streams {
             .ok_or_else(|| Problem::argument(format!("there is no streaming query {} of run {}", id.id, id.run_id)))
     }
 
-    fn add(&self, query: StreamingQuery) {
+    /// Takes a query in that was started. Its session may have been ended meanwhile, without this query: then it is told to
+    /// stop, since nobody could any more.
+    fn take_in(&self, operation: &Operation, query: StreamingQuery) -> Result<()> {
+        let query = Arc::new(query);
+        self.add(Arc::clone(&query));
+        // It may have ended before it was here, when nobody could see that.
+        self.wake();
+        if operation.is_ended() {
+            if let Some(running) = query.running.lock().as_ref() {
+                running.stop();
+            }
+            return Err(operation.cancelled());
+        }
+        Ok(())
+    }
+
+    fn add(&self, query: Arc<StreamingQuery>) {
         let mut queries = self.queries.lock();
         let ended = queries.iter().filter(|query| !query.is_active()).count();
         if ended > MAX_ENDED
@@ -144,7 +160,7 @@ impl Streams {
         {
             queries.remove(oldest);
         }
-        queries.push(Arc::new(query));
+        queries.push(query);
     }
 
     fn check_new(&self, name: &str) -> Result<()> {
@@ -206,7 +222,57 @@ impl Signal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+
+    fn query(streams: &Streams) -> StreamingQuery {
+        let watch = Watch::new(None, Arc::clone(&streams.shared), None);
+        StreamingQuery {
+            id: watch.identity(),
+            name: None,
+            explain: String::new(),
+            waits_for_trigger: false,
+            watch: Arc::new(watch),
+            running: Mutex::new(None),
+            is_reset: AtomicBool::new(false),
+        }
+    }
+
+    fn operation() -> Operation {
+        Operation::new("o".to_owned(), Vec::new(), "s", "t")
+    }
+
+    #[test]
+    fn whoever_waits_for_any_query_sees_one_that_ended_before_it_was_there() {
+        let streams = Streams::default();
+        let ended = query(&streams);
+        highwater_engine::progress::ProgressListener::on_terminated(ended.watch.as_ref(), "q", None);
+        let (looked, looks) = mpsc::channel();
+        let any_ended = || {
+            let _ = looked.send(());
+            streams.counted().iter().any(|query| !query.is_active())
+        };
+        std::thread::scope(|scope| {
+            let wait = || streams.shared.signal.wait(&operation(), Some(Duration::from_secs(20)), any_ended);
+            let waiting = scope.spawn(wait);
+            looks.recv().unwrap();
+            let began = Instant::now();
+            streams.take_in(&operation(), ended).unwrap();
+            assert_eq!(waiting.join().unwrap(), Ok(true));
+            assert!(began.elapsed() < Duration::from_secs(10), "it was not woken");
+        });
+    }
+
+    #[test]
+    fn a_query_of_a_session_that_has_ended_is_known_and_refused() {
+        let streams = Streams::default();
+        let operation = operation();
+        operation.interrupt();
+        let problem = streams.take_in(&operation, query(&streams)).unwrap_err();
+        assert!(problem.message().contains("OPERATION_CANCELED"), "{problem:?}");
+        assert_eq!(streams.queries.lock().len(), 1);
+    }
 
     #[test]
     fn whoever_waits_hears_of_the_end_of_the_time_and_of_an_interrupt() {

@@ -48,19 +48,28 @@ pub(crate) fn start(session: &Session, operation: &Operation, start: &StartStrea
     if described.sources.is_empty() {
         return Err(Problem::analysis("'writeStream' can be called only on streaming Dataset/DataFrame"));
     }
-    if let Some(table) = &script.kept_table {
-        session.define_named(table, &script.target_statement(&described.columns))?;
-    }
+    let replaced = match &script.kept_table {
+        Some(table) => session.define_named(table, &script.target_statement(&described.columns))?,
+        None => None,
+    };
     let watch = Arc::new(Watch::new(name.clone(), session.streams.shared.clone(), script.temporary.clone()));
     let listener: Arc<dyn ProgressListener> = watch.clone();
-    if script.is_memory {
-        // The table of a sink that begins anew begins anew, as in Spark.
-        session.forget_rows(&script.target);
-    }
-    let running = {
+    // The table of a sink that begins anew begins anew, as in Spark.
+    let forgotten = script.is_memory.then(|| session.forget_rows(&script.target));
+    let started = {
         let _alone = STARTS.lock();
-        pipeline.start(listener)?
+        pipeline.start(listener)
     };
+    if started.is_err() {
+        // What had the name has it again.
+        if let Some(table) = &script.kept_table {
+            session.restore(table, replaced);
+        }
+        if let Some(rows) = forgotten {
+            session.remember_rows(&script.target, rows);
+        }
+    }
+    let running = started?;
     // Who the query is stands in its checkpoint, which its thread opens.
     let opened = session.streams.shared.signal.wait(operation, None, || watch.is_settled());
     if opened.is_err() {
@@ -77,7 +86,7 @@ pub(crate) fn start(session: &Session, operation: &Operation, start: &StartStrea
         running: Mutex::new(Some(running)),
         is_reset: AtomicBool::new(false),
     };
-    session.streams.add(query);
+    session.streams.take_in(operation, query)?;
     opened?;
     let started = StreamStarted { id: Some(id), name: name.unwrap_or_default(), started_json: Some(started_json) };
     operation.push(Some(Answer::StreamStarted(started)), None)
@@ -234,4 +243,38 @@ fn plain(name: &str) -> String {
 /// A number that stays the same for a text from run to run (FNV-1a).
 fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::config::Config;
+    use crate::spark_connect::messages::{DataSource, Read, ReadKind, Relation, RelationKind};
+
+    #[test]
+    fn a_start_that_fails_leaves_names_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = Session::new("s", folder.path().to_owned(), Config::default(), &[]);
+        let table = "CREATE TABLE `t` (n INT) USING memory";
+        session.define_named("t", table).unwrap();
+        // A file stands where the status of queries goes: the query is planned, and not started.
+        std::fs::write(folder.path().join("queries"), "").unwrap();
+        let rate = DataSource { format: Some("rate".to_owned()), ..DataSource::default() };
+        let read = Read { kind: Some(ReadKind::Source(rate)), is_streaming: true };
+        let input = Relation { common: None, kind: Some(RelationKind::Read(read)) };
+        let request = StartStream {
+            input: Some(input),
+            format: "memory".to_owned(),
+            query_name: "t".to_owned(),
+            ..StartStream::default()
+        };
+        let operation = Operation::new("o".to_owned(), Vec::new(), "s", "t");
+        let problem = start(&session, &operation, &request).unwrap_err();
+        assert!(problem.message().contains("queries' cannot be made"), "{problem:?}");
+        assert_eq!(session.define_named("t", table).unwrap().as_deref(), Some(table));
+        std::fs::remove_file(folder.path().join("queries")).unwrap();
+        start(&session, &operation, &request).unwrap();
+        assert_ne!(session.define_named("t", table).unwrap().as_deref(), Some(table), "the query's table has the name");
+        session.streams.wait_all();
+    }
 }

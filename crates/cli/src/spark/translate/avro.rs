@@ -57,8 +57,17 @@ pub(super) fn parsed(table: &OutlineTable, columns: &Schema) -> Result<String, V
     }
     let value = match avro.framing {
         Framing::Bare => "`value`".to_owned(),
-        // No value is empty, so that what begins otherwise is malformed.
-        Framing::Confluent(id) => format!("if(startswith(`value`, {}), substring(`value`, 6), X'')", frame(id, "00")),
+        Framing::Confluent(_) if writer.may_be_empty() => {
+            let message = format!("table '{}': values of its schema may be empty", table.name);
+            let help = "give the schema a field, or leave 'avro.confluent' out: Spark would take a record of another schema \
+                        for an empty one";
+            return Err(vec![Problem::at_option("avro.confluent", message, help)]);
+        }
+        // No value is empty, so that what begins otherwise is malformed; a tombstone stays null.
+        Framing::Confluent(id) => {
+            let is_ours = format!("`value` IS NULL OR startswith(`value`, {})", frame(id, "00"));
+            format!("if({is_ours}, substring(`value`, 6), X'')")
+        }
     };
     Ok(format!("from_avro({value}, {}, map({}))", literal(&writer.to_string()), options.join(", ")))
 }
@@ -74,6 +83,7 @@ pub(super) fn written(table: &OutlineTable, rows: &Schema) -> Result<String, Vec
         )]
     };
     let object = format!("sink '{}'", table.name);
+    let rows = &rows.project(&avro.written_columns(rows)).map_err(|error| refused(&error))?;
     // Says what does not fit, as here.
     avro.encoder(rows, table.columns.as_ref(), &object).map_err(|error| refused(&error))?;
     let schema = avro.schema_of_rows(rows, table.columns.as_ref(), &object).map_err(|error| refused(&error))?;

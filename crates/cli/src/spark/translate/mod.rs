@@ -229,8 +229,7 @@ impl Translator<'_> {
     fn sink(&mut self, statement: &OutlineStatement, table: &OutlineTable) {
         let into =
             |flow: &&FlowMode| flow.target.as_ref().is_some_and(|target| target.eq_ignore_ascii_case(&table.name));
-        let rows = self.flows.iter().find(into).map(|flow| flow.columns.as_ref());
-        match sinks::sink(table, self.route, rows) {
+        match sinks::sink(table, self.route, self.flows.iter().find(into)) {
             Ok(mut sink) => {
                 self.out.notes.append(&mut sink.notes);
                 if let Some(topic) = sink.routed_through.clone() {
@@ -347,8 +346,7 @@ impl Translator<'_> {
             return self.report(statement, problems);
         }
         let edits = self.flavours.edits(statement, Flavour::Stream);
-        let rows = flow.as_ref().map(|flow| flow.columns.as_ref());
-        match sink.map(|table| sinks::sink(table, self.route, rows)) {
+        match sink.map(|table| sinks::sink(table, self.route, flow.as_ref())) {
             Some(Ok(sink)) => {
                 let around = match flow {
                     Some(flow) if sink.routed_through.is_some() => {

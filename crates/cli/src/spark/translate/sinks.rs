@@ -1,13 +1,14 @@
 //! `CREATE SINK` as a sink of Spark's pipeline, and the queries that write to one.
 //!
+//! Rows get the names and types that the sink declares, as they do here, whichever names the query gives them.
+//!
 //! A sink of Kafka takes the columns of a record there: where whole rows are written as JSON here, the query is put into
 //! `SELECT to_json(struct(*)) AS value FROM (...)`; as Avro, into one with `to_avro` (avro.rs).
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::FieldRef;
 use highwater_connectors::kafka::avro::AVRO_OPTIONS;
-use highwater_engine::plan::ddl::type_name;
 use highwater_engine::plan::outline::OutlineTable;
 
 use super::super::route::Route;
@@ -33,17 +34,16 @@ pub(crate) struct SparkSink {
 /// Options of ours that Spark's Kafka sink has no use for.
 const KAFKA_OURS: [&str; 5] = ["value.format", "key.columns", "key.column", "transactional", "visibility"];
 
-/// The sink as Spark writes it; one that it does not have as a topic, if there is a route. `rows` has the columns of a flow
-/// into it.
+/// The sink as Spark writes it; one that it does not have as a topic, if there is a route. `flow` is one into it.
 pub(super) fn sink(
     table: &OutlineTable,
     route: Option<&Route>,
-    rows: Option<&Schema>,
+    flow: Option<&FlowMode>,
 ) -> Result<SparkSink, Vec<Problem>> {
     let format = table.format.as_deref().unwrap_or_default();
     match format {
-        "kafka" => kafka(table, rows),
-        "json" | "csv" | "text" | "parquet" | "delta" | "console" | "noop" => plain(table, format),
+        "kafka" => kafka(table, flow),
+        "json" | "csv" | "text" | "parquet" | "delta" | "console" | "noop" => plain(table, format, flow),
         "sqlite" | "postgres" if let Some(route) = route => Ok(routed(table, route)),
         _ => {
             let help = match format {
@@ -84,14 +84,31 @@ fn routed_rows(columns: &str, names: &str) -> (String, String) {
 /// What is put around a query whose rows go through a topic: they get the names and types there that they have in the
 /// sink, as the flow gives them to it here.
 pub(super) fn routed_around(flow: &FlowMode) -> (String, String) {
-    let type_of = |name: &String| flow.columns.field_with_name(name).ok().map(Field::data_type);
-    let column = |name: &String| match type_of(name) {
-        None | Some(DataType::Null) => quoted(name),
-        Some(data_type) => format!("CAST({0} AS {1}) AS {0}", quoted(name), type_name(data_type)),
+    let field = |name: &String| flow.columns.field_with_name(name).ok();
+    let column = |name: &String| match field(name).filter(|field| !field.data_type().is_null()) {
+        None => quoted(name),
+        Some(field) => avro::cast(&quoted(name), field),
     };
     let columns: Vec<String> = flow.given_columns.iter().map(column).collect();
+    routed_rows(&columns.join(", "), &format!(" AS `routed`({})", names(flow)))
+}
+
+fn names(flow: &FlowMode) -> String {
     let names: Vec<String> = flow.given_columns.iter().map(|name| quoted(name)).collect();
-    routed_rows(&columns.join(", "), &format!(" AS `routed`({})", names.join(", ")))
+    names.join(", ")
+}
+
+/// What is put around a query whose rows go into a sink with columns: it is given them by place or by name, and those that
+/// it does not give are null.
+fn aligned_around(table: &OutlineTable, flow: &FlowMode) -> Option<(String, String)> {
+    table.columns.as_ref()?;
+    let column = |field: &FieldRef| {
+        let is_given = flow.given_columns.contains(field.name());
+        let value = if is_given { quoted(field.name()) } else { "NULL".to_owned() };
+        avro::cast(&value, field)
+    };
+    let columns: Vec<String> = flow.columns.fields().iter().map(column).collect();
+    Some((format!("SELECT {} FROM (", columns.join(", ")), format!("\n) AS `given`({})", names(flow))))
 }
 
 fn options_of(table: &OutlineTable, format: &str, ours: &[&str]) -> Result<BTreeMap<String, String>, Vec<Problem>> {
@@ -112,15 +129,16 @@ fn options_of(table: &OutlineTable, format: &str, ours: &[&str]) -> Result<BTree
     if problems.is_empty() { Ok(given) } else { Err(problems) }
 }
 
-fn plain(table: &OutlineTable, format: &str) -> Result<SparkSink, Vec<Problem>> {
+fn plain(table: &OutlineTable, format: &str, flow: Option<&FlowMode>) -> Result<SparkSink, Vec<Problem>> {
     let mut options = options_of(table, format, &[])?;
     for (_, path) in options.iter_mut().filter(|(key, _)| key.eq_ignore_ascii_case("path")) {
         *path = absolute_path(path);
     }
-    Ok(SparkSink { format: format.to_owned(), options, ..SparkSink::default() })
+    let around = flow.and_then(|flow| aligned_around(table, flow)).unwrap_or_default();
+    Ok(SparkSink { format: format.to_owned(), options, around, ..SparkSink::default() })
 }
 
-fn kafka(table: &OutlineTable, rows: Option<&Schema>) -> Result<SparkSink, Vec<Problem>> {
+fn kafka(table: &OutlineTable, flow: Option<&FlowMode>) -> Result<SparkSink, Vec<Problem>> {
     let format = table.options.get("value.format").map(str::to_ascii_lowercase);
     let is_avro = format.as_deref() == Some("avro");
     let ours: Vec<&str> = KAFKA_OURS.iter().chain(AVRO_OPTIONS.iter().filter(|_| is_avro)).copied().collect();
@@ -129,8 +147,8 @@ fn kafka(table: &OutlineTable, rows: Option<&Schema>) -> Result<SparkSink, Vec<P
     // Those before are for reading.
     let how = option_map(table, &VALUE_OPTIONS[2..]);
     let written = |function: &str, columns: &str| format!("{function}(struct({columns}){how})");
-    let value = match (format.as_deref(), rows) {
-        (Some("avro"), Some(rows)) => Some(avro::written(table, rows)?),
+    let value = match (format.as_deref(), flow) {
+        (Some("avro"), Some(flow)) => Some(avro::written(table, &flow.columns)?),
         // Nothing is written to it.
         (Some("raw" | "avro"), _) => None,
         (Some("csv"), _) => Some(written("to_csv", "*")),
@@ -148,9 +166,13 @@ fn kafka(table: &OutlineTable, rows: Option<&Schema>) -> Result<SparkSink, Vec<P
         [one] => format!(", CAST({one} AS STRING) AS key"),
         several => format!(", {} AS key", written("to_json", &several.join(", "))),
     };
-    let around = match value {
-        Some(value) => (format!("SELECT {value} AS value{key} FROM ("), "\n)".to_owned()),
-        None => (String::new(), String::new()),
+    let aligned = flow.and_then(|flow| aligned_around(table, flow));
+    let around = match (value, aligned) {
+        (Some(value), Some((before, behind))) => {
+            (format!("SELECT {value} AS value{key} FROM ({before}"), format!("{behind})"))
+        }
+        (Some(value), None) => (format!("SELECT {value} AS value{key} FROM ("), "\n)".to_owned()),
+        (None, aligned) => aligned.unwrap_or_default(),
     };
     let notes = vec![format!(
         "sink '{}': Spark writes to Kafka at least once, not exactly once: a batch that is repeated after a failure is \
@@ -162,18 +184,70 @@ fn kafka(table: &OutlineTable, rows: Option<&Schema>) -> Result<SparkSink, Vec<P
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::{DataType, Field};
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
     use highwater_engine::plan::ScriptFile;
     use highwater_engine::plan::outline::{OutlineKind, outline};
+    use highwater_engine::sink::OutputMode;
 
     use super::*;
+
+    fn flow(columns: Schema, given: &[&str]) -> FlowMode {
+        FlowMode {
+            name: "f".to_owned(),
+            mode: OutputMode::Append,
+            has_watermark: false,
+            target: Some("s".to_owned()),
+            columns: Arc::new(columns),
+            given_columns: given.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    /// What a query `q` is sent as whose rows go into a sink of these columns.
+    fn check_around(columns: &str, using: &str, given: &[&str], expected: &str) {
+        let text = format!("CREATE SINK s ({columns}) {using}");
+        let files = [ScriptFile { name: "a.sql".to_owned(), text }];
+        let Ok(mut statements) = outline(&files) else { panic!("{columns} are no columns") };
+        let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("no sink") };
+        let flow = flow(table.columns.as_ref().unwrap().as_ref().clone(), given);
+        let (before, behind) = sink(&table, None, Some(&flow)).unwrap().around;
+        assert_eq!(format!("{before}q{behind}"), expected);
+    }
+
+    #[test]
+    fn rows_have_the_names_and_types_of_the_sink() {
+        let kafka = |more: &str| format!("USING kafka OPTIONS ('kafka.bootstrap.servers' 'k:1', topic 't'{more})");
+        let aligned = "SELECT CAST(`a` AS STRING) AS `a`, CAST(`b` AS BIGINT) AS `b` FROM (q\n) AS `given`(`a`, `b`)";
+        let columns = "a STRING, b BIGINT";
+        let json = format!("SELECT to_json(struct(*)) AS value FROM ({aligned})");
+        check_around(columns, &kafka(""), &["a", "b"], &json);
+        check_around(columns, &kafka(", 'value.format' 'json'"), &["a", "b"], &json);
+        for format in ["parquet", "json", "delta"] {
+            check_around(columns, &format!("USING {format} OPTIONS (path '/x')"), &["a", "b"], aligned);
+        }
+        check_around(
+            "value STRING",
+            &kafka(", 'value.format' 'raw'"),
+            &["value"],
+            "SELECT CAST(`value` AS STRING) AS `value` FROM (q\n) AS `given`(`value`)",
+        );
+        // What the query does not give is null, the record's own columns are not in the value, and the key may be of both.
+        check_around(
+            "_key STRING, a STRING NOT NULL, b BIGINT",
+            &kafka(", 'value.format' 'avro', 'key.columns' '_key'"),
+            &["a", "_key"],
+            r#"SELECT to_avro(struct(CAST(`a` AS STRING) AS `a`, CAST(`b` AS BIGINT) AS `b`), '{"type":"record","name":"topLevelRecord","fields":[{"name":"a","type":"string"},{"name":"b","type":["long","null"]}]}') AS value, CAST(`_key` AS STRING) AS key FROM (SELECT CAST(`_key` AS STRING) AS `_key`, CAST(`a` AS STRING) AS `a`, CAST(NULL AS BIGINT) AS `b` FROM (q
+) AS `given`(`a`, `_key`))"#,
+        );
+    }
 
     fn check(text: &str, expected: &str) {
         let files = [ScriptFile { name: "a.sql".to_owned(), text: text.to_owned() }];
         let Ok(mut statements) = outline(&files) else { panic!("{text} is no statement") };
         let OutlineKind::Sink(table) = statements.remove(0).kind else { panic!("{text} is no sink") };
         let rows = Schema::new(vec![Field::new("a", DataType::Int32, false), Field::new("b", DataType::Utf8, true)]);
-        let shown = match sink(&table, None, Some(&rows)) {
+        let shown = match sink(&table, None, Some(&flow(rows, &["a", "b"]))) {
             Ok(sink) => {
                 let options: Vec<String> = sink.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 format!("{} {} | {}", sink.format, options.join(" "), sink.around.0)

@@ -273,8 +273,8 @@ mod tests {
                 "CREATE TABLE t {kafka}, 'value.format' 'avro', mode 'failfast', 'avro.schema' '{given}', 'avro.confluent' 'true', 'avro.schema.id' '255')"
             ),
             &format!(
-                "kafka [] {options} [] => {projected}, from_avro(if(startswith(`value`, X'00000000FF'), substring(`value`, 6), \
-                 X''), '{given}', map('mode', 'FAILFAST', 'avroSchema', '{read}')) AS `value` => CAST(`value`.`b` AS INT) AS `b`"
+                "kafka [] {options} [] => {projected}, from_avro(if(`value` IS NULL OR startswith(`value`, X'00000000FF'), \
+                 substring(`value`, 6), X''), '{given}', map('mode', 'FAILFAST', 'avroSchema', '{read}')) AS `value` => CAST(`value`.`b` AS INT) AS `b`"
             ),
         );
         check(
@@ -286,6 +286,11 @@ mod tests {
     #[test]
     fn what_spark_does_not_read_is_said_with_a_way_out() {
         let check = |text: &str, expected: &str| assert_eq!(shown(text), expected, "{text}");
+        check(
+            r#"CREATE TABLE t USING kafka OPTIONS ('kafka.bootstrap.servers' 'k:1', subscribe 't', 'value.format' 'avro', 'avro.confluent' 'true', 'avro.schema' '{"type":"record","name":"r","fields":[{"name":"n","type":"null"}]}')"#,
+            "table 't': values of its schema may be empty | give the schema a field, or leave 'avro.confluent' out: Spark would \
+             take a record of another schema for an empty one",
+        );
         check(
             "CREATE TABLE t USING sqlite OPTIONS (path 'x.db', table 't')",
             "Spark has no format 'sqlite', which table 't' is of | put its rows where both engines read them, into files or \

@@ -329,6 +329,15 @@ fn plain_word(kind: &Kind) -> &'static str {
     }
 }
 
+/// Whether a column is the struct that stands for a union of several types: it is read with all of its members, or not at
+/// all, since the types are told by how many there are.
+pub fn is_union_of_several(writer: &AvroSchema, column: &Field) -> bool {
+    let fields = writer.fields(writer.root()).unwrap_or_default();
+    let Some(field) = fields.iter().find(|field| field.name == *column.name()) else { return false };
+    let Kind::Union(branches) = &writer.get(field.type_id).kind else { return false };
+    members_of_union(writer, branches, column.data_type()).is_some()
+}
+
 /// The members of the struct that stands for a union of several types; none if the union is one type, or null.
 pub(super) fn members_of_union<'a>(
     schema: &AvroSchema,

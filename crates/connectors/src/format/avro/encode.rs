@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Fields, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use highwater_engine::plan::ddl::type_name;
@@ -69,16 +70,17 @@ impl AvroEncoder {
         Ok(Self { write: plan(schema, schema.root(), data_type, "")?, frame: frame(framing) })
     }
 
-    /// Appends each row to `out`, and the position behind it to `ends`.
+    /// Appends each row to `out`, and the position behind it to `ends`; one that is not among the `kept` has no bytes.
     pub fn encode_rows(
         &self,
         batch: &RecordBatch,
+        kept: Option<NullBuffer>,
         out: &mut Vec<u8>,
         ends: &mut Vec<usize>,
     ) -> Result<(), FormatError> {
         let schema = batch.schema();
         let columns = batch.columns().to_vec();
-        let rows = StructArray::try_new_with_length(schema.fields().clone(), columns, None, batch.num_rows())?;
+        let rows = StructArray::try_new_with_length(schema.fields().clone(), columns, kept, batch.num_rows())?;
         self.encode_values(&(Arc::new(rows) as ArrayRef), out, ends)
     }
 

@@ -103,6 +103,7 @@ pub(super) fn plan(
     let found = writer.get(id);
     let misfit = || misfit(writer, id, data_type, path);
     Ok(match (&found.kind, found.logical, data_type) {
+        (Kind::Union(branches), ..) if is_part(writer, branches, data_type) => return Err(misfit()),
         (Kind::Union(branches), ..) => return union(writer, branches, data_type, reader, path),
         (Kind::Null, ..) => Read::Null,
         (_, Some(logical), _) => logical_read(&found.kind, logical, data_type).ok_or_else(misfit)?,
@@ -168,6 +169,23 @@ fn logical_read(kind: &Kind, logical: Logical, data_type: &DataType) -> Option<R
     }
 }
 
+/// Whether a struct has only some of the members that stand for the types of a union: each record of it would be taken for
+/// the struct itself, and be read as nulls. A struct of fields that a record has is that record.
+fn is_part(writer: &AvroSchema, branches: &[TypeId], data_type: &DataType) -> bool {
+    let DataType::Struct(columns) = data_type else { return false };
+    let has = |name: &String| {
+        let mut fields = branches.iter().filter_map(|branch| writer.fields(*branch)).flatten();
+        fields.any(|field| field.name == *name)
+    };
+    let stands_for_a_type = |name: &String| {
+        let number = name.strip_prefix("member").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()) && !has(name)
+    };
+    members_of_union(writer, branches, data_type).is_none()
+        && branches.iter().filter(|branch| !writer.is_null(**branch)).count() > 1
+        && columns.iter().any(|column| stands_for_a_type(column.name()))
+}
+
 fn union(
     writer: &AvroSchema,
     branches: &[TypeId],
@@ -205,12 +223,14 @@ fn record(
     for (at, column) in columns.iter().enumerate() {
         let is_own = path.is_empty() && reader.own_column == Some(column.name());
         let own = reader.field(column.name());
-        let is_it = |field: &&AvroField| {
-            field.name == *column.name() || own.is_some_and(|own| own.aliases.contains(&field.name))
-        };
-        let found = written.iter().position(|field| is_it(&field)).filter(|_| !is_own);
-        match found {
-            Some(source) => sources[source] = Some(at),
+        match source_of(column.name(), own, written).filter(|_| !is_own) {
+            Some(source) => {
+                if let Some(other) = sources[source].replace(at) {
+                    let (field, other) = (&written[source].name, columns[other].name());
+                    let found = format!("the field `{field}` of the writer, which `{other}` is read from, too");
+                    return Err(AvroSchemaError::new(&inside(column.name()), found, "a field of its own").into());
+                }
+            }
             None => absent.push((at, default(reader, own, column.data_type(), &inside(column.name()))?)),
         }
     }
@@ -227,6 +247,12 @@ fn record(
         fields.push(FieldRead { name: field.name.clone(), target });
     }
     Ok(Read::Record(RecordRead { fields, absent }))
+}
+
+/// The writer's field that a column is read from: the one of its name, before those that only an alias names.
+fn source_of(name: &str, own: Option<&AvroField>, written: &[AvroField]) -> Option<usize> {
+    let is_alias = |field: &AvroField| own.is_some_and(|own| own.aliases.contains(&field.name));
+    written.iter().position(|field| field.name == *name).or_else(|| written.iter().position(is_alias))
 }
 
 /// What a column is that the writer has nothing for.

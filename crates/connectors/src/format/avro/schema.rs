@@ -139,6 +139,26 @@ impl AvroSchema {
         self.get(id).kind == Kind::Null
     }
 
+    /// Whether a value may have no bytes at all, as one of a record without fields.
+    pub fn may_be_empty(&self) -> bool {
+        self.takes_no_bytes(self.root, 0)
+    }
+
+    fn takes_no_bytes(&self, id: TypeId, depth: usize) -> bool {
+        // One that contains itself never ends, so that it has no value.
+        depth <= MAX_DEPTH
+            && match &self.get(id).kind {
+                Kind::Null | Kind::Fixed(0) => true,
+                Kind::Record(fields) => fields.iter().all(|field| self.takes_no_bytes(field.type_id, depth + 1)),
+                _ => false,
+            }
+    }
+
+    /// Whether it is a record with this field.
+    pub fn has_field(&self, name: &str) -> bool {
+        self.fields(self.root).is_some_and(|fields| fields.iter().any(|field| field.name == name))
+    }
+
     /// The fields of a record; none of any other type.
     pub(super) fn fields(&self, id: TypeId) -> Option<&[AvroField]> {
         match &self.get(id).kind {

@@ -30,7 +30,7 @@ fn hex(text: &str) -> Vec<u8> {
 fn encoded(schema: &AvroSchema, batch: &RecordBatch) -> Vec<Vec<u8>> {
     let encoder = AvroEncoder::of_rows(schema, batch.schema().fields(), Framing::Bare).expect("an encoder");
     let (mut out, mut ends) = (Vec::new(), Vec::new());
-    encoder.encode_rows(batch, &mut out, &mut ends).expect("values");
+    encoder.encode_rows(batch, None, &mut out, &mut ends).expect("values");
     let starts = std::iter::once(0).chain(ends.iter().copied());
     starts.zip(&ends).map(|(start, end)| out[start..*end].to_vec()).collect()
 }
@@ -249,9 +249,65 @@ fn columns_are_the_reader_of_what_others_wrote() {
     );
 }
 
+fn point(name: &str, field: &str) -> Json {
+    json!({"type": "record", "name": name, "fields": [{"name": field, "type": "int"}]})
+}
+
+/// A union of records is the record that the columns are of, even where its fields have the names of members.
+#[test]
+fn a_struct_of_a_records_fields_is_that_record() {
+    for (name, ddl) in [("x", "a STRUCT<x: INT>"), ("member1", "a STRUCT<member1: INT>")] {
+        let of = json!([point("p", name), point("q", name), "null"]);
+        let schema = json!({"type": "record", "name": "r", "fields": [{"name": "a", "type": of}]});
+        let mut decoder = avro_decoder(columns(ddl), AvroOptions::new(parsed(&schema))).expect("a decoder");
+        for value in ["0002", "0204", "04"] {
+            assert_eq!(decoder.append(&hex(value)).expect("PERMISSIVE"), Appended::Row);
+        }
+        let expected = [json!({"a": {name: 1}}), json!({"a": {name: 2}}), json!({"a": null})];
+        assert_eq!(rows(&decoder.flush().expect("a batch")), expected);
+    }
+}
+
+#[test]
+fn fields_are_found_by_name_and_then_by_alias() {
+    let field = |name: &str, aliases: &[&str]| json!({"name": name, "type": "int", "aliases": aliases, "default": 9});
+    let record = |fields: &[Json]| json!({"type": "record", "name": "r", "fields": fields});
+    let check = |writer: &[&str], reader: &[Json], ddl: &str, expected: Result<Json, &str>| {
+        let writer: Vec<Json> = writer.iter().map(|name| field(name, &[])).collect();
+        let mut options = AvroOptions::new(parsed(&record(&writer)));
+        options.reader = Some(parsed(&record(reader)));
+        let read = avro_decoder(columns(ddl), options).map_err(|error| error.to_string()).map(|mut decoder| {
+            assert_eq!(decoder.append(&hex("0204")).expect("PERMISSIVE"), Appended::Row);
+            rows(&decoder.flush().expect("a batch")).remove(0)
+        });
+        assert_eq!(read, expected.map_err(str::to_owned));
+    };
+    check(&["x", "b"], &[field("a", &["x"])], "a INT", Ok(json!({"a": 1})));
+    // What an alias names comes after the name itself.
+    check(&["x", "a"], &[field("a", &["x"])], "a INT", Ok(json!({"a": 2})));
+    check(
+        &["x", "b"],
+        &[field("a", &["x"]), field("c", &["x"])],
+        "a INT, c INT",
+        Err(
+            "the Avro schema, at `c`: found the field `x` of the writer, which `a` is read from, too, expected a field of \
+             its own",
+        ),
+    );
+    check(
+        &["x", "b"],
+        &[field("a", &["x"]), field("x", &[])],
+        "a INT, x INT",
+        Err(
+            "the Avro schema, at `x`: found the field `x` of the writer, which `a` is read from, too, expected a field of \
+             its own",
+        ),
+    );
+}
+
 #[test]
 fn what_does_not_fit_is_said_before_anything_is_read() {
-    let record = |of: Json| json!({"type": "record", "name": "r", "fields": [{"name": "a", "type": of}]});
+    let record = |of: Json| json!({"type": "record", "name": "top", "fields": [{"name": "a", "type": of}]});
     for (schema, ddl, expected) in [
         (
             record(json!("string")),
@@ -272,6 +328,12 @@ fn what_does_not_fit_is_said_before_anything_is_read() {
             record(json!(["null", "int", "string"])),
             "a INT",
             "the Avro schema, at `a`: found string, expected a type that a column of INT can be read from",
+        ),
+        (
+            record(json!(["null", point("p", "x"), point("q", "y"), point("r", "z")])),
+            "a STRUCT<member0: STRUCT<x: INT>, member1: STRUCT<y: INT>>",
+            "the Avro schema, at `a`: found union of null, record, record, record, expected a type that a column of STRUCT<member0: STRUCT<x: INT>, \
+             member1: STRUCT<y: INT>> can be read from",
         ),
         (json!("long"), "a INT", "the Avro schema: found long, expected a record, whose fields are the columns"),
     ] {
@@ -370,7 +432,7 @@ fn values_that_a_schema_has_no_place_for_are_named() {
         column.push(Value::Struct(vec![Value::Struct(vec![value])]));
         let batch = RecordBatch::from(column.finish().expect("a row").as_struct());
         let encoder = AvroEncoder::of_rows(&parsed(&schema), &fields, Framing::Bare).expect("an encoder");
-        let error = encoder.encode_rows(&batch, &mut Vec::new(), &mut Vec::new()).expect_err("an error");
+        let error = encoder.encode_rows(&batch, None, &mut Vec::new(), &mut Vec::new()).expect_err("an error");
         assert_eq!(error.to_string(), expected);
     }
 }
