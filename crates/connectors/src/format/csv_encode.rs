@@ -82,13 +82,15 @@ pub fn csv_encode_rows(
     }
     let columns = batch.columns().iter().zip(schema.fields());
     let cells = columns.map(|(array, field)| Cells::new(array, field.name())).collect::<Result<Vec<_>, _>>()?;
+    // A column without a type has no nulls of its own, and is null.
+    let nulls: Vec<_> = batch.columns().iter().map(Array::logical_nulls).collect();
     let mut text = Vec::new();
     for row in 0..batch.num_rows() {
         for (i, cells) in cells.iter().enumerate() {
             if i > 0 {
                 out.extend_from_slice(options.sep.as_bytes());
             }
-            if batch.column(i).is_null(row) {
+            if nulls[i].as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                 out.extend_from_slice(options.null_value.as_bytes());
                 continue;
             }

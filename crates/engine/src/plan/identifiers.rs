@@ -20,12 +20,12 @@ mod using;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Values,
-    VisitMut, VisitorMut, WildcardAdditionalOptions,
+    Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, OneOrManyWithParens, OrderByKind, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
+    TableWithJoins, Values, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
-use super::functions::lower::call;
+use super::functions::lower::{call, text_literal};
 use super::functions::naming;
 use super::relations::{STAR, generator};
 use crate::error::{EngineError, Result};
@@ -481,7 +481,7 @@ struct Names<'a, 'r, 't> {
 
 impl Names<'_, '_, '_> {
     fn identifier(&self, ident: &Ident) -> Result<Option<Expr>> {
-        if let Some(parameter) = self.lambda.iter().rev().flatten().find(|known| same(known, &ident.value)) {
+        if let Some(parameter) = self.parameter(&ident.value) {
             return Ok(Some(Expr::Identifier(quoted(parameter))));
         }
         if let Some(merged) = self.scope.merged(&ident.value) {
@@ -494,10 +494,20 @@ impl Names<'_, '_, '_> {
         Ok(earlier.map(|(_, expr)| Expr::Nested(Box::new(expr.clone()))))
     }
 
+    /// The parameter of a lambda around this place by that name.
+    fn parameter(&self, name: &str) -> Option<&String> {
+        self.lambda.iter().rev().flatten().find(|known| same(known, name))
+    }
+
+    /// `x.a.b` of a lambda's parameter `x`: the planner would look for a table `x`.
+    fn fields_of_parameter(&self, parts: &[Ident]) -> Option<Expr> {
+        let (first, fields) = parts.split_first()?;
+        let root = Expr::Identifier(quoted(self.parameter(&first.value)?));
+        let field = |base, field: &Ident| call("get_field", [base, text_literal(field.value.clone())]);
+        Some(fields.iter().fold(root, field))
+    }
+
     fn compound(&self, parts: &mut [Ident]) -> Result<()> {
-        if self.lambda.iter().flatten().any(|known| parts.first().is_some_and(|first| same(known, &first.value))) {
-            return Ok(());
-        }
         let (Some(first), Some(second)) = (parts.first(), parts.get(1)) else { return Ok(()) };
         let before_column = parts.len().saturating_sub(2);
         if let Some(relation) = self.scope.relation(&first.value)
@@ -543,12 +553,19 @@ impl VisitorMut for Names<'_, '_, '_> {
         }
         if let Expr::Lambda(lambda) = expr {
             self.lambda.push(lambda.params.iter().map(|parameter| parameter.name.value.clone()).collect());
+            // The planner would write them in lower case.
+            let params = match &mut lambda.params {
+                OneOrManyWithParens::One(parameter) => std::slice::from_mut(parameter),
+                OneOrManyWithParens::Many(parameters) => parameters.as_mut_slice(),
+            };
+            params.iter_mut().for_each(|parameter| parameter.name = quoted(&parameter.name.value));
         }
-        let result = match expr {
-            Expr::CompoundIdentifier(parts) => self.compound(parts),
-            _ => Ok(()),
-        };
-        match result {
+        let Expr::CompoundIdentifier(parts) = expr else { return ControlFlow::Continue(()) };
+        if let Some(field) = self.fields_of_parameter(parts) {
+            *expr = field;
+            return ControlFlow::Continue(());
+        }
+        match self.compound(parts) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }

@@ -2,7 +2,7 @@
 //! decoder and the encoder of files.
 //!
 //! A line with fields that do not fit is a struct with nulls for them; with mode FAILFAST it is an error. A null stays
-//! null. Columns that are no single values are refused, as are Spark's options that nothing here knows.
+//! null. `from_csv` refuses columns that are no single values; all refuse Spark's options that nothing here knows.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 };
 use highwater_engine::plan::datetime_pattern::cast::{parse_date, parse_timestamp, parse_timestamp_ntz};
 use highwater_engine::plan::ddl;
+use highwater_engine::plan::functions::text_of;
 
 use super::options::{self, Given};
 use super::{check_count, format_error, is_text, refused};
@@ -243,17 +244,7 @@ fn from_csv(args: &ScalarFunctionArgs, given: &Given) -> Result<ColumnarValue> {
 fn written_type(args: &ReturnFieldArgs<'_>) -> Result<DataType> {
     match args.arg_fields[0].data_type() {
         DataType::Null => Ok(DataType::Utf8),
-        DataType::Struct(fields) => match fields.iter().find(|field| field.data_type().is_nested()) {
-            None => Ok(DataType::Utf8),
-            Some(field) => {
-                let message = format!(
-                    "to_csv writes single values, found `{}` of type {}",
-                    field.name(),
-                    ddl::type_name(field.data_type())
-                );
-                Err(refused("DATATYPE_MISMATCH.UNSUPPORTED_INPUT_TYPE", message))
-            }
-        },
+        DataType::Struct(_) => Ok(DataType::Utf8),
         other => {
             let message = format!("to_csv writes STRUCT, found {}", ddl::type_name(other));
             Err(refused("DATATYPE_MISMATCH.UNSUPPORTED_INPUT_TYPE", message))
@@ -281,6 +272,18 @@ fn write_options(given: &Given, session: Option<&str>, data_type: &DataType) -> 
     })
 }
 
+/// The columns with those that are nested as text, as a cast writes it.
+fn plain(fields: &Fields, columns: &[ArrayRef], session: Option<&str>) -> Result<(Vec<FieldRef>, Vec<ArrayRef>)> {
+    let plain = |(field, column): (&FieldRef, &ArrayRef)| -> Result<(FieldRef, ArrayRef)> {
+        if !field.data_type().is_nested() {
+            return Ok((Arc::clone(field), Arc::clone(column)));
+        }
+        let texts = text_of(column, session.unwrap_or("UTC"))?;
+        Ok((Arc::new(Field::new(field.name(), DataType::Utf8, true)), Arc::new(texts)))
+    };
+    fields.iter().zip(columns).map(plain).collect()
+}
+
 fn to_csv(args: &ScalarFunctionArgs, given: &Given) -> Result<ColumnarValue> {
     let session = args.config_options.execution.time_zone.as_deref();
     let options = write_options(given, session, &args.args[0].data_type())?;
@@ -288,9 +291,10 @@ fn to_csv(args: &ScalarFunctionArgs, given: &Given) -> Result<ColumnarValue> {
         let DataType::Struct(fields) = values.data_type() else {
             return Ok(arrow::array::new_null_array(&DataType::Utf8, values.len()));
         };
+        let (fields, columns) = plain(fields, values.as_struct().columns(), session)?;
         let rows = RecordBatch::try_new_with_options(
-            Arc::new(Schema::new(fields.clone())),
-            values.as_struct().columns().to_vec(),
+            Arc::new(Schema::new(fields)),
+            columns,
             &RecordBatchOptions::new().with_row_count(Some(values.len())),
         )?;
         let (mut out, mut ends) = (Vec::new(), Vec::new());
@@ -337,7 +341,7 @@ fn kind(text: &str) -> DataType {
         text if text.parse::<i64>().is_ok() => DataType::Int64,
         _ if is_whole && digits.len() <= 38 => DataType::Decimal128(digits.len() as u8, 0),
         _ if is_number => DataType::Float64,
-        text if text.len() >= 10 && parse_date(text).is_some() => DataType::Date32,
+        text if text.len() >= 10 && !text.contains([' ', 'T']) && parse_date(text).is_some() => DataType::Date32,
         text if text.len() >= 10 && parse_timestamp_ntz(text).is_some() => {
             DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
         }

@@ -63,10 +63,6 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         names: &[
-            "hll_sketch_agg",
-            "hll_sketch_estimate",
-            "hll_union",
-            "hll_union_agg",
             "kll_merge_agg_bigint",
             "kll_merge_agg_double",
             "kll_merge_agg_float",
@@ -123,8 +119,8 @@ pub(crate) const FAMILIES: &[Family] = &[
             "approx_top_k_combine",
             "approx_top_k_estimate",
         ],
-        why: "sketches are no values here",
-        instead: "use approx_count_distinct, percentile_approx or approx_top_k, which keep theirs as state",
+        why: "of sketches only those of HyperLogLog are values here",
+        instead: "use hll_sketch_agg for counts, percentile_approx or approx_top_k, which keep theirs as state",
     },
     Family {
         names: &["from_protobuf", "to_protobuf"],
@@ -175,16 +171,6 @@ pub(crate) const FAMILIES: &[Family] = &[
         ],
         why: "where a row is computed may change when a batch is run again, after a restart or a rescaling, and with it the result",
         instead: "use columns of the source that stay, such as partition and offset of a Kafka topic, or row_number() OVER (...)",
-    },
-    Family {
-        names: &["uniform", "randstr"],
-        why: "Spark draws them row by row, so a batch that is run again in other parts would get others",
-        instead: "derive a number from a column: pmod(xxhash64(key, 42), 100)",
-    },
-    Family {
-        names: &["aes_encrypt", "aes_decrypt", "try_aes_decrypt"],
-        why: "AES is not built in; and aes_encrypt draws a random vector, so that a batch that is run again would give other bytes",
-        instead: "encrypt before the records are written; hmac and sha2 are here",
     },
     Family {
         names: &["java_method", "reflect", "try_reflect"],

@@ -1,4 +1,4 @@
-//! Arrays: searched, sorted, joined, cut. Elements are compared by value, NULL equals NULL.
+//! Arrays: searched, joined, cut. Elements are compared by value, NULL equals NULL. Their order is in [`super::array_order`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StringArray, StructArray, UInt64Array,
     new_null_array,
 };
-use arrow::compute::{SortOptions, concat, sort_to_indices, take};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, ScalarValue};
 
@@ -25,13 +25,9 @@ pub(super) const TABLE: &[Spec] = &[
     function("array_except", (2, 2), both_lists, |c| combine(c, Set::Except)),
     function("arrays_overlap", (2, 2), udf::boolean, overlap),
     function("array_join", (2, 3), udf::string, join),
-    function("array_max", (1, 1), element_type, |c| extreme(c, true)),
-    function("array_min", (1, 1), element_type, |c| extreme(c, false)),
     function("array_remove", (2, 2), udf::first, remove),
     function("array_compact", (1, 1), udf::first, without_nulls),
     function("array_repeat", (2, 2), |a| Ok(types::list(a.of(0))), repeat),
-    function("array_sort", (1, 1), udf::first, |c| sort(c, SortOptions { descending: false, nulls_first: false })),
-    function("sort_array", (1, 2), udf::first, sort_array),
     function("array_append", (2, 2), with_element, |c| put(c, Place::Last)),
     function("array_prepend", (2, 2), with_element, |c| put(c, Place::First)),
     function("array_insert", (3, 3), inserted_type, insert),
@@ -44,7 +40,7 @@ pub(super) const TABLE: &[Spec] = &[
     function("str_to_map", (1, 3), |_| Ok(map_data_type(DataType::Utf8, DataType::Utf8)), str_to_map),
 ];
 
-fn element_type(arguments: &Arguments<'_>) -> Result<DataType> {
+pub(super) fn element_type(arguments: &Arguments<'_>) -> Result<DataType> {
     let list = arguments.of(0);
     element(&list).map(|field| field.data_type().clone()).ok_or_else(|| wrong(&list))
 }
@@ -59,13 +55,13 @@ fn both_lists(arguments: &Arguments<'_>) -> Result<DataType> {
     types::common(&a, &b).filter(|common| element(common).is_some()).ok_or_else(|| wrong(&a))
 }
 
-fn lists(call: &Invocation<'_>, i: usize) -> Result<ListArray> {
+pub(super) fn lists(call: &Invocation<'_>, i: usize) -> Result<ListArray> {
     let raw = call.raw(i)?;
     raw.as_list_opt::<i32>().cloned().ok_or_else(|| wrong(raw.data_type()))
 }
 
 /// The places of a row's elements, nothing if the row is NULL.
-fn places(lists: &ListArray, row: usize) -> Option<std::ops::Range<usize>> {
+pub(super) fn places(lists: &ListArray, row: usize) -> Option<std::ops::Range<usize>> {
     let offsets = lists.value_offsets();
     lists.is_valid(row).then(|| offsets[row] as usize..offsets[row + 1] as usize)
 }
@@ -222,20 +218,6 @@ fn join(call: &Invocation<'_>) -> Result<ArrayRef> {
     Ok(Arc::new((0..call.rows).map(row).collect::<StringArray>()))
 }
 
-fn extreme(call: &Invocation<'_>, greatest: bool) -> Result<ArrayRef> {
-    let lists = lists(call, 0)?;
-    let options = SortOptions { descending: greatest, nulls_first: false };
-    let row = |row: usize| -> Result<Option<u64>> {
-        let Some(places) = places(&lists, row) else { return Ok(None) };
-        let items = lists.value(row);
-        let order = sort_to_indices(&items, Some(options), Some(1))?;
-        let first = order.iter().flatten().next().filter(|first| items.is_valid(*first as usize));
-        Ok(first.map(|first| (places.start + first as usize) as u64))
-    };
-    let found = (0..call.rows).map(row).collect::<Result<UInt64Array>>()?;
-    Ok(take(lists.values(), &found, None)?)
-}
-
 fn remove(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (lists, wanted) = list_and_value(call, 1)?;
     let removed = selected(&lists, |row, place| Ok(scalar(lists.values(), place)? != scalar(&wanted, row)?))?;
@@ -251,22 +233,6 @@ fn repeat(call: &Invocation<'_>) -> Result<ArrayRef> {
     let (values, times) = (call.raw(0)?, call.ints(1)?);
     let row = |(row, times): (usize, Option<i32>)| times.map(|times| vec![row; times.max(0).unsigned_abs() as usize]);
     gathered(&values, &times.iter().enumerate().map(row).collect::<Vec<_>>())
-}
-
-fn sort(call: &Invocation<'_>, options: SortOptions) -> Result<ArrayRef> {
-    let lists = lists(call, 0)?;
-    let row = |row: usize| -> Result<Option<Vec<usize>>> {
-        let Some(places) = places(&lists, row) else { return Ok(None) };
-        let order = sort_to_indices(&lists.value(row), Some(options), None)?;
-        Ok(Some(order.iter().flatten().map(|place| places.start + place as usize).collect()))
-    };
-    gathered(lists.values(), &(0..call.rows).map(row).collect::<Result<Vec<_>>>()?)
-}
-
-/// Ascending with NULLs first, or descending with NULLs last.
-fn sort_array(call: &Invocation<'_>) -> Result<ArrayRef> {
-    let ascending = if call.len() > 1 { call.booleans(1)?.iter().flatten().next().unwrap_or(true) } else { true };
-    sort(call, SortOptions { descending: !ascending, nulls_first: ascending })
 }
 
 fn with_element(arguments: &Arguments<'_>) -> Result<DataType> {

@@ -1,15 +1,13 @@
-//! Bytes: message authentication codes, base 32, and whether they are text.
-//!
-//! It refuses encryption (`aes_encrypt`): its random vectors would differ when a batch is run again.
+//! Bytes: message authentication codes, base 32, parts of URLs, and whether they are text.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Float64Array, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
-use datafusion::logical_expr::ScalarUDF;
 use hmac::{Hmac, KeyInit, Mac};
 
+use super::cast::Mode;
 use super::udf::{self, Arguments, Invocation, Spec, each, function};
 use super::{encoding, failure, types};
 use crate::plan::ddl;
@@ -22,12 +20,11 @@ pub(super) const TABLE: &[Spec] = &[
     function("make_valid_utf8", (1, 1), udf::string, make_valid_utf8),
     function("validate_utf8", (1, 1), udf::string, |c| validate_utf8(c, true)),
     function("try_validate_utf8", (1, 1), udf::string, |c| validate_utf8(c, false)),
-    function("try_url_decode", (1, 1), udf::string, |c| c.delegate(&TRY_URL_DECODE, &[DataType::Utf8])),
+    function("url_decode", (1, 1), udf::string, |c| url_decode(c, Mode::Ansi)),
+    function("try_url_decode", (1, 1), udf::string, |c| url_decode(c, Mode::Try)),
     function("jaro_winkler_similarity", (2, 2), udf::double, jaro_winkler),
     function("quote", (1, 1), udf::string, quote),
 ];
-
-static TRY_URL_DECODE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(datafusion_spark::function::url::try_url_decode);
 
 /// A type, if the first arguments are texts or binaries.
 fn of_bytes(arguments: &Arguments<'_>, first: usize, data_type: DataType) -> Result<DataType> {
@@ -88,22 +85,57 @@ fn to_base32(call: &Invocation<'_>) -> Result<ArrayRef> {
     Ok(Arc::new(call.bytes(0)?.iter().map(|bytes| bytes.map(encode)).collect::<StringArray>()))
 }
 
-/// As lenient as Spark: what is no letter of base 32 is left out, and so are bits that make no byte.
+/// As lenient as Spark: what is no letter of base 32 is left out. So are bits that make no byte, but that a single letter
+/// at the end makes one with the bits of the letter before it, as Commons Codec does.
 fn from_base32(call: &Invocation<'_>) -> Result<ArrayRef> {
     let decode = |text: &str| {
-        let (mut out, mut group, mut bits) = (Vec::with_capacity(text.len() * 5 / 8), 0_u32, 0);
+        let (mut out, mut group, mut bits, mut letters) = (Vec::with_capacity(text.len() * 5 / 8), 0_u32, 0, 0);
         for byte in text.bytes().take_while(|byte| *byte != b'=') {
             let Some(value) = BASE32.iter().position(|letter| *letter == byte.to_ascii_uppercase()) else { continue };
             group = group << 5 | value as u32;
             bits += 5;
+            letters += 1;
             if bits >= 8 {
                 bits -= 8;
                 out.push((group >> bits & 255) as u8);
             }
         }
+        if letters % 8 == 1 {
+            out.push((group >> 2 & 255) as u8);
+        }
         out
     };
     Ok(Arc::new(call.strings(0)?.iter().map(|text| text.map(decode)).collect::<BinaryArray>()))
+}
+
+/// The text of an URL's part; nothing if a `%` has not two hexadecimal digits after it. Bytes that are no UTF-8 become
+/// U+FFFD.
+fn of_url(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? << 4 | digit()?) as u8
+            }
+            other => other,
+        });
+    }
+    Some(String::from_utf8_lossy(&out).into_owned())
+}
+
+fn url_decode(call: &Invocation<'_>, mode: Mode) -> Result<ArrayRef> {
+    let texts = call.strings(0)?;
+    let out: StringArray = each!(call.rows, (text = texts) => match of_url(text) {
+        None if mode == Mode::Ansi => Err(failure::data(
+            "CANNOT_DECODE_URL",
+            format!("'{text}' has a % without two hexadecimal digits; use try_url_decode to get NULL"),
+        )),
+        decoded => Ok(decoded),
+    })?;
+    Ok(Arc::new(out))
 }
 
 fn is_valid_utf8(call: &Invocation<'_>) -> Result<ArrayRef> {

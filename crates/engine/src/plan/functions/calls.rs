@@ -19,7 +19,10 @@ use crate::error::{EngineError, Result};
 pub(super) fn lowered(function: Function) -> Result<Expr> {
     let name = function.name.to_string().to_lowercase().replace('`', "");
     absent::check(&function, &name)?;
-    let Some(args) = positional(&function) else { return Ok(Expr::Function(renamed(function, &name))) };
+    let Some(args) = positional(&function) else {
+        aggregates::lower::check(&function, &name, &[])?;
+        return Ok(Expr::Function(renamed(function, &name)));
+    };
     if let ([_], Some(data_type)) = (args.as_slice(), type_of_function(&name)) {
         return Ok(call("cast", [args[0].clone(), text_literal(data_type.to_owned())]));
     }
@@ -93,6 +96,9 @@ fn conditional(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
         ("mod", [a, b]) => binary(a.clone(), BinaryOperator::Modulo, b.clone()),
         ("ltrim", [what, from]) => call("ltrim_chars", [from.clone(), what.clone()]),
         ("rtrim", [what, from]) => call("rtrim_chars", [from.clone(), what.clone()]),
+        ("uniform", [from, to, seed @ ..]) if seed.len() < 2 => {
+            call("uniform_between", [from.clone(), to.clone(), call("rand", seed.to_vec())])
+        }
         ("from_avro", [value, schema, options]) => match constant_options(options) {
             Some(options) => call("from_avro", [value.clone(), schema.clone()].into_iter().chain(options)),
             None => return Ok(None),

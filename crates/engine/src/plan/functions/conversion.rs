@@ -18,7 +18,7 @@ pub(super) const TABLE: &[Spec] = &[
     function("typed_literal", (1, 1), literal_type, literal).simplified_by(literal_of),
     function("cast", (2, 2), target, |call| convert(call, Mode::Ansi)).simplified_by(plain_cast),
     function("try_cast", (2, 2), target, |call| convert(call, Mode::Try)),
-    function("typeof", (1, 1), udf::string, type_of),
+    function("typeof", (1, 1), udf::string, type_of).simplified_by(type_without_value),
 ];
 
 fn number(text: &str) -> Result<ScalarValue> {
@@ -73,6 +73,13 @@ fn plain_cast(args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyRes
         }
         _ => Ok(ExprSimplifyResult::Original(args)),
     }
+}
+
+/// The argument is not evaluated: `typeof(raise_error('x'))` raises none.
+fn type_without_value(args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+    let [value] = args.as_slice() else { return Ok(ExprSimplifyResult::Original(args)) };
+    let name = types::simple_string(&info.get_data_type(value)?);
+    Ok(ExprSimplifyResult::Simplified(Expr::Literal(ScalarValue::from(name), None)))
 }
 
 fn type_of(call: &Invocation<'_>) -> Result<ArrayRef> {

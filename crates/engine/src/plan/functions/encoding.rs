@@ -32,7 +32,6 @@ pub(super) const TABLE: &[Spec] = &[
     function("parse_url", (2, 3), udf::string, |c| c.delegate(&PARSE_URL, &[DataType::Utf8])),
     function("try_parse_url", (2, 3), udf::string, |c| c.delegate(&TRY_PARSE_URL, &[DataType::Utf8])),
     function("url_encode", (1, 1), udf::string, |c| c.delegate(&URL_ENCODE, &[DataType::Utf8])),
-    function("url_decode", (1, 1), udf::string, |c| c.delegate(&URL_DECODE, &[DataType::Utf8])),
     function("format_string", (1, ANY), udf::string, format_string).alias(&["printf"]),
     function("soundex", (1, 1), udf::string, |c| c.delegate(&SOUNDEX, &[DataType::Utf8])),
     function("luhn_check", (1, 1), udf::boolean, |c| c.delegate(&LUHN, &[DataType::Utf8])),
@@ -44,7 +43,6 @@ static CRC32: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::hash::crc32);
 static PARSE_URL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::url::parse_url);
 static TRY_PARSE_URL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::url::try_parse_url);
 static URL_ENCODE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::url::url_encode);
-static URL_DECODE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::url::url_decode);
 static SOUNDEX: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::string::soundex);
 static LUHN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::string::luhn_check);
 static FORMAT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(spark::string::format_string);

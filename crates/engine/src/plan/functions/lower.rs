@@ -314,7 +314,7 @@ pub(super) fn number(text: &str) -> Result<Expr> {
     Ok(call("typed_literal", [text_literal(text.to_owned())]))
 }
 
-pub(super) fn text_literal(text: String) -> Expr {
+pub(crate) fn text_literal(text: String) -> Expr {
     Expr::value(Value::SingleQuotedString(text))
 }
 

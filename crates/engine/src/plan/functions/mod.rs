@@ -19,6 +19,7 @@
 pub(crate) mod absent;
 pub(crate) mod aggregates;
 mod arithmetic;
+mod array_order;
 mod arrays;
 pub(crate) mod batch_time;
 mod bytes;
@@ -28,6 +29,7 @@ mod conditional;
 mod conversion;
 mod datetime;
 mod encoding;
+mod encryption;
 pub(crate) mod failure;
 mod formats;
 pub(crate) mod generators;
@@ -46,6 +48,7 @@ mod raising;
 pub(crate) mod random;
 mod regex;
 pub(crate) mod session_facts;
+mod sketches;
 mod strings;
 pub(crate) mod sum;
 pub(crate) mod table;
@@ -76,8 +79,8 @@ pub(crate) use types::simple_string;
 use super::distinct_on::FirstRows;
 use super::identifiers::{self, TableColumns};
 use super::json_fields::JsonFields;
-use super::relations;
 use super::session_window::MergeSessions;
+use super::{physical_rules, relations};
 use crate::error::{EngineError, Result};
 
 /// What of Spark's session settings expressions depend on.
@@ -102,6 +105,7 @@ pub fn session_state(settings: &SessionSettings) -> Result<SessionState> {
     let mut builder = SessionStateBuilder::new()
         .with_config(config(settings))
         .with_default_features()
+        .with_physical_optimizer_rules(physical_rules::rules())
         .with_optimizer_rule(Arc::new(JsonFields))
         .with_optimizer_rule(Arc::new(random::GiveGenerators))
         .with_analyzer_rule(Arc::new(MergeSessions))
@@ -144,6 +148,11 @@ pub fn prepare(query: &mut Query, tables: &TableColumns<'_>) -> Result<Option<Ve
     lower::lower(query)?;
     relations::rewrite(query)?;
     Ok(columns)
+}
+
+/// Every value of a column as Spark's cast to STRING writes it in a time zone, for formats that have texts only.
+pub fn text_of(column: &arrow::array::ArrayRef, zone: &str) -> datafusion::common::Result<arrow::array::StringArray> {
+    cast::text::strings(column, udf::session_zone(Some(zone))?)
 }
 
 /// Every value of a column as Spark's cast to STRING shows it in a time zone, for tests of what queries give.

@@ -26,9 +26,7 @@ pub(crate) fn column_name(expr: &Expr, qualifier: &dyn Fn(&[Ident]) -> usize) ->
     let namer = Namer { qualifier };
     match strip(expr) {
         Expr::CompoundIdentifier(parts) => parts.last().map(|part| part.value.clone()).unwrap_or_default(),
-        Expr::Cast { expr: inner, data_type, .. }
-            if is_name(strip(inner)) || matches!(data_type, DataType::Array(_) | DataType::Struct(..)) =>
-        {
+        Expr::Cast { expr: inner, data_type, .. } if is_name(strip(inner)) || is_nested(data_type) => {
             column_name(inner, qualifier)
         }
         Expr::Function(function) if is_type_function(function) => {
@@ -49,6 +47,10 @@ fn strip(expr: &Expr) -> &Expr {
     }
 }
 
+fn is_nested(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Array(_) | DataType::Struct(..) | DataType::Map(..))
+}
+
 fn is_type_function(function: &Function) -> bool {
     args(function).len() == 1 && super::lower::type_of_function(&function.name.to_string()).is_some()
 }
@@ -63,6 +65,9 @@ fn args(function: &Function) -> Vec<&Expr> {
     list.args.iter().filter_map(expr).collect()
 }
 
+/// How every parameter of a lambda is written.
+const VARIABLE: &str = "namedlambdavariable()";
+
 struct Namer<'a> {
     qualifier: &'a dyn Fn(&[Ident]) -> usize,
 }
@@ -73,7 +78,9 @@ impl Namer<'_> {
             Expr::Nested(inner) => self.text(inner),
             Expr::Identifier(ident) => ident.value.clone(),
             Expr::CompoundIdentifier(parts) => {
-                let kept = &parts[(self.qualifier)(parts).min(parts.len())..];
+                let is_parameter = parts.first().is_some_and(|first| first.value == VARIABLE);
+                let qualifier = if is_parameter { 0 } else { (self.qualifier)(parts) };
+                let kept = &parts[qualifier.min(parts.len())..];
                 kept.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".")
             }
             Expr::Value(value) => literal(&value.value),
@@ -116,7 +123,7 @@ impl Namer<'_> {
                 self.case(operand.as_deref(), conditions, else_result.as_deref())
             }
             // Casts to nested types are not shown.
-            Expr::Cast { expr, data_type: DataType::Array(_) | DataType::Struct(..), .. } => self.text(expr),
+            Expr::Cast { expr, data_type, .. } if is_nested(data_type) => self.text(expr),
             Expr::Cast { kind, expr, data_type, .. } => {
                 let word = match kind {
                     datafusion::sql::sqlparser::ast::CastKind::Cast
@@ -171,7 +178,14 @@ impl Namer<'_> {
             BinaryOperator::Regexp | BinaryOperator::PGRegexMatch => format!("RLIKE({a}, {b})"),
             BinaryOperator::Plus if is_date(left) && is_number(right) => format!("date_add({a}, {b})"),
             BinaryOperator::Minus if is_date(left) && is_number(right) => format!("date_sub({a}, {b})"),
+            BinaryOperator::Plus if is_date(left) && is_days(right) => {
+                format!("date_add({a}, extractansiintervaldays({b}))")
+            }
+            BinaryOperator::Minus if is_date(left) && is_days(right) => {
+                format!("date_add({a}, (- extractansiintervaldays({b})))")
+            }
             BinaryOperator::Plus | BinaryOperator::Minus if is_time_shift(left, right) => format!("{a} {op} {b}"),
+            BinaryOperator::Plus if is_time_shift(right, left) => format!("{b} {op} {a}"),
             _ => format!("({a} {op} {b})"),
         }
     }
@@ -226,9 +240,8 @@ impl Namer<'_> {
 
     fn lambda(&self, lambda: &LambdaFunction) -> String {
         let names: Vec<String> = lambda.params.iter().map(|p| p.name.value.to_lowercase()).collect();
-        let variable = "namedlambdavariable()";
         let body = RenameVariables { names: &names }.text(&lambda.body, self);
-        let params = vec![variable; names.len()].join(", ");
+        let params = vec![VARIABLE; names.len()].join(", ");
         format!("lambdafunction({body}, {params})")
     }
 
@@ -255,6 +268,7 @@ impl Namer<'_> {
                 let kind = if time.starts_with("TIMESTAMP_NTZ") { "TIMESTAMP_NTZ" } else { "TIMESTAMP" };
                 format!("time_bucket({size}, {time}, {kind} '1970-01-01 00:00:00')")
             }
+            ("to_varchar", [e, format]) if format.eq_ignore_ascii_case("hex") => format!("to_varchar({e})"),
             ("to_char" | "to_varchar", [e, format]) => char_text(values[0], e, format),
             ("datepart", [field, e]) => format!("datepart({field} FROM {e})"),
             ("ltrim", [what, from]) => format!("TRIM(LEADING {what} FROM {from})"),
@@ -330,10 +344,13 @@ impl RenameVariables<'_> {
         impl VisitorMut for Rename<'_> {
             type Break = ();
             fn post_visit_expr(&mut self, expr: &mut Expr) -> std::ops::ControlFlow<()> {
-                if let Expr::Identifier(ident) = expr
-                    && self.0.contains(&ident.value.to_lowercase())
-                {
-                    ident.value = "namedlambdavariable()".to_owned();
+                let name = match expr {
+                    Expr::Identifier(ident) => Some(ident),
+                    Expr::CompoundIdentifier(parts) => parts.first_mut(),
+                    _ => None,
+                };
+                if let Some(ident) = name.filter(|ident| self.0.contains(&ident.value.to_lowercase())) {
+                    ident.value = VARIABLE.to_owned();
                 }
                 std::ops::ControlFlow::Continue(())
             }
@@ -364,8 +381,35 @@ fn is_distinct(function: &Function) -> bool {
     list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
 }
 
+/// Whether it is a date by its form alone.
 fn is_date(expr: &Expr) -> bool {
-    matches!(expr, Expr::TypedString(typed) if matches!(typed.data_type, DataType::Date))
+    match expr {
+        Expr::TypedString(TypedString { data_type, .. }) | Expr::Cast { data_type, .. } => {
+            matches!(data_type, DataType::Date)
+        }
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_lowercase();
+            matches!(name.as_str(), "to_date" | "current_date" | "curdate" | "make_date" | "last_day")
+        }
+        _ => false,
+    }
+}
+
+/// Whether it is an interval of days alone, as it is written.
+fn is_days(expr: &Expr) -> bool {
+    matches!(expr, Expr::Interval(interval) if interval_text(interval).ends_with("' DAY"))
+}
+
+/// Whether it is an interval by its form alone.
+fn is_interval(expr: &Expr) -> bool {
+    match expr {
+        Expr::Interval(_) => true,
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_lowercase();
+            matches!(name.as_str(), "make_interval" | "try_make_interval" | "make_dt_interval" | "make_ym_interval")
+        }
+        _ => false,
+    }
 }
 
 fn is_number(expr: &Expr) -> bool {
@@ -374,7 +418,7 @@ fn is_number(expr: &Expr) -> bool {
 
 /// An interval added to a time is written without brackets; to another interval, with.
 fn is_time_shift(left: &Expr, right: &Expr) -> bool {
-    matches!(right, Expr::Interval(_)) && !matches!(left, Expr::Interval(_))
+    is_interval(right) && !is_interval(left)
 }
 
 fn literal(value: &Value) -> String {
@@ -421,6 +465,16 @@ fn char_text(value: &Expr, text: &str, format: &str) -> String {
     }
 }
 
+/// What is left out of encryption: mode, padding, vector and additional data.
+const AES: &[&str] = &["GCM", "DEFAULT", "", ""];
+
+/// How `array_sort` compares where nobody says: NULLs last.
+const COMPARATOR: &str = "lambdafunction((IF(((namedlambdavariable() IS NULL) AND (namedlambdavariable() IS NULL)), 0, \
+    (IF((namedlambdavariable() IS NULL), 1, (IF((namedlambdavariable() IS NULL), -1, \
+    (IF((namedlambdavariable() < namedlambdavariable()), -1, \
+    (IF((namedlambdavariable() > namedlambdavariable()), 1, 0)))))))))), \
+    namedlambdavariable(), namedlambdavariable())";
+
 /// Arguments that Spark adds to the text when they were left out.
 fn defaults(name: &str, given: usize) -> &'static [&'static str] {
     match (name, given) {
@@ -444,6 +498,11 @@ fn defaults(name: &str, given: usize) -> &'static [&'static str] {
         ("listagg" | "string_agg", 1) => &["NULL"],
         ("mask", 1) => &["X", "x", "n", "NULL"],
         ("sentences", 1) => &["", ""],
+        ("array_sort", 1) => &[COMPARATOR],
+        ("aes_encrypt", given) => AES.get(given.wrapping_sub(2)..).unwrap_or_default(),
+        ("aes_decrypt" | "try_aes_decrypt", given) => AES.get(given.wrapping_sub(2)..3).unwrap_or_default(),
+        ("hll_sketch_agg", 1) => &["12"],
+        ("hll_union", 2) | ("hll_union_agg", 1) => &["false"],
         ("aggregate" | "reduce", 3) => &["lambdafunction(namedlambdavariable(), namedlambdavariable())"],
         _ => &[],
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use datafusion::logical_expr::ScalarUDF;
 
 use super::{
-    aggregates, arithmetic, arrays, bytes, conditional, conversion, datetime, encoding, formats, generators, json,
-    math, nested, raising, random, regex, session_facts, strings, vectors,
+    aggregates, arithmetic, array_order, arrays, bytes, conditional, conversion, datetime, encoding, encryption,
+    formats, generators, json, math, nested, raising, random, regex, session_facts, sketches, strings, vectors,
 };
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
@@ -18,10 +18,13 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         nested::TABLE,
         generators::TABLE,
         arrays::TABLE,
+        array_order::TABLE,
         strings::TABLE,
         regex::TABLE,
         encoding::TABLE,
         bytes::TABLE,
+        encryption::TABLE,
+        sketches::TABLE,
         formats::TABLE,
         math::TABLE,
         json::TABLE,

@@ -81,6 +81,16 @@ pub(crate) fn is_timestamp(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(..))
 }
 
+/// Whether there is a map in it: maps have no order and are not hashed.
+pub(crate) fn has_map(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Map(..) => true,
+        DataType::List(field) => has_map(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_map(field.data_type())),
+        _ => false,
+    }
+}
+
 /// How many decimal digits a number has.
 pub(crate) fn digits(value: i128) -> u32 {
     value.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1)

@@ -75,7 +75,8 @@ fn of_two(call: &Invocation<'_>, name: &str, f: fn(&[f32], &[f32]) -> Option<f32
 
 /// The sum of what each pair of numbers gives.
 fn sum(a: &[f32], b: &[f32], f: impl Fn(f64, f64) -> f64) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f(f64::from(*a), f64::from(*b))).sum()
+    // The sum of nothing is 0.0, where Rust's is -0.0.
+    a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + f(f64::from(*a), f64::from(*b)))
 }
 
 fn inner_product(a: &[f32], b: &[f32]) -> Option<f32> {

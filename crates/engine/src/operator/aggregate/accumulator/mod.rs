@@ -48,7 +48,10 @@ pub(crate) use distinct::Distinct;
 pub(crate) use frequency::{Fractions, MostOften, Percentile};
 pub(crate) use moments::{Moment, Moments};
 pub(crate) use number::try_sum;
-pub(crate) use sketch::{Bitmap, BitmapInput, CountMin, Histogram, HyperLogLog, Quantiles, TopK, precision};
+pub(crate) use sketch::{
+    Bitmap, BitmapInput, CountMin, Histogram, HllUnions, HllValues, HyperLogLog, Quantiles, TopK, hll_bytes,
+    hll_sketch, hll_unite, precision,
+};
 pub(crate) use summary::Summaries;
 pub(crate) use taken_back::that_takes_back;
 

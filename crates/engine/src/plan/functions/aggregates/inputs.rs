@@ -38,6 +38,7 @@ pub(in crate::plan::functions) const TABLE: &[Spec] = inputs! {
     "as_text" => text,
     "as_counted" => counted,
     "as_binary" => binary,
+    "as_sketched" => sketched,
 };
 
 fn convert(call: &Invocation<'_>) -> Result<ArrayRef> {
@@ -124,17 +125,8 @@ fn long(from: &DataType) -> Result<DataType> {
     }
 }
 
-fn has_map(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Map(..) => true,
-        DataType::List(field) => has_map(field.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| has_map(field.data_type())),
-        _ => false,
-    }
-}
-
 fn ordered(from: &DataType) -> Result<DataType> {
-    if has_map(from) {
+    if types::has_map(from) {
         let found = types::simple_string(from).to_uppercase();
         return Err(failure::plan("DATATYPE_MISMATCH.INVALID_ORDERING_TYPE", format!("{found} has no order")));
     }
@@ -142,7 +134,7 @@ fn ordered(from: &DataType) -> Result<DataType> {
 }
 
 fn hashable(from: &DataType) -> Result<DataType> {
-    if has_map(from) {
+    if types::has_map(from) {
         let found = types::simple_string(from).to_uppercase();
         return Err(failure::plan(
             "DATATYPE_MISMATCH.UNSUPPORTED_INPUT_TYPE",
@@ -186,6 +178,15 @@ fn binary(from: &DataType) -> Result<DataType> {
     match from {
         DataType::Binary | DataType::Null => Ok(DataType::Binary),
         other => unexpected(other, "BINARY"),
+    }
+}
+
+/// What HLL sketches count.
+fn sketched(from: &DataType) -> Result<DataType> {
+    match from {
+        DataType::Int32 | DataType::Int64 | DataType::Utf8 | DataType::Binary => Ok(from.clone()),
+        DataType::Null => Ok(DataType::Int64),
+        other => unexpected(other, "INT, BIGINT, STRING or BINARY"),
     }
 }
 

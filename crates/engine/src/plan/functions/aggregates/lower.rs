@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::calls::{structure, with_args};
 use super::super::lower::{binary, call, number, text_literal};
+use super::arguments;
 use crate::error::{EngineError, Result};
 
 /// How many arguments an aggregate takes.
@@ -70,6 +71,8 @@ const ARITY: &[(&str, usize, usize)] = &[
     ("percentile_approx", 2, 3),
     ("approx_percentile", 2, 3),
     ("approx_count_distinct", 1, 2),
+    ("hll_sketch_agg", 1, 2),
+    ("hll_union_agg", 1, 2),
     ("histogram_numeric", 2, 2),
     ("count_min_sketch", 4, 4),
     ("bitmap_construct_agg", 1, 1),
@@ -78,8 +81,19 @@ const ARITY: &[(&str, usize, usize)] = &[
     ("approx_top_k", 1, 3),
 ];
 
+/// Whether a function is an aggregate, by its name or by the one that it is lowered to.
+pub(super) fn is_aggregate(name: &str) -> bool {
+    matches!(name, "count" | "min_by_several" | "max_by_several") || ARITY.iter().any(|(known, ..)| *known == name)
+}
+
+/// Refuses a call of an aggregate over what it cannot take, as `count(*)` with a FILTER.
+pub(in crate::plan::functions) fn check(function: &Function, name: &str, args: &[Expr]) -> Result<()> {
+    if is_aggregate(name) { arguments::check(function, name, args) } else { Ok(()) }
+}
+
 /// The call as one of the table; `None` if it is no aggregate.
 pub(in crate::plan::functions) fn lowered(function: &Function, name: &str, args: &[Expr]) -> Result<Option<Expr>> {
+    check(function, name, args)?;
     if name == "count" {
         return counted(function, args).map(Some);
     }
@@ -242,6 +256,16 @@ impl Aggregate<'_> {
                 self.to("percentile_approx", [input("as_measure", 0), arg(1), or(2, "10000")?])
             }
             "approx_count_distinct" => self.to(self.name, [input(super::HASH_FOR_COUNT, 0), or(1, "0.05D")?]),
+            "hll_sketch_agg" => self.to(self.name, [input("as_sketched", 0), or(1, "12")?]),
+            "hll_union_agg" => {
+                if self.args.get(1).is_some_and(|flag| !is_boolean(flag)) {
+                    return Err(EngineError::query(
+                        "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] the second argument of hll_union_agg is not TRUE or FALSE",
+                    ));
+                }
+                let any_k = self.args.get(1).is_some_and(is_true);
+                self.to(self.name, [input("as_binary", 0), word(if any_k { "any" } else { "same" })])
+            }
             "histogram_numeric" => self.to(self.name, [input("as_measure", 0), arg(1)]),
             "count_min_sketch" => self.to(self.name, [input("as_counted", 0), arg(1), arg(2), arg(3)]),
             "bitmap_construct_agg" => self.to(self.name, [input("as_long", 0)]),

@@ -11,9 +11,10 @@
 //! arguments and must be constant. `count`, `sum`, `min`, `max` and `bit_*` stay DataFusion's in batch, and are by hand in
 //! streams.
 //!
-//! It refuses what Spark does with other libraries' bytes: `hll_sketch_*`, `theta_*`, `kll_*` and `tuple_*` sketches.
+//! It refuses sketches as values but for those of HyperLogLog: `theta_*`, `kll_*` and `tuple_*`.
 
 mod adapter;
+mod arguments;
 mod call;
 mod extreme;
 pub(super) mod inputs;

@@ -8,8 +8,8 @@ use super::Call;
 use crate::error::{EngineError, Result as EngineResult};
 use crate::operator::aggregate::accumulator::{
     Accumulator, Average, BestByOrder, Bitmap, BitmapInput, ByOrder, Chosen, Collect, CountMin, Covariance, Distinct,
-    Fractions, Histogram, HyperLogLog, Joint, ListAgg, Moment, Moments, MostOften, Percentile, Quantiles, Summaries,
-    TopK, Which, precision, try_sum,
+    Fractions, Histogram, HllUnions, HllValues, HyperLogLog, Joint, ListAgg, Moment, Moments, MostOften, Percentile,
+    Quantiles, Summaries, TopK, Which, precision, try_sum,
 };
 use crate::plan::functions::{Mode, arithmetic, types};
 
@@ -88,7 +88,7 @@ const JOINTS: [Spec; 11] = joints! {
     "regr_r2" => RegrR2,
 };
 
-const OTHERS: [Spec; 22] = [
+const OTHERS: [Spec; 24] = [
     spec("try_sum", 0, sum, |call| {
         try_sum(&sum(call.types())?).ok_or_else(|| EngineError::internal("try_sum of a type without a sum"))
     }),
@@ -114,6 +114,18 @@ const OTHERS: [Spec; 22] = [
             let precision = precision(call.double(1, "the standard error")?)?;
             Ok(Box::new(Summaries::new(HyperLogLog::new(precision))))
         },
+    ),
+    spec(
+        "hll_sketch_agg",
+        1,
+        |_| Ok(DataType::Binary),
+        |call| Ok(Box::new(Summaries::new(HllValues::new(registers(call)?)?))),
+    ),
+    spec(
+        "hll_union_agg",
+        1,
+        |_| Ok(DataType::Binary),
+        |call| Ok(Box::new(Summaries::new(HllUnions::new(call.word(1)? == "any")))),
     ),
     spec("histogram_numeric", 1, histogram_type, |call| {
         let bins = call.int(1, "the number of bins", (2, i32::MAX.into()))? as usize;
@@ -227,6 +239,14 @@ fn approximate(call: &Call) -> EngineResult<Box<dyn Accumulator>> {
     let accuracy = call.int(1, "the accuracy", (1, i32::MAX.into()))?;
     let error = 1.0 / accuracy as f64;
     Ok(Box::new(Summaries::new(Quantiles { fractions, is_list, error, data_type: call.of_arg(0) })))
+}
+
+/// How many registers a sketch has, as a power of 2.
+fn registers(call: &Call) -> EngineResult<u8> {
+    let lg_k = call.int(1, "lgConfigK", (4, 21)).map_err(|error| {
+        EngineError::query(format!("[HLL_INVALID_LG_K] {error}")).help("give lgConfigK as a number from 4 to 21")
+    })?;
+    Ok(lg_k as u8)
 }
 
 fn count_min(call: &Call) -> EngineResult<Box<dyn Accumulator>> {

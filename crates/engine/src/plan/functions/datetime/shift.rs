@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array};
+use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
 use arrow::datatypes::DataType;
 use chrono::{Datelike, Months, NaiveDate, NaiveDateTime};
 use datafusion::common::Result;
@@ -167,11 +167,15 @@ fn between_zones(call: &Invocation<'_>, from_utc: bool) -> Result<ArrayRef> {
 fn convert_timezone(call: &Invocation<'_>) -> Result<ArrayRef> {
     let last = call.len() - 1;
     let (targets, times) = (call.strings(last - 1)?, locals(call, last)?);
-    let source =
-        |row: usize| -> Result<Zone> { if last == 2 { zone(call.strings(0)?.value(row)) } else { Ok(call.zone) } };
+    let sources = if last == 2 { Some(call.strings(0)?) } else { None };
     let row = |(row, (time, target)): (usize, (Option<i64>, Option<&str>))| -> Result<Option<i64>> {
         let (Some(time), Some(target)) = (time, target) else { return Ok(None) };
-        Ok(Some(naive_micros(local_of(instant_of(naive_of(time), source(row)?), zone(target)?))))
+        let source = match &sources {
+            Some(sources) if sources.is_null(row) => return Ok(None),
+            Some(sources) => zone(sources.value(row))?,
+            None => call.zone,
+        };
+        Ok(Some(naive_micros(local_of(instant_of(naive_of(time), source), zone(target)?))))
     };
     as_local(times.iter().zip(&targets).enumerate().map(row).collect::<Result<Int64Array>>()?)
 }

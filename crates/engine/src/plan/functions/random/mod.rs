@@ -1,4 +1,4 @@
-//! Random numbers: `rand`, `randn`, `uuid` and `shuffle`.
+//! Random values: `rand`, `randn`, `randstr`, `uuid` and `shuffle`, and `uniform`, which is made of `rand`.
 //!
 //! ```text
 //!   in an ordinary query    rand(42)  ─optimizer─>  rand(42) with a generator of its own, for as long as the plan lives
@@ -22,7 +22,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -34,7 +35,7 @@ use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::cast::{self, Mode};
+use super::cast::{Mode, array as cast_as_spark};
 use super::nested::gathered;
 use super::{failure, types, udf};
 pub(super) use of_row::TABLE;
@@ -46,17 +47,19 @@ use xorshift::XorShift;
 pub(crate) enum Drawn {
     Rand,
     Randn,
+    Randstr,
     Uuid,
     Shuffle,
 }
 
 impl Drawn {
-    const ALL: [Self; 4] = [Self::Rand, Self::Randn, Self::Uuid, Self::Shuffle];
+    const ALL: [Self; 5] = [Self::Rand, Self::Randn, Self::Randstr, Self::Uuid, Self::Shuffle];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Rand => "rand",
             Self::Randn => "randn",
+            Self::Randstr => "randstr",
             Self::Uuid => "uuid",
             Self::Shuffle => "shuffle",
         }
@@ -64,7 +67,7 @@ impl Drawn {
 
     /// How many arguments stand before the seed.
     const fn values(self) -> usize {
-        if matches!(self, Self::Shuffle) { 1 } else { 0 }
+        if matches!(self, Self::Shuffle | Self::Randstr) { 1 } else { 0 }
     }
 
     /// What an expression calls, if it draws.
@@ -78,6 +81,11 @@ impl Drawn {
     pub(crate) fn seed(self, call: &ScalarFunction) -> Option<&Expr> {
         call.args.get(self.values())
     }
+}
+
+/// Whether a function by that name draws.
+pub(super) fn is_drawn(name: &str) -> bool {
+    Drawn::ALL.iter().any(|drawn| drawn.name() == name)
 }
 
 /// The functions as they are called in a text.
@@ -151,6 +159,12 @@ impl ScalarUDFImpl for DrawFunction {
         match (self.drawn, arg_types) {
             (Drawn::Rand | Drawn::Randn, _) => Ok(DataType::Float64),
             (Drawn::Uuid, _) => Ok(DataType::Utf8),
+            (Drawn::Randstr, [length, ..]) if types::is_integral(length) => Ok(DataType::Utf8),
+            (Drawn::Randstr, found) => {
+                let found = found.first().map_or_else(|| "nothing".to_owned(), types::simple_string);
+                let message = format!("the length of a random text is a whole number, found {found}");
+                Err(failure::plan("DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE", message))
+            }
             (Drawn::Shuffle, [list @ DataType::List(_), ..]) => Ok(list.clone()),
             (Drawn::Shuffle, found) => {
                 let found = found.first().map_or_else(|| "nothing".to_owned(), types::simple_string);
@@ -177,6 +191,10 @@ impl ScalarUDFImpl for DrawFunction {
         let drawn: ArrayRef = match self.drawn {
             Drawn::Rand => Arc::new((0..rows).map(|_| generator.uniform()).collect::<Float64Array>()),
             Drawn::Randn => Arc::new((0..rows).map(|_| generator.normal()).collect::<Float64Array>()),
+            Drawn::Randstr => {
+                let lengths = cast(&args.args[0].to_array(rows)?, &DataType::Int32)?;
+                texts(&lengths, |_, _| (generator.bits(32) as u32).cast_signed().wrapping_rem(62).unsigned_abs())?
+            }
             Drawn::Uuid => {
                 let mut bits = || u128::from(generator.bits(32));
                 let mut seeded = || bits() << 96 | bits() << 64 | bits() << 32 | bits();
@@ -199,7 +217,7 @@ impl DrawFunction {
             Some(ColumnarValue::Array(_)) => Err(unfoldable(self.drawn.name())),
             Some(ColumnarValue::Scalar(seed)) => {
                 let zone = udf::session_zone(args.config_options.execution.time_zone.as_deref())?;
-                let seed = cast::array(&seed.to_array()?, &DataType::Int64, Mode::Ansi, zone)?;
+                let seed = cast_as_spark(&seed.to_array()?, &DataType::Int64, Mode::Ansi, zone)?;
                 Ok(seed_at(seed.as_primitive::<Int64Type>(), 0))
             }
         }
@@ -219,6 +237,20 @@ fn unfoldable(name: &str) -> datafusion::common::DataFusionError {
 /// A random UUID (version 4) of these bits.
 fn uuid_of(bits: u128) -> String {
     uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid().to_string()
+}
+
+/// Texts of letters and digits, as long as is said; `draw` gives a number below 62 for a row and a place.
+fn texts(lengths: &ArrayRef, mut draw: impl FnMut(usize, usize) -> u32) -> Result<ArrayRef> {
+    const LETTERS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let row = |(row, length): (usize, Option<i32>)| -> Result<Option<String>> {
+        let Some(length) = length else { return Ok(None) };
+        let length = usize::try_from(length).map_err(|_| {
+            failure::data("DATATYPE_MISMATCH.VALUE_OUT_OF_RANGE", format!("a random text is {length} letters long"))
+        })?;
+        Ok(Some((0..length).map(|place| char::from(LETTERS[draw(row, place) as usize % LETTERS.len()])).collect()))
+    };
+    let lengths = lengths.as_primitive::<Int32Type>();
+    Ok(Arc::new(lengths.iter().enumerate().map(row).collect::<Result<StringArray>>()?))
 }
 
 /// Each list in another order; `draw` gives random bits for a row.

@@ -16,14 +16,17 @@ use datafusion::logical_expr::{
 };
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use super::super::table;
-use super::super::udf::{self, Invocation, Spec, function};
-use super::{Drawn, seed_at, shuffled, unfoldable, uuid_of};
+use super::super::cast::{self, Mode};
+use super::super::udf::{self, Arguments, Invocation, Spec, each, function};
+use super::super::{failure, table, types};
+use super::{Drawn, seed_at, shuffled, texts, unfoldable, uuid_of};
 use crate::operator::draws::{Draws, ROW_ID};
 
 pub(crate) const TABLE: &[Spec] = &[
     function("rand_of_row", (2, 2), udf::double, rand),
     function("randn_of_row", (2, 2), udf::double, randn),
+    function("randstr_of_row", (3, 3), udf::string, randstr),
+    function("uniform_between", (3, 3), uniform_type, uniform),
     function("uuid_of_row", (2, 2), udf::string, uuid),
     function("shuffle_of_row", (3, 3), udf::first, shuffle),
 ];
@@ -90,6 +93,49 @@ fn uuid(call: &Invocation<'_>) -> Result<ArrayRef> {
     let numbers = Numbers::of(call)?;
     let text = |row: usize| uuid_of(xxh3_128_with_seed(&numbers.ids.value(row).to_be_bytes(), numbers.seed(row, 0)));
     Ok(Arc::new((0..call.rows).map(|row| Some(text(row))).collect::<StringArray>()))
+}
+
+fn randstr(call: &Invocation<'_>) -> Result<ArrayRef> {
+    let numbers = Numbers::of(call)?;
+    texts(&call.array(0, &DataType::Int32)?, |row, place| (numbers.bits(row, place as u64) % 62) as u32)
+}
+
+/// What `uniform` gives: DOUBLE or FLOAT if a bound is one, else the decimal of more digits, else the wider integer.
+fn uniform_type(arguments: &Arguments<'_>) -> Result<DataType> {
+    let (from, to) = (arguments.of(0), arguments.of(1));
+    if let Some(other) = [&from, &to].into_iter().find(|bound| !is_number(bound) && **bound != DataType::Null) {
+        let message = format!("the bounds of uniform are numbers, found {}", types::simple_string(other));
+        return Err(failure::plan("DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE", message));
+    }
+    let either = |wanted: &DataType| from == *wanted || to == *wanted;
+    Ok(match (&from, &to) {
+        (DataType::Null, _) | (_, DataType::Null) => DataType::Float64,
+        _ if either(&DataType::Float64) => DataType::Float64,
+        _ if either(&DataType::Float32) => DataType::Float32,
+        (DataType::Decimal128(a, _), DataType::Decimal128(b, _)) => {
+            if a >= b {
+                from
+            } else {
+                to
+            }
+        }
+        (DataType::Decimal128(..), _) => from,
+        (_, DataType::Decimal128(..)) => to,
+        _ => types::numeric(&from, &to).unwrap_or(DataType::Int64),
+    })
+}
+
+fn is_number(data_type: &DataType) -> bool {
+    types::as_decimal(data_type).is_some() || matches!(data_type, DataType::Float32 | DataType::Float64)
+}
+
+/// `uniform(from, to)` as `from + (to - from) * rand()`.
+fn uniform(call: &Invocation<'_>) -> Result<ArrayRef> {
+    let (from, to, drawn) = (call.doubles(0)?, call.doubles(1)?, call.doubles(2)?);
+    let out: Float64Array =
+        each!(call.rows, (from = from, to = to, drawn = drawn) => Ok(Some(from + (to - from) * drawn)))?;
+    let values: ArrayRef = Arc::new(out);
+    cast::array(&values, call.return_type(), Mode::Ansi, call.zone)
 }
 
 fn shuffle(call: &Invocation<'_>) -> Result<ArrayRef> {

@@ -32,7 +32,7 @@ const BY_FORM: &[&str] = &[
 ];
 
 /// Operators and tables that Spark lists as functions, what is about its own catalog and processes, and functions that
-/// other pages tell of: with lambdas, of chance, of Avro.
+/// other pages tell of: with lambdas, of Avro.
 const ELSEWHERE: &[&str] = &[
     "aggregate",
     "and",
@@ -49,19 +49,14 @@ const ELSEWHERE: &[&str] = &[
     "not",
     "or",
     "python_worker_logs",
-    "rand",
-    "randn",
-    "random",
     "range",
     "reduce",
     "schema_of_avro",
-    "shuffle",
     "sql_keywords",
     "time",
     "to_avro",
     "transform_keys",
     "transform_values",
-    "uuid",
     "when",
     "zip_with",
 ];

@@ -3,6 +3,7 @@
 mod bitmap;
 mod count_min;
 mod histogram;
+mod hll;
 mod hyperloglog;
 mod quantiles;
 mod top;
@@ -14,6 +15,7 @@ use arrow::datatypes::{DataType, Float64Type};
 pub(crate) use bitmap::{Bitmap, BitmapInput};
 pub(crate) use count_min::CountMin;
 pub(crate) use histogram::Histogram;
+pub(crate) use hll::{HllUnions, HllValues, hll_bytes, hll_sketch, hll_unite};
 pub(crate) use hyperloglog::{HyperLogLog, precision};
 pub(crate) use quantiles::Quantiles;
 pub(crate) use top::TopK;
