@@ -86,6 +86,19 @@ fn a_query_without_a_table_is_shown() {
 }
 
 #[test]
+fn once_is_one_batch_of_a_source_that_never_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let sql = "CREATE TABLE ev (timestamp TIMESTAMP, value BIGINT) USING `rate-micro-batch` OPTIONS (rowsPerBatch '5');
+        CREATE STREAMING TABLE t AS SELECT value FROM STREAM ev";
+    write(folder.path(), "q.sql", sql);
+    for values in ["5,4", "10,9"] {
+        succeed(folder.path(), &["run", "q.sql", "--storage", "st", "--trigger", "once"]);
+        let query = ["sql", "SELECT count(*) AS n, max(value) AS last FROM t", "--storage", "st", "--output", "csv"];
+        assert_eq!(succeed(folder.path(), &query), format!("n,last\n{values}\n"));
+    }
+}
+
+#[test]
 fn broken_sql_is_shown_with_a_caret() {
     let folder = tempfile::tempdir().unwrap();
     write(

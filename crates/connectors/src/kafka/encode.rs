@@ -449,7 +449,7 @@ mod tests {
         let check = |format: &str, given: &[(&str, &str)], expected: &str| {
             let pairs = [&[("topic", "out"), ("value.format", format)], given].concat();
             let encoder = RowEncoder::new(&rows.schema(), &options(&pairs), None).unwrap();
-            let encoded = encoder.encode(&rows).unwrap();
+            let encoded = encoder.encode(&rows, None).unwrap();
             assert_eq!(String::from_utf8_lossy(encoded.value(0).unwrap()), expected, "{pairs:?}");
         };
         // Golden: to_json and to_csv of Spark 4.3 with these options.

@@ -506,17 +506,16 @@ fn plan_ends(
 ) -> Result<Vec<Offset>> {
     let mut ends = Vec::new();
     for (index, (source, start)) in sources.iter_mut().zip(starts).enumerate() {
-        let until = until.and_then(|until| until.get(index));
+        // Once takes everything there is now in one batch, whatever the limits: they are asked again until nothing is left.
+        let all = if trigger == Trigger::Once { Some(source.latest_offset()?) } else { None };
+        let until = all.as_ref().or_else(|| until?.get(index));
         let mut end = source.plan_batch(start, until)?;
-        // Once takes everything in one batch, whatever the limits: the limits are asked again until nothing is left.
-        if trigger == Trigger::Once {
-            loop {
-                let further = source.plan_batch(&end, None)?;
-                if further == end {
-                    break;
-                }
-                end = further;
+        while all.is_some() {
+            let further = source.plan_batch(&end, until)?;
+            if further == end {
+                break;
             }
+            end = further;
         }
         ends.push(end);
     }
