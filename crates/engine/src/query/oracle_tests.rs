@@ -47,6 +47,7 @@ families!(
     joins_self,
     joins_static,
     nested,
+    pairs,
     refusals,
     sessions,
     sliding,

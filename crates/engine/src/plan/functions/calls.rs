@@ -99,6 +99,12 @@ fn conditional(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
         ("uniform", [from, to, seed @ ..]) if seed.len() < 2 => {
             call("uniform_between", [from.clone(), to.clone(), call("rand", seed.to_vec())])
         }
+        ("uniform", _) => {
+            return Err(EngineError::query(format!(
+                "[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] `uniform` takes 2 to 3 arguments, found {}",
+                args.len()
+            )));
+        }
         ("from_avro", [value, schema, options]) => match constant_options(options) {
             Some(options) => call("from_avro", [value.clone(), schema.clone()].into_iter().chain(options)),
             None => return Ok(None),

@@ -116,11 +116,19 @@ fn with_key(key: &[u8], mode: Mode, vector: &[u8], aad: &[u8], bytes: &[u8], enc
         16 => with!(Aes128),
         24 => with!(Aes192),
         32 => with!(Aes256),
-        found => Err(failure::data(
-            "INVALID_PARAMETER_VALUE.AES_KEY_LENGTH",
-            format!("a key of AES has 16, 24 or 32 bytes, found {found}"),
-        )),
+        _ => Err(key_length(key)),
     }
+}
+
+fn check_key(key: &[u8]) -> Result<()> {
+    if matches!(key.len(), 16 | 24 | 32) { Ok(()) } else { Err(key_length(key)) }
+}
+
+fn key_length(key: &[u8]) -> DataFusionError {
+    failure::data(
+        "INVALID_PARAMETER_VALUE.AES_KEY_LENGTH",
+        format!("a key of AES has 16, 24 or 32 bytes, found {}", key.len()),
+    )
 }
 
 fn seal<C>(key: &[u8], vector: &[u8], aad: &[u8], bytes: &[u8]) -> Result<Vec<u8>>
@@ -275,6 +283,7 @@ fn aes_decrypt(call: &Invocation<'_>, fails: Fails) -> Result<ArrayRef> {
     let rows = Rows::of(call)?;
     let decrypted = |row: usize| -> Result<Vec<u8>> {
         let mode = rows.mode(row)?;
+        check_key(rows.keys.value(row))?;
         let (vector, bytes) = rows
             .values
             .value(row)
