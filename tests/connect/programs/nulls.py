@@ -25,7 +25,7 @@ df.filter(~df.i.isin([])).select("i").show()
 df.select(F.expr("i + 1 -- one more"), "s").show()
 left = spark.createDataFrame([(1, 2)], "a INT, b INT")
 right = spark.createDataFrame([(4, 3, 5)], "b INT, a INT, c INT")
-left.unionByName(right.drop("c")).show()
+left.unionByName(right.drop("c")).orderBy("a").show()
 for frame in [right, right.select("a", "c")]:
     try:
         left.unionByName(frame).collect()
