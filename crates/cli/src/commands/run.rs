@@ -199,7 +199,16 @@ impl Arguments {
             Engine::Spark => Err(Failure::usage("--engine spark does not say which Spark")
                 .help("name its Spark Connect server: --engine sc://HOST:PORT")),
             Engine::Server(_) => {
-                let ours = ["storage", "checkpoints", "parallelism", "retries", "on_failure", "dry_run", "rebuild", "drop_state"];
+                let ours = [
+                    "storage",
+                    "checkpoints",
+                    "parallelism",
+                    "retries",
+                    "on_failure",
+                    "dry_run",
+                    "rebuild",
+                    "drop_state",
+                ];
                 let is_said = |name: &&&str| matches.value_source(name) == Some(ValueSource::CommandLine);
                 let Some(name) = ours.iter().find(is_said) else { return Ok(()) };
                 Err(Failure::usage(format!(

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::batch::{
     BatchOutcome, BatchSettings, BatchWatermarks, Operators, ReadJob, ResultRows, partition_name, run_batch,
 };
-use super::comparison::{ChangePolicy, Standing, conf_of, other_sources};
+use super::comparison::{ChangePolicy, Standing, conf_of};
 use super::opening::{Start, open_sources, read_note, start, write_note};
 use super::progress::{Timer, progress_of};
 use super::rebuild::{Part, Rebuild};
@@ -209,9 +209,6 @@ impl StreamingQuery {
             EngineError::data(format!("query '{}': the offset log has no entry {last}", self.name))
                 .help("restore the checkpoint from a backup")
         })?;
-        if let Some(refusal) = other_sources(&self.plan, &entry) {
-            return Err(EngineError::config(format!("query '{}': {}", self.name, refusal.message)).help(refusal.help));
-        }
         self.last_watermark_ms = entry.batch_watermark_ms;
         self.position = entry.ends.into_iter().flatten().collect();
         Ok(())

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::comparison::{Comparison, Refusal, Standing, identity_of};
+use super::comparison::{Comparison, Refusal, Standing, identity_of, other_sources};
 use super::execution::QuerySpec;
 use super::state::StateFrom;
 use crate::checkpoint::{
@@ -73,6 +73,9 @@ fn compare(
     let comparison = Comparison::of(spec, metadata, last, last_commit)?;
     if is_new {
         return Ok((comparison, true));
+    }
+    if let Some(refusal) = last.and_then(|(_, entry)| other_sources(&spec.plan, entry)) {
+        return Err(refused(spec, refusal));
     }
     if let Some(refusal) = comparison.refusal() {
         let (name, location) = (&spec.name, checkpoint.location());
