@@ -91,8 +91,8 @@ fn once_is_one_batch_of_a_source_that_never_ends() {
     let sql = "CREATE TABLE ev (timestamp TIMESTAMP, value BIGINT) USING `rate-micro-batch` OPTIONS (rowsPerBatch '5');
         CREATE STREAMING TABLE t AS SELECT value FROM STREAM ev";
     write(folder.path(), "q.sql", sql);
-    for values in ["5,4", "10,9"] {
-        succeed(folder.path(), &["run", "q.sql", "--storage", "st", "--trigger", "once"]);
+    for (trigger, values) in [("once", "5,4"), ("once", "10,9"), ("available-now", "15,14")] {
+        succeed(folder.path(), &["run", "q.sql", "--storage", "st", "--trigger", trigger]);
         let query = ["sql", "SELECT count(*) AS n, max(value) AS last FROM t", "--storage", "st", "--output", "csv"];
         assert_eq!(succeed(folder.path(), &query), format!("n,last\n{values}\n"));
     }

@@ -111,6 +111,12 @@ pub trait Source: Send {
     /// Where a query that has no checkpoint yet begins.
     fn initial_offset(&mut self) -> Result<Offset>;
 
+    /// Tells where the query is, before anything is planned: for sources that make their rows from there on.
+    fn begin_at(&mut self, position: &Offset) -> Result<()> {
+        let _ = position;
+        Ok(())
+    }
+
     /// The newest position there is now, without any limit.
     fn latest_offset(&mut self) -> Result<Offset>;
 

@@ -166,6 +166,11 @@ impl Source for MicroBatchSource {
         Ok(self.offset(0))
     }
 
+    fn begin_at(&mut self, position: &Offset) -> Result<()> {
+        self.planned = values(position)?;
+        Ok(())
+    }
+
     fn latest_offset(&mut self) -> Result<Offset> {
         Ok(self.offset(self.planned + self.steps.rows_per_batch))
     }

@@ -364,6 +364,7 @@ impl<'a> OptionReader<'a> {
         let Some(key) = unknown else { return Ok(()) };
         let error = EngineError::config(format!("{} has no option of the name '{key}'", self.object));
         Err(match near_names(key, &self.known).as_slice() {
+            [] if self.known.is_empty() => error.help("it takes none: leave it out"),
             [] => error.help(format!("its options are {}", self.known.join(", "))),
             near => error.help(format!("did you mean '{}'?", near.join("' or '"))),
         })

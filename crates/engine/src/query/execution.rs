@@ -228,6 +228,7 @@ impl StreamingQuery {
             }
         }
         self.rebuild()?;
+        self.sources.iter_mut().zip(&self.position).try_for_each(|(source, position)| source.begin_at(position))?;
         let until = match self.settings.trigger {
             Trigger::AvailableNow => {
                 Some(self.sources.iter_mut().map(|source| source.latest_offset()).collect::<Result<Vec<_>>>()?)

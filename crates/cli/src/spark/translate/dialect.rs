@@ -8,7 +8,7 @@ use highwater_engine::sink::OutputMode;
 use super::{FlowMode, Problem};
 
 /// Functions that a query can name here and not in Spark 4.3: the planner's own, mostly. A test compares the two lists.
-pub(super) const OURS: [&str; 39] = [
+pub(super) const OURS: [&str; 42] = [
     "add",
     "addend",
     "as_binary",
@@ -21,6 +21,7 @@ pub(super) const OURS: [&str; 39] = [
     "as_measure",
     "as_normal",
     "as_ordered",
+    "as_sketched",
     "as_text",
     "average",
     "bitwise_not",
@@ -40,6 +41,7 @@ pub(super) const OURS: [&str; 39] = [
     "multiply_interval",
     "rand_of_row",
     "randn_of_row",
+    "randstr_of_row",
     "remainder",
     "rtrim_chars",
     "shuffle_of_row",
@@ -47,6 +49,7 @@ pub(super) const OURS: [&str; 39] = [
     "summand",
     "time_difference",
     "typed_literal",
+    "uniform_between",
     "uuid_of_row",
 ];
 
