@@ -5,8 +5,8 @@
     SELECT k, count(*), sum(v) FROM STREAM ev GROUP BY k          output mode update, checkpoint on the local disk
 
 Keys come from `rate-micro-batch` in a scattered order: the first pass over them makes each group, the others change
-each once more. Beside every case the same rows run with 8 keys: what that process needs is the baseline, and what a case
-needs beyond it is compared with the memory it was given. What is printed, for each case: rows a second and CPU
+each once more, every pass in another order. Beside every case the same rows run with 8 keys: what that process needs is
+the baseline, and what a case needs beyond it is compared with the memory it was given. What is printed, for each case: rows a second and CPU
 microseconds a row of the first pass and of all others together (a snapshot of many keys falls into one of several passes,
 and has to count), the peak of resident memory beyond the baseline, and how long a new process takes from its start to its
 first batch, the batch not counted.
@@ -24,7 +24,8 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-SCATTER = 2_654_435_761  # a prime: `value * SCATTER % keys` meets every key once in each `keys` values
+# Neither this nor what is a multiple of ten more has a factor in common with powers of ten: each pass meets every key once.
+SCATTER = 2_654_435_761
 BASELINE_KEYS = 8
 
 SQL = """CREATE TABLE ev (timestamp TIMESTAMP, value BIGINT) USING `rate-micro-batch`
@@ -32,7 +33,7 @@ SQL = """CREATE TABLE ev (timestamp TIMESTAMP, value BIGINT) USING `rate-micro-b
 CREATE SINK out USING noop OPTIONS (outputMode 'update');
 CREATE FLOW totals AS INSERT INTO out
   SELECT k, count(*) AS n, sum(v) AS total
-  FROM (SELECT value * {scatter} % {keys} AS k, value AS v FROM STREAM ev) GROUP BY k;
+  FROM (SELECT value * ({scatter} + 10 * (value DIV {keys})) % {keys} AS k, value AS v FROM STREAM ev) GROUP BY k;
 """
 
 

@@ -175,6 +175,12 @@ impl Compiler {
     /// The step that takes each row once for every set of grouping columns.
     fn expand(&self, aggregate: &Aggregate, grouping: &Grouping) -> Result<Step> {
         let input = aggregate.input.schema();
+        for (_, window) in grouping.exprs.iter().filter_map(window_call).collect::<Result<Vec<_>>>()? {
+            if !window.is_tumbling() {
+                return Err(EngineError::query("GROUPING SETS, ROLLUP and CUBE are not possible with a sliding window, of which a row has several")
+                    .help("group by a window without a slide, or write a query for each set and put them together with UNION ALL"));
+            }
+        }
         let keys = grouping.exprs.iter().map(|expr| self.physical(expr, input)).collect::<Result<_>>()?;
         let sets = grouping.sets.clone();
         Ok(Step::Expand(Arc::new(Expand { keys, sets, schema: grouping.schema(input.as_arrow(), aggregate) })))
