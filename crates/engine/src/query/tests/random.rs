@@ -89,7 +89,10 @@ fn the_pieces_that_rows_come_in_do_not_matter() {
 
 #[test]
 fn so_does_what_stands_on_state() {
-    check("update", "SELECT k, count(*) AS n, max(rand()) AS m, rand() AS r FROM STREAM ev GROUP BY k");
+    check(
+        "update",
+        "SELECT k, count(*) AS n, max(q) AS m, rand() AS r FROM (SELECT k, rand() AS q FROM STREAM ev) GROUP BY k",
+    );
     check("update", "SELECT CAST(rand() * 10 AS INT) AS b, count(*) AS n FROM STREAM ev GROUP BY 1");
     check("complete", "SELECT k, count(*) AS n, rand() AS r, uuid() AS u FROM STREAM ev GROUP BY k ORDER BY rand(5)");
     check("complete", "SELECT k, count(*) AS n FROM STREAM ev GROUP BY k HAVING rand() < 0.5");
