@@ -6,11 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{ArrayRef, BinaryArray};
 
-use super::{JavaRandom, Reader, damaged};
+use super::{JavaRandom, Reader, Values, damaged};
 use crate::error::Result;
 use crate::operator::aggregate::accumulator::summary::Summary;
 use crate::plan::functions::hash_bytes;
@@ -27,12 +25,6 @@ pub(crate) struct CountMin {
 pub(crate) struct Counts {
     rows: i64,
     counts: Vec<i64>,
-}
-
-/// Values as they are hashed.
-pub(crate) enum Values {
-    Longs(Int64Array),
-    Bytes(BinaryArray),
 }
 
 const PRIME: i64 = (1 << 31) - 1;
@@ -74,12 +66,7 @@ impl Summary for CountMin {
     type Rows = Values;
 
     fn prepare(&self, args: &[ArrayRef]) -> Result<Values> {
-        Ok(match args[0].data_type() {
-            DataType::Utf8 | DataType::Binary => {
-                Values::Bytes(cast(&args[0], &DataType::Binary)?.as_binary::<i32>().clone())
-            }
-            _ => Values::Longs(cast(&args[0], &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
-        })
+        Values::of(&args[0])
     }
 
     fn add(&self, state: &mut Counts, rows: &Values, row: usize) -> Result<()> {

@@ -11,12 +11,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{ArrayRef, AsArray, BinaryArray};
 use datasketches::hash::value::raw_bytes;
 use datasketches::hll::{HllSketch, HllType, HllUnion};
 
+use super::Values;
 use crate::error::{EngineError, Result};
 use crate::operator::aggregate::accumulator::summary::Summary;
 
@@ -77,22 +76,12 @@ impl HllValues {
     }
 }
 
-pub(crate) enum Values {
-    Longs(Int64Array),
-    Bytes(BinaryArray),
-}
-
 impl Summary for HllValues {
     type State = Option<HllSketch>;
     type Rows = Values;
 
     fn prepare(&self, args: &[ArrayRef]) -> Result<Values> {
-        Ok(match args[0].data_type() {
-            DataType::Utf8 | DataType::Binary => {
-                Values::Bytes(cast(&args[0], &DataType::Binary)?.as_binary::<i32>().clone())
-            }
-            _ => Values::Longs(cast(&args[0], &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
-        })
+        Values::of(&args[0])
     }
 
     /// An empty text is no value, as in DataSketches.

@@ -8,9 +8,9 @@ mod hyperloglog;
 mod quantiles;
 mod top;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 
 pub(crate) use bitmap::{Bitmap, BitmapInput};
 pub(crate) use count_min::CountMin;
@@ -21,6 +21,24 @@ pub(crate) use quantiles::Quantiles;
 pub(crate) use top::TopK;
 
 use crate::error::{EngineError, Result};
+
+/// Values as sketches hash them.
+pub(crate) enum Values {
+    Longs(Int64Array),
+    Bytes(BinaryArray),
+}
+
+impl Values {
+    /// Texts and bytes as they are, and whole numbers of any width.
+    fn of(values: &ArrayRef) -> Result<Self> {
+        Ok(match values.data_type() {
+            DataType::Utf8 | DataType::Binary => {
+                Self::Bytes(cast(values, &DataType::Binary)?.as_binary::<i32>().clone())
+            }
+            _ => Self::Longs(cast(values, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+        })
+    }
+}
 
 /// Numbers, dates and times as doubles.
 fn doubles(column: &ArrayRef) -> Result<Float64Array> {
